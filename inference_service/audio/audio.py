@@ -1,0 +1,69 @@
+"""Decoded audio, converted only when a model asks for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import soxr
+from numpy.typing import NDArray
+
+#: Full scale of the integer sample types that reach us without conversion.
+_FULL_SCALE = {np.dtype(np.int16): 32768.0, np.dtype(np.int32): 2147483648.0}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Audio:
+    """Samples as they were decoded: int16, int32 or float32, shaped [frames] or [frames, channels].
+
+    16-bit PCM stays a view of the request's own bytes until it is written into the model's input.
+    """
+
+    samples: NDArray[np.int16] | NDArray[np.int32] | NDArray[np.float32]
+    sample_rate: int  # Hz
+
+    @property
+    def frames(self) -> int:
+        """Number of samples in each channel."""
+        return int(self.samples.shape[0])
+
+    @property
+    def seconds(self) -> float:
+        """Length in seconds."""
+        return self.frames / self.sample_rate
+
+    @property
+    def duration_ms(self) -> int:
+        """Length in whole milliseconds."""
+        return round(1000 * self.frames / self.sample_rate)
+
+
+    def needs_resampling(self, sample_rate: int) -> bool:
+        """Whether `waveform(sample_rate)` must change the rate (slow enough to belong in a thread)."""
+        return self.sample_rate != sample_rate
+
+    def write_into(self, out: NDArray[np.float32]) -> None:
+        """Write the mono waveform in [-1, 1] at the audio's own rate into `out`, float32 [frames].
+
+        This is the hot path's only pass over the samples: the target may be Triton's shared memory.
+        """
+        scale = _FULL_SCALE.get(self.samples.dtype)
+        if self.samples.ndim == 2:
+            np.mean(self.samples, axis=1, dtype=np.float32, out=out)
+            if scale:
+                out /= np.float32(scale)
+        elif scale:
+            np.multiply(self.samples, np.float32(1.0 / scale), out=out, dtype=np.float32, casting="unsafe")
+        else:
+            np.copyto(out, self.samples)
+
+    def waveform(self, sample_rate: int) -> NDArray[np.float32]:
+        """The audio as float32 mono in [-1, 1], shaped [frames], at `sample_rate` Hz.
+
+        Channels are averaged; the rate is changed with soxr's high-quality band-limited filter.
+        """
+        mono = np.empty(self.frames, dtype=np.float32)
+        self.write_into(mono)
+        if self.needs_resampling(sample_rate):
+            return np.asarray(soxr.resample(mono, self.sample_rate, sample_rate, quality="HQ"), dtype=np.float32)
+        return mono

@@ -1,0 +1,96 @@
+"""Every refusal the service can give, with its HTTP status and its gRPC status code in one place."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ServiceError(Exception):
+    """A request that cannot be answered. `str(error)` is the reason that the client is told.
+
+    `status` is the HTTP status and the envelope's `code`; `grpc_code` names a `grpc.StatusCode`.
+    """
+
+    status: ClassVar[int]
+    grpc_code: ClassVar[str]
+
+
+class BadRequest(ServiceError):
+    """The request itself is wrong: JSON, base64, audio or a field (which the reason names)."""
+
+    status = 400
+    grpc_code = "INVALID_ARGUMENT"
+
+
+class Unauthorized(ServiceError):
+    """No API key, or a wrong one, where keys are set."""
+
+    status = 401
+    grpc_code = "UNAUTHENTICATED"
+
+
+class NotFound(ServiceError):
+    """No such route, or no such task id."""
+
+    status = 404
+    grpc_code = "NOT_FOUND"
+
+
+class TooLarge(ServiceError):
+    """The body or the audio is over its limit."""
+
+    status = 413
+    grpc_code = "INVALID_ARGUMENT"
+
+
+class UnsupportedMedia(ServiceError):
+    """A media type that the route does not read."""
+
+    status = 415
+    grpc_code = "INVALID_ARGUMENT"
+
+
+class Unsupported(ServiceError):
+    """The node's runtime cannot do this task."""
+
+    status = 501
+    grpc_code = "UNIMPLEMENTED"
+
+
+class Busy(ServiceError):
+    """The node is full: `retry_after` seconds later it may not be."""
+
+    status = 503
+    grpc_code = "RESOURCE_EXHAUSTED"
+
+    def __init__(self, reason: str, retry_after: int = 1) -> None:
+        super().__init__(reason)
+        self.retry_after = retry_after
+
+
+class Draining(ServiceError):
+    """The node is about to stop and takes no new work; another node will."""
+
+    status = 503
+    grpc_code = "UNAVAILABLE"
+
+
+class NotReady(ServiceError):
+    """The runtime cannot be reached, or the model is not loaded."""
+
+    status = 503
+    grpc_code = "UNAVAILABLE"
+
+
+class RuntimeFailed(ServiceError):
+    """The runtime answered, but with a failure or with something that is not an answer."""
+
+    status = 503
+    grpc_code = "UNAVAILABLE"
+
+
+class RuntimeTimeout(ServiceError):
+    """The runtime took longer than the model's or the request's time limit."""
+
+    status = 504
+    grpc_code = "DEADLINE_EXCEEDED"

@@ -1,0 +1,115 @@
+"""What the service can be asked, and what it answers.
+
+The result types are the `data` of the HTTP envelope and the JSON of gRPC's `result_data`: one set of
+types for every entrance and every runtime. A field without a value from the runtime is an error there
+(`RuntimeFailed`), never a default here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import msgspec
+
+
+class Task(StrEnum):
+    """A thing the service does with audio; the values are the wire's capability names."""
+
+    ASR = "speech_recognition"
+    EMOTION = "emotion_detection"
+    SYNTHESIS = "synthesis_detection"
+
+    @property
+    def model(self) -> str:
+        """The task's key in `ai.models`, in `/info` and in `/setup`: asr, emotion or synthesis."""
+        return self.name.lower()
+
+
+#: Every name by which a client may ask for a task: the capability names and the short ones.
+TASK_NAMES: dict[str, Task] = {
+    **{task.value: task for task in Task},
+    **{task.model: task for task in Task},
+}
+
+
+class Word(msgspec.Struct, frozen=True):
+    """One word of a transcript; times in seconds from the start of the audio."""
+
+    word: str
+    start: float
+    end: float
+    probability: float
+
+
+class Segment(msgspec.Struct, frozen=True):
+    """A stretch of transcript; times in seconds from the start of the audio."""
+
+    id: int
+    start: float
+    end: float
+    text: str
+    avg_logprob: float
+    no_speech_prob: float
+    words: list[Word] | None = None
+
+
+class Transcript(msgspec.Struct, frozen=True):
+    """`data` of `/asr`. `confidence` is in [0, 1]; `duration_ms` is the audio's length in milliseconds."""
+
+    text: str
+    confidence: float
+    language: str
+    duration_ms: int
+
+
+class EmotionResult(msgspec.Struct, frozen=True):
+    """`data` of `/emotion`: the likeliest label, its score, and every label's score (they sum to 1)."""
+
+    emotion: str
+    confidence: float
+    emotions: dict[str, float]
+    duration_ms: int
+
+
+class SynthesisResult(msgspec.Struct, frozen=True):
+    """`data` of `/synthesis`. `score` is the probability in [0, 1] that the speech is synthetic;
+    `confidence` is the probability of the verdict given, max(score, 1 - score)."""
+
+    is_synthetic: bool
+    confidence: float
+    score: float
+    duration_ms: int
+
+
+TaskResult = Transcript | EmotionResult | SynthesisResult
+
+
+class ModelStatus(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One model as `/setup` and `/health` see it."""
+
+    model_name: str
+    ready: bool
+    model_path: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TranscribeOptions:
+    """What a client may ask of speech recognition beyond the language.
+
+    `prompt` is earlier text for context; `temperature` is Whisper's sampling temperature (0: greedy/beam).
+    """
+
+    language: str | None = None
+    word_timestamps: bool = False
+    prompt: str | None = None
+    temperature: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class DetailedTranscript:
+    """A transcript with its segments, for subtitles and for streaming. Runtimes without segments give none."""
+
+    transcript: Transcript
+    segments: list[Segment] = field(default_factory=list)

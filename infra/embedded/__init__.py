@@ -1,0 +1,1 @@
+"""The declaration of a stack as ordinary processes on this computer."""

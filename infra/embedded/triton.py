@@ -1,0 +1,182 @@
+"""How to run the Triton server that comes inside the nvidia-pytriton wheel.
+
+The wheel carries a real `tritonserver` with the python backend, but not laid out to be run on its own.
+`find_installation` looks into a virtual environment and says where its parts are, `install_backends` makes
+the backends folder that the server reads, and `server_process` (pure) gives the command line and the
+environment. The embedded stack, the tests and the benchmarks all start Triton through these three.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_DESCRIBE_PYTHON = """
+import json, sys, sysconfig
+var = sysconfig.get_config_var
+print(json.dumps({
+    "version": "%d.%d" % sys.version_info[:2],
+    "site_packages": sysconfig.get_path("platlib"),
+    "shared_library": var("INSTSONAME") if var("Py_ENABLE_SHARED") else None,
+    "library_folders": [f for f in (var("LIBDIR"), f"{var('LIBDIR')}/{var('MULTIARCH')}") if f],
+}))
+"""
+
+
+class TritonNotInstalled(Exception):
+    """The virtual environment has no Triton that runs; `str(error)` says what is missing and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class TritonInstallation:
+    """Where a virtual environment keeps the parts of a Triton server that runs python models."""
+
+    venv: Path
+    server: Path  # the tritonserver executable
+    python_backend: Path  # folder with libtriton_python.so
+    stub: Path  # the python backend's stub process, built for the environment's Python version
+    library_folders: tuple[Path, ...]  # for LD_LIBRARY_PATH
+
+
+@dataclass(frozen=True, slots=True)
+class TritonPorts:
+    """The three ports a server listens on."""
+
+    http: int
+    grpc: int
+    metrics: int
+
+
+@dataclass(frozen=True, slots=True)
+class TritonProcess:
+    """A command line and the whole environment to run it in."""
+
+    command: list[str]
+    environment: dict[str, str]
+
+
+def find_installation(venv: Path) -> TritonInstallation:
+    """Find Triton in the virtual environment `venv`; asks that environment's own Python where things are.
+
+    Raises `TritonNotInstalled` when the environment, the wheel, or the stub or shared library for its Python
+    version is not there.
+    """
+    venv = venv.absolute()
+    python = venv / "bin" / "python"
+    remedy = (
+        f"create it with: python3 -m venv {venv} && "
+        f"{venv}/bin/pip install -r model_repository/requirements-embedded.txt"
+    )
+    if not python.exists():
+        raise TritonNotInstalled(f"{python} does not exist; {remedy}")
+    answer = subprocess.run([python, "-c", _DESCRIBE_PYTHON], check=True, capture_output=True, text=True)
+    described = json.loads(answer.stdout)
+
+    site_packages = Path(described["site_packages"])
+    tritonserver = site_packages / "pytriton" / "tritonserver"
+    if not (tritonserver / "bin" / "tritonserver").exists():
+        raise TritonNotInstalled(f"the package nvidia-pytriton is not installed in {venv}; {remedy}")
+
+    version = described["version"]
+    stub = tritonserver / "python_backend_stubs" / version / "triton_python_backend_stub"
+    if not stub.exists():
+        offered = ", ".join(sorted(folder.name for folder in stub.parent.parent.iterdir()))
+        raise TritonNotInstalled(
+            f"nvidia-pytriton has no python backend for Python {version}, only for {offered}"
+        )
+
+    shared_library = described["shared_library"]
+    if shared_library is None:
+        raise TritonNotInstalled(
+            f"the Python of {venv} was built without its shared library (libpython{version}), which Triton's "
+            "python backend loads; use a Python that has it, as Debian's, conda's and uv's do"
+        )
+    library_folders = [site_packages / "nvidia_pytriton.libs"]
+    # The system's own folders are searched anyway, and should not come before anything else.
+    library_folders += [
+        folder
+        for folder in map(Path, described["library_folders"])
+        if (folder / shared_library).exists() and folder.parts[:2] != ("/", "lib")
+    ]
+    return TritonInstallation(
+        venv=venv,
+        server=tritonserver / "bin" / "tritonserver",
+        python_backend=tritonserver / "backends" / "python",
+        stub=stub,
+        library_folders=tuple(library_folders),
+    )
+
+
+def install_backends(installation: TritonInstallation, folder: Path) -> Path:
+    """Make `folder` a Triton backends folder: the python backend with its stub beside it.
+
+    The files are symbolic links. Returns the folder, absolute. Safe to run again, also while a server is
+    running from the folder.
+    """
+    folder = folder.absolute()
+    python = folder / "python"
+    python.mkdir(parents=True, exist_ok=True)
+    backend = installation.python_backend
+    for source in [*backend.glob("*.so"), *backend.glob("*.py"), installation.stub]:
+        link = python / source.name
+        if not (link.is_symlink() and link.readlink() == source):
+            link.unlink(missing_ok=True)
+            link.symlink_to(source)
+    return folder
+
+
+def server_process(
+    installation: TritonInstallation,
+    *,
+    backends: Path,
+    model_repository: Path,
+    ports: TritonPorts,
+    models: Sequence[str] | None = None,
+    host: str = "127.0.0.1",
+    verbose: bool = False,
+    extra_args: Sequence[str] = (),
+    inherit: Mapping[str, str] = os.environ,
+    extra_environment: Mapping[str, str] | None = None,
+) -> TritonProcess:
+    """The command line and environment of a Triton server.
+
+    `backends` is what `install_backends` made. `models` are loaded and no others; None loads every model of
+    the repository. A model that does not load leaves the server running and not ready, so that its reason
+    can be asked. `inherit` is the environment that the server's own starts from, `extra_environment` goes on
+    top (`ASR_MODEL_PATH`, for one). Logs go to standard error.
+    """
+    command = [
+        str(installation.server),
+        f"--model-repository={model_repository.absolute()}",
+        f"--backend-directory={backends.absolute()}",
+        f"--http-address={host}",
+        f"--grpc-address={host}",
+        f"--metrics-address={host}",
+        f"--http-port={ports.http}",
+        f"--grpc-port={ports.grpc}",
+        f"--metrics-port={ports.metrics}",
+        "--exit-on-error=false",
+        "--strict-readiness=true",
+        "--disable-auto-complete-config",
+        "--log-format=ISO8601",
+        f"--log-verbose={int(verbose)}",
+    ]
+    if models is not None:
+        command.append("--model-control-mode=explicit")
+        command += [f"--load-model={model}" for model in models]
+    command += extra_args
+
+    environment = {**inherit, **(extra_environment or {})}
+    environment["PATH"] = os.pathsep.join([str(installation.venv / "bin"), inherit.get("PATH", os.defpath)])
+    inherited_folders = filter(None, inherit.get("LD_LIBRARY_PATH", "").split(os.pathsep))  # CUDA's, maybe
+    environment["LD_LIBRARY_PATH"] = os.pathsep.join(
+        [*map(str, installation.library_folders), *inherited_folders]
+    )
+    # Another environment's settings would make the models import its packages instead of ours.
+    for name in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"):
+        environment.pop(name, None)
+    return TritonProcess(command, environment)

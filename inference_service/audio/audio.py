@@ -37,7 +37,6 @@ class Audio:
         """Length in whole milliseconds."""
         return round(1000 * self.frames / self.sample_rate)
 
-
     def needs_resampling(self, sample_rate: int) -> bool:
         """Whether `waveform(sample_rate)` must change the rate (slow enough to belong in a thread)."""
         return self.sample_rate != sample_rate
@@ -49,9 +48,11 @@ class Audio:
         """
         scale = _FULL_SCALE.get(self.samples.dtype)
         if self.samples.ndim == 2:
-            np.mean(self.samples, axis=1, dtype=np.float32, out=out)
-            if scale:
-                out /= np.float32(scale)
+            # Channel by channel: several times faster than a mean over a short last axis.
+            np.copyto(out, self.samples[:, 0])
+            for channel in range(1, self.samples.shape[1]):
+                out += self.samples[:, channel]
+            out *= np.float32(1.0 / ((scale or 1.0) * self.samples.shape[1]))
         elif scale:
             np.multiply(self.samples, np.float32(1.0 / scale), out=out, dtype=np.float32, casting="unsafe")
         else:
@@ -65,5 +66,7 @@ class Audio:
         mono = np.empty(self.frames, dtype=np.float32)
         self.write_into(mono)
         if self.needs_resampling(sample_rate):
-            return np.asarray(soxr.resample(mono, self.sample_rate, sample_rate, quality="HQ"), dtype=np.float32)
+            return np.asarray(
+                soxr.resample(mono, self.sample_rate, sample_rate, quality="HQ"), dtype=np.float32
+            )
         return mono

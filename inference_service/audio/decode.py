@@ -1,0 +1,162 @@
+"""From a client's bytes to `Audio`: 16-bit WAV and PCM as a view of them, everything else converted."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from inference_service.audio import wav
+from inference_service.audio.audio import Audio
+from inference_service.audio.limits import (
+    MAX_CHANNELS,
+    MAX_SAMPLE_RATE,
+    MIN_SAMPLE_RATE,
+    check_rate_and_channels,
+)
+from inference_service.errors import BadRequest, TooLarge
+
+#: Names of raw little-endian 16-bit samples; they alone need `sample_rate` and `channels` from the client.
+PCM_FORMATS = frozenset({"pcm", "pcm16", "pcm_s16le", "s16le", "raw"})
+
+#: Names of formats whose header says what is inside. The header is believed, not the name.
+CONTAINER_FORMATS = frozenset(
+    {"wav", "wave", "flac", "ogg", "oga", "opus", "vorbis", "mp3", "mpeg", "aiff", "au", "caf", "w64", "rf64"}
+)
+
+#: Upper bound on what compressed audio may decode to, in frames (256 MiB as mono float32): ten minutes of
+#: silence at 384 kHz are a few kilobytes of FLAC.
+MAX_DECODED_FRAMES = 1 << 26
+
+#: Below this many bytes any uncompressed conversion takes well under a millisecond.
+_FAST_BYTES = 64 * 1024
+
+_BLOCK_FRAMES = 1 << 16
+
+__all__ = [
+    "CONTAINER_FORMATS",
+    "MAX_CHANNELS",
+    "MAX_DECODED_FRAMES",
+    "MAX_SAMPLE_RATE",
+    "MIN_SAMPLE_RATE",
+    "PCM_FORMATS",
+    "decode_audio",
+    "decodes_slowly",
+]
+
+Buffer = bytes | bytearray | memoryview
+
+
+def decode_audio(
+    data: Buffer, *, format: str, sample_rate: int = 16000, channels: int = 1, max_seconds: float
+) -> Audio:
+    """Decode what a client sent.
+
+    `format` is one of `PCM_FORMATS` or `CONTAINER_FORMATS`, in any case. `sample_rate` (Hz) and `channels`
+    describe raw PCM and are not looked at for formats with a header. 16-bit WAV and PCM come back as a view
+    of `data`, which must not change while the result is in use.
+
+    Raises BadRequest for an unknown format, a bad rate or channel count, a broken, cut or empty file, and
+    samples that are not numbers; TooLarge for audio over `max_seconds`.
+    """
+    name = format.strip().lower()
+    if name not in PCM_FORMATS and name not in CONTAINER_FORMATS:
+        raise BadRequest(
+            f'format: "{format[:40]}" is not known; allowed are '
+            f"{', '.join(sorted(PCM_FORMATS))} and {', '.join(sorted(CONTAINER_FORMATS))}"
+        )
+    if not len(data):
+        raise BadRequest("audio is empty: 0 bytes")
+    # Twelve bytes that spell RIFF and WAVE are no accident, so a WAV called pcm is read as what it is.
+    if wav.is_wav(data):
+        layout = wav.parse(data)
+        if layout.is_plain:
+            _check_length(layout.frames, layout.sample_rate, max_seconds)
+            return _finished(wav.samples(data, layout), layout.sample_rate)
+        return _decode_with_libsndfile(data, name, max_seconds)
+    if name in PCM_FORMATS:
+        return _decode_pcm(data, sample_rate, channels, max_seconds)
+    return _decode_with_libsndfile(data, name, max_seconds)
+
+
+def decodes_slowly(data: Buffer, *, format: str) -> bool:
+    """Whether `decode_audio` would hold up an event loop, so that it belongs in a thread."""
+    if wav.is_wav(data):
+        return not wav.is_16_bit(data) and len(data) > _FAST_BYTES
+    return format.strip().lower() not in PCM_FORMATS
+
+
+def _decode_pcm(data: Buffer, sample_rate: int, channels: int, max_seconds: float) -> Audio:
+    check_rate_and_channels(sample_rate, channels, where="")
+    frame_bytes = 2 * channels
+    if len(data) % frame_bytes:
+        raise BadRequest(
+            f"audio: {len(data)} bytes of PCM are not a whole number of {frame_bytes}-byte frames "
+            f"(16-bit samples, channels: {channels})"
+        )
+    _check_length(len(data) // frame_bytes, sample_rate, max_seconds)
+    samples = np.frombuffer(data, dtype="<i2")
+    return _finished(samples.reshape(-1, channels) if channels > 1 else samples, sample_rate)
+
+
+def _decode_with_libsndfile(data: Buffer, name: str, max_seconds: float) -> Audio:
+    try:
+        with soundfile.SoundFile(io.BytesIO(data)) as file:
+            check_rate_and_channels(file.samplerate, file.channels, where=f"{file.format} header: ")
+            limit = min(MAX_DECODED_FRAMES, int(max_seconds * file.samplerate))
+            # A stream without a length reports a huge or zero one; it is bounded by reading instead.
+            declared = file.frames if 0 < file.frames < 1 << 40 else None
+            if declared is not None:
+                _check_length(declared, file.samplerate, max_seconds)
+            samples = _read_mono(file, limit, max_seconds)
+            if declared is not None and file.format == "FLAC" and len(samples) < declared:
+                raise BadRequest(
+                    f"audio: FLAC is truncated: {declared} frames declared, {len(samples)} are there"
+                )
+            return _finished(samples, file.samplerate)
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        hint = "; for raw 16-bit samples set format to pcm" if name in {"wav", "wave"} else ""
+        reason = str(getattr(error, "error_string", error)).rstrip(".")
+        raise BadRequest(f"audio: cannot be read as {name}: {reason}{hint}") from error
+
+
+def _read_mono(file: soundfile.SoundFile, limit: int, max_seconds: float) -> NDArray[np.float32]:
+    """The file's channels averaged, block by block, so that many channels cost no more memory than one."""
+    blocks: list[NDArray[np.float32]] = []
+    total = 0
+    while True:
+        block = file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)
+        if not len(block):
+            break
+        total += len(block)
+        if total > limit:
+            _check_length(total, file.samplerate, max_seconds)
+            raise TooLarge(
+                f"audio decodes to more than {MAX_DECODED_FRAMES} samples a channel, the most allowed"
+            )
+        # A copy of a single channel is contiguous; averaging makes one anyway.
+        blocks.append(block[:, 0].copy() if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32))
+    return np.concatenate(blocks) if blocks else np.empty(0, dtype=np.float32)
+
+
+def _finished(
+    samples: NDArray[np.int16] | NDArray[np.int32] | NDArray[np.float32], sample_rate: int
+) -> Audio:
+    if not samples.shape[0]:
+        raise BadRequest("audio has no samples")
+    if samples.dtype == np.float32:
+        low, high = float(samples.min()), float(samples.max())  # NaN comes through both
+        if not (np.isfinite(low) and np.isfinite(high)):
+            raise BadRequest("audio has samples that are not finite numbers (NaN or infinity)")
+        if low < -1.0 or high > 1.0:
+            # Beyond full scale a player clips; left alone, 1e38 would overflow in the resampler.
+            samples = np.clip(samples, np.float32(-1.0), np.float32(1.0)).astype(np.float32, copy=False)
+    return Audio(samples, sample_rate)
+
+
+def _check_length(frames: int, sample_rate: int, max_seconds: float) -> None:
+    seconds = frames / sample_rate
+    if seconds > max_seconds:
+        raise TooLarge(f"audio is {seconds:.1f} s long; at most {max_seconds:g} s are allowed")

@@ -108,14 +108,17 @@ class _Group(BaseModel):
 class TritonSettings(_Group):
     """Where Triton is. Tensors go over gRPC, whichever of its addresses is given."""
 
-    endpoint: str = Field("http://triton:8000", description="Triton's HTTP URL, or its gRPC host:port.")
+    endpoint: str = Field(
+        default="http://triton:8000", description="Triton's HTTP URL, or its gRPC host:port."
+    )
     grpc_endpoint: Annotated[HostPort | None, BeforeValidator(_nothing_if_empty)] = Field(
-        None, description="Triton's gRPC host:port where it is not the HTTP port plus one."
+        default=None, description="Triton's gRPC host:port where it is not the HTTP port plus one."
     )
     shared_memory: Literal["auto", "off"] = Field(
-        "auto", description="auto: pass waveforms through /dev/shm, over gRPC where Triton refuses that."
+        default="auto",
+        description="auto: pass waveforms through /dev/shm, over gRPC where Triton refuses that.",
     )
-    timeout: Seconds = Field(60.0, description="Seconds for one call to Triton.")
+    timeout: Seconds = Field(default=60.0, description="Seconds for one call to Triton.")
 
     @model_validator(mode="after")
     def _has_address(self) -> TritonSettings:
@@ -138,14 +141,15 @@ class EdgeLlmSettings(_Group):
     """Where the unit manager of Edge-LLM is, and how long its sessions live."""
 
     endpoint: Annotated[HostPort | None, BeforeValidator(_nothing_if_empty)] = Field(
-        None, description="The unit manager's host:port; unit-manager:19001 when the backend is edge-llm."
+        default=None,
+        description="The unit manager's host:port; unit-manager:19001 when the backend is edge-llm.",
     )
     connect_timeout: Seconds = 5.0
-    timeout: Seconds = Field(60.0, description="Seconds for one setup or one inference.")
+    timeout: Seconds = Field(default=60.0, description="Seconds for one setup or one inference.")
     session_idle_timeout: Seconds = Field(
-        900.0, description="Seconds after which an unused session is closed."
+        default=900.0, description="Seconds after which an unused session is closed."
     )
-    max_sessions: int = Field(64, ge=1, description="Sessions a worker keeps open at most.")
+    max_sessions: int = Field(default=64, ge=1, description="Sessions a worker keeps open at most.")
 
     @property
     def address(self) -> str:
@@ -167,10 +171,10 @@ class RuntimeSettings(_Group):
 class TlsSettings(_Group):
     """TLS towards a remote inference service."""
 
-    verify: bool = Field(True, description="Whether the server's certificate is checked.")
-    ca_file: OptionalPath = Field(None, description="Certificates to trust instead of the system's.")
-    cert_file: OptionalPath = Field(None, description="The client's certificate.")
-    key_file: OptionalPath = Field(None, description="The client certificate's key.")
+    verify: bool = Field(default=True, description="Whether the server's certificate is checked.")
+    ca_file: OptionalPath = Field(default=None, description="Certificates to trust instead of the system's.")
+    cert_file: OptionalPath = Field(default=None, description="The client's certificate.")
+    key_file: OptionalPath = Field(default=None, description="The client certificate's key.")
 
     @model_validator(mode="after")
     def _certificate_has_key(self) -> TlsSettings:
@@ -184,9 +188,9 @@ class RemoteSettings(_Group):
 
     endpoint: Annotated[
         Annotated[str, AfterValidator(_http_url)] | None, BeforeValidator(_nothing_if_empty)
-    ] = Field(None, description="Its URL, without /api/v1/ai.")
+    ] = Field(default=None, description="Its URL, without /api/v1/ai.")
     token: Annotated[SecretStr | None, BeforeValidator(_nothing_if_empty)] = Field(
-        None, description="Sent as Authorization: Bearer."
+        default=None, description="Sent as Authorization: Bearer."
     )
     timeout: Seconds = 60.0
     tls: TlsSettings = TlsSettings()
@@ -198,29 +202,31 @@ class RemoteSettings(_Group):
 class ModelSettings(_Group):
     """One model: its name in the runtime and the tensors by which it is called."""
 
-    enabled: bool = Field(True, description="false: the node does not offer this task (501).")
+    enabled: bool = Field(default=True, description="false: the node does not offer this task (501).")
     model_name: str = Field(min_length=1)
-    model_path: OptionalText = Field(None, description="Shown by /setup; the runtime knows its own paths.")
-    input_name: str = Field("audio_input", min_length=1)
+    model_path: OptionalText = Field(
+        default=None, description="Shown by /setup; the runtime knows its own paths."
+    )
+    input_name: str = Field(default="audio_input", min_length=1)
     output_names: Names = Field(min_length=1)
     input_type: Literal["waveform", "mel"] = "waveform"
     labels_path: OptionalPath = None
-    sample_rate: int = Field(16000, ge=1000, le=384000, description="Hz that the model takes.")
-    channels: Literal[1] = Field(1, description="Models here take mono; other audio is mixed down.")
+    sample_rate: int = Field(default=16000, ge=1000, le=384000, description="Hz that the model takes.")
+    channels: Literal[1] = Field(default=1, description="Models here take mono; other audio is mixed down.")
     timeout: Seconds = 30.0
     max_concurrent: int | None = Field(
-        None, ge=1, description="Inferences of this model at once on this node."
+        default=None, ge=1, description="Inferences of this model at once on this node."
     )
 
 
 class AsrModelSettings(ModelSettings):
     """Speech recognition: one model from waveform to text, or an encoder with a decoder beside it."""
 
-    model_name: str = Field("asr", min_length=1)
-    output_names: Names = Field(["text", "confidence", "language", "segments"], min_length=1)
+    model_name: str = Field(default="asr", min_length=1)
+    output_names: Names = Field(default=["text", "confidence", "language", "segments"], min_length=1)
     timeout: Seconds = 120.0
     decoder_path: OptionalText = Field(
-        None, description="The decoder's model name; set: an encoder/decoder pair."
+        default=None, description="The decoder's model name; set: an encoder/decoder pair."
     )
     decoder_input_names: Names = ["tokens", "encoder_output"]
     decoder_output_names: Names = ["logits"]
@@ -232,18 +238,18 @@ class AsrModelSettings(ModelSettings):
 class EmotionModelSettings(ModelSettings):
     """Emotion: of audio through `model_name`, of text through `text_model_name`."""
 
-    model_name: str = Field("emotion", min_length=1)
+    model_name: str = Field(default="emotion", min_length=1)
     text_model_name: OptionalText = Field(
-        "emotion-text", description="Empty: emotion of text is not offered."
+        default="emotion-text", description="Empty: emotion of text is not offered."
     )
-    output_names: Names = Field(["logits"], min_length=1)
+    output_names: Names = Field(default=["logits"], min_length=1)
 
 
 class SynthesisModelSettings(ModelSettings):
     """Synthetic-speech detection."""
 
-    model_name: str = Field("synthesis", min_length=1)
-    output_names: Names = Field(["synthesis_output"], min_length=1)
+    model_name: str = Field(default="synthesis", min_length=1)
+    output_names: Names = Field(default=["synthesis_output"], min_length=1)
     input_type: Literal["waveform", "mel"] = "mel"
 
 
@@ -271,26 +277,36 @@ class ModelsSettings(_Group):
 class RequestSettings(_Group):
     """Limits of one request, and how Edge-LLM requests are cut into frames."""
 
-    timeout: Seconds = Field(150.0, description="Seconds for one inference, whatever the model's own limit.")
-    max_body_bytes: int = Field(100_000_000, ge=1, description="100 MB.")
-    max_audio_seconds: float = Field(1800.0, gt=0, description="Longest audio of one request.")
-    upload_timeout: Seconds = Field(60.0, description="Seconds within which a request's body must arrive.")
-    max_batch_tasks: int = Field(256, ge=1, description="Most tasks in one /batch.")
-    max_single_delta_len: int = Field(2048, ge=1, description="Edge-LLM: a longer text is cut into frames.")
-    audio_stream_chunk_size: int = Field(512, ge=1, description="Edge-LLM: characters in one frame.")
+    timeout: Seconds = Field(
+        default=150.0, description="Seconds for one inference, whatever the model's own limit."
+    )
+    max_body_bytes: int = Field(default=100_000_000, ge=1, description="100 MB.")
+    max_audio_seconds: float = Field(default=1800.0, gt=0, description="Longest audio of one request.")
+    upload_timeout: Seconds = Field(
+        default=60.0, description="Seconds within which a request's body must arrive."
+    )
+    max_batch_tasks: int = Field(default=256, ge=1, description="Most tasks in one /batch.")
+    max_single_delta_len: int = Field(
+        default=2048, ge=1, description="Edge-LLM: a longer text is cut into frames."
+    )
+    audio_stream_chunk_size: int = Field(default=512, ge=1, description="Edge-LLM: characters in one frame.")
     audio_stream_chunk_delay_ms: float = Field(
-        10.0, ge=0, description="Edge-LLM: milliseconds between frames."
+        default=10.0, ge=0, description="Edge-LLM: milliseconds between frames."
     )
 
 
 class StreamingSettings(_Group):
     """Streams of audio (gRPC and WebSocket)."""
 
-    flush_interval_ms: int = Field(0, ge=0, description="Milliseconds between results; 0: never by time.")
-    max_buffer_ms: int = Field(
-        10_000, ge=100, description="Milliseconds of audio after which a stream is flushed."
+    flush_interval_ms: int = Field(
+        default=0, ge=0, description="Milliseconds between results; 0: never by time."
     )
-    idle_timeout: Seconds = Field(300.0, description="Seconds without a chunk after which a stream is ended.")
+    max_buffer_ms: int = Field(
+        default=10_000, ge=100, description="Milliseconds of audio after which a stream is flushed."
+    )
+    idle_timeout: Seconds = Field(
+        default=300.0, description="Seconds without a chunk after which a stream is ended."
+    )
 
 
 class AiSettings(_Group):
@@ -309,25 +325,29 @@ class AiSettings(_Group):
 class ServerSettings(_Group):
     """The process: addresses, workers, limits of the whole node."""
 
-    host: str = Field("0.0.0.0", min_length=1)
+    host: str = Field(default="0.0.0.0", min_length=1)
     http_port: Port = 8800
     grpc_port: Port = 9800
-    workers: int = Field(2, ge=1, le=256)
-    max_concurrency: int = Field(64, ge=1, description="Inferences at once on this node, over all workers.")
-    max_queue: int = Field(128, ge=0, description="Inferences waiting for a place, over all workers.")
-    queue_timeout: Seconds = Field(10.0, description="Seconds that an inference waits for a place.")
-    max_streams: int = Field(64, ge=1, description="Open audio streams on this node, over all workers.")
-    shutdown_grace: Seconds = Field(30.0, description="Seconds after SIGTERM for what is running.")
+    workers: int = Field(default=2, ge=1, le=256)
+    max_concurrency: int = Field(
+        default=64, ge=1, description="Inferences at once on this node, over all workers."
+    )
+    max_queue: int = Field(default=128, ge=0, description="Inferences waiting for a place, over all workers.")
+    queue_timeout: Seconds = Field(default=10.0, description="Seconds that an inference waits for a place.")
+    max_streams: int = Field(
+        default=64, ge=1, description="Open audio streams on this node, over all workers."
+    )
+    shutdown_grace: Seconds = Field(default=30.0, description="Seconds after SIGTERM for what is running.")
     api_keys: Annotated[list[SecretStr], BeforeValidator(_items)] = Field(
-        [], description="Any of them is accepted; none: no key is asked for."
+        default=[], description="Any of them is accepted; none: no key is asked for."
     )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     runtime_dir: OptionalPath = Field(
-        None,
+        default=None,
         description="What the workers share: metrics, results by task id. Default: under the system's /tmp.",
     )
-    results_max: int = Field(10_000, ge=1, description="Results kept by task id.")
-    results_ttl: Seconds = Field(3600.0, description="Seconds for which a result is kept by task id.")
+    results_max: int = Field(default=10_000, ge=1, description="Results kept by task id.")
+    results_ttl: Seconds = Field(default=3600.0, description="Seconds for which a result is kept by task id.")
 
     def per_worker(self, node_limit: int) -> int:
         """One worker's share of a limit that holds for the whole node."""

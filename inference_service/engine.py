@@ -1,0 +1,187 @@
+"""What every entrance calls: a place among the running inferences, a deadline, the runtime, the metrics.
+
+Entrances (HTTP, gRPC, WebSocket) parse and format. At the start of a request they call `Engine.accept`; for
+each inference they await `run` or `transcribe`, which raise only `errors.ServiceError`s. Cancelling the
+awaiting task gives the place back and cancels the runtime's work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from time import monotonic, perf_counter
+from typing import TypeVar
+
+from inference_service import metrics
+from inference_service.admission import Admission, Streams
+from inference_service.audio import Audio
+from inference_service.errors import BadRequest, Draining, RuntimeTimeout, ServiceError, Unsupported
+from inference_service.results import ResultStore
+from inference_service.runtimes.base import Call, Readiness, Runtime
+from inference_service.settings import Settings
+from inference_service.tasks import DetailedTranscript, ModelStatus, Task, TaskResult, TranscribeOptions
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+#: Seconds for which an answer about readiness is used again; with the time to ask, the truth within 2 s.
+READINESS_AGE = 0.8
+#: Seconds after which a runtime that does not say whether it is ready is taken as not ready.
+READINESS_TIMEOUT = 1.1
+
+
+class Engine:
+    """One worker's inference: the runtime behind admission, deadlines and metrics."""
+
+    def __init__(self, settings: Settings, runtime: Runtime) -> None:
+        server = settings.server
+        self.settings = settings
+        self.runtime = runtime
+        #: Set once the process is to stop: entrances refuse new requests, running ones finish.
+        self.draining = False
+        self.admission = Admission(
+            server.per_worker(server.max_concurrency),
+            server.per_worker(server.max_queue),
+            server.queue_timeout,
+            {
+                task: server.per_worker(limit)
+                for task in Task
+                if (limit := settings.ai.models.of(task).max_concurrent) is not None
+            },
+        )
+        self.streams = Streams(server.per_worker(server.max_streams))
+        self.results = ResultStore(server.directory, max_entries=server.results_max, ttl=server.results_ttl)
+        self._readiness: tuple[float, Readiness] | None = None
+        self._asking: asyncio.Task[Readiness] | None = None
+
+    @property
+    def capabilities(self) -> frozenset[Task]:
+        """The tasks that are enabled and that the runtime can do."""
+        return self.runtime.capabilities & self.settings.ai.models.tasks
+
+    async def start(self) -> None:
+        """Start the runtime. Does not fail when it is away: `readiness` says so until it comes."""
+        await self.runtime.start()
+
+    async def close(self) -> None:
+        """Release the runtime and the result store."""
+        if self._asking is not None:
+            self._asking.cancel()
+        await self.runtime.close()
+        await self.results.close()
+
+    def accept(self) -> None:
+        """Raise Draining or Busy when a new request would be refused: call it before its body is read."""
+        if self.draining:
+            raise Draining("the node is about to stop and takes no new work")
+        self.admission.check()
+
+    async def transcribe(self, audio: Audio, options: TranscribeOptions, call: Call) -> DetailedTranscript:
+        """Speech to text, with segments where the runtime gives them."""
+        self._check_offered(Task.ASR)
+        return await self._infer(Task.ASR, audio, lambda: self.runtime.transcribe(audio, options, call), call)
+
+    async def run(
+        self,
+        task: Task,
+        *,
+        audio: Audio | None = None,
+        text: str | None = None,
+        options: TranscribeOptions | None = None,
+        call: Call,
+    ) -> TaskResult:
+        """Do `task` on `audio`, or emotion detection on `text` (exactly one of the two is given).
+
+        `options` matter to speech recognition alone. Raises BadRequest where the task cannot take the text,
+        Unsupported, Busy, NotReady, RuntimeFailed, RuntimeTimeout.
+        """
+        self._check_offered(task)
+        if audio is None:
+            if text is None or task is not Task.EMOTION:
+                raise BadRequest(f"{task} needs audio")
+            return await self._infer(task, None, lambda: self.runtime.emotion_of_text(text, call), call)
+        if task is Task.ASR:
+            detailed = await self.transcribe(audio, options or TranscribeOptions(), call)
+            return detailed.transcript
+        if task is Task.EMOTION:
+            return await self._infer(task, audio, lambda: self.runtime.emotion_of_audio(audio, call), call)
+        return await self._infer(task, audio, lambda: self.runtime.detect_synthesis(audio, call), call)
+
+    async def warm(self, task: Task, call: Call) -> ModelStatus:
+        """Load or touch the task's model. What keeps it from being ready is in the status, not raised."""
+        model = self.settings.ai.models.of(task)
+        try:
+            self._check_offered(task)
+            async with asyncio.timeout(self._time_limit(task, call)):
+                return await self.runtime.warm(task, call)
+        except TimeoutError:
+            reason = f"not ready within {self._time_limit(task, call):g} s"
+        except ServiceError as error:
+            reason = str(error)
+        return ModelStatus(
+            model_name=model.model_name, ready=False, model_path=model.model_path, error=reason
+        )
+
+    async def readiness(self) -> Readiness:
+        """Whether this node can answer now, at most `READINESS_AGE` seconds old. A draining node cannot."""
+        if self.draining:
+            return Readiness(False, ["draining: the node is about to stop"])
+        if self._readiness is not None and monotonic() - self._readiness[0] < READINESS_AGE:
+            return self._readiness[1]
+        # One question to the runtime for all who ask meanwhile; shielded, because one of them going away must
+        # not leave the others without the answer.
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask_readiness())
+        return await asyncio.shield(self._asking)
+
+    async def _ask_readiness(self) -> Readiness:
+        try:
+            async with asyncio.timeout(READINESS_TIMEOUT):
+                readiness = await self.runtime.readiness()
+        except TimeoutError:
+            readiness = Readiness(False, [f"the {self.runtime.name} runtime did not answer within a second"])
+        except ServiceError as error:
+            readiness = Readiness(False, [str(error)])
+        before = self._readiness[1] if self._readiness else None
+        if before is None or before != readiness:
+            level = logging.INFO if readiness.ready else logging.WARNING
+            _log.log(
+                level, "ready" if readiness.ready else "not ready", extra={"problems": readiness.problems}
+            )
+        self._readiness = (monotonic(), readiness)
+        return readiness
+
+    def _check_offered(self, task: Task) -> None:
+        if not self.settings.ai.models.of(task).enabled:
+            raise Unsupported(f"{task} is switched off on this node (ai.models.{task.model}.enabled)")
+        if task not in self.runtime.capabilities:
+            raise Unsupported(f"the {self.runtime.name} runtime cannot do {task}")
+
+    def _time_limit(self, task: Task, call: Call) -> float:
+        limits = (call.timeout, self.settings.ai.request.timeout, self.settings.ai.models.of(task).timeout)
+        return min(limit for limit in limits if limit is not None)
+
+    async def _infer(
+        self, task: Task, audio: Audio | None, work: Callable[[], Awaitable[_T]], call: Call
+    ) -> _T:
+        """Do `work`, a call to the runtime, in a place of its own and within the time limit."""
+        async with self.admission.place(task):
+            limit = self._time_limit(task, call)
+            outcome = "cancelled"
+            begun = perf_counter()
+            try:
+                async with asyncio.timeout(limit):
+                    answer = await work()
+                outcome = "ok"
+            except TimeoutError:
+                outcome = RuntimeTimeout.__name__
+                raise RuntimeTimeout(f"{task} took longer than {limit:g} s") from None
+            except ServiceError as error:
+                outcome = type(error).__name__
+                raise
+            finally:
+                metrics.runtime_seconds(self.runtime.name, task, outcome).observe(perf_counter() - begun)
+            if audio is not None:
+                metrics.audio_seconds(task).inc(audio.seconds)
+            return answer

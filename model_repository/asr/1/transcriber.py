@@ -1,0 +1,189 @@
+"""Speech to text with Whisper, for audio of any length.
+
+Speech is found first (silero VAD) and cut at its pauses into windows of at most 30 s, which Whisper decodes
+as a batch. Nothing but what the VAD takes for non-speech is left out, and where there is no speech Whisper
+is not asked: it would make something up.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import ctranslate2
+import numpy as np
+from faster_whisper import BatchedInferencePipeline, WhisperModel
+from faster_whisper.transcribe import Segment
+from faster_whisper.vad import VadOptions
+
+SAMPLE_RATE = 16000
+WINDOW_S = 30.0
+
+# Whisper's own rule for a window without speech: both must hold.
+NO_SPEECH_PROBABILITY = 0.6
+NO_SPEECH_LOGPROB = -1.0
+
+# Nobody speaks so fast: more tokens a second mean that the decoder is caught in a loop. A loop is broken by
+# sampling, at rising temperatures.
+MAX_TOKENS_PER_SECOND = 12.0
+LOOP_TEMPERATURES = (0.2, 0.4, 0.6, 0.8, 1.0)
+
+# Room for the words that a prompt may take of Whisper's context.
+MAX_PROMPT_CHARACTERS = 800
+
+_SENTENCE_END = (".", "!", "?", "。", "！", "？")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a request may ask for. `language`: a code as `en`, or None to detect it."""
+
+    language: str | None = None
+    word_timestamps: bool = False
+    prompt: str | None = None
+    temperature: float = 0.0
+
+
+@dataclass(frozen=True)
+class Transcription:
+    """`confidence`: mean probability of a token, in [0, 1], windows weighted by their length; 0 without text.
+    `segments`: dicts with the fields of the service's `tasks.Segment`."""
+
+    text: str
+    confidence: float
+    language: str
+    segments: list[dict]
+
+
+class Transcriber:
+    """A loaded Whisper model. `transcribe` may be called from several threads."""
+
+    def __init__(
+        self, weights: Path, *, device: str, compute_type: str, threads: int, workers: int, beam_size: int
+    ) -> None:
+        if device == "auto":
+            device = "cuda" if ctranslate2.get_cuda_device_count() > 0 else "cpu"
+        if compute_type == "auto":
+            compute_type = "float16" if device == "cuda" else "int8"
+        self.device = device
+        self._beam_size = beam_size
+        self._model = WhisperModel(
+            str(weights),
+            device=device,
+            compute_type=compute_type,
+            cpu_threads=threads,
+            num_workers=workers,
+            local_files_only=True,
+        )
+
+    @property
+    def languages(self) -> Sequence[str]:
+        """Codes of the languages that the weights know."""
+        return self._model.supported_languages
+
+    def transcribe(self, audio: np.ndarray, options: Options) -> Transcription:
+        """Transcribe mono float32 `audio` at 16 kHz, full scale ±1. Raises `ValueError` for a language that
+        the weights do not know."""
+        language = self._language(options.language)
+        # A pipeline keeps state between windows, so every call has its own.
+        segments, info = BatchedInferencePipeline(self._model).transcribe(
+            audio,
+            language=language,
+            beam_size=self._beam_size if options.temperature == 0 else 1,
+            temperature=options.temperature,
+            initial_prompt=options.prompt,
+            word_timestamps=options.word_timestamps,
+            # Timestamp tokens cost accuracy: with them, short sentences beside a pause get lost.
+            without_timestamps=True,
+            vad_filter=True,
+            vad_parameters=VadOptions(max_speech_duration_s=WINDOW_S, min_silence_duration_ms=160),
+            batch_size=8,
+        )
+        kept = [
+            segment
+            for found in segments
+            for segment in (self._redecoded(audio, found, info.language, options) if _loops(found) else [found])
+            if segment.text.strip() and not _is_no_speech(segment)
+        ]
+        return Transcription(
+            text=" ".join(segment.text.strip() for segment in kept),
+            confidence=_confidence(kept),
+            language=info.language,
+            segments=_numbered([part for segment in kept for part in _sentences(segment)]),
+        )
+
+    def _language(self, asked: str | None) -> str | None:
+        """The code that the weights know it by; None: to be detected."""
+        if asked is None:
+            return None
+        code = asked.strip().lower().replace("_", "-").split("-")[0]
+        if code in ("", "auto"):
+            return None
+        if code not in self.languages:
+            raise ValueError(
+                f"language: the loaded Whisper model does not know {asked!r}, only {', '.join(sorted(self.languages))}"
+            )
+        return code
+
+    def _redecoded(self, audio: np.ndarray, looped: Segment, language: str, options: Options) -> list[Segment]:
+        """Decode one window again, with sampling. Gives nothing when every temperature loops."""
+        segments, _ = self._model.transcribe(
+            audio,
+            language=language,
+            clip_timestamps=[looped.start, looped.end],
+            temperature=[t for t in LOOP_TEMPERATURES if t > options.temperature] or [LOOP_TEMPERATURES[-1]],
+            best_of=1,
+            initial_prompt=options.prompt,
+            word_timestamps=options.word_timestamps,
+            without_timestamps=True,
+            condition_on_previous_text=False,
+        )
+        return [segment for segment in segments if not _loops(segment)]
+
+
+def _loops(segment: Segment) -> bool:
+    return len(segment.tokens) > 10 + MAX_TOKENS_PER_SECOND * (segment.end - segment.start)
+
+
+def _is_no_speech(segment: Segment) -> bool:
+    return segment.no_speech_prob > NO_SPEECH_PROBABILITY and segment.avg_logprob < NO_SPEECH_LOGPROB
+
+
+def _confidence(segments: Sequence[Segment]) -> float:
+    seconds = sum(segment.end - segment.start for segment in segments)
+    if seconds <= 0:
+        return 0.0
+    mean = sum(segment.avg_logprob * (segment.end - segment.start) for segment in segments) / seconds
+    return min(1.0, math.exp(mean))
+
+
+def _sentences(segment: Segment) -> list[dict]:
+    """The window as it is, or cut after each sentence where the words' times are known."""
+    common = {"avg_logprob": segment.avg_logprob, "no_speech_prob": segment.no_speech_prob}
+    if not segment.words:
+        return [{"start": segment.start, "end": segment.end, "text": segment.text.strip(), **common, "words": None}]
+    sentences: list[list] = [[]]
+    for word in segment.words:
+        sentences[-1].append(word)
+        if word.word.rstrip().endswith(_SENTENCE_END):
+            sentences.append([])
+    return [
+        {
+            "start": words[0].start,
+            "end": words[-1].end,
+            "text": "".join(word.word for word in words).strip(),
+            **common,
+            "words": [
+                {"word": word.word.strip(), "start": word.start, "end": word.end, "probability": word.probability}
+                for word in words
+            ],
+        }
+        for words in sentences
+        if words
+    ]
+
+
+def _numbered(segments: list[dict]) -> list[dict]:
+    return [{"id": number, **segment} for number, segment in enumerate(segments)]

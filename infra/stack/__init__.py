@@ -1,0 +1,57 @@
+"""A stack's configuration: typed, checked as a whole, read from Pulumi or from its file."""
+
+from infra.stack.hosts import EmbeddedHost, Host, SshHost, UnixHost, parse_host
+from infra.stack.load import PROJECT, load, load_file, parse
+from infra.stack.problems import Problem, StackError
+from infra.stack.types import (
+    Build,
+    EdgeLlm,
+    EdgeLlmPart,
+    Gateway,
+    Images,
+    ImageSource,
+    Models,
+    Node,
+    Ports,
+    RateLimit,
+    Remote,
+    Rollout,
+    Service,
+    Ssh,
+    Stack,
+    Tls,
+    Triton,
+    memory_bytes,
+)
+
+__all__ = [
+    "PROJECT",
+    "Build",
+    "EdgeLlm",
+    "EdgeLlmPart",
+    "EmbeddedHost",
+    "Gateway",
+    "Host",
+    "ImageSource",
+    "Images",
+    "Models",
+    "Node",
+    "Ports",
+    "Problem",
+    "RateLimit",
+    "Remote",
+    "Rollout",
+    "Service",
+    "Ssh",
+    "SshHost",
+    "Stack",
+    "StackError",
+    "Tls",
+    "Triton",
+    "UnixHost",
+    "load",
+    "load_file",
+    "memory_bytes",
+    "parse",
+    "parse_host",
+]

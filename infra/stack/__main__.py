@@ -1,0 +1,70 @@
+"""`python -m infra.stack check FILE`, `schema [--check]`, `import-script [FILE]`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from infra.stack import schema, script
+from infra.stack.load import load_file
+from infra.stack.problems import StackError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command; returns the exit status, 1 for a stack that cannot be used."""
+    parser = argparse.ArgumentParser(prog="python -m infra.stack")
+    commands = parser.add_subparsers(dest="command", required=True)
+    check = commands.add_parser("check", help="check a stack file and name everything that is wrong with it")
+    check.add_argument("file", type=Path)
+    fresh = commands.add_parser("schema", help=f"write {schema.FILE.name}, the JSON Schema of a stack file")
+    fresh.add_argument("--check", action="store_true", help="only say whether it is fresh")
+    imported = commands.add_parser(
+        "import-script",
+        help="turn the old script's environment variables and node files into a stack file",
+        epilog=f"reads {', '.join(script.VARIABLES)}",
+    )
+    imported.add_argument("file", type=Path, nargs="?", help="the stack file to write, e.g. Pulumi.prod.yaml")
+    given = parser.parse_args(arguments)
+    try:
+        if given.command == "check":
+            stack = load_file(given.file)
+            print(f"{given.file}: {len(stack.nodes)} nodes, no mistakes")
+        elif given.command == "schema":
+            return _schema(given.check)
+        else:
+            return _import(given.file)
+    except StackError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _schema(check: bool) -> int:
+    if not check:
+        schema.FILE.write_text(schema.text(), encoding="utf-8")
+        return 0
+    if schema.is_fresh():
+        return 0
+    print(f"{schema.FILE.name} is stale: run python -m infra.stack schema", file=sys.stderr)
+    return 1
+
+
+def _import(file: Path | None) -> int:
+    text = script.import_script(os.environ)
+    if file is None:
+        print(text, end="")
+        return 0
+    try:
+        with file.open("x", encoding="utf-8") as out:
+            out.write(text)
+    except FileExistsError:
+        print(f"{file} is there already; name another file", file=sys.stderr)
+        return 1
+    print(f"wrote {file}; pulumi preview --stack {file.stem.removeprefix('Pulumi.')} shows what it would do")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""Where a node or the gateway runs: an SSH host, this computer's Docker socket, or plain processes here."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+EXPECTED = "ssh://user@host[:port]"
+OTHERS = "unix:///path/to/docker.sock or embedded"
+
+_SSH = re.compile(
+    r"ssh://(?:(?P<user>[A-Za-z0-9_][A-Za-z0-9_.-]*)@)?"
+    r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?))"
+    r"(?::(?P<port>[0-9]{1,5}))?/?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SshHost:
+    """A Docker host reached through `ssh`; without user or port, the SSH configuration decides."""
+
+    address: str
+    user: str | None = None
+    port: int | None = None
+
+    @property
+    def destination(self) -> str:
+        """What `ssh` is given after its options: `user@address` or `address`."""
+        return f"{self.user}@{self.address}" if self.user else self.address
+
+    def __str__(self) -> str:
+        address = f"[{self.address}]" if ":" in self.address else self.address
+        user = f"{self.user}@" if self.user else ""
+        port = f":{self.port}" if self.port else ""
+        return f"ssh://{user}{address}{port}"
+
+
+@dataclass(frozen=True, slots=True)
+class UnixHost:
+    """A Docker daemon of this computer, by its socket."""
+
+    socket: str
+    address: str = "127.0.0.1"
+
+    def __str__(self) -> str:
+        return f"unix://{self.socket}"
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedHost:
+    """This computer without Docker: ordinary processes under a supervisor."""
+
+    address: str = "127.0.0.1"
+
+    def __str__(self) -> str:
+        return "embedded"
+
+
+Host = SshHost | UnixHost | EmbeddedHost
+
+
+def parse_host(text: object) -> Host:
+    """The host that `text` names.
+
+    Raises ValueError, saying what was expected and what was there, when it names none.
+    """
+    if isinstance(text, SshHost | UnixHost | EmbeddedHost):
+        return text
+    if text == "embedded":
+        return EmbeddedHost()
+    if isinstance(text, str) and text.startswith("unix://"):
+        socket = text.removeprefix("unix://")
+        if not socket.startswith("/"):
+            raise ValueError(f'expected unix:///path/to/docker.sock, got "{text}"')
+        return UnixHost(socket)
+    if isinstance(text, str) and text.startswith("ssh://"):
+        match = _SSH.fullmatch(text)
+        port = int(match["port"]) if match and match["port"] else None
+        if match is None or (port is not None and not 1 <= port <= 65535):
+            raise ValueError(f'expected {EXPECTED}, got "{text}"')
+        return SshHost(match["v6"] or match["name"], match["user"], port)
+    shown = f'"{text}"' if isinstance(text, str) else repr(text)
+    raise ValueError(f"expected {EXPECTED}, {OTHERS}, got {shown}")

@@ -1,0 +1,219 @@
+"""Reads a stack from Pulumi's configuration or from its file, and checks all of it at once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from infra.stack import rules
+from infra.stack.problems import Problem, StackError, from_validation, unknown_key
+from infra.stack.types import Node, Section, Stack, shown
+
+PROJECT = "gpu-inference"
+
+
+def parse(data: Mapping[str, Any], name: str = "stack", source: str | None = None) -> Stack:
+    """The stack that the camelCase keys of `data` declare, with every default filled in.
+
+    Raises StackError with everything that is wrong.
+    """
+    problems: list[Problem] = []
+    fields = {info.alias or field: field for field, info in Stack.model_fields.items()}
+    problems += [unknown_key("", key, fields) for key in data if key not in fields]
+
+    sections: dict[str, Any] = {}
+    for key, field in fields.items():
+        if field in ("nodes", "gateway") or key not in data:
+            continue
+        try:
+            sections[field] = _validated(Stack.model_fields[field].rebuild_annotation(), data[key], key)
+        except StackError as error:
+            problems += error.problems
+
+    given = _with_stack_defaults(data)
+    nodes: dict[int, Node] = {}
+    if not isinstance(given, list):
+        expected = (
+            "required: the list of hosts"
+            if given is None
+            else f"expected a list of nodes, got {shown(given)}"
+        )
+        problems.append(Problem("nodes", expected))
+    elif not given:
+        problems.append(Problem("nodes", "expected at least one node, got an empty list"))
+    else:
+        for position, node in enumerate(given):
+            try:
+                nodes[position] = _validated(Node, node, f"nodes[{position}]")
+            except StackError as error:
+                problems += error.problems
+
+    defaults = Stack.model_construct(nodes=list(nodes.values()))
+    for field in Stack.model_fields:
+        if field not in ("nodes", "gateway") and fields_key(fields, field) not in data:
+            sections[field] = getattr(defaults, field)
+    if nodes or "gateway" in data:
+        try:
+            gateway = _with_gateway_defaults(data.get("gateway", {}), nodes)
+            kind = Stack.model_fields["gateway"].rebuild_annotation()
+            sections["gateway"] = _validated(kind, gateway, "gateway")
+        except StackError as error:
+            problems += error.problems
+
+    names = {
+        i: node["name"] for i, node in enumerate(given or ()) if isinstance(node, dict) and "name" in node
+    }
+    problems += rules.unique_names(
+        {i: n for i, n in names.items() if isinstance(n, str)} | {i: node.name for i, node in nodes.items()}
+    )
+    problems += rules.check(nodes, sections)
+    if problems:
+        raise StackError(_in_order(problems, fields), source or "the stack's configuration")
+    stack = Stack.model_construct(nodes=list(nodes.values()), **sections)
+    stack._name = name
+    return stack
+
+
+def fields_key(fields: Mapping[str, str], field: str) -> str:
+    """The camelCase key of a field."""
+    return next(key for key, name in fields.items() if name == field)
+
+
+def load_file(path: str | Path) -> Stack:
+    """The stack that `Pulumi.<stack>.yaml` declares, read without Pulumi.
+
+    Encrypted values cannot be read; the keys that hold them are left out and named in `Stack.encrypted`.
+    Raises StackError, also when the file cannot be read or is no YAML.
+    """
+    path = Path(path)
+    name = path.stem.removeprefix("Pulumi.")
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StackError([Problem("", f"cannot be read: {error.strerror}")], str(path)) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise StackError([Problem("", f"is no YAML: {error}")], str(path)) from error
+    config = document.get("config") if isinstance(document, dict) else None
+    if not isinstance(config, dict):
+        raise StackError([Problem("config", f"expected the keys {PROJECT}:nodes, …")], str(path))
+    # Keys of other namespaces are the providers'.
+    own = {
+        str(key).removeprefix(f"{PROJECT}:"): value
+        for key, value in config.items()
+        if str(key).startswith(f"{PROJECT}:") or ":" not in str(key)
+    }
+    encrypted: list[str] = []
+    stack = parse(_without_encrypted(own, "", encrypted), name, str(path))
+    stack._encrypted = tuple(encrypted)
+    return stack
+
+
+def load(project: str = PROJECT) -> Stack:
+    """The stack of the Pulumi program that is running, encrypted values decrypted.
+
+    Raises StackError.
+    """
+    import pulumi
+    from pulumi.runtime import config
+
+    values = {**config.get_config_env(), **config.CONFIG.get()}
+    own = {
+        key.removeprefix(f"{project}:"): _structured(value)
+        for key, value in values.items()
+        if key.startswith(f"{project}:")
+    }
+    name = pulumi.get_stack()
+    return parse(own, name, f"Pulumi.{name}.yaml")
+
+
+def _structured(value: str) -> Any:
+    """Pulumi hands lists and mappings over as JSON and everything else as text."""
+    if value[:1] in ("[", "{"):
+        try:
+            return json.loads(value)
+        except json.JSONDecodeError:
+            return value
+    return value
+
+
+def _without_encrypted(value: Any, path: str, found: list[str]) -> Any:
+    """`value` without Pulumi's `{secure: …}` leaves; their paths are added to `found`."""
+    if isinstance(value, dict):
+        kept = {}
+        for key, inner in value.items():
+            inner_path = f"{path}.{key}" if path else str(key)
+            if isinstance(inner, dict) and inner.keys() == {"secure"}:
+                found.append(inner_path)
+            else:
+                kept[key] = _without_encrypted(inner, inner_path, found)
+        return kept
+    if isinstance(value, list):
+        return [_without_encrypted(inner, f"{path}[{i}]", found) for i, inner in enumerate(value)]
+    return value
+
+
+def _validated(kind: Any, value: Any, path: str) -> Any:
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        model = kind if isinstance(kind, type) and issubclass(kind, Section) else Section
+        raise StackError(from_validation(error, model, path)) from None
+
+
+def _with_stack_defaults(data: Mapping[str, Any]) -> Any:
+    """The nodes as given, a bare address made a node, the stack's `ports` and `remote` under its own."""
+    nodes = data.get("nodes")
+    if not isinstance(nodes, list):
+        return nodes
+    shared = {
+        key: data[key]
+        for key in ("ports", "remote")
+        if isinstance(data.get(key), dict) and _valid(key, data[key])
+    }
+    filled = []
+    for given in nodes:
+        node = {"host": given} if isinstance(given, str) else given
+        if isinstance(node, dict):
+            own = {key: node.get(key, {}) for key in shared}
+            node = node | {key: shared[key] | own[key] for key in shared if isinstance(own[key], dict)}
+        filled.append(node)
+    return filled
+
+
+def _valid(key: str, value: Any) -> bool:
+    """Whether the stack's section is valid, so that its mistakes are reported once and not for every node."""
+    try:
+        TypeAdapter(Stack.model_fields[key].rebuild_annotation()).validate_python(value)
+    except ValidationError:
+        return False
+    return True
+
+
+def _with_gateway_defaults(given: Any, nodes: Mapping[int, Node]) -> Any:
+    if not isinstance(given, dict):
+        return given
+    ordered = list(nodes.values())
+    mode = given.get("mode")
+    if mode is None and "host" not in given:
+        mode = "embedded" if ordered and all(node.embedded for node in ordered) else "container"
+    elif mode is None:
+        mode = "embedded" if given["host"] == "embedded" else "container"
+    if "host" in given or mode == "embedded":
+        return {"mode": mode, **given}
+    host = next((node.host for node in ordered if not node.embedded), None)
+    return {"mode": mode, **given, **({"host": host} if host is not None else {})}
+
+
+def _in_order(problems: list[Problem], fields: Mapping[str, str]) -> Iterator[Problem]:
+    """Sorted by the order of the keys, as somebody reads the file; unknown keys first."""
+    order = {key: position for position, key in enumerate(fields, start=1)}
+
+    def position(problem: Problem) -> int:
+        return order.get(problem.path.split(".")[0].split("[")[0], 0)
+
+    return iter(sorted(problems, key=position))

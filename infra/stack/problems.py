@@ -1,0 +1,149 @@
+"""What is wrong with a configuration, by key path, all of it at once."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from infra.stack.types import shown
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake: where (`nodes[1].host`) and what was expected."""
+
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}" if self.path else self.message
+
+
+class StackError(Exception):
+    """A configuration that cannot be used; `problems` has every mistake in it, in the order of the keys."""
+
+    def __init__(self, problems: Iterable[Problem], source: str = "the stack's configuration") -> None:
+        self.problems = list(dict.fromkeys(problems))
+        self.source = source
+        count = len(self.problems)
+        errors = "1 error" if count == 1 else f"{count} errors"
+        super().__init__(
+            "\n".join([f"{source} has {errors}:", *(f"  {problem}" for problem in self.problems)])
+        )
+
+
+_KINDS = {
+    "string_type": "text",
+    "int_type": "an integer",
+    "int_from_float": "an integer",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping of keys",
+    "model_attributes_type": "a mapping of keys",
+}
+_UNION_MEMBER = re.compile(r"str|int|list\[.*|literal\[.*|function-.*|[A-Z]\w*")
+# A mistake in one of these is named without the value.
+_SECRET = re.compile(r"^apiKeys|\.(token|password)$|^models\.credentials\.")
+
+
+def _path(location: Iterable[str | int], prefix: str) -> str:
+    path = prefix
+    for part in location:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        else:
+            path += f".{part}" if path else part
+    return path
+
+
+def unknown_key(path: str, key: str, allowed: Iterable[str]) -> Problem:
+    """A key that nobody knows, with the nearest that somebody does."""
+    allowed = sorted(allowed)
+    folded = {re.sub(r"[^a-z0-9]", "", name.lower()): name for name in allowed}
+    near = difflib.get_close_matches(re.sub(r"[^a-z0-9]", "", key.lower()), folded, n=1, cutoff=0.6)
+    hint = f'did you mean "{folded[near[0]]}"?' if near else f"expected one of {', '.join(allowed)}"
+    return Problem(_path([key], path), f"unknown key; {hint}")
+
+
+def _keys_at(model: type[BaseModel], location: Iterable[str | int]) -> list[str]:
+    """The keys that the section at `location` under `model` knows."""
+    current: type[BaseModel] = model
+    for part in location:
+        for name, info in current.model_fields.items():
+            if part in (info.alias, name):
+                found = _section_in(info.annotation)
+                if found is not None:
+                    current = found
+    return [info.alias or name for name, info in current.model_fields.items()]
+
+
+def _section_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        if (found := _section_in(argument)) is not None:
+            return found
+    return None
+
+
+def _known(location: tuple[str | int, ...]) -> tuple[str | int, ...]:
+    """The location without pydantic's own parts: the names of a union's members."""
+    return tuple(part for part in location if isinstance(part, int) or not _UNION_MEMBER.fullmatch(part))
+
+
+def from_validation(error: ValidationError, model: type[BaseModel], prefix: str = "") -> list[Problem]:
+    """pydantic's errors in this project's words."""
+    problems = []
+    for detail in error.errors(include_url=False):
+        kind, location = detail["type"], _known(detail["loc"])
+        path = _path(location, prefix)
+        given = "…" if _SECRET.search(path) else detail.get("input")
+        context: Mapping[str, Any] = detail.get("ctx", {})
+        if kind == "default_factory_not_called":
+            continue  # What the default depends on is reported itself.
+        if kind == "extra_forbidden":
+            *outer, key = location
+            problems.append(unknown_key(_path(outer, prefix), str(key), _keys_at(model, outer)))
+        elif kind == "missing":
+            problems.append(Problem(path, "required"))
+        elif kind == "value_error":
+            problems.append(Problem(path, str(context["error"])))
+        elif kind == "literal_error":
+            alternatives = str(context["expected"]).replace("'", "")
+            problems.append(Problem(path, f"expected {alternatives}, got {shown(given)}"))
+        elif kind in _KINDS:
+            problems.append(Problem(path, f"expected {_KINDS[kind]}, got {shown(given)}"))
+        elif kind in ("greater_than", "greater_than_equal", "less_than", "less_than_equal"):
+            bound = next(iter(context.values()))
+            word = {"greater_than": "more than", "greater_than_equal": "at least", "less_than": "less than"}
+            problems.append(
+                Problem(path, f"expected {word.get(kind, 'at most')} {bound}, got {shown(given)}")
+            )
+        elif kind == "string_pattern_mismatch":
+            problems.append(Problem(path, f"expected {_pattern(context['pattern'])}, got {shown(given)}"))
+        elif kind == "string_too_short":
+            problems.append(Problem(path, "expected text, got nothing"))
+        elif kind == "too_short":
+            problems.append(Problem(path, f"expected at least {context['min_length']}, got none"))
+        else:
+            problems.append(Problem(path, f"{detail['msg']}, got {shown(given)}"))
+    return problems
+
+
+_PATTERNS = {
+    "[a-z0-9]": "lower-case letters, digits and hyphens (at most 63)",
+    "A-Za-z0-9_.:-": "a host name or an IP address",
+    "https?": "http://host[:port] or https://host[:port]",
+    "host|sync": "host, sync, s3://…, gs://… or as://…",
+}
+
+
+def _pattern(pattern: str) -> str:
+    return next((words for part, words in _PATTERNS.items() if part in pattern), f"text like {pattern}")

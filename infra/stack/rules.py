@@ -1,0 +1,166 @@
+"""The rules of a configuration that span several of its keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from infra.stack.hosts import EmbeddedHost, Host, SshHost
+from infra.stack.problems import Problem
+from infra.stack.types import EdgeLlm, Gateway, Images, Models, Node, Ports, Service, Triton
+
+# The ports that a node listens on for its host beside http and grpc, by the key that sets each.
+_TRITON_PORTS = {"triton_http": "tritonHttp", "triton_grpc": "tritonGrpc", "triton_metrics": "tritonMetrics"}
+
+
+def check(nodes: Mapping[int, Node], sections: Mapping[str, Any]) -> Iterator[Problem]:
+    """Every rule over the parts that are valid by themselves.
+
+    `nodes` are the valid nodes by their position; `sections` the valid sections by their field's
+    name. A rule whose parts are not all there is left out: what is wrong with those is reported already.
+    """
+    triton: Triton | None = sections.get("triton")
+    edge_llm: EdgeLlm | None = sections.get("edge_llm")
+    gateway: Gateway | None = sections.get("gateway")
+    if triton is not None and edge_llm is not None:
+        yield from _ports(nodes, triton, edge_llm, gateway)
+    for position, node in nodes.items():
+        yield from _runtime(f"nodes[{position}]", node, edge_llm, sections.get("models"))
+    if gateway is not None:
+        yield from _gateway(nodes, gateway)
+    service: Service | None = sections.get("service")
+    images: Images | None = sections.get("images")
+    if images is not None and images.registry is None and (images.username or images.password):
+        yield Problem("images.registry", "required with images.username and images.password")
+    models: Models | None = sections.get("models")
+    if models is not None:
+        yield from _models(models)
+    if service is not None and "ai" in service.config and not isinstance(service.config["ai"], dict):
+        yield Problem("service.config.ai", "expected a mapping of the service's settings")
+
+
+def unique_names(names: Mapping[int, str]) -> Iterator[Problem]:
+    """No two nodes have one name; `names` are those of the nodes, by position, as far as they are known."""
+    first: dict[str, int] = {}
+    for position, name in names.items():
+        if name in first:
+            yield Problem(f"nodes[{position}].name", f'"{name}" is the name of nodes[{first[name]}] too')
+        first.setdefault(name, position)
+
+
+def machine(host: Host) -> str:
+    """What two hosts have in common when they are the same machine: its address."""
+    return "this computer" if not isinstance(host, SshHost) else host.address.lower()
+
+
+def listening(node: Node, triton: Triton, edge_llm: EdgeLlm) -> dict[str, int]:
+    """The ports that the node opens on its host, by their key in `ports`."""
+    ports: Ports = node.ports
+    found = {"http": ports.http, "grpc": ports.grpc}
+    # Embedded nodes have no private network: Triton's ports are open on the loopback interface.
+    if node.runtime == "triton" and (triton.publish or node.embedded):
+        found |= {key: getattr(ports, name) for name, key in _TRITON_PORTS.items()}
+    if node.runtime == "edge-llm" and edge_llm.publish:
+        found["unitManager"] = ports.unit_manager
+    return found
+
+
+def _ports(
+    nodes: Mapping[int, Node], triton: Triton, edge_llm: EdgeLlm, gateway: Gateway | None
+) -> Iterator[Problem]:
+    """No port of a machine is taken twice.
+
+    Two SSH addresses with different SSH ports may be two machines behind one NAT address, so only nodes
+    with the same address and SSH port are taken for one machine.
+    """
+    taken: dict[tuple[str, int | None, int], str] = {}
+
+    def claim(host: Host, port: int, path: str) -> Iterator[Problem]:
+        ssh_port = (host.port or 22) if isinstance(host, SshHost) else None
+        place = (machine(host), ssh_port, port)
+        if place in taken:
+            yield Problem(path, f"port {port} of {machine(host)} is {taken[place]} too")
+        taken.setdefault(place, path)
+
+    apart: dict[int, Node] = {}
+    for position, node in nodes.items():
+        clashes = [
+            problem
+            for key, port in listening(node, triton, edge_llm).items()
+            for problem in claim(node.host, port, f"nodes[{position}].ports.{key}")
+        ]
+        yield from clashes
+        if not clashes:
+            apart[position] = node
+    yield from _public_addresses(apart)
+    if gateway is not None and gateway.mode != "existing":
+        yield from claim(gateway.host, gateway.http, "gateway.http")
+        yield from claim(gateway.host, gateway.grpc, "gateway.grpc")
+
+
+def _public_addresses(nodes: Mapping[int, Node]) -> Iterator[Problem]:
+    """No two nodes are the same upstream."""
+    taken: dict[tuple[str, int], str] = {}
+    for position, node in nodes.items():
+        for key, port in (
+            ("publicHttpPort", node.public_http_port),
+            ("publicGrpcPort", node.public_grpc_port),
+        ):
+            place = (node.public_host.lower(), port)
+            path = f"nodes[{position}].{key}"
+            if place in taken:
+                yield Problem(path, f"{node.public_host}:{port} is {taken[place]} too")
+            taken.setdefault(place, path)
+
+
+def _runtime(path: str, node: Node, edge_llm: EdgeLlm | None, models: Models | None) -> Iterator[Problem]:
+    if node.runtime == "remote" and node.remote.endpoint is None:
+        yield Problem(
+            f"{path}.remote.endpoint", "required where runtime is remote (or remote.endpoint for all)"
+        )
+    if node.runtime == "remote" and node.wants_gpus:
+        yield Problem(f"{path}.gpus", "a remote node runs no models; expected none")
+    if node.embedded:
+        if node.runtime == "edge-llm":
+            yield Problem(f"{path}.runtime", "an embedded node runs triton or remote, not edge-llm")
+        if node.wants_gpus and node.runtime != "remote":
+            yield Problem(f"{path}.gpus", "an embedded node runs Triton on the CPU; expected none")
+        if models is not None and models.object_store:
+            yield Problem(
+                "models.source", "embedded nodes read models from this computer: expected host or sync"
+            )
+    if node.runtime == "edge-llm":
+        if edge_llm is not None:
+            for key, part in (("unitManager", edge_llm.unit_manager), ("llmNode", edge_llm.llm_node)):
+                if part.source is None:
+                    yield Problem(f"edgeLlm.{key}", f"expected image or build: {path}.runtime is edge-llm")
+        if models is not None and models.object_store:
+            yield Problem(
+                "models.source", f"an object store is read by Triton only: {path}.runtime is edge-llm"
+            )
+
+
+def _gateway(nodes: Mapping[int, Node], gateway: Gateway) -> Iterator[Problem]:
+    here = isinstance(gateway.host, EmbeddedHost)
+    if gateway.mode == "embedded" and not here:
+        yield Problem(
+            "gateway.host", f"mode embedded runs on this computer; expected embedded, got {gateway.host}"
+        )
+    if gateway.mode == "container" and here:
+        yield Problem("gateway.host", "mode container needs a Docker host; expected ssh://… or unix://…")
+    if isinstance(gateway.host, SshHost):
+        for position, node in nodes.items():
+            if node.embedded and node.public_host == node.host.address:
+                yield Problem(
+                    f"nodes[{position}].publicHost",
+                    "required: the gateway is on another computer and cannot dial 127.0.0.1 here",
+                )
+
+
+def _models(models: Models) -> Iterator[Problem]:
+    if models.credentials and not models.object_store:
+        yield Problem(
+            "models.credentials", f"used with an object store only; models.source is {models.source}"
+        )
+    if models.source == "host" and not models.path.startswith("/"):
+        yield Problem("models.path", f'expected an absolute path on the hosts, got "{models.path}"')

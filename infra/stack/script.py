@@ -1,0 +1,145 @@
+"""Turns the environment of the old deployment script into a stack file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from infra.stack.hosts import SshHost
+from infra.stack.load import PROJECT, parse
+from infra.stack.problems import Problem, StackError
+from infra.stack.types import Models, Ports
+
+# The script's port variables and the keys that they became.
+PORTS = {
+    "AI_HTTP_PORT": "http",
+    "AI_GRPC_PORT": "grpc",
+    "TRITON_HTTP_PORT": "tritonHttp",
+    "TRITON_GRPC_PORT": "tritonGrpc",
+    "TRITON_METRICS_PORT": "tritonMetrics",
+    "UNIT_MANAGER_PORT": "unitManager",
+}
+VARIABLES = (
+    "GPU_AI_NODES",
+    "GPU_AI_NODES_FILE",
+    "SSH_USER",
+    "REMOTE_DIR",
+    "MODEL_DIR",
+    *PORTS,
+    "AI_INFERENCE_UPSTREAMS",
+    "AI_INFERENCE_UPSTREAMS_FILE",
+)
+
+_ENTRY = re.compile(
+    r"(?:(?P<user>[^@\s]+)@)?(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9_.-]+)):(?P<port>[0-9]{1,5})"
+)
+
+
+def import_script(environ: Mapping[str, str]) -> str:
+    """The text of a stack file that declares what the script's variables in `environ` deployed.
+
+    The upstreams (what the site's nginx dialled) belong to the nodes in the order of both lists.
+    Raises StackError with every mistake, those of a file by line.
+    """
+    problems: list[Problem] = []
+    nodes = _addresses(environ, "GPU_AI_NODES", "GPU_AI_NODES_FILE", problems)
+    upstreams = _addresses(environ, "AI_INFERENCE_UPSTREAMS", "AI_INFERENCE_UPSTREAMS_FILE", problems)
+    ports = _ports(environ, problems)
+    if not nodes and not problems:
+        problems.append(Problem("GPU_AI_NODES", "expected host:port …, or GPU_AI_NODES_FILE; neither is set"))
+    if nodes and upstreams and len(nodes) != len(upstreams):
+        problems.append(
+            Problem(
+                "AI_INFERENCE_UPSTREAMS",
+                f"expected one for each of the {len(nodes)} nodes, in their order, got {len(upstreams)}",
+            )
+        )
+    if problems:
+        raise StackError(problems, "the script's environment")
+
+    config: dict[str, Any] = {
+        "nodes": list(_nodes(nodes, upstreams, environ.get("SSH_USER") or "root", ports))
+    }
+    changed = {key: port for key, port in ports.items() if port != _default_port(key)}
+    if changed:
+        config["ports"] = changed
+    models = environ.get("MODEL_DIR") or Models().path
+    config["models"] = {"source": "host", "path": models}
+    if environ.get("REMOTE_DIR"):
+        config["remoteDir"] = environ["REMOTE_DIR"]
+    parse(config, source="the stack that the script's environment gives")
+    document = {"config": {f"{PROJECT}:{key}": value for key, value in config.items()}}
+    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+
+
+def _nodes(
+    nodes: list[SshHost], upstreams: list[SshHost], user: str, ports: Mapping[str, int]
+) -> Iterator[dict[str, Any]]:
+    for number, address in enumerate(nodes):
+        host = SshHost(address.address, address.user or user, address.port)
+        node: dict[str, Any] = {"name": f"gpu-{number + 1}", "host": str(host)}
+        if upstreams:
+            dialled = upstreams[number]
+            if dialled.address != host.address:
+                node["publicHost"] = dialled.address
+            if dialled.port != ports.get("http", _default_port("http")):
+                node["publicHttpPort"] = dialled.port
+        yield node
+
+
+def _default_port(key: str) -> int:
+    field = next(name for name, info in Ports.model_fields.items() if info.alias == key)
+    return int(getattr(Ports(), field))
+
+
+def _ports(environ: Mapping[str, str], problems: list[Problem]) -> dict[str, int]:
+    ports = {}
+    for variable, key in PORTS.items():
+        text = environ.get(variable)
+        if not text:
+            continue
+        if not re.fullmatch(r"[0-9]{1,5}", text) or not 1 <= int(text) <= 65535:
+            problems.append(Problem(variable, f'expected a port from 1 to 65535, got "{text}"'))
+        else:
+            ports[key] = int(text)
+    return ports
+
+
+def _addresses(
+    environ: Mapping[str, str], variable: str, file_variable: str, problems: list[Problem]
+) -> list[SshHost]:
+    """The addresses of a variable (blanks between them) or of a file (one a line; `#` begins a comment).
+
+    The variable wins where both are set, as it did in the script.
+    """
+    found = []
+    for where, entry in _entries(environ, variable, file_variable, problems):
+        match = _ENTRY.fullmatch(entry)
+        if match is None or not 1 <= int(match["port"]) <= 65535:
+            problems.append(Problem(where, f'expected host:port, got "{entry}"'))
+        else:
+            found.append(SshHost(match["v6"] or match["host"], match["user"], int(match["port"])))
+    return found
+
+
+def _entries(
+    environ: Mapping[str, str], variable: str, file_variable: str, problems: list[Problem]
+) -> Iterator[tuple[str, str]]:
+    if environ.get(variable, "").strip():
+        for entry in environ[variable].replace(",", " ").split():
+            yield variable, entry
+    elif environ.get(file_variable):
+        path = Path(environ[file_variable]).expanduser()
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
+            problems.append(Problem(file_variable, f"{path} cannot be read: {reason}"))
+            return
+        for number, line in enumerate(lines, start=1):
+            for entry in line.partition("#")[0].replace(",", " ").split():
+                yield f"{path}:{number}", entry

@@ -1,0 +1,1 @@
+"""The gateway: nginx in front of all nodes."""

@@ -1,0 +1,253 @@
+"""The gateway's nginx configuration, as text. Pure: the same declaration gives the same files.
+
+`render_site` gives the files of a whole nginx that is the gateway. `render_servers` gives the one file that
+an existing nginx includes into its own `upstream ai_inference_service {}`. The templates are in `nginx/`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+
+TEMPLATES = Path(__file__).resolve().parents[2] / "nginx"
+
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_STACK = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+_HOST_NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_-]{1,63})*\.?")
+_PATH = re.compile(r"/[A-Za-z0-9_./+@:,=-]+")
+_API_KEY = re.compile(r"[A-Za-z0-9._~+/=-]{8,256}")
+_USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
+
+#: gRPC's status codes of the gateway's own refusals, by number, with their messages (nginx adds no quotes).
+_GRPC_ERRORS = {
+    8: "the request is too large or too many requests came from this address",
+    12: "no such method",
+    13: "not a valid gRPC request",
+    14: "no node can take the call now",
+    16: "missing or wrong API key",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamServer:
+    """One node as the gateway dials it. A drained one stays in the file and gets nothing.
+
+    `host` is a name or an IP address. Raises ValueError naming the field that is not fit for a configuration.
+    """
+
+    name: str
+    host: str
+    http_port: int
+    grpc_port: int
+    drained: bool = False
+
+    def __post_init__(self) -> None:
+        _check(_NAME, self.name, "name", "lower-case letters, digits and hyphens")
+        if not _is_ip(self.host):
+            _check(_HOST_NAME, self.host, "host", "a host name or an IP address")
+        _check_port(self.http_port, "http_port")
+        _check_port(self.grpc_port, "grpc_port")
+
+    @property
+    def http_address(self) -> str:
+        """`host:port` of HTTP, IPv6 addresses in brackets."""
+        return f"{_bracketed(self.host)}:{self.http_port}"
+
+    @property
+    def grpc_address(self) -> str:
+        """`host:port` of gRPC, IPv6 addresses in brackets."""
+        return f"{_bracketed(self.host)}:{self.grpc_port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """The certificate chain and its private key (PEM): absolute paths on the gateway."""
+
+    certificate: str
+    key: str
+
+    def __post_init__(self) -> None:
+        for name in ("certificate", "key"):
+            _check(_PATH, getattr(self, name), f"tls.{name}", "an absolute path without blanks")
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """Requests that one address may make a second, and how many above that are let through at once."""
+
+    per_second: float = 50
+    burst: int = 10
+
+    def __post_init__(self) -> None:
+        if not self.per_second * 60 >= 1:
+            raise ValueError(f"rate_limit.per_second: expected at least one a minute, got {self.per_second}")
+        if self.burst < 0:
+            raise ValueError(f"rate_limit.burst: expected 0 or more, got {self.burst}")
+
+    @property
+    def rate(self) -> str:
+        """As nginx writes it: whole requests a second, else whole requests a minute."""
+        if self.per_second == int(self.per_second):
+            return f"{int(self.per_second)}r/s"
+        return f"{round(self.per_second * 60)}r/m"
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """Where that nginx keeps its things; the defaults are those of the official nginx image.
+
+    `temp` is a folder that exists. `api_keys` is where the file of that role is put (mode 0600).
+    """
+
+    pid: str = "/run/nginx.pid"
+    error_log: str = "/dev/stderr"
+    access_log: str = "/dev/stdout"
+    temp: str = "/var/cache/nginx"
+    api_keys: str = "/etc/nginx/api_keys.conf"
+
+    def __post_init__(self) -> None:
+        for name in self.__dataclass_fields__:
+            _check(_PATH, getattr(self, name), f"paths.{name}", "an absolute path without blanks")
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A whole nginx that is the gateway.
+
+    `bind` is the IP address to listen on, empty for all of IPv4. `body_limit` is in bytes. `user` is whom
+    root's workers become (None: nginx's own default, which an unprivileged nginx needs). `grpc_balancing` is
+    `http2` (calls are balanced) or `layer4` (connections are balanced; TLS ends here, keys are checked on the
+    nodes only). `load_modules` are dynamic modules to load, such as Debian's stream module for `layer4`.
+    """
+
+    servers: tuple[UpstreamServer, ...] = ()
+    http: int = 8080
+    grpc: int = 9080
+    bind: str = ""
+    tls: Tls | None = None
+    rate_limit: RateLimit | None = field(default_factory=RateLimit)
+    api_keys: tuple[str, ...] = field(default=(), repr=False)
+    body_limit: int = 100_000_000
+    grpc_balancing: Literal["http2", "layer4"] = "http2"
+    worker_processes: int | Literal["auto"] = "auto"
+    user: str | None = None
+    load_modules: tuple[str, ...] = ()
+    paths: Paths = field(default_factory=Paths)
+
+    def __post_init__(self) -> None:
+        _check_port(self.http, "http")
+        _check_port(self.grpc, "grpc")
+        if self.http == self.grpc:
+            raise ValueError(f"grpc: expected another port than http's, got {self.grpc} for both")
+        if self.bind and not _is_ip(self.bind):
+            raise ValueError(f"bind: expected an IP address or nothing, got {self.bind!r}")
+        if self.body_limit < 1:
+            raise ValueError(f"body_limit: expected bytes from 1, got {self.body_limit}")
+        if self.worker_processes != "auto" and not 1 <= int(self.worker_processes) <= 512:
+            raise ValueError(f"worker_processes: expected auto or 1 to 512, got {self.worker_processes!r}")
+        if self.grpc_balancing not in ("http2", "layer4"):
+            raise ValueError(f"grpc_balancing: expected http2 or layer4, got {self.grpc_balancing!r}")
+        if self.user is not None:
+            _check(_USER, self.user, "user", "a user's name")
+        for module in self.load_modules:
+            _check(_PATH, module, "load_modules", "an absolute path without blanks")
+        for number, key in enumerate(self.api_keys):
+            if not _API_KEY.fullmatch(key):  # the message must not show the key
+                raise ValueError(
+                    f"api_keys[{number}]: expected 8 to 256 letters, digits or any of . _ ~ + / = -"
+                )
+        _check_distinct(self.servers, "name", "http_address", "grpc_address")
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedSite:
+    """The files of a site. `api_keys`, None when there are none, is a secret: only the nginx may read it."""
+
+    nginx_conf: str
+    api_keys: str | None = field(repr=False)
+
+
+def render_site(site: Site) -> RenderedSite:
+    """The whole configuration: `nginx.conf`, and the file that it includes from `site.paths.api_keys`."""
+    # nginx wants a server in every upstream; one that is down answers as a fleet without live nodes does.
+    servers = site.servers or (_NO_NODE,)
+    nginx_conf = _template("nginx.conf.j2").render(
+        site=site, servers=servers, paths=site.paths, grpc_errors=_GRPC_ERRORS
+    )
+    keys = None
+    if site.api_keys:
+        keys = _template("api_keys.conf.j2").render(keys=[_pattern(key) for key in site.api_keys])
+    return RenderedSite(nginx_conf, keys)
+
+
+def render_servers(stack: str, servers: tuple[UpstreamServer, ...]) -> str:
+    """The servers of `stack` for an existing site's `upstream ai_inference_service {}`: `server` lines only.
+
+    The site chooses the balancing method, so nothing here depends on one (`backup` would).
+    """
+    _check(_STACK, stack, "stack", "letters, digits, hyphens, dots and underscores")
+    _check_distinct(servers, "name", "http_address")
+    return _template("servers.conf.j2").render(stack=stack, servers=servers or (_NO_NODE,), site=None)
+
+
+def servers_file_name(stack: str) -> str:
+    """The file's name, which the sites' include `ai_inference_service.servers*.conf` matches."""
+    _check(_STACK, stack, "stack", "letters, digits, hyphens, dots and underscores")
+    return f"ai_inference_service.servers.{stack}.conf"
+
+
+def _template(name: str) -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # what goes in is checked above
+    )
+    return environment.get_template(name)
+
+
+def _pattern(key: str) -> str:
+    """`key` as a regular expression for nginx: only what `_API_KEY` allows can be in it."""
+    return re.sub(r"[.+]", lambda match: f"\\{match[0]}", key)
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return getattr(address, "scope_id", None) is None
+
+
+def _check(allowed: re.Pattern[str], value: str, what: str, expected: str) -> None:
+    if not allowed.fullmatch(value):
+        raise ValueError(f"{what}: expected {expected}, got {value!r}")
+
+
+def _check_port(port: int, what: str) -> None:
+    if not 1 <= port <= 65535:
+        raise ValueError(f"{what}: expected a port from 1 to 65535, got {port}")
+
+
+def _check_distinct(servers: tuple[UpstreamServer, ...], *fields: str) -> None:
+    for what in fields:
+        seen: set[str] = set()
+        for server in servers:
+            value = getattr(server, what)
+            if value in seen:
+                raise ValueError(f"servers: {what} {value} is there twice")
+            seen.add(value)
+
+
+_NO_NODE = UpstreamServer("no-node", "127.0.0.1", 9, 9, drained=True)

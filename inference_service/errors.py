@@ -36,6 +36,20 @@ class NotFound(ServiceError):
     grpc_code = "NOT_FOUND"
 
 
+class MethodNotAllowed(ServiceError):
+    """The route exists, but not for this method."""
+
+    status = 405
+    grpc_code = "UNIMPLEMENTED"
+
+
+class SlowUpload(ServiceError):
+    """The request's body did not arrive within its time limit."""
+
+    status = 408
+    grpc_code = "DEADLINE_EXCEEDED"
+
+
 class TooLarge(ServiceError):
     """The body or the audio is over its limit."""
 

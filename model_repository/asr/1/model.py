@@ -12,7 +12,10 @@ from weights import find_weights
 
 class TritonPythonModel:
     def initialize(self, args):
-        parameters = {key: value["string_value"] for key, value in json.loads(args["model_config"])["parameters"].items()}
+        parameters = {
+            key: value["string_value"]
+            for key, value in json.loads(args["model_config"])["parameters"].items()
+        }
         workers = int(parameters["workers"])
         weights = find_weights(parameters["model_path"])
         self.transcriber = Transcriber(

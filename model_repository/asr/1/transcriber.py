@@ -30,6 +30,9 @@ NO_SPEECH_LOGPROB = -1.0
 MAX_TOKENS_PER_SECOND = 12.0
 LOOP_TEMPERATURES = (0.2, 0.4, 0.6, 0.8, 1.0)
 
+# 50 dB.
+MAX_GAIN = 316.0
+
 # Room for the words that a prompt may take of Whisper's context.
 MAX_PROMPT_CHARACTERS = 800
 
@@ -88,6 +91,7 @@ class Transcriber:
         the weights do not know."""
         language = self._language(options.language)
         # A pipeline keeps state between windows, so every call has its own.
+        audio = _at_speaking_level(audio)
         segments, info = BatchedInferencePipeline(self._model).transcribe(
             audio,
             language=language,
@@ -104,7 +108,9 @@ class Transcriber:
         kept = [
             segment
             for found in segments
-            for segment in (self._redecoded(audio, found, info.language, options) if _loops(found) else [found])
+            for segment in (
+                self._redecoded(audio, found, info.language, options) if _loops(found) else [found]
+            )
             if segment.text.strip() and not _is_no_speech(segment)
         ]
         return Transcription(
@@ -123,11 +129,14 @@ class Transcriber:
             return None
         if code not in self.languages:
             raise ValueError(
-                f"language: the loaded Whisper model does not know {asked!r}, only {', '.join(sorted(self.languages))}"
+                f"language: the loaded Whisper model does not know {asked!r}, "
+                f"only {', '.join(sorted(self.languages))}"
             )
         return code
 
-    def _redecoded(self, audio: np.ndarray, looped: Segment, language: str, options: Options) -> list[Segment]:
+    def _redecoded(
+        self, audio: np.ndarray, looped: Segment, language: str, options: Options
+    ) -> list[Segment]:
         """Decode one window again, with sampling. Gives nothing when every temperature loops."""
         segments, _ = self._model.transcribe(
             audio,
@@ -141,6 +150,12 @@ class Transcriber:
             condition_on_previous_text=False,
         )
         return [segment for segment in segments if not _loops(segment)]
+
+
+def _at_speaking_level(audio: np.ndarray) -> np.ndarray:
+    """Scaled to a peak near full scale, by at most `MAX_GAIN`: the VAD misses speech that is very quiet."""
+    peak = float(np.abs(audio).max())
+    return audio * min(MAX_GAIN, 0.9 / peak) if peak > 0 else audio
 
 
 def _loops(segment: Segment) -> bool:
@@ -163,7 +178,15 @@ def _sentences(segment: Segment) -> list[dict]:
     """The window as it is, or cut after each sentence where the words' times are known."""
     common = {"avg_logprob": segment.avg_logprob, "no_speech_prob": segment.no_speech_prob}
     if not segment.words:
-        return [{"start": segment.start, "end": segment.end, "text": segment.text.strip(), **common, "words": None}]
+        return [
+            {
+                "start": segment.start,
+                "end": segment.end,
+                "text": segment.text.strip(),
+                **common,
+                "words": None,
+            }
+        ]
     sentences: list[list] = [[]]
     for word in segment.words:
         sentences[-1].append(word)
@@ -176,7 +199,12 @@ def _sentences(segment: Segment) -> list[dict]:
             "text": "".join(word.word for word in words).strip(),
             **common,
             "words": [
-                {"word": word.word.strip(), "start": word.start, "end": word.end, "probability": word.probability}
+                {
+                    "word": word.word.strip(),
+                    "start": word.start,
+                    "end": word.end,
+                    "probability": word.probability,
+                }
                 for word in words
             ],
         }

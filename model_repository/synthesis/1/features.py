@@ -1,0 +1,49 @@
+"""What the synthesis model looks at: how a log-mel spectrogram moves, whatever its loudness and bandwidth."""
+
+from __future__ import annotations
+
+import numpy as np
+
+# Bands up to 3.4 kHz: what a telephone carries, so that its band limit says nothing.
+BANDS = 57
+# Fewer frames (10 ms each) with sound than this say nothing about a voice.
+MIN_FRAMES = 30
+# A frame counts as sound within 35 dB of the loudest; Whisper's scale is a quarter of log10 of power.
+SOUND_RANGE = 35 / 40
+
+
+def features(mel: np.ndarray) -> np.ndarray | None:
+    """Statistics [n] of a log-mel spectrogram [80, frames] (Whisper's); None when it has too little sound."""
+    level = mel[:BANDS].max(axis=0)
+    sound = level > level.max() - SOUND_RANGE
+    both = sound[1:] & sound[:-1]
+    if sound.sum() < MIN_FRAMES or both.sum() < MIN_FRAMES or np.ptp(mel) < 1e-3:
+        return None
+    bands = mel[:BANDS]
+    bands = np.maximum(bands, level.max() - 1.25)  # one floor, 50 dB down, for clean and for noisy sound
+    shape = bands[:, sound] - bands[:, sound].mean(axis=0)
+    change = np.diff(bands, axis=1)[:, both]
+    second = np.diff(bands, n=2, axis=1)[:, both[1:] & both[:-1]]
+    # Ripple across bands: the harmonics that are resolved, and how steady they stand.
+    ripple = np.diff(shape, n=2, axis=0)
+    loudness = bands.mean(axis=0)[sound]
+    return np.concatenate(
+        [
+            _grouped(shape.std(axis=1)),
+            _grouped(change.std(axis=1)),
+            _grouped(np.abs(change).mean(axis=1) / (change.std(axis=1) + 1e-3)),  # peaky or even movement
+            _grouped(second.std(axis=1) / (change.std(axis=1) + 1e-3)),  # smooth or rough movement
+            _grouped(np.pad(np.abs(ripple).mean(axis=1), (1, 1), mode="edge")),
+            [
+                np.mean(np.abs(change).mean(axis=0) < 0.01),  # frames that stand still
+                np.corrcoef(change[:-1].ravel(), change[1:].ravel())[0, 1],  # bands move together
+                loudness.std(),
+                np.abs(np.diff(loudness)).mean(),
+            ],
+        ]
+    )
+
+
+def _grouped(values: np.ndarray) -> np.ndarray:
+    """Means over 19 groups of three neighbouring bands."""
+    return values.reshape(-1, 3).mean(axis=1)

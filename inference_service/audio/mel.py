@@ -26,10 +26,10 @@ _BLOCK_FRAMES = 8192
 
 
 def log_mel(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Log-mel spectrogram [80, frames] of a mono waveform in [-1, 1] at 16 kHz, one frame for every 160 samples.
+    """Log-mel spectrogram [80, frames] of a mono waveform in [-1, 1] at 16 kHz, a frame every 160 samples.
 
-    The last, incomplete hop has no frame of its own; a waveform shorter than 400 samples is padded with silence.
-    Values are clamped to 8 decades (80 dB) below the loudest and scaled as Whisper's training did.
+    The last, incomplete hop has no frame of its own; a waveform shorter than 400 samples is padded with
+    silence. Values are clamped to 8 decades (80 dB) below the loudest and scaled as Whisper's training did.
     """
     if len(waveform) < N_FFT:
         waveform = np.pad(waveform, (0, N_FFT - len(waveform)))
@@ -49,7 +49,7 @@ def log_mel(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def window_log_mel(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Log-mel spectrogram [80, 3000] of at most 30 s of a waveform, padded with silence to the full window."""
+    """Log-mel spectrogram [80, 3000] of at most 30 s of a waveform, padded with silence to the window."""
     if len(waveform) > WINDOW_SAMPLES:
         raise ValueError(f"{len(waveform)} samples do not fit Whisper's window of {WINDOW_SAMPLES}")
     return log_mel(np.pad(waveform, (0, WINDOW_SAMPLES - len(waveform))))

@@ -1,0 +1,152 @@
+"""Calls to one Triton server over one kept gRPC connection, with its errors as the service's.
+
+tritonclient's own stubs on a `grpc.aio` channel: its `InferInput` would copy every waveform twice more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any, TypeVar
+
+import grpc
+from tritonclient.grpc import service_pb2 as pb
+from tritonclient.grpc import service_pb2_grpc
+
+from inference_service.errors import BadRequest, NotReady, RuntimeFailed, RuntimeTimeout, ServiceError
+
+_Answer = TypeVar("_Answer")
+
+#: Seconds for questions about the server itself. Readiness must be known within one.
+CONTROL_TIMEOUT = 0.9
+
+_CHANNEL_OPTIONS: list[tuple[str, int]] = [
+    # A restarted Triton is found again within a second; gRPC's own backoff grows to two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 500),
+    ("grpc.max_reconnect_backoff_ms", 500),
+    # Tensors are as long as the audio; Triton has its own limit.
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    # Finds a connection that died without a word. Servers answer more frequent pings with a disconnect; in
+    # between, every call has its deadline.
+    ("grpc.keepalive_time_ms", 300_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    # A channel of its own for every client in the process.
+    ("grpc.use_local_subchannel_pool", 1),
+    # Triton is on the node's own network; an HTTP proxy for the outside is not for it.
+    ("grpc.enable_http_proxy", 0),
+]
+
+
+class SharedMemoryGone(RuntimeFailed):
+    """Triton does not know the shared memory region: it was restarted since the region was registered."""
+
+
+class TritonClient:
+    """One connection to the Triton server at `address` (host:port of its gRPC service).
+
+    Every method raises NotReady when the server or the model is away, RuntimeTimeout after its deadline
+    (`time_limit`, seconds), RuntimeFailed for everything else that goes wrong. Cancelling cancels the call in
+    Triton too.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._channel = grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
+        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+
+    async def close(self) -> None:
+        """Close the connection; calls still running are cancelled."""
+        await self._channel.close()
+
+    async def connected(self) -> None:
+        """Wait until there is a connection."""
+        while (state := self._channel.get_state(try_to_connect=True)) != grpc.ChannelConnectivity.READY:
+            await self._channel.wait_for_state_change(state)
+
+    async def disconnected(self) -> None:
+        """Wait until a connection that there was is lost."""
+        await self._channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
+
+    async def infer(self, request: pb.ModelInferRequest, time_limit: float) -> pb.ModelInferResponse:
+        """Run a model. Raises BadRequest for what the model itself refuses, SharedMemoryGone."""
+        try:
+            return await self._stub.ModelInfer(request, timeout=time_limit)
+        except grpc.aio.AioRpcError as error:
+            reason = error.details() or ""
+            if "find shared memory region" in reason:
+                raise SharedMemoryGone(reason) from error
+            if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
+                raise BadRequest(f"{request.model_name}: {_first_line(reason)}") from error
+            raise self._translated(error, f"model {request.model_name}") from error
+
+    async def server_ready(self) -> bool:
+        """Triton's own word on whether it is ready."""
+        answer = await self._control(self._stub.ServerReady(pb.ServerReadyRequest(), timeout=CONTROL_TIMEOUT))
+        return bool(answer.ready)
+
+    async def repository_index(self) -> dict[str, tuple[str, str]]:
+        """Every model in the repository: name -> (state, reason). The state READY of any version counts."""
+        answer = await self._control(
+            self._stub.RepositoryIndex(pb.RepositoryIndexRequest(), timeout=CONTROL_TIMEOUT)
+        )
+        index: dict[str, tuple[str, str]] = {}
+        for model in answer.models:
+            if index.get(model.name, ("", ""))[0] != "READY":
+                index[model.name] = (model.state, model.reason)
+        return index
+
+    async def metadata(self, model: str) -> pb.ModelMetadataResponse:
+        """The model's tensors as Triton sees them, the batch dimension included."""
+        call = self._stub.ModelMetadata(pb.ModelMetadataRequest(name=model), timeout=CONTROL_TIMEOUT)
+        return await self._control(call, f"model {model}")
+
+    async def config(self, model: str) -> Any:
+        """The model's configuration (`inference.ModelConfig`): which inputs are optional, its parameters."""
+        call = self._stub.ModelConfig(pb.ModelConfigRequest(name=model), timeout=CONTROL_TIMEOUT)
+        return (await self._control(call, f"model {model}")).config
+
+    async def load(self, model: str, time_limit: float) -> None:
+        """Load a model; Triton refuses that unless it runs with explicit model control."""
+        call = self._stub.RepositoryModelLoad(
+            pb.RepositoryModelLoadRequest(model_name=model), timeout=time_limit
+        )
+        await self._control(call, f"model {model}")
+
+    async def register(self, name: str, key: str, size: int) -> None:
+        """Make the system shared memory object `key` of `size` bytes known to Triton as `name`."""
+        request = pb.SystemSharedMemoryRegisterRequest(name=name, key=key, offset=0, byte_size=size)
+        await self._control(self._stub.SystemSharedMemoryRegister(request, timeout=CONTROL_TIMEOUT))
+
+    async def unregister(self, name: str) -> None:
+        """Make Triton forget a region; one that it does not know is no error."""
+        request = pb.SystemSharedMemoryUnregisterRequest(name=name)
+        await self._control(self._stub.SystemSharedMemoryUnregister(request, timeout=CONTROL_TIMEOUT))
+
+    async def registered(self) -> dict[str, str]:
+        """Every system shared memory region that Triton knows: name -> key."""
+        answer = await self._control(
+            self._stub.SystemSharedMemoryStatus(pb.SystemSharedMemoryStatusRequest(), timeout=CONTROL_TIMEOUT)
+        )
+        return {name: region.key for name, region in answer.regions.items()}
+
+    async def _control(self, call: Awaitable[_Answer], what: str = "Triton") -> _Answer:
+        try:
+            return await call
+        except grpc.aio.AioRpcError as error:
+            raise self._translated(error, what) from error
+
+    def _translated(self, error: grpc.aio.AioRpcError, what: str) -> ServiceError:
+        reason = _first_line(error.details() or "")
+        match error.code():
+            case grpc.StatusCode.DEADLINE_EXCEEDED:
+                return RuntimeTimeout(f"{what} did not answer in time")
+            case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED | grpc.StatusCode.NOT_FOUND:
+                return NotReady(f"{what} is not ready: {reason} (Triton at {self.address})")
+            case code:
+                return RuntimeFailed(f"{what} failed ({code.name}): {reason}")
+
+
+def _first_line(reason: str) -> str:
+    """Triton's reason without the python backend's traceback."""
+    return reason.split("\n\nAt:", 1)[0].strip().replace("\n", " ")

@@ -1,0 +1,154 @@
+"""What the service expects of each Triton model, and how that compares with what Triton has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from inference_service.audio import mel
+from inference_service.settings import AsrModelSettings, EmotionModelSettings, ModelSettings, ModelsSettings
+
+ANY = -1  # a dimension of any length
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A tensor by name, Triton datatype and shape (without a batch dimension; -1 is any length)."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    optional: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.datatype} {list(self.shape)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """The tensors by which the service calls one model."""
+
+    model: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+
+def contracts(models: ModelsSettings) -> dict[str, Contract]:
+    """The contract of every model that the enabled tasks use, by the model's name in Triton."""
+    found: list[Contract] = []
+    if models.asr.enabled:
+        found += _asr(models.asr)
+    if models.emotion.enabled:
+        found += _emotion(models.emotion)
+    if models.synthesis.enabled:
+        found.append(
+            Contract(
+                models.synthesis.model_name,
+                (_audio_input(models.synthesis),),
+                (Tensor(models.synthesis.output_names[0], "FP32", (1,)),),
+            )
+        )
+    return {contract.model: contract for contract in found}
+
+
+def _asr(asr: AsrModelSettings) -> list[Contract]:
+    if asr.decoder_path is None:
+        kinds = (("BYTES", False), ("FP32", False), ("BYTES", False), ("BYTES", True))
+        outputs = tuple(
+            Tensor(name, datatype, (1,), optional)
+            for name, (datatype, optional) in zip(asr.output_names, kinds, strict=False)
+        )
+        extras = tuple(Tensor(name, "BYTES", (1,), optional=True) for name in ("language", "options"))
+        return [Contract(asr.model_name, (_audio_input(asr), *extras), outputs)]
+    encoded = (1, mel.WINDOW_FRAMES // 2, ANY)
+    tokens, encoder_output = (*asr.decoder_input_names, "", "")[:2]
+    return [
+        Contract(
+            asr.model_name,
+            (Tensor(asr.input_name, "FP32", (1, mel.MEL_BANDS, mel.WINDOW_FRAMES)),),
+            (Tensor(asr.output_names[0], "FP32", encoded),),
+        ),
+        Contract(
+            asr.decoder_path,
+            (Tensor(tokens, "INT64", (1, ANY)), Tensor(encoder_output, "FP32", encoded)),
+            (Tensor(asr.decoder_output_names[0], "FP32", (1, ANY, ANY)),),
+        ),
+    ]
+
+
+def _emotion(emotion: EmotionModelSettings) -> list[Contract]:
+    logits = (Tensor(emotion.output_names[0], "FP32", (ANY,)),)
+    found = [Contract(emotion.model_name, (_audio_input(emotion),), logits)]
+    if emotion.text_model_name:
+        found.append(Contract(emotion.text_model_name, (Tensor("text", "BYTES", (1,)),), logits))
+    return found
+
+
+def _audio_input(model: ModelSettings) -> Tensor:
+    shape = (ANY,) if model.input_type == "waveform" else (mel.MEL_BANDS, ANY)
+    return Tensor(model.input_name, "FP32", shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """A model's tensors as Triton has them, the batch dimension included."""
+
+    inputs: dict[str, Tensor]
+    outputs: dict[str, Tensor]
+
+    @staticmethod
+    def of(metadata: Any, config: Any) -> Interface:
+        """From Triton's `ModelMetadataResponse` and `ModelConfig`, which knows what is optional."""
+        optional = {tensor.name for tensor in config.input if tensor.optional}
+
+        def tensors(described: Iterable[Any]) -> dict[str, Tensor]:
+            return {t.name: Tensor(t.name, t.datatype, tuple(t.shape), t.name in optional) for t in described}
+
+        return Interface(tensors(metadata.inputs), tensors(metadata.outputs))
+
+    def shape_to_send(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """`shape` with a batch dimension of one in front where this model's input has one."""
+        return (1, *shape) if len(self.inputs[name].shape) == len(shape) + 1 else shape
+
+
+def mismatches(contract: Contract, there: Interface) -> list[str]:
+    """What keeps the service from calling the model: a line for each tensor, naming it and what is there."""
+    problems = [
+        f"model {contract.model}: {problem}"
+        for kind, expected, found in (
+            ("input", contract.inputs, there.inputs),
+            ("output", contract.outputs, there.outputs),
+        )
+        for tensor in expected
+        if (problem := _mismatch(kind, tensor, found))
+    ]
+    sent = {tensor.name for tensor in contract.inputs}
+    problems += [
+        f"model {contract.model}: needs the input {tensor}, which the service does not send"
+        for tensor in there.inputs.values()
+        if tensor.name not in sent and not tensor.optional
+    ]
+    return problems
+
+
+def _mismatch(kind: str, expected: Tensor, found: dict[str, Tensor]) -> str | None:
+    there = found.get(expected.name)
+    if there is None:
+        if expected.optional:
+            return None
+        names = ", ".join(map(str, found.values())) or "none"
+        return f"{kind} {expected.name!r} is not there; Triton has {names}"
+    if there.datatype != expected.datatype:
+        return f"{kind} {expected.name!r} has datatype {there.datatype}, expected {expected.datatype}"
+    if not _fits(expected.shape, there.shape):
+        return f"{kind} {expected.name!r} has shape {list(there.shape)}, expected {list(expected.shape)}"
+    return None
+
+
+def _fits(expected: Sequence[int], there: Sequence[int]) -> bool:
+    if len(there) == len(expected) + 1 and there[0] in (ANY, 1):
+        there = there[1:]  # a batch dimension
+    return len(there) == len(expected) and all(
+        mine == theirs or ANY in (mine, theirs) for mine, theirs in zip(expected, there, strict=True)
+    )

@@ -1,0 +1,164 @@
+"""One inference: a request of named tensors, the large one through shared memory, and its checked answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from math import prod
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from tritonclient.grpc import service_pb2 as pb
+
+from inference_service.errors import RuntimeFailed, RuntimeTimeout
+from inference_service.runtimes.triton.client import SharedMemoryGone, TritonClient
+from inference_service.runtimes.triton.shared_memory import SharedMemoryPool, Slot
+
+_T = TypeVar("_T")
+
+
+@dataclass(slots=True)
+class Place:
+    """Where a large float32 tensor lies while Triton reads it: in shared memory, or in our own for gRPC."""
+
+    array: NDArray[np.float32]  # [count]
+    slot: Slot | None
+
+    def add_to(self, request: pb.ModelInferRequest, name: str, shape: tuple[int, ...]) -> None:
+        """Make this the request's input `name`; its first values fill `shape`."""
+        tensor = request.inputs.add(name=name, datatype="FP32", shape=shape)
+        count = prod(shape)
+        if self.slot is None:
+            request.raw_input_contents.append(self.array[:count].tobytes())
+            return
+        parameters = tensor.parameters
+        parameters["shared_memory_region"].string_param = self.slot.name
+        parameters["shared_memory_byte_size"].int64_param = 4 * count
+
+
+class Inference:
+    """Runs requests on a client, with places from a pool."""
+
+    def __init__(self, client: TritonClient, pool: SharedMemoryPool) -> None:
+        self._client = client
+        self._pool = pool
+
+    @asynccontextmanager
+    async def place(self, count: int, *, longest: float) -> AsyncIterator[Place]:
+        """A place for `count` float32 values. An abandoned one is not used again for `longest` seconds,
+        the time that an inference may take."""
+        slot = await self._pool.acquire(4 * count)
+        if slot is None:
+            yield Place(np.empty(count, dtype=np.float32), None)
+            return
+        try:
+            yield Place(slot.array(count), slot)
+        except (asyncio.CancelledError, RuntimeTimeout):
+            self._pool.rest(slot, longest)
+            raise
+        except BaseException:
+            self._pool.release(slot)
+            raise
+        self._pool.release(slot)
+
+    async def run(self, request: pb.ModelInferRequest, place: Place | None, time_limit: float) -> Answer:
+        """Run `request`, whose large tensor lies in `place`; registers that again if Triton forgot it."""
+        try:
+            response = await self._client.infer(request, time_limit)
+        except SharedMemoryGone:
+            if place is None or place.slot is None:
+                raise
+            await self._pool.register(place.slot)
+            response = await self._client.infer(request, time_limit)
+        return Answer(response)
+
+
+class Answer:
+    """A response's outputs by name, each checked when it is taken; every problem is a RuntimeFailed."""
+
+    def __init__(self, response: pb.ModelInferResponse) -> None:
+        self._model = response.model_name
+        self._raw = dict(
+            zip((output.name for output in response.outputs), response.raw_output_contents, strict=False)
+        )
+        self._kinds = {output.name: output.datatype for output in response.outputs}
+        self._shapes = {output.name: output.shape for output in response.outputs}
+
+    def floats(self, name: str) -> NDArray[np.float32]:
+        """Output `name` as float32, flat, every value finite."""
+        values = np.frombuffer(self._bytes(name, "FP32"), dtype=np.float32)
+        if not np.isfinite(values).all():
+            raise RuntimeFailed(f"model {self._model}: output {name!r} has values that are not finite")
+        return values
+
+    def last_row(self, name: str) -> NDArray[np.float32]:
+        """The last row of output `name`, which may hold infinities (the logit of a token never chosen)."""
+        values = np.frombuffer(self._bytes(name, "FP32"), dtype=np.float32)
+        width = self._shapes[name][-1] if self._shapes[name] else 1
+        if not width or len(values) < width:
+            raise RuntimeFailed(f"model {self._model}: output {name!r} is empty")
+        return values[-width:]
+
+    def number(self, name: str) -> float:
+        """Output `name`, which holds one number."""
+        values = self.floats(name)
+        if len(values) != 1:
+            raise RuntimeFailed(f"model {self._model}: output {name!r} has {len(values)} values, expected 1")
+        return float(values[0])
+
+    def probability(self, name: str) -> float:
+        """Output `name`, which holds one number from 0 to 1."""
+        value = self.number(name)
+        # float32 rounding may put a certain verdict a hair outside.
+        if not -1e-6 <= value <= 1 + 1e-6:
+            raise RuntimeFailed(
+                f"model {self._model}: output {name!r} is {value}, expected a value from 0 to 1"
+            )
+        return min(max(value, 0.0), 1.0)
+
+    def text(self, name: str) -> str:
+        """Output `name`, which holds one string."""
+        raw = self._bytes(name, "BYTES")
+        length = int.from_bytes(raw[:4], "little")
+        if len(raw) != 4 + length:
+            raise RuntimeFailed(f"model {self._model}: output {name!r} is not one string")
+        try:
+            return raw[4:].decode()
+        except UnicodeDecodeError as error:
+            raise RuntimeFailed(f"model {self._model}: output {name!r} is not UTF-8: {error}") from error
+
+    def has(self, name: str) -> bool:
+        """Whether the model gave this output."""
+        return name in self._raw
+
+    def _bytes(self, name: str, datatype: str) -> bytes:
+        if name not in self._raw:
+            there = ", ".join(self._raw) or "none"
+            raise RuntimeFailed(
+                f"model {self._model}: output {name!r} is missing from its answer; it has {there}"
+            )
+        if self._kinds[name] != datatype:
+            raise RuntimeFailed(
+                f"model {self._model}: output {name!r} has datatype {self._kinds[name]}, expected {datatype}"
+            )
+        return self._raw[name]
+
+
+def add_text(request: pb.ModelInferRequest, name: str, shape: tuple[int, ...], text: str) -> None:
+    """Add an input of one string."""
+    encoded = text.encode()
+    request.inputs.add(name=name, datatype="BYTES", shape=shape)
+    request.raw_input_contents.append(len(encoded).to_bytes(4, "little") + encoded)
+
+
+async def in_thread(work: Callable[[], _T]) -> _T:
+    """Do `work` in a thread. Cancelled, wait for its end first: it may write to memory given back after."""
+    future = asyncio.get_running_loop().run_in_executor(None, work)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        await asyncio.wait([future])
+        raise

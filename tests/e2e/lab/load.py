@@ -1,0 +1,115 @@
+"""Steady load on the gateway: requests at a fixed rate, whatever becomes of the earlier ones, each outcome
+kept."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import httpx
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One request: seconds since the load began, how long it took, and what was wrong (None: nothing)."""
+
+    at: float
+    seconds: float
+    failure: str | None
+
+
+@dataclass
+class Load:
+    """What a load saw; complete once its `with` block is left."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+
+    @property
+    def failures(self) -> list[Outcome]:
+        return [outcome for outcome in self.outcomes if outcome.failure is not None]
+
+    def since(self, at: float) -> list[Outcome]:
+        """The requests sent from that second on."""
+        return [outcome for outcome in self.outcomes if outcome.at >= at]
+
+    def summary(self) -> str:
+        """How many, how slow, and the first failures with their times."""
+        seconds = sorted(outcome.seconds for outcome in self.outcomes)
+        slow = f"slowest {seconds[-1]:.2f} s" if seconds else "none finished"
+        lines = [f"{len(self.outcomes)} requests, {len(self.failures)} failed, {slow}"]
+        lines += [
+            f"  at {one.at:6.2f} s after {one.seconds:.2f} s: {one.failure}" for one in self.failures[:10]
+        ]
+        return "\n".join(lines)
+
+
+Check = Callable[[httpx.Response], str | None]
+
+
+def success(response: httpx.Response) -> str | None:
+    """The default check: status 200; anything else is a failure with the start of its body."""
+    return None if response.status_code == 200 else f"{response.status_code} {response.text[:300]}"
+
+
+@contextmanager
+def load(
+    request: Callable[[int], httpx.Request],
+    *,
+    rate: float,
+    keep_alive: bool = True,
+    patience: float = 30,
+    check: Check = success,
+) -> Iterator[Load]:
+    """Sends `rate` requests a second in the background while the `with` block runs, then waits for the last
+    ones.
+
+    `request` makes the n-th request. With `keep_alive` connections are reused as a browser's or a client
+    library's are; without it each request has its own, so that a server that closes idle ones cannot be what
+    fails.
+    """
+    seen = Load()
+    stop = threading.Event()
+    thread = threading.Thread(
+        target=lambda: asyncio.run(_send(seen, stop, request, rate, keep_alive, patience, check)), name="load"
+    )
+    thread.start()
+    try:
+        yield seen
+    finally:
+        stop.set()
+        thread.join()
+
+
+async def _send(
+    seen: Load,
+    stop: threading.Event,
+    request: Callable[[int], httpx.Request],
+    rate: float,
+    keep_alive: bool,
+    patience: float,
+    check: Check,
+) -> None:
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None if keep_alive else 0)
+    began = time.monotonic()
+
+    async def one(number: int) -> None:
+        sent = time.monotonic()
+        try:
+            failure = check(await client.send(request(number)))
+        except httpx.HTTPError as error:
+            failure = f"{type(error).__name__} {error}"
+        seen.outcomes.append(Outcome(sent - began, time.monotonic() - sent, failure))
+
+    async with (
+        httpx.AsyncClient(timeout=patience, limits=limits, trust_env=False) as client,
+        asyncio.TaskGroup() as group,
+    ):
+        number = 0
+        while not stop.is_set():
+            group.create_task(one(number))
+            number += 1
+            await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))

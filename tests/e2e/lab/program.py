@@ -1,0 +1,210 @@
+"""The real Pulumi CLI on a copy of the project, with a state of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.e2e.lab.prerequisites import find, search_path
+from tests.e2e.lab.processes import Process
+
+PROJECT = Path(__file__).parents[3]
+PASSPHRASE = "e2e"
+# What git would not know either: environments and state.
+LEFT_OUT = shutil.ignore_patterns(
+    ".git",
+    ".venv*",
+    ".state",
+    "build",
+    "*.egg-info",
+    "__pycache__",
+    ".*_cache",
+    ".hypothesis",
+    "Pulumi.*.yaml",
+)
+
+
+@dataclass
+class Result:
+    """What one Pulumi command did.
+
+    `steps` has the operation for each resource that is not left as it is: create, update, replace, delete,
+    read; its keys are the resources' names with their types.
+    """
+
+    returncode: int
+    output: str
+    seconds: float
+    events: list[dict[str, Any]] = field(repr=False)
+
+    @property
+    def steps(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for event in self.events:
+            metadata = event.get("resourcePreEvent", {}).get("metadata")
+            if metadata and metadata["op"] not in ("same", "refresh"):
+                kind, name = metadata["urn"].split("::")[-2:]
+                op = "replace" if metadata["op"] in REPLACING else metadata["op"]
+                found[f"{kind.rpartition('$')[2]}::{name}"] = op
+        return found
+
+    @property
+    def diagnostics(self) -> str:
+        """The messages of the engine and the program."""
+        return "".join(
+            event["diagnosticEvent"]["message"] for event in self.events if "diagnosticEvent" in event
+        )
+
+    @property
+    def unchanged(self) -> int:
+        summaries = [event["summaryEvent"] for event in self.events if "summaryEvent" in event]
+        return int(summaries[-1]["resourceChanges"].get("same", 0)) if summaries else 0
+
+    def check(self) -> Result:
+        """Itself when the command succeeded; RuntimeError with its output when not."""
+        if self.returncode:
+            raise RuntimeError(f"pulumi failed with status {self.returncode}:\n{self.output}")
+        return self
+
+
+REPLACING = ("replace", "create-replacement", "delete-replaced", "discard-replaced")
+
+
+class Program:
+    """One stack of a private copy of the project: code in `project` may be changed without touching the
+    checkout."""
+
+    def __init__(self, folder: Path, stack: str) -> None:
+        self.folder = folder
+        self.stack = stack
+        self.project = folder / "project"
+        if not self.project.exists():
+            shutil.copytree(PROJECT, self.project, ignore=LEFT_OUT, symlinks=True)
+            (self.project / ".venv").symlink_to(sys.prefix)
+        for name in ("state", "home", "docker"):
+            (folder / name).mkdir(exist_ok=True)
+        self.pulumi("stack", "init", stack).check()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """No agent, no Docker login, no Pulumi account of the person who runs this; nothing is fetched."""
+        kept = {name: value for name, value in os.environ.items() if name in ("HOME", "LANG", "TMPDIR")}
+        return {
+            **kept,
+            "PATH": f"{Path(sys.prefix) / 'bin'}{os.pathsep}{search_path()}",
+            "PYTHONPATH": str(self.project),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PULUMI_BACKEND_URL": f"file://{self.folder / 'state'}",
+            "PULUMI_CONFIG_PASSPHRASE": PASSPHRASE,
+            "PULUMI_SKIP_UPDATE_CHECK": "true",
+            "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
+            "PULUMI_IGNORE_AMBIENT_PLUGINS": "true",
+            "DOCKER_CONFIG": str(self.folder / "docker"),
+        }
+
+    @property
+    def config_file(self) -> Path:
+        return self.project / f"Pulumi.{self.stack}.yaml"
+
+    def configure(self, config: dict[str, Any]) -> None:
+        """Writes the stack file: keys without their namespace. What Pulumi keeps there of its own stays."""
+        document = yaml.safe_load(self.config_file.read_text()) if self.config_file.exists() else {}
+        document = document or {}
+        document["config"] = {f"gpu-inference:{key}": value for key, value in config.items()}
+        self.config_file.write_text(yaml.safe_dump(document, sort_keys=False))
+
+    def encrypt(self, value: str) -> dict[str, str]:
+        """A secret as it stands in a stack file."""
+        self.pulumi("config", "set", "--secret", "gpu-inference:scratch", value).check()
+        document = yaml.safe_load(self.config_file.read_text())
+        return {"secure": document["config"]["gpu-inference:scratch"]["secure"]}
+
+    def pulumi(self, *arguments: str, timeout: float = 600) -> Result:
+        """Runs a Pulumi command to its end."""
+        command = self.start(*arguments)
+        try:
+            return command.wait(timeout)
+        finally:
+            command.kill()
+
+    def start(self, *arguments: str) -> Command:
+        """Starts a Pulumi command; the caller waits for it or kills it."""
+        return Command(self, arguments)
+
+    def preview(self, *arguments: str) -> Result:
+        return self.pulumi("preview", "--stack", self.stack, *arguments)
+
+    def up(self, *arguments: str) -> Result:
+        return self.pulumi("up", "--yes", "--skip-preview", "--stack", self.stack, *arguments)
+
+    def refresh(self, *arguments: str) -> Result:
+        return self.pulumi("refresh", "--yes", "--skip-preview", "--stack", self.stack, *arguments)
+
+    def destroy(self) -> Result:
+        return self.pulumi("destroy", "--yes", "--skip-preview", "--stack", self.stack)
+
+    def outputs(self) -> dict[str, Any]:
+        """The stack's outputs, secrets shown."""
+        shown = self.pulumi("stack", "output", "--json", "--show-secrets", "--stack", self.stack).check()
+        return dict(json.loads(shown.output))
+
+
+EVENTFUL = ("preview", "up", "refresh", "destroy")
+
+
+class Command:
+    """A running Pulumi command."""
+
+    def __init__(self, program: Program, arguments: tuple[str, ...]) -> None:
+        self._events = program.folder / f"events-{time.monotonic_ns()}.json"
+        self._output = self._events.with_suffix(".txt")
+        options = ["--event-log", str(self._events)] if arguments[0] in EVENTFUL else []
+        self._began = time.monotonic()
+        with self._output.open("wb") as output:
+            self._process = subprocess.Popen(
+                [str(find("pulumi")), *arguments, "--non-interactive", "--color", "never", *options],
+                cwd=program.project,
+                env=program.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def output(self) -> str:
+        """What it has printed so far."""
+        return self._output.read_text(errors="replace")
+
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    def wait(self, timeout: float) -> Result:
+        self._process.wait(timeout)
+        return self._result()
+
+    def kill(self) -> Result:
+        """Ends it and everything that it started, as a crash of the computer would: nobody may tidy up."""
+        started = Process.of(self._process.pid)
+        family = [started] if started else []
+        for member in family:
+            family += member.children()
+        for member in family:
+            member.send(signal.SIGKILL)
+        self._process.wait()
+        return self._result()
+
+    def _result(self) -> Result:
+        lines = self._events.read_text().splitlines() if self._events.exists() else []
+        events = [json.loads(line) for line in lines if line.endswith("}")]
+        return Result(self._process.returncode, self.output, time.monotonic() - self._began, events)

@@ -37,10 +37,14 @@ class NotFound(ServiceError):
 
 
 class MethodNotAllowed(ServiceError):
-    """The route exists, but not for this method."""
+    """The route exists, but not for this method; `allowed` names those that it takes."""
 
     status = 405
     grpc_code = "UNIMPLEMENTED"
+
+    def __init__(self, reason: str, allowed: str) -> None:
+        super().__init__(reason)
+        self.allowed = allowed
 
 
 class SlowUpload(ServiceError):
@@ -107,4 +111,11 @@ class RuntimeTimeout(ServiceError):
     """The runtime took longer than the model's or the request's time limit."""
 
     status = 504
+    grpc_code = "DEADLINE_EXCEEDED"
+
+
+class StreamIdle(ServiceError):
+    """A stream on which nothing was sent, or nothing read, for the idle timeout."""
+
+    status = 408
     grpc_code = "DEADLINE_EXCEEDED"

@@ -335,7 +335,9 @@ class ServerSettings(_Group):
     max_queue: int = Field(default=128, ge=0, description="Inferences waiting for a place, over all workers.")
     queue_timeout: Seconds = Field(default=10.0, description="Seconds that an inference waits for a place.")
     max_streams: int = Field(
-        default=64, ge=1, description="Open audio streams on this node, over all workers."
+        default=4096,
+        ge=1,
+        description="Open audio streams on this node, over all workers; idle ones cost little.",
     )
     shutdown_grace: Seconds = Field(default=30.0, description="Seconds after SIGTERM for what is running.")
     api_keys: Annotated[list[SecretStr], BeforeValidator(_items)] = Field(

@@ -15,7 +15,7 @@ import tempfile
 from importlib.resources import files
 from pathlib import Path
 
-from grpc_tools import protoc  # type: ignore[import-untyped]
+from grpc_tools import protoc
 
 _HERE = Path(__file__).parent
 _GENERATED = _HERE / "generated"

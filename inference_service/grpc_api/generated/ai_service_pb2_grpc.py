@@ -85,7 +85,8 @@ class AIServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def StreamAudioProcessing(self, request_iterator, context):
-        """Live audio in, results as they are found; several streams (stream_id) may share one call.
+        """Live audio in, results as they are found; several streams (stream_id) may share one call. Metadata may say
+        `language` (en, zh-CN, …; ProcessAudioData reads it too) and `flush-interval-ms`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -106,7 +107,8 @@ class AIServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def NotifyAIResult(self, request, context):
-        """A result that was found elsewhere, told to the node: logged and counted.
+        """A result that was found elsewhere, told to the node: logged, and kept for GetAIAnalysis under the task_id
+        "<room_id>/<user_id>/<result_type>".
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -1,0 +1,74 @@
+"""What every call of the AI service has around it: API key, request id, metrics, errors' status codes."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import grpc
+
+from inference_service import metrics
+from inference_service.engine import Engine
+from inference_service.errors import BadRequest, Busy, ServiceError
+from inference_service.http.requests import language
+from inference_service.keys import Keys
+
+_REQUEST_ID = "x-request-id"
+_SAFE_ID = re.compile(r"[A-Za-z0-9._:/@+=~-]{1,128}")
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """What a call's metadata says beside the API key: `x-request-id`, `language`, `flush-interval-ms`."""
+
+    request_id: str
+    language: str | None
+    flush_interval_ms: int | None
+
+
+class Answering:
+    """Wraps calls: a ServiceError raised inside becomes the call's status."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._keys = Keys(engine.settings.server.api_keys)
+
+    @asynccontextmanager
+    async def call(self, context: grpc.aio.ServicerContext, route: str) -> AsyncIterator[Caller]:
+        """Check the key, count and time the call. The request id goes back as initial metadata."""
+        with metrics.request("grpc", route) as answer:
+            answer.status = grpc.StatusCode.CANCELLED.name
+            try:
+                metadata = _texts(context)
+                request_id = metadata.get(_REQUEST_ID, "")
+                if not _SAFE_ID.fullmatch(request_id):
+                    request_id = uuid.uuid4().hex
+                await context.send_initial_metadata(((_REQUEST_ID, request_id),))
+                self._keys.check(metadata.get("x-api-key"), metadata.get("authorization"))
+                yield Caller(request_id, language(metadata.get("language")), _flush_interval(metadata))
+                answer.status = grpc.StatusCode.OK.name
+            except ServiceError as error:
+                answer.status = error.grpc_code
+                await _abort(context, error)
+
+
+async def _abort(context: grpc.aio.ServicerContext, error: ServiceError) -> None:
+    # What gRPC's own retry policies read: how long to wait on a full node.
+    wait = (("grpc-retry-pushback-ms", str(1000 * error.retry_after)),) if isinstance(error, Busy) else ()
+    await context.abort(grpc.StatusCode[error.grpc_code], str(error), wait)
+
+
+def _texts(context: grpc.aio.ServicerContext) -> dict[str, str]:
+    metadata = context.invocation_metadata() or ()
+    return {key: value for key, value in metadata if isinstance(value, str)}
+
+
+def _flush_interval(metadata: dict[str, str]) -> int | None:
+    text = metadata.get("flush-interval-ms")
+    if text is None:
+        return None
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise BadRequest(f"flush-interval-ms: expected a whole number of milliseconds, got {text[:40]!r}")
+    return int(text)

@@ -1,0 +1,91 @@
+"""The gRPC server of one worker: its address is shared by all workers (SO_REUSEPORT)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from inference_service.engine import Engine
+from inference_service.grpc_api.generated import ai_service_pb2, ai_service_pb2_grpc
+from inference_service.grpc_api.health import Health
+from inference_service.grpc_api.service import AIService
+from inference_service.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+SERVICE = ai_service_pb2.DESCRIPTOR.services_by_name["AIService"].full_name
+_HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+
+#: Room for a message's other fields beside its audio.
+_FIELDS_BYTES = 64 * 1024
+
+#: Seconds of silence on a connection after which the client is asked whether it is there, and for the answer:
+#: a client that vanished without a word gives its streams back after their sum.
+_PING_AFTER, _PING_TIMEOUT = 60, 20
+
+#: Seconds; clients may ask as often as this whether the node is there, with or without a call open.
+_CLIENT_PINGS_EVERY = 10
+
+
+@asynccontextmanager
+async def serve(engine: Engine) -> AsyncIterator[None]:
+    """Serve the gRPC API inside the context. Once the engine drains, running calls have its grace time.
+
+    Raises OSError when the address cannot be listened on.
+    """
+    server = grpc.aio.server(options=_options(engine.settings))
+    service = AIService(engine)
+    health = Health(engine, SERVICE)
+    ai_service_pb2_grpc.add_AIServiceServicer_to_server(service, server)
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    reflection.enable_server_reflection((SERVICE, _HEALTH, reflection.SERVICE_NAME), server)
+    address = _listen(server, engine.settings)
+    await server.start()
+    _log.info("gRPC is served", extra={"address": address})
+
+    stopping: asyncio.Task[None] | None = None
+
+    def stop() -> None:
+        nonlocal stopping
+        if stopping is None:
+            # Refuses new calls at once, and tells clients to open new connections elsewhere.
+            stopping = asyncio.create_task(server.stop(engine.grace_left()))
+
+    engine.when_draining(stop)
+    try:
+        yield
+    finally:
+        stop()
+        assert stopping is not None
+        await stopping
+
+
+def _listen(server: grpc.aio.Server, settings: Settings) -> str:
+    host = settings.server.host
+    address = f"{f'[{host}]' if ':' in host else host}:{settings.server.grpc_port}"
+    try:
+        server.add_insecure_port(address)
+    except RuntimeError:
+        raise OSError(
+            f"server.grpc_port: cannot listen on {address}; stop what uses it, or set another port "
+            "(SERVER__GRPC_PORT)"
+        ) from None
+    return address
+
+
+def _options(settings: Settings) -> list[tuple[str, int]]:
+    return [
+        ("grpc.so_reuseport", 1),
+        ("grpc.max_receive_message_length", settings.ai.request.max_body_bytes + _FIELDS_BYTES),
+        ("grpc.max_concurrent_streams", settings.server.max_streams),
+        ("grpc.keepalive_time_ms", 1000 * _PING_AFTER),
+        ("grpc.keepalive_timeout_ms", 1000 * _PING_TIMEOUT),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", 1000 * _CLIENT_PINGS_EVERY),
+    ]

@@ -1,0 +1,95 @@
+"""The audio of a stream that has no final result yet."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+
+import numpy as np
+
+from inference_service.streaming.decoder import STREAM_RATE, Waveform
+
+#: Seconds over which loudness is averaged when a pause is looked for: the gaps inside words are shorter.
+_PAUSE_SECONDS = 0.3
+
+#: A pause is looked for in the last half of the buffer: shorter pieces cost the recogniser context.
+_EARLIEST_CUT = 0.5
+
+_HOP_SECONDS = 0.01
+
+
+class PendingAudio:
+    """Samples at `STREAM_RATE`, and which chunk each of them came with.
+
+    Grows only as far as it is filled, and holds no memory while it is empty: most streams are, mostly.
+    """
+
+    def __init__(self) -> None:
+        self._samples: Waveform = np.empty(0, dtype=np.float32)
+        self._length = 0
+        self._start = 0  # of `_samples` in the stream, in samples
+        # Ascending pairs: up to `_ends[i]` in the stream, the samples came with chunks up to `_sequences[i]`.
+        self._ends = array("q")
+        self._sequences = array("q")
+
+    def __len__(self) -> int:
+        return self._length
+
+    @property
+    def end(self) -> int:
+        """The last pending sample's place in the stream, in samples from its start."""
+        return self._start + self._length
+
+    def append(self, samples: Waveform) -> None:
+        """Add samples at the end."""
+        needed = self._length + len(samples)
+        if needed > len(self._samples):
+            grown = np.empty(max(needed, 2 * len(self._samples)), dtype=np.float32)
+            grown[: self._length] = self._samples[: self._length]
+            self._samples = grown
+        self._samples[self._length : needed] = samples
+        self._length = needed
+
+    def mark(self, end: int, sequence: int) -> None:
+        """Note that the stream's samples up to `end` came with chunks up to `sequence`."""
+        if self._ends and self._ends[-1] >= end:
+            self._sequences[-1] = sequence
+        else:
+            self._ends.append(end)
+            self._sequences.append(sequence)
+
+    def copy(self) -> Waveform:
+        """All pending samples."""
+        return self._samples[: self._length].copy()
+
+    def sequence_of(self, count: int) -> int:
+        """The sequence of the chunk with which the last of the first `count` samples came."""
+        # The resampler may round up by a sample at the very end.
+        return self._sequences[min(bisect_left(self._ends, self._start + count), len(self._ends) - 1)]
+
+    def take(self, count: int) -> Waveform:
+        """Remove and return the first `count` samples."""
+        taken = self._samples[:count].copy()
+        self._length -= count
+        self._samples = self._samples[count : count + self._length].copy()
+        self._start += count
+        first = bisect_left(self._ends, self._start + 1)
+        del self._ends[:first], self._sequences[:first]
+        return taken
+
+
+def quietest_point(samples: Waveform) -> int:
+    """Where to cut: the middle of the quietest stretch in the last half of `samples`, as a count of samples.
+
+    A word that is cut is misheard twice; where somebody speaks there are pauses, and they are the quietest.
+    """
+    width = int(_PAUSE_SECONDS * STREAM_RATE)
+    hop = int(_HOP_SECONDS * STREAM_RATE)
+    first = int(_EARLIEST_CUT * len(samples))
+    searched = samples[first:]
+    if len(searched) < 2 * width:
+        return len(samples)
+    energy = np.concatenate(([0.0], np.cumsum(np.square(searched, dtype=np.float64))))
+    starts = np.arange(0, len(searched) - width, hop)
+    quietest = starts[np.argmin(energy[starts + width] - energy[starts])]
+    return first + int(quietest) + width // 2

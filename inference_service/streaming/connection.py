@@ -1,0 +1,224 @@
+"""The streams of one connection (a gRPC call, a WebSocket), and all connections of one worker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+
+from inference_service.engine import Engine
+from inference_service.errors import BadRequest, Draining, ServiceError, StreamIdle
+from inference_service.runtimes.base import Call
+from inference_service.streaming.chunk import Chunk, StreamResult
+from inference_service.streaming.session import Session, StreamOptions
+
+#: Results that wait for a slow reader; the inference of further ones waits with them.
+_UNREAD_RESULTS = 8
+
+#: The part of the grace time after which streams that are still open are ended; the rest is for answering
+#: what they sent until then.
+_ENDING_STARTS_AT = 0.75
+
+#: Milliseconds; a shorter interval would do nothing but load the node.
+MIN_FLUSH_INTERVAL_MS = 100
+
+Send = Callable[[StreamResult], Awaitable[None]]
+
+
+class ClientGone(Exception):
+    """A result cannot be sent because nobody is there to receive it."""
+
+
+@dataclass(slots=True)
+class _OpenStream:
+    session: Session
+    place: ExitStack
+
+
+class Connection:
+    """Streams by their stream_id. They are independent, but read one chunk after the other: when one has to
+    wait, so do those that share the connection."""
+
+    def __init__(self, engine: Engine, options: StreamOptions, call: Call) -> None:
+        self._engine = engine
+        self._options = options
+        self._call = call
+        self._idle_timeout = engine.settings.ai.streaming.idle_timeout
+        self._streams: dict[str, _OpenStream] = {}
+        self._results: asyncio.Queue[StreamResult | ServiceError | None] = asyncio.Queue(_UNREAD_RESULTS)
+        self._reading: asyncio.Timeout | None = None  # while a chunk is waited for
+        self._writing: asyncio.Timeout | None = None  # while results are
+        self._ending = False
+
+    async def run(self, chunks: AsyncIterator[Chunk], send: Send) -> None:
+        """Feed `chunks` to their streams and `send` the results, until both are at their end.
+
+        Raises the ServiceError that ended the connection early: for what the client sent (all that came
+        before is answered first), for an inference that failed, Draining, or StreamIdle when no chunk
+        came, or no result was read, for the idle timeout. `send` may raise ClientGone: the end, without
+        an error.
+        """
+        async with asyncio.TaskGroup() as group:
+            reader = group.create_task(self._read(chunks))
+            try:
+                failure = await self._write(send)
+            finally:
+                reader.cancel()
+                for stream in self._streams.values():
+                    await stream.session.close()
+                    stream.place.close()
+        if failure is not None:
+            raise failure
+
+    def end(self) -> None:
+        """The node is about to stop: read no more, answer what was read, and end with Draining."""
+        self._ending = True
+        if self._reading is not None:
+            self._reading.reschedule(0)
+
+    def abort(self) -> None:
+        """End with Draining now, whatever is unanswered."""
+        self._ending = True
+        if self._writing is not None:
+            self._writing.reschedule(0)
+
+    async def _read(self, chunks: AsyncIterator[Chunk]) -> None:
+        failure: ServiceError | None = None
+        try:
+            while (chunk := await self._next(chunks)) is not None:
+                await self._feed(chunk)
+        except (BadRequest, Draining, StreamIdle) as error:
+            failure = error
+        except ServiceError as error:
+            await self._results.put(error)
+            return
+        try:
+            for stream in self._streams.values():
+                await stream.session.finish()
+        except ServiceError as error:
+            failure = failure or error
+        await self._results.put(failure)
+
+    async def _next(self, chunks: AsyncIterator[Chunk]) -> Chunk | None:
+        if self._ending:
+            raise _draining()
+        try:
+            async with asyncio.timeout(self._idle_timeout) as self._reading:
+                return await anext(chunks, None)
+        except TimeoutError:
+            if self._ending:
+                raise _draining() from None
+            raise StreamIdle(f"no chunk came for {self._idle_timeout:g} s") from None
+        finally:
+            self._reading = None
+
+    async def _feed(self, chunk: Chunk) -> None:
+        stream = self._streams.get(chunk.stream_id)
+        if stream is None:
+            stream = self._streams[chunk.stream_id] = self._open(chunk.stream_id)
+        await stream.session.feed(chunk)
+        if chunk.is_final:
+            await stream.session.finish()
+            stream.place.close()
+            del self._streams[chunk.stream_id]
+
+    def _open(self, stream_id: str) -> _OpenStream:
+        place = ExitStack()
+        if self._streams:  # the first stream's place is the connection's own
+            place.enter_context(self._engine.streams.place())
+        session = Session(stream_id, self._engine, self._options, self._call, self._results.put)
+        return _OpenStream(session, place)
+
+    async def _write(self, send: Send) -> ServiceError | None:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(None) as limit:
+                self._writing = limit
+                while (item := await self._results.get()) is not None:
+                    if isinstance(item, ServiceError):
+                        return item
+                    limit.reschedule(loop.time() + self._idle_timeout)
+                    await send(item)
+                    limit.reschedule(None)
+        except TimeoutError:
+            if self._ending:
+                return _draining()
+            return StreamIdle(f"no result was read for {self._idle_timeout:g} s")
+        except ClientGone:
+            pass
+        finally:
+            self._writing = None
+        return None
+
+
+class Streaming:
+    """All connections of one worker, so that they can be ended together."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._connections: set[Connection] = set()
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    @contextmanager
+    def connect(
+        self, call: Call, *, language: str | None = None, flush_interval_ms: int | None = None
+    ) -> Iterator[Connection]:
+        """A connection, for as long as it is open. `flush_interval_ms` None: the node's setting.
+
+        Raises Draining, Busy when too many are open, BadRequest for an interval that is not allowed.
+        """
+        self._engine.accept()
+        settings = self._engine.settings.ai.streaming
+        options = StreamOptions(settings.flush_interval_ms, settings.max_buffer_ms, language)
+        if flush_interval_ms is not None:
+            options = replace(options, flush_interval_ms=_checked_interval(flush_interval_ms))
+        with self._engine.streams.place():
+            connection = Connection(self._engine, options, call)
+            self._connections.add(connection)
+            self._empty.clear()
+            try:
+                yield connection
+            finally:
+                self._connections.discard(connection)
+                if not self._connections:
+                    self._empty.set()
+
+    async def drain(self, grace: float) -> None:
+        """Return when every connection is at its end, `grace` seconds from now at the latest.
+
+        Most of that time they go on as they are; then they are asked to end, and at last made to. The
+        engine must be draining already, so that no new one comes.
+        """
+        steps = [
+            (grace * _ENDING_STARTS_AT, Connection.end),
+            (grace * (1 - _ENDING_STARTS_AT), Connection.abort),
+        ]
+        for seconds, then in steps:
+            if await self._emptied_within(seconds):
+                return
+            for connection in list(self._connections):
+                then(connection)
+        await self._emptied_within(1.0)
+
+    async def _emptied_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._empty.wait()
+        except TimeoutError:
+            return False
+        return True
+
+
+def _checked_interval(milliseconds: int) -> int:
+    if milliseconds != 0 and milliseconds < MIN_FLUSH_INTERVAL_MS:
+        raise BadRequest(
+            f"flush_interval_ms: {milliseconds} is not allowed; "
+            f"0 (never) and {MIN_FLUSH_INTERVAL_MS} or more are"
+        )
+    return milliseconds
+
+
+def _draining() -> Draining:
+    return Draining("the node is about to stop: open the stream again, another node will take it")

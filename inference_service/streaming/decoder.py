@@ -1,0 +1,176 @@
+"""From a stream's bytes, cut anywhere, to one continuous waveform."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import soxr
+from numpy.typing import NDArray
+
+from inference_service.audio import Audio, wav
+from inference_service.errors import BadRequest
+from inference_service.streaming.format import StreamFormat
+
+#: Hz; what speech models take. Streams are kept at this rate from their arrival on.
+STREAM_RATE = 16_000
+
+#: Bytes; more before a WAV's samples than any recorder writes.
+_MAX_WAV_HEADER = 64 * 1024
+
+#: Seconds of audio that are decoded in one go: an event loop is not held up by a big chunk.
+_SLICE_SECONDS = 1.0
+
+_PCM16 = 1  # the WAV format tag of integer samples
+_OPEN_END = b"\xff\xff\xff\xff"
+
+#: Writers that cannot seek back leave 0, 0xFFFFFFFF, or something just under 2 GiB as the size of the data.
+_OPEN_END_FROM = 0x7FFF0000
+
+Waveform = NDArray[np.float32]
+
+
+class Decoder:
+    """Decodes the bytes of one `StreamFormat` into float32 mono in [-1, 1] at `STREAM_RATE`.
+
+    A sample may be cut by a chunk's border: its first bytes wait for the rest. The resampler's state goes on
+    over the borders, so they are not heard.
+    """
+
+    def __init__(self, format: StreamFormat) -> None:
+        self._is_wav = format.is_wav
+        self._held = b""  # the start of a frame or of a WAV header, to be completed by the next chunk
+        self._left: int | None = None  # bytes of samples until the WAV's end; None: until the stream's
+        self._layout: wav.Layout | None = None
+        self._resampler: soxr.ResampleStream | None = None
+        self._frames = 0
+        if not format.is_wav:
+            self._start(wav.Layout(_PCM16, format.channels, format.sample_rate, 2, 0, 0))
+
+    @property
+    def received(self) -> int:
+        """Samples at `STREAM_RATE` that the input so far amounts to, with those still in the resampler."""
+        if self._layout is None:
+            return 0
+        return -(-self._frames * STREAM_RATE // self._layout.sample_rate)
+
+    def decode(self, data: bytes) -> Iterator[Waveform]:
+        """The waveform of `data`, a second at a time. Raises BadRequest for a WAV that cannot be read."""
+        if self._is_wav:
+            data = self._without_header(data)
+        layout = self._layout
+        if layout is None:
+            return
+        if self._left is not None:
+            data, after = data[: self._left], data[self._left :]
+            self._left -= len(data)
+            _check_not_audio(after)
+        frame = layout.width * layout.channels
+        if self._held:
+            data = self._held + data
+        whole = len(data) - len(data) % frame
+        self._held = data[whole:]
+        step = max(1, int(_SLICE_SECONDS * layout.sample_rate)) * frame
+        for start in range(0, whole, step):
+            part = memoryview(data)[start : min(start + step, whole)]
+            frames = len(part) // frame
+            self._frames += frames
+            samples = wav.samples(part, replace(layout, offset=0, frames=frames))
+            _check_finite(samples)
+            mono = Audio(samples, layout.sample_rate).waveform(layout.sample_rate)
+            np.clip(mono, -1.0, 1.0, out=mono)  # floats beyond full scale, as a player does
+            yield mono if self._resampler is None else self._resampled(mono, last=False)
+
+    def finish(self) -> Waveform:
+        """What the resampler still holds: the end of the waveform. Nothing may be decoded afterwards."""
+        if self._resampler is None:
+            return np.empty(0, dtype=np.float32)
+        return self._resampled(np.empty(0, dtype=np.float32), last=True)
+
+    def check_whole(self) -> None:
+        """Raise BadRequest when the bytes so far end in the middle of a sample or of a WAV header."""
+        if self._layout is None:
+            if self._held:
+                raise BadRequest(f"audio: WAV header is cut short after {len(self._held)} bytes")
+        elif self._held and not self._is_wav:  # recorders that are stopped leave WAVs with half a frame
+            frame = self._layout.width * self._layout.channels
+            raise BadRequest(
+                f"audio: the PCM ends in the middle of a frame: {len(self._held)} of its {frame} bytes came"
+                f" (16-bit samples, channels: {self._layout.channels})"
+            )
+
+    def _start(self, layout: wav.Layout) -> None:
+        self._layout = layout
+        if layout.sample_rate != STREAM_RATE:
+            self._resampler = soxr.ResampleStream(
+                layout.sample_rate, STREAM_RATE, 1, dtype="float32", quality="HQ"
+            )
+
+    def _resampled(self, mono: Waveform, *, last: bool) -> Waveform:
+        assert self._resampler is not None
+        return np.asarray(self._resampler.resample_chunk(mono, last=last), dtype=np.float32)
+
+    def _without_header(self, data: bytes) -> bytes:
+        """The bytes of `data` that are samples; reads the header where it is not read yet, and passes over
+        the same header at the start of a later chunk (some clients send every chunk as a WAV of its own)."""
+        if self._layout is not None:
+            if self._held or not wav.is_wav(data):
+                return data
+            layout, samples, left = _read_header(data) or _cut_short(data)
+            if replace(layout, offset=0) != replace(self._layout, offset=0):
+                raise BadRequest(
+                    "audio: a second WAV with another rate, channel count or sample type in one stream; "
+                    "end the stream (is_final) before it"
+                )
+            self._left = left
+            return samples
+        data, self._held = self._held + data, b""
+        if not wav.is_wav(data) and len(data) >= 12:
+            raise BadRequest("format: wav was announced, but the stream does not start with a WAV header")
+        read = _read_header(data)
+        if read is None:
+            if len(data) > _MAX_WAV_HEADER:
+                raise BadRequest(f"audio: no samples in the first {_MAX_WAV_HEADER} bytes of the WAV")
+            self._held = data
+            return b""
+        layout, samples, self._left = read
+        self._start(layout)
+        return samples
+
+
+def _read_header(data: bytes) -> tuple[wav.Layout, bytes, int | None] | None:
+    """A WAV's layout, the bytes after its header, and how many of them it says are samples (None: all that
+    will come). None when the header is not complete. Raises BadRequest for one that cannot be streamed."""
+    position = 12
+    while position + 8 <= len(data):
+        name, size = (
+            data[position : position + 4],
+            int.from_bytes(data[position + 4 : position + 8], "little"),
+        )
+        position += 8
+        if name == b"data":
+            # The samples are not here yet: to the parser this is a file of a writer that could not seek.
+            layout = wav.parse(data[: position - 4] + _OPEN_END)
+            if not layout.is_plain:
+                raise BadRequest("audio: this WAV is compressed and cannot be streamed; send PCM samples")
+            return layout, data[position:], size if 0 < size < _OPEN_END_FROM else None
+        position += size + (size & 1)
+    return None
+
+
+def _check_not_audio(after: bytes) -> None:
+    """Other chunks may follow a WAV's samples; more samples than it declared would be lost."""
+    name = after[:4].lstrip(b"\0")  # an odd length is padded
+    if not all(0x20 <= byte < 0x7F for byte in name):
+        raise BadRequest("audio: the WAV goes on after the samples that its header declares")
+
+
+def _cut_short(data: bytes) -> tuple[wav.Layout, bytes, int | None]:
+    raise BadRequest(f"audio: a WAV header inside the stream is cut short after {len(data)} bytes")
+
+
+def _check_finite(samples: NDArray[Any]) -> None:
+    if samples.dtype == np.float32 and not np.isfinite(samples).all():
+        raise BadRequest("audio has samples that are not finite numbers (NaN or infinity)")

@@ -1,0 +1,230 @@
+"""One stream: its pending audio, and the work that turns it into results."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+
+from inference_service.audio import Audio
+from inference_service.engine import Engine
+from inference_service.errors import Busy, ServiceError
+from inference_service.runtimes.base import Call
+from inference_service.streaming.buffer import PendingAudio, quietest_point
+from inference_service.streaming.chunk import Chunk, StreamResult
+from inference_service.streaming.decoder import STREAM_RATE, Decoder, Waveform
+from inference_service.streaming.format import StreamFormat
+from inference_service.tasks import Task, TaskResult, TranscribeOptions
+
+#: Seconds for which a final result waits for a place on a full node before the stream is given up.
+_MAX_BUSY_SECONDS = 60.0
+
+Emit = Callable[[StreamResult | ServiceError], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOptions:
+    """How streams are flushed. `flush_interval_ms` 0: not by time."""
+
+    flush_interval_ms: int
+    max_buffer_ms: int
+    language: str | None = None
+
+
+class Session:
+    """One stream's audio in order, and its results in order.
+
+    What is pending never exceeds `max_buffer_ms`; when it reaches it, the audio up to the quietest point of
+    its last half is given a final result and the rest stays pending. So every sample is in exactly one
+    final result, and `feed` waits (and the client with it) while a full buffer's worth is being worked on.
+    With a flush interval, what is pending is given a result that is not final whenever the interval has
+    passed and there is something new: the cost is bounded by time and by `max_buffer_ms`, however long the
+    stream. Nothing runs and no timer is set while nothing is pending.
+    """
+
+    def __init__(
+        self, stream_id: str, engine: Engine, options: StreamOptions, call: Call, emit: Emit
+    ) -> None:
+        """Results go to `emit`, in order; so does the error that ends the stream when it does not come of
+        what was fed."""
+        self._stream_id = stream_id
+        self._engine = engine
+        self._options = TranscribeOptions(language=options.language)
+        self._call = call
+        self._emit = emit
+        self._limit = options.max_buffer_ms * STREAM_RATE // 1000
+        self._interval = options.flush_interval_ms / 1000
+        self._format = StreamFormat()
+        self._decoder: Decoder | None = None
+        self._pending = PendingAudio()
+        self._sequence = 0
+        self._base = 0  # samples of the stream before the decoder's first
+        self._room = asyncio.Event()
+        self._work: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._partial_due = False
+        self._something_new = False
+        self._flushed_at: float | None = None  # the loop's time of the last result, or of the first audio
+
+    async def feed(self, chunk: Chunk) -> None:
+        """Take in a chunk; returns when there is room for the next one.
+
+        Raises BadRequest for a chunk that cannot be used (what came before it stays pending), and what an
+        inference raises where the chunk changes the format or ends the stream.
+        """
+        format = self._format.changed_by(chunk)
+        if format != self._format:
+            for task in format.tasks:
+                self._engine.check_offered(task)
+            if not format.same_audio(self._format) or format.tasks != self._format.tasks:
+                await self.finish()
+            self._format = format
+        self._sequence = chunk.sequence
+        if chunk.meeting_id and not self._call.meeting_id:
+            self._call = replace(self._call, meeting_id=chunk.meeting_id)
+        if chunk.data:
+            if self._decoder is None:
+                self._decoder = Decoder(self._format)
+            for samples in self._decoder.decode(chunk.data):
+                await self._append(samples, self._base + self._decoder.received)
+
+    async def finish(self) -> None:
+        """Give everything that is pending its final result; the next chunk may be of another format.
+
+        Raises what an inference raises, and BadRequest when the audio ends in the middle of a sample.
+        """
+        decoder, self._decoder = self._decoder, None
+        if decoder is not None:
+            await self._append(decoder.finish(), self._base + decoder.received)
+            self._base = self._pending.end
+        while self._work is not None:
+            await asyncio.wait({self._work})
+        self._stop_timer()
+        if len(self._pending):
+            await self._flush(len(self._pending), self._sequence)
+        if decoder is not None:
+            decoder.check_whole()
+
+    async def close(self) -> None:
+        """Forget what is pending and cancel what is running."""
+        self._stop_timer()
+        if self._work is not None:
+            self._work.cancel()
+            await asyncio.wait({self._work})
+
+    # Filling -----------------------------------------------------------------------------------------------
+
+    async def _append(self, samples: Waveform, end: int) -> None:
+        while len(samples):
+            while (space := self._limit - len(self._pending)) <= 0:
+                self._room.clear()
+                await self._room.wait()
+            self._pending.append(samples[:space])
+            self._pending.mark(end, self._sequence)
+            samples = samples[space:]
+            self._something_new = True
+            if self._work is None:
+                if len(self._pending) >= self._limit:
+                    self._start_work()
+                else:
+                    self._start_timer()
+
+    def _start_timer(self) -> None:
+        if not self._interval or self._timer is not None or not self._something_new:
+            return
+        loop = asyncio.get_running_loop()
+        if self._flushed_at is None:
+            self._flushed_at = loop.time()
+        self._timer = loop.call_at(self._flushed_at + self._interval, self._flush_by_time)
+
+    def _stop_timer(self) -> None:
+        self._partial_due = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _flush_by_time(self) -> None:
+        self._timer = None
+        self._partial_due = True
+        if self._work is None:
+            self._start_work()
+
+    # Working off -------------------------------------------------------------------------------------------
+
+    def _start_work(self) -> None:
+        self._work = asyncio.create_task(self._work_off())
+
+    async def _work_off(self) -> None:
+        try:
+            while True:
+                if len(self._pending) >= self._limit:
+                    count = quietest_point(self._pending.copy())
+                    await self._flush(count, self._pending.sequence_of(count))
+                elif self._partial_due:
+                    await self._flush_partially()
+                else:
+                    break
+            self._work = None
+            self._start_timer()
+        except ServiceError as error:
+            await self._emit(error)
+        finally:
+            self._work = None
+
+    async def _flush(self, count: int, sequence: int) -> None:
+        samples = self._pending.take(count)
+        self._room.set()
+        self._something_new = len(self._pending) > 0
+        results = await self._infer_patiently(samples)
+        self._flushed_at = asyncio.get_running_loop().time()
+        await self._emit_all(results, sequence, is_final=True)
+
+    async def _flush_partially(self) -> None:
+        self._partial_due = self._something_new = False
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        sequence = self._pending.sequence_of(len(self._pending))
+        try:
+            results = await self._infer(self._pending.copy())
+        except Busy:
+            results = None  # a full node answers with final results alone
+        # On a slow node partial results become rarer: they take no more than half of a stream's time.
+        took = loop.time() - begun
+        self._flushed_at = max(begun, loop.time() + took - self._interval)
+        if results is not None:
+            await self._emit_all(results, sequence, is_final=False)
+
+    async def _emit_all(
+        self, results: list[tuple[Task, TaskResult]], sequence: int, *, is_final: bool
+    ) -> None:
+        now = time.time()
+        for task, data in results:
+            await self._emit(StreamResult(self._stream_id, sequence, task, data, is_final, now))
+
+    async def _infer_patiently(self, samples: Waveform) -> list[tuple[Task, TaskResult]]:
+        """Infer; while the node is full, try again: the client waits meanwhile, and no audio is lost."""
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + _MAX_BUSY_SECONDS
+        while True:
+            try:
+                return await self._infer(samples)
+            except Busy as busy:
+                if loop.time() + busy.retry_after > give_up:
+                    raise
+                await asyncio.sleep(busy.retry_after)
+
+    async def _infer(self, samples: Waveform) -> list[tuple[Task, TaskResult]]:
+        audio = Audio(samples, STREAM_RATE)
+        tasks = self._format.tasks
+        try:
+            async with asyncio.TaskGroup() as group:
+                running = [
+                    group.create_task(
+                        self._engine.run(task, audio=audio, options=self._options, call=self._call)
+                    )
+                    for task in tasks
+                ]
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+        return [(task, done.result()) for task, done in zip(tasks, running, strict=True)]

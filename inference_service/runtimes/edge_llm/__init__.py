@@ -1,0 +1,5 @@
+"""Inference through Edge-LLM: units behind a unit manager, spoken to over its line protocol."""
+
+from inference_service.runtimes.edge_llm.runtime import EdgeLlmRuntime
+
+__all__ = ["EdgeLlmRuntime"]

@@ -1,0 +1,270 @@
+"""The unit manager's line protocol as pure functions: requests to bytes, bytes to replies and answers.
+
+A frame is one JSON object on a line of its own, `{request_id, work_id, action: setup|inference|exit, object,
+data}`; replies carry `error` instead of `action`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from inference_service.errors import RuntimeFailed
+
+#: Longest line accepted from a peer and longest answer put together from them, in bytes: a peer that has
+#: lost its framing must not fill the memory.
+MAX_LINE: Final = 4 * 1024 * 1024
+MAX_ANSWER: Final = 16 * 1024 * 1024
+
+#: Longest delta sent, in bytes, whatever the settings say: the unit manager throws away a line over 8 MiB.
+MAX_DELTA: Final = 4 * 1024 * 1024
+
+#: How a text goes into a frame. Besides what JSON demands, braces and backslashes are written as \\uXXXX: the
+#: units find the end of `data` by counting braces and the end of a string by the backslash before a quote,
+#: without parsing JSON.
+_ESCAPES: Final = {code: f"\\u{code:04x}" for code in (*range(0x20), 0x7F, *map(ord, '"\\{}'))}
+
+
+class ProtocolError(RuntimeFailed):
+    """The peer sent something that is not a frame of this protocol; its connection cannot be used further."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnitError:
+    """`error` of a reply; `code` is not 0."""
+
+    code: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One frame from the unit manager. `data` is an object, a text, or None where there is none."""
+
+    request_id: str
+    work_id: str
+    error: UnitError | None
+    data: dict[str, Any] | str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A part of an answer. `index` is None where the unit does not number them."""
+
+    text: str
+    index: int | None
+    finish: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Framing:
+    """How long a delta may be, in bytes as it stands in the frame, and how frames are spaced.
+
+    A payload of up to `max_single_delta_len` goes in one frame; a longer one is cut into pieces of
+    `chunk_size`, `delay` seconds apart.
+    """
+
+    max_single_delta_len: int
+    chunk_size: int
+    delay: float
+
+    def cut(self, payload: str) -> list[str]:
+        """`payload` in pieces, each ready to stand between the quotes of a frame; one empty piece for ''."""
+        escaped = payload.translate(_ESCAPES) if _needs_escapes(payload) else payload
+        single = min(self.max_single_delta_len, MAX_DELTA)
+        size = len(escaped) if escaped.isascii() else len(escaped.encode())
+        if size <= single:
+            return [escaped]
+        limit = min(self.chunk_size, single)
+        if escaped is payload and escaped.isascii():
+            return [escaped[at : at + limit] for at in range(0, size, limit)]
+        return list(_cut_characters(payload, limit))
+
+
+def _needs_escapes(text: str) -> bool:
+    return any(chr(code) in text for code in _ESCAPES)
+
+
+def _cut_characters(text: str, limit: int) -> Iterator[str]:
+    """Pieces of at most `limit` bytes once escaped, never cut inside a character or an escape."""
+    piece: list[str] = []
+    size = 0
+    for character in text:
+        written = _ESCAPES.get(ord(character), character)
+        length = len(written.encode())
+        if piece and size + length > limit:
+            yield "".join(piece)
+            piece, size = [], 0
+        piece.append(written)
+        size += length
+    yield "".join(piece)
+
+
+def setup_frame(request_id: str, model: str) -> bytes:
+    """The request that opens a session with `model`; the reply's `work_id` is the session's."""
+    stream = "llm.utf-8.stream"
+    data = {"model": model, "response_format": stream, "input": stream, "enoutput": True}
+    return _frame(request_id, "llm", "setup", object="llm.setup", data=data)
+
+
+def exit_frame(request_id: str, work_id: str) -> bytes:
+    """The request that ends a session; units need not answer it."""
+    return _frame(request_id, work_id, "exit")
+
+
+def action_frame(request_id: str, work_id: str, action: str) -> bytes:
+    """A request without object and data."""
+    return _frame(request_id, work_id, action)
+
+
+def _frame(request_id: str, work_id: str, action: str, **rest: object) -> bytes:
+    frame = {"request_id": request_id, "work_id": work_id, "action": action, **rest}
+    return json.dumps(frame, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+
+def inference_frames(request_id: str, work_id: str, pieces: list[str]) -> Iterator[bytes]:
+    """One frame for each piece from `Framing.cut`, with rising `index` and `finish` true on the last."""
+    for index, piece in enumerate(pieces):
+        yield inference_frame(request_id, work_id, piece, index, finish=index == len(pieces) - 1)
+
+
+def inference_frame(request_id: str, work_id: str, piece: str, index: int, *, finish: bool) -> bytes:
+    """One frame of a request; `piece` is escaped already."""
+    return (
+        f'{{"request_id":"{request_id}","work_id":{json.dumps(work_id)},"action":"inference",'
+        f'"object":"llm.utf-8.stream","data":{{"delta":"{piece}","index":{index},'
+        f'"finish":{"true" if finish else "false"}}}}}\n'
+    ).encode()
+
+
+class LineBuffer:
+    """Whole lines out of a byte stream, wherever it was split or joined."""
+
+    def __init__(self, max_line: int = MAX_LINE) -> None:
+        self._max_line = max_line
+        self._parts: list[bytes] = []
+        self._length = 0
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The lines that `data` completes, without their ends and without empty ones.
+
+        Raises ProtocolError when a line is longer than the limit.
+        """
+        *ends, rest = data.split(b"\n")
+        lines = []
+        for end in ends:
+            self._add(end)
+            line = b"".join(self._parts).strip()
+            self._parts, self._length = [], 0
+            if line:
+                lines.append(line)
+        self._add(rest)
+        return lines
+
+    def _add(self, part: bytes) -> None:
+        self._length += len(part)
+        if self._length > self._max_line:
+            raise ProtocolError(f"the unit manager sent a line of more than {self._max_line} bytes")
+        if part:
+            self._parts.append(part)
+
+
+def parse_reply(line: bytes) -> Reply:
+    """One line as a reply; ProtocolError when it is not one.
+
+    Bytes that are not UTF-8 by themselves are kept (as surrogate escapes): units cut their answers without
+    looking, also inside a character, and `join` puts the halves together again.
+    """
+    frame = _loads(line.decode("utf-8", "surrogateescape"))
+    if not isinstance(frame, dict):
+        raise ProtocolError(f"the unit manager sent what is not a JSON object: {_excerpt(line)}")
+    data = frame.get("data")
+    return Reply(
+        request_id=_text(frame.get("request_id")),
+        work_id=_text(frame.get("work_id")),
+        error=_error_of(frame.get("error")),
+        data=_data_of(data) if isinstance(data, dict | str) else None,
+    )
+
+
+def _loads(text: str) -> Any:
+    """The JSON value that `text` holds, None where it holds none; NaN and Infinity are not JSON."""
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _data_of(data: dict[str, Any] | str) -> dict[str, Any] | str | None:
+    """`data` as an object, also where it came as a text that holds one; `"None"` is the units' null."""
+    if isinstance(data, dict):
+        return data
+    if data in ("", "None"):
+        return None
+    held = _loads(data)
+    return held if isinstance(held, dict) else data
+
+
+def _error_of(error: object) -> UnitError | None:
+    """`error` as an object, as a text that holds one, or as a bare text; None where there was no error."""
+    if isinstance(error, str):
+        if error in ("", "None"):
+            return None
+        held = _loads(error)
+        error = held if isinstance(held, dict) else {"code": -1, "message": error}
+    if error is None:
+        return None
+    if not isinstance(error, dict) or type(error.get("code")) is not int:
+        raise ProtocolError(f"the unit manager sent an error without a code: {error!r:.200}")
+    code: int = error["code"]
+    if code == 0:
+        return None
+    return UnitError(code, _text(error.get("message")) or "no message")
+
+
+def delta_of(reply: Reply) -> Delta | None:
+    """The part of an answer that a reply to an inference carries; None for a bare acknowledgement.
+
+    A unit that does not stream sends its whole answer as `data`: that is one finishing delta. Raises
+    ProtocolError for a `data` that is neither.
+    """
+    data = reply.data
+    if data is None:
+        return None
+    if isinstance(data, str):
+        return Delta(data, None, finish=True)
+    if "delta" not in data and "finish" not in data:
+        return Delta(json.dumps(data, ensure_ascii=False), None, finish=True)
+    text, index, finish = data.get("delta", ""), data.get("index"), data.get("finish")
+    if not isinstance(text, str) or not isinstance(finish, bool):
+        raise ProtocolError(f"the unit sent an answer without a text `delta` and a `finish`: {data!r:.200}")
+    return Delta(text, index if type(index) is int else None, finish)
+
+
+def join(deltas: list[Delta]) -> str:
+    """The answer: the deltas' texts by rising index.
+
+    Where the indices are not 0, 1, 2 … each once, they say nothing about this answer (units count over all
+    their sessions), and the order of arrival, which the bus keeps, holds.
+    """
+    if {delta.index for delta in deltas} == set(range(len(deltas))):
+        deltas = sorted(deltas, key=lambda delta: delta.index or 0)
+    joined = "".join(delta.text for delta in deltas)
+    try:
+        return joined.encode("utf-8", "surrogateescape").decode()
+    except UnicodeError:
+        raise ProtocolError("the unit's answer is not UTF-8") from None
+
+
+def _excerpt(line: bytes) -> str:
+    return repr(line[:120].decode("utf-8", "replace"))

@@ -1,0 +1,216 @@
+"""Sessions by (meeting, model): one request each at a time, a bounded number, closed when idle."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+from inference_service.errors import NotReady, ServiceError
+from inference_service.runtimes.edge_llm.session import Session, SessionLost
+
+T = TypeVar("T")
+Key = tuple[str, str]  # meeting, model
+
+#: Requests in a row that a session serves for its own meeting while others wait for a place.
+MAX_HANDOVERS: Final = 8
+
+#: Seconds that `close` waits for units to answer their exit.
+CLOSE_LINGER: Final = 1.0
+
+
+@dataclass(eq=False, slots=True)
+class _Slot:
+    """A place for one session. Taken while a request, or the end of one that was given up, uses it."""
+
+    key: Key
+    last_used: float
+    free: bool = False
+    handovers: int = 0
+    session: Session | None = None
+    opening: asyncio.Task[Session] | None = None
+
+
+@dataclass(eq=False, slots=True)
+class _Waiter:
+    key: Key
+    slot: asyncio.Future[_Slot] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
+class SessionPool:
+    """Opens sessions on demand and keeps them for the next request of the same meeting and model."""
+
+    def __init__(
+        self,
+        open_session: Callable[[str], Coroutine[Any, Any, Session]],
+        *,
+        max_sessions: int,
+        idle_timeout: float,
+        clock: Callable[[], float],
+    ) -> None:
+        """`open_session(model)` makes one; `idle_timeout` is in the seconds of `clock`."""
+        self._open_session = open_session
+        self._max_sessions = max_sessions
+        self._idle_timeout = idle_timeout
+        self._clock = clock
+        self._slots: dict[Key, _Slot] = {}
+        self._waiters: list[_Waiter] = []
+        self._background: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    def __len__(self) -> int:
+        """Sessions there are, those being opened and those being settled among them."""
+        return len(self._slots)
+
+    async def run(self, meeting: str, model: str, work: Callable[[Session], Awaitable[T]]) -> T:
+        """`work(session)` with the session of this meeting and model, alone.
+
+        A session that turns out to be lost is rebuilt once and `work` is done again; lost again, it is
+        NotReady. Waits for the session, and for a place for one.
+        """
+        slot = await self._acquire((meeting, model))
+        try:
+            if slot.session is not None and not slot.session.usable:
+                self._discard(slot)
+            try:
+                return await work(await self._session(slot))
+            except SessionLost:
+                self._discard(slot)
+            try:
+                return await work(await self._session(slot))
+            except SessionLost as lost:
+                self._discard(slot)
+                raise NotReady(f"the session with {model} was lost twice: {lost}") from None
+        finally:
+            self._release(slot)
+
+    def expire_idle(self) -> None:
+        """Close the sessions that nobody has used for the idle time."""
+        now = self._clock()
+        for slot in [slot for slot in self._slots.values() if slot.free]:
+            if now - slot.last_used >= self._idle_timeout:
+                self._evict(slot)
+        self._dispatch()
+
+    def disown_idle(self) -> None:
+        """Forget the sessions that nobody uses just now, without an exit: their units are gone."""
+        for slot in [slot for slot in self._slots.values() if slot.free]:
+            if slot.session is not None:
+                slot.session.disown()
+            self._evict(slot)
+
+    async def close(self) -> None:
+        """Refuse who waits, end every session and wait a moment for the units to take note."""
+        self._closed = True
+        for waiter in self._waiters:
+            if not waiter.slot.done():
+                waiter.slot.set_exception(NotReady("the service is about to stop"))
+        self._waiters.clear()
+        tasks = list(self._background)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        slots, self._slots = list(self._slots.values()), {}
+        for slot in slots:
+            if slot.opening is not None:
+                slot.opening.cancel()
+        await asyncio.gather(*(slot.session.leave(CLOSE_LINGER) for slot in slots if slot.session))
+
+    async def _session(self, slot: _Slot) -> Session:
+        if slot.session is None:
+            # A task of its own: a setup whose requester goes away has still taken a place in the unit, and
+            # only its answer tells the work id that gives it back.
+            slot.opening = asyncio.create_task(self._open_session(slot.key[1]))
+            slot.session = await asyncio.shield(slot.opening)
+            slot.opening = None
+        return slot.session
+
+    async def _acquire(self, key: Key) -> _Slot:
+        if self._closed:
+            raise NotReady("the service is about to stop")
+        waiter = _Waiter(key)
+        self._waiters.append(waiter)
+        self._dispatch()
+        try:
+            return await waiter.slot
+        except asyncio.CancelledError:
+            if waiter.slot.done() and not waiter.slot.cancelled():
+                self._release(waiter.slot.result())
+            else:
+                self._waiters = [other for other in self._waiters if other is not waiter]
+            raise
+
+    def _dispatch(self) -> None:
+        """Give places to who waits: own sessions and new ones first come first served, then idle ones of
+        others, the least recently used first."""
+        homeless: list[_Waiter] = []
+        for waiter in list(self._waiters):
+            slot = self._slots.get(waiter.key)
+            if slot is None and len(self._slots) < self._max_sessions:
+                slot = self._slots[waiter.key] = _Slot(waiter.key, self._clock(), free=True)
+            if slot is None:
+                homeless.append(waiter)
+            elif slot.free and not (homeless and slot.handovers >= MAX_HANDOVERS):
+                slot.handovers = slot.handovers + 1 if homeless else 0
+                self._grant(waiter, slot)
+        for waiter in homeless:
+            if waiter.key not in self._slots:
+                idle = min(
+                    (slot for slot in self._slots.values() if slot.free),
+                    key=lambda slot: slot.last_used,
+                    default=None,
+                )
+                if idle is None:
+                    return
+                self._evict(idle)
+                slot = self._slots[waiter.key] = _Slot(waiter.key, self._clock(), free=True)
+                self._grant(waiter, slot)
+
+    def _grant(self, waiter: _Waiter, slot: _Slot) -> None:
+        self._waiters.remove(waiter)
+        slot.free = False
+        waiter.slot.set_result(slot)
+
+    def _release(self, slot: _Slot) -> None:
+        if slot.opening is not None or (slot.session is not None and slot.session.pending):
+            self._in_background(self._recover(slot))
+        else:
+            self._free(slot)
+
+    async def _recover(self, slot: _Slot) -> None:
+        """Wait for the setup or the answer that a request left behind, then free its place."""
+        try:
+            if slot.opening is not None:
+                slot.session = await slot.opening
+            if slot.session is not None:
+                await slot.session.settle()
+        except (ServiceError, SessionLost):
+            slot.session = None  # the setup failed, so there is nothing to give back
+        finally:
+            self._free(slot)
+
+    def _free(self, slot: _Slot) -> None:
+        slot.opening = None
+        if slot.session is not None and not slot.session.usable:
+            self._discard(slot)
+        if slot.session is None:
+            self._slots.pop(slot.key, None)
+        slot.free = True
+        slot.last_used = self._clock()
+        if not self._closed:
+            self._dispatch()
+
+    def _evict(self, slot: _Slot) -> None:
+        del self._slots[slot.key]
+        self._discard(slot)
+
+    def _discard(self, slot: _Slot) -> None:
+        session, slot.session = slot.session, None
+        if session is not None:
+            self._in_background(session.leave())
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)

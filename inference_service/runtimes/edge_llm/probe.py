@@ -1,0 +1,89 @@
+"""Whether the unit manager and the llm node are there, asked in milliseconds and without a session."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from inference_service.errors import NotReady
+from inference_service.runtimes.edge_llm.frames import ProtocolError, action_frame
+from inference_service.runtimes.edge_llm.session import (
+    UNIT_CALL_FAILED,
+    Address,
+    Connection,
+    SessionLost,
+    new_request_id,
+)
+
+#: A unit that no node has: the unit manager itself answers a call to it.
+_NO_UNIT: Final = "none"
+
+#: What every unit's RPC server answers by itself, also while the unit is busy, without a frame to us.
+_HARMLESS: Final = "list_action"
+
+
+class Probe:
+    """A connection of its own, kept open: that it breaks tells of a restarted unit manager.
+
+    Two requests go out. The unit manager works them off in turn: a call of the llm node, which stays without
+    an answer where the node is there, then a call that only the unit manager can refuse. The second answer
+    says that both are alive; `unit call false` to the first, that the node is not running.
+    """
+
+    def __init__(self, address: Address, delay: float, time_limit: float) -> None:
+        """`delay` is the time between frames that this unit manager needs; both are in seconds."""
+        self._address = address
+        self._time_limit = time_limit
+        self._delay = delay
+        self._connection: Connection | None = None
+        #: How often a connection was made: when it rises, the sessions of before are gone.
+        self.generation = 0
+
+    async def check(self) -> None:
+        """Ask, within the time limit; NotReady with the reason when one of the two is not there."""
+        try:
+            async with asyncio.timeout(self._time_limit):
+                for _ in range(2):
+                    try:
+                        return await self._ask()
+                    except SessionLost:
+                        self.close()
+        except TimeoutError:
+            self.close()
+            raise NotReady(
+                f"the unit manager at {self._address} did not answer within {self._time_limit:g} s "
+                "(it waits for an llm node that does not answer, or it is stuck)"
+            ) from None
+        except (NotReady, ProtocolError):
+            self.close()
+            raise
+        raise NotReady(f"the unit manager at {self._address} closes its connections")
+
+    async def _ask(self) -> None:
+        if self._connection is None or self._connection.broken:
+            self.close()
+            self._connection = await Connection.open(self._address, self._time_limit)
+            self.generation += 1
+        to_node, to_nobody = new_request_id(), new_request_id()
+        await self._connection.send(action_frame(to_node, "llm", _HARMLESS))
+        await asyncio.sleep(self._delay)
+        await self._connection.send(action_frame(to_nobody, _NO_UNIT, _HARMLESS))
+        node_called = True
+        while True:
+            reply = await self._connection.receive()
+            code = reply.error.code if reply.error else 0
+            if reply.request_id == to_node:
+                node_called = code != UNIT_CALL_FAILED
+            elif reply.request_id in (to_nobody, "0"):
+                if not node_called:
+                    raise NotReady(
+                        f"the unit manager at {self._address} has no llm node: it is not running, or the two "
+                        "do not share one /tmp"
+                    )
+                return
+
+    def close(self) -> None:
+        """Close the connection; the next check opens another."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None

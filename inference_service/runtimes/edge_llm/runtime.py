@@ -1,0 +1,258 @@
+"""The Edge-LLM runtime: the tasks as sessions of units behind a unit manager."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from time import monotonic
+from typing import Final, TypeVar
+
+from inference_service.audio import Audio
+from inference_service.errors import BadRequest, Busy, RuntimeTimeout, ServiceError, Unsupported
+from inference_service.runtimes.base import Call, Readiness
+from inference_service.runtimes.edge_llm import answers
+from inference_service.runtimes.edge_llm.answers import Answer
+from inference_service.runtimes.edge_llm.frames import Framing
+from inference_service.runtimes.edge_llm.payload import audio_payload
+from inference_service.runtimes.edge_llm.pool import SessionPool
+from inference_service.runtimes.edge_llm.probe import Probe
+from inference_service.runtimes.edge_llm.session import Address, Session
+from inference_service.settings import Settings
+from inference_service.tasks import (
+    DetailedTranscript,
+    EmotionResult,
+    ModelStatus,
+    SynthesisResult,
+    Task,
+    TranscribeOptions,
+)
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+#: Seconds that `readiness` gives the unit manager to answer, and after that the models' setups.
+PROBE_TIME: Final = 0.6
+SETUP_TIME: Final = 0.2
+
+#: Unanswered questions in a row after which the llm node is taken to have been restarted: it does not say so,
+#: and a session that it does not know any more costs its next request the whole time limit.
+OUTAGE: Final = 2
+
+#: Seconds after a refused setup before readiness tries the next.
+RETRY_AFTER: Final = 5.0
+
+#: The meeting of requests that name none.
+NO_MEETING: Final = ""
+
+
+@dataclass(slots=True)
+class _Stage:
+    """How far a request has come, for the reason when its time is over."""
+
+    doing: str = "waiting for a session"
+    has_session: bool = False
+
+
+class EdgeLlmRuntime:
+    """`Runtime` for a unit manager and its llm node.
+
+    Emotion is detected from text there; for audio it is that of the words recognised in it, as it was in the
+    system that this one replaces.
+    """
+
+    name = "edge-llm"
+
+    def __init__(self, settings: Settings, *, clock: Callable[[], float] = monotonic) -> None:
+        """`clock` counts the seconds that sessions are idle."""
+        edge, request = settings.ai.runtime.edge_llm, settings.ai.request
+        self._models = settings.ai.models
+        self._connect_timeout = edge.connect_timeout
+        self._answer_timeout = edge.timeout
+        self._idle_timeout = edge.session_idle_timeout
+        self._address = Address.parse(edge.address)
+        self._framing = Framing(
+            request.max_single_delta_len,
+            request.audio_stream_chunk_size,
+            request.audio_stream_chunk_delay_ms / 1000,
+        )
+        self.capabilities: frozenset[Task] = settings.ai.models.tasks
+        self.pool = SessionPool(
+            self._open,
+            max_sessions=settings.server.per_worker(edge.max_sessions),
+            idle_timeout=edge.session_idle_timeout,
+            clock=clock,
+        )
+        self._probe = Probe(self._address, self._framing.delay, PROBE_TIME)
+        self._outage = 0  # questions in a row that the unit manager or the llm node left unanswered
+        self._generation = 0
+        self._proofs: dict[Task, asyncio.Task[None]] = {}
+        self._refused: dict[Task, tuple[float, str]] = {}
+        self._expiry: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to close idle sessions. Connections are opened by the first request or readiness."""
+        self._expiry = asyncio.create_task(self._expire())
+
+    async def close(self) -> None:
+        """Exit every session, without waiting long for the units."""
+        tasks = [task for task in (self._expiry, *self._proofs.values()) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._probe.close()
+        await self.pool.close()
+
+    async def readiness(self) -> Readiness:
+        """Whether the unit manager and the llm node answer now and every configured model was set up.
+
+        A model is set up at the first question after the unit manager has (re)started; the session stays for
+        requests that name no meeting.
+        """
+        try:
+            await self._probe.check()
+        except ServiceError as error:
+            self._outage += 1
+            if self._outage == OUTAGE:
+                self.pool.disown_idle()
+                self._forget_proofs()
+            return Readiness(False, [str(error)])
+        self._outage = 0
+        if self._generation != self._probe.generation:
+            self._generation = self._probe.generation
+            self._forget_proofs()
+        problems = await self._prove_models()
+        return Readiness(not problems, problems)
+
+    async def warm(self, task: Task, call: Call) -> ModelStatus:
+        """Set the meeting's session with the task's model up."""
+        model = self._model(task)
+
+        async def set_up(session: Session) -> None:
+            """The session is there; nothing more to do."""
+
+        await self._run(task, call, set_up)
+        return ModelStatus(model_name=model, ready=True, model_path=self._models.of(task).model_path)
+
+    async def transcribe(self, audio: Audio, options: TranscribeOptions, call: Call) -> DetailedTranscript:
+        """Speech to text; units give no segments."""
+        answer = await self._ask(Task.ASR, await asyncio.to_thread(audio_payload, audio), call)
+        return DetailedTranscript(answers.transcript(answer, options.language, audio.duration_ms))
+
+    async def emotion_of_audio(self, audio: Audio, call: Call) -> EmotionResult:
+        """The emotion of what is said: speech recognition, then the emotion of its text."""
+        self._model(Task.EMOTION)
+        if Task.ASR not in self.capabilities:
+            raise Unsupported("an Edge-LLM node detects emotion in text, and its speech recognition is off")
+        heard = await self._ask(Task.ASR, await asyncio.to_thread(audio_payload, audio), call)
+        answer = await self._ask(Task.EMOTION, heard.text("transcription", "text"), call)
+        return answers.emotion(answer, audio.duration_ms)
+
+    async def emotion_of_text(self, text: str, call: Call) -> EmotionResult:
+        """The emotion of a text."""
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise BadRequest("text: not Unicode text (it has half a surrogate pair)") from None
+        return answers.emotion(await self._ask(Task.EMOTION, text, call), duration_ms=0)
+
+    async def detect_synthesis(self, audio: Audio, call: Call) -> SynthesisResult:
+        """Whether the speech is synthetic."""
+        answer = await self._ask(Task.SYNTHESIS, await asyncio.to_thread(audio_payload, audio), call)
+        return answers.synthesis(answer, audio.duration_ms)
+
+    def _model(self, task: Task) -> str:
+        if task not in self.capabilities:
+            raise Unsupported(f"{task} is switched off on this node (ai.models.{task.model}.enabled)")
+        return self._models.of(task).model_name
+
+    async def _ask(self, task: Task, payload: str, call: Call) -> Answer:
+        model = self._model(task)
+        pieces = self._framing.cut(payload)
+
+        async def infer(session: Session) -> str:
+            return await session.infer(pieces, self._framing.delay)
+
+        return Answer(model, await self._run(task, call, infer, frames=len(pieces)))
+
+    async def _run(
+        self, task: Task, call: Call, work: Callable[[Session], Awaitable[_T]], frames: int = 0
+    ) -> _T:
+        """`work` with the meeting's session for the task, within the call's and the model's time."""
+        model = self._model(task)
+        stage = _Stage()
+
+        async def staged(session: Session) -> _T:
+            stage.has_session = True
+            return await work(session)
+
+        limits = (call.timeout, self._models.of(task).timeout)
+        limit = min(seconds for seconds in limits if seconds is not None)
+        try:
+            async with asyncio.timeout(limit):
+                return await self.pool.run(call.meeting_id or NO_MEETING, model, staged)
+        except TimeoutError:
+            if not stage.has_session:
+                raise Busy(
+                    f"{task}: no Edge-LLM session with {model} became free within {limit:g} s"
+                ) from None
+            raise RuntimeTimeout(self._too_slow(task, limit, frames)) from None
+
+    def _too_slow(self, task: Task, limit: float, frames: int) -> str:
+        reason = f"{task} took longer than {limit:g} s"
+        sending = max(0, frames - 1) * self._framing.delay
+        if sending > limit / 2:
+            reason += (
+                f" ({frames} frames at ai.request.audio_stream_chunk_delay_ms "
+                f"{self._framing.delay * 1000:g} take {sending:.0f} s to send)"
+            )
+        return reason
+
+    async def _open(self, model: str) -> Session:
+        return await Session.open(
+            self._address, model, connect_timeout=self._connect_timeout, answer_timeout=self._answer_timeout
+        )
+
+    async def _expire(self) -> None:
+        while True:
+            await asyncio.sleep(min(30.0, self._idle_timeout / 4))
+            self.pool.expire_idle()
+
+    # Readiness of the models ----------------------------------------------------------------------------
+
+    def _forget_proofs(self) -> None:
+        for task in self._proofs.values():
+            task.cancel()
+        self._proofs.clear()
+        self._refused.clear()
+
+    async def _prove_models(self) -> list[str]:
+        """What keeps each model that could not be set up so far from being ready."""
+        for task in self.capabilities - self._proofs.keys():
+            refused_at, _ = self._refused.get(task, (-RETRY_AFTER, ""))
+            if monotonic() - refused_at >= RETRY_AFTER:
+                self._proofs[task] = asyncio.create_task(self._prove(task))
+        if running := {proof for proof in self._proofs.values() if not proof.done()}:
+            await asyncio.wait(running, timeout=SETUP_TIME)
+        return [problem for task in sorted(self.capabilities) if (problem := self._problem(task))]
+
+    async def _prove(self, task: Task) -> None:
+        try:
+            await self.warm(task, Call(request_id="readiness"))
+            self._refused.pop(task, None)
+        except Busy:
+            self._refused.pop(task, None)  # all sessions are in use, so there are some that work
+        except ServiceError as error:
+            self._refused[task] = (monotonic(), str(error))
+            _log.warning("model not ready", extra={"model": self._model(task), "reason": str(error)})
+            self._proofs.pop(task, None)
+
+    def _problem(self, task: Task) -> str | None:
+        model = self._model(task)
+        if task in self._refused:
+            return f"{task.model}: {model}: {self._refused[task][1]}"
+        proof = self._proofs.get(task)
+        if proof is None or not proof.done():
+            return f"{task.model}: {model} is being set up"
+        return None

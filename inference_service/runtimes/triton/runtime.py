@@ -73,8 +73,7 @@ class TritonRuntime:
         self._client = TritonClient(self._triton.grpc_address)
         self._pool = SharedMemoryPool(self._client, enabled=self._triton.shared_memory != "off")
         self._inference = Inference(self._client, self._pool)
-        for problem in (await self._came_up()).problems:
-            _log.warning("%s", problem)
+        await self._came_up()
         self._watch = asyncio.create_task(self._follow_connection())
 
     async def close(self) -> None:
@@ -91,7 +90,11 @@ class TritonRuntime:
             ready, index = await asyncio.gather(self._client.server_ready(), self._client.repository_index())
         except ServiceError as error:
             return Readiness(False, [str(error)])
-        problems = [] if ready else [f"Triton at {self._client.address} says that it is not ready"]
+        # With strict readiness Triton is not ready because of any model, also one that is not ours.
+        others = any(state != "READY" for name, (state, _) in index.items() if name not in self._contracts)
+        problems = []
+        if not ready and not others:
+            problems.append(f"Triton at {self._client.address} says that it is not ready")
         here = []
         for model in self._contracts:
             state, reason = index.get(model, ("", "it is not in the model repository"))
@@ -200,16 +203,19 @@ class TritonRuntime:
             await self._client.disconnected()
             self._loaded.clear()
             await self._client.connected()
-            readiness = await self._came_up()
-            _log.info("Triton at %s is back", self._client.address, extra={"problems": readiness.problems})
+            _log.info("Triton at %s is back", self._client.address)
+            await self._came_up()
 
-    async def _came_up(self) -> Readiness:
+    async def _came_up(self) -> None:
+        """Look at shared memory and at every model anew, and log what is wrong."""
         self._loaded.clear()
         try:
             await self._pool.attach()
         except ServiceError as error:
-            return Readiness(False, [str(error)])
-        return await self.readiness()
+            _log.warning("%s", error)
+            return
+        for problem in (await self.readiness()).problems:
+            _log.error("%s", problem)
 
     async def _model(self, name: str) -> LoadedModel:
         """The model, looked at once since Triton came up. Raises RuntimeFailed when it does not match."""
@@ -235,8 +241,6 @@ class TritonRuntime:
             except RuntimeFailed as error:
                 problems.append(str(error))
             problems += _label_problems(self._contracts[name], interface, labels)
-        for problem in problems:
-            _log.error("%s", problem)
         self._loaded[name] = LoadedModel(interface, tuple(problems), tuple(labels))
         return self._loaded[name]
 
@@ -335,6 +339,7 @@ class TritonRuntime:
         waveform = await in_thread(lambda: audio.waveform(mel.SAMPLE_RATE))
         texts: list[str] = []
         logprobs: list[float] = []
+        disbelieved: list[float] = []
         for start, end in whisper_pair.windows(waveform):
             window = waveform[start:end]
             if whisper_pair.is_silent(window):
@@ -356,10 +361,11 @@ class TritonRuntime:
             if text := whisper_pair.text_of(decoded, tokenizer):
                 texts.append(text)
                 logprobs += decoded.logprobs
+            else:
+                disbelieved += decoded.logprobs
         transcript = Transcript(
             text=" ".join(texts),
-            # Of nothing heard there is nothing to doubt but the silence itself, which was measured.
-            confidence=exp(sum(logprobs) / len(logprobs)) if logprobs else 1.0,
+            confidence=_confidence(logprobs, disbelieved),
             language=language or ("en" if not tokenizer.languages else ""),
             duration_ms=audio.duration_ms,
         )
@@ -398,6 +404,15 @@ class TritonRuntime:
         except BadRequest as error:
             raise RuntimeFailed(str(error)) from error  # the tokens are ours, not the client's
         return answer.last_row(asr.decoder_output_names[0])
+
+
+def _confidence(logprobs: list[float], disbelieved: list[float]) -> float:
+    """The tokens' mean probability; where nothing was heard, how little there was to hear."""
+    if logprobs:
+        return exp(sum(logprobs) / len(logprobs))
+    if disbelieved:
+        return 1.0 - exp(sum(disbelieved) / len(disbelieved))
+    return 1.0  # silence was measured, not guessed
 
 
 def _asr_outputs(names: list[str]) -> tuple[str, str, str, str | None]:

@@ -1,0 +1,229 @@
+"""`Runtime` over another inference service's HTTP API."""
+
+from __future__ import annotations
+
+import ssl
+import struct
+from typing import Any, TypeVar
+
+import httpx
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from inference_service.audio import Audio
+from inference_service.errors import (
+    BadRequest,
+    Busy,
+    NotReady,
+    RuntimeFailed,
+    RuntimeTimeout,
+    ServiceError,
+    TooLarge,
+    Unsupported,
+)
+from inference_service.runtimes.base import Call, Readiness
+from inference_service.settings import RemoteSettings, Settings, TlsSettings
+from inference_service.tasks import (
+    DetailedTranscript,
+    EmotionResult,
+    ModelStatus,
+    SynthesisResult,
+    Task,
+    TranscribeOptions,
+    Transcript,
+)
+
+_T = TypeVar("_T")
+
+#: Seconds for a question about readiness, which must be answered within one.
+_HEALTH_TIMEOUT = 0.9
+
+_BASE = "/api/v1/ai"
+
+
+class RemoteRuntime:
+    """Forwards to the inference service at `settings.ai.http.endpoint`, with its token, timeout and TLS."""
+
+    name = "remote"
+
+    def __init__(self, settings: Settings) -> None:
+        self._remote = settings.ai.http
+        self._models = settings.ai.models
+        self.capabilities: frozenset[Task] = self._models.tasks
+
+    async def start(self) -> None:
+        """Set up the connections; the first request opens one. Raises OSError for unreadable TLS files."""
+        self._http = _client(self._remote)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def readiness(self) -> Readiness:
+        """The other service's own word on its health."""
+        try:
+            response = await self._send("GET", "/health", Call(""), time_limit=_HEALTH_TIMEOUT)
+        except ServiceError as error:
+            return Readiness(False, [str(error)])
+        if response.status_code != 200:
+            return Readiness(False, [str(self._refusal(response))])
+        return Readiness(True)
+
+    async def warm(self, task: Task, call: Call) -> ModelStatus:
+        """Ask the other service to warm the task's model."""
+        body = {"meeting_id": call.meeting_id or None, "models": [task.model]}
+        data = await self._post("/setup", call, json=body)
+        models = data.get("models") if isinstance(data, dict) else None
+        if not isinstance(models, dict) or task.model not in models:
+            raise RuntimeFailed(f"{self._where}/setup: its answer has no data.models.{task.model}")
+        return self._converted(models[task.model], ModelStatus, "/setup")
+
+    async def transcribe(self, audio: Audio, options: TranscribeOptions, call: Call) -> DetailedTranscript:
+        """Speech to text. The API has no segments, so there are none."""
+        query = {"language": options.language} if options.language else {}
+        return DetailedTranscript(await self._infer("/asr", Transcript, audio, call, query))
+
+    async def emotion_of_audio(self, audio: Audio, call: Call) -> EmotionResult:
+        """The speaker's emotion."""
+        return await self._infer("/emotion", EmotionResult, audio, call, {})
+
+    async def emotion_of_text(self, text: str, call: Call) -> EmotionResult:
+        """The emotion of a text."""
+        body = {"text": text, **({"meeting_id": call.meeting_id} if call.meeting_id else {})}
+        return self._converted(await self._post("/emotion", call, json=body), EmotionResult, "/emotion")
+
+    async def detect_synthesis(self, audio: Audio, call: Call) -> SynthesisResult:
+        """Whether the speech is synthetic."""
+        return await self._infer("/synthesis", SynthesisResult, audio, call, {})
+
+    @property
+    def _where(self) -> str:
+        return f"the service at {self._remote.endpoint}{_BASE}"
+
+    async def _infer(self, path: str, kind: type[_T], audio: Audio, call: Call, query: dict[str, str]) -> _T:
+        if call.meeting_id:
+            query["meeting_id"] = call.meeting_id
+        header, samples = as_wav(audio)
+
+        async def body() -> Any:  # an async iterator: the samples are sent from where they are
+            yield header
+            for start in range(0, len(samples), 1 << 18):
+                yield bytes(samples[start : start + (1 << 18)])
+
+        headers = {"Content-Type": "audio/wav", "Content-Length": str(len(header) + len(samples))}
+        data = await self._post(path, call, params=query, content=body(), headers=headers)
+        return self._converted(data, kind, path)
+
+    async def _post(self, path: str, call: Call, **request: Any) -> Any:
+        """The envelope's `data`. Raises what the other service answered with, as the same error here."""
+        response = await self._send("POST", path, call, time_limit=call.timeout, **request)
+        if response.status_code != 200:
+            raise self._refusal(response)
+        envelope = _envelope(response)
+        if "data" not in envelope:
+            raise RuntimeFailed(f"{self._where}{path}: its answer has no field data")
+        return envelope["data"]
+
+    async def _send(
+        self, method: str, path: str, call: Call, *, time_limit: float | None, **request: Any
+    ) -> httpx.Response:
+        headers = request.pop("headers", {})
+        if call.request_id:
+            headers["X-Request-ID"] = call.request_id
+        limit = self._remote.timeout if time_limit is None else min(time_limit, self._remote.timeout)
+        try:
+            return await self._http.request(method, _BASE + path, headers=headers, timeout=limit, **request)
+        except httpx.TimeoutException as error:
+            raise RuntimeTimeout(f"{self._where}{path} did not answer within {limit:g} s") from error
+        except httpx.TransportError as error:
+            reason = str(error) or type(error).__name__
+            raise NotReady(f"{self._where} cannot be reached: {reason}") from error
+
+    def _refusal(self, response: httpx.Response) -> ServiceError:
+        """The error that a status other than 200 stands for, with the other service's reason."""
+        reason = str(_envelope(response).get("message") or response.reason_phrase)
+        retry_after = response.headers.get("retry-after", "")
+        match response.status_code:
+            case 400:
+                return BadRequest(reason)
+            case 401 | 403:
+                return RuntimeFailed(f"{self._where} refuses the token (ai.http.token): {reason}")
+            case 413:
+                return TooLarge(reason)
+            case 501:
+                return Unsupported(reason)
+            case 504:
+                return RuntimeTimeout(reason)
+            case 429 | 503 if retry_after.isdecimal():
+                return Busy(reason, int(retry_after))
+            case 429:
+                return Busy(reason)
+            case 502 | 503:
+                return NotReady(reason)
+            case status:
+                return RuntimeFailed(f"{self._where} answered {status}: {reason}")
+
+    def _converted(self, data: Any, kind: type[_T], path: str) -> _T:
+        try:
+            return msgspec.convert(data, kind)
+        except msgspec.ValidationError as error:
+            raise RuntimeFailed(f"{self._where}{path}: its answer cannot be used: {error}") from error
+
+
+def as_wav(audio: Audio) -> tuple[bytes, memoryview]:
+    """The audio as a WAV file without another copy: its header, and its samples as they were decoded."""
+    samples: NDArray[Any] = np.ascontiguousarray(audio.samples)
+    channels = samples.shape[1] if samples.ndim == 2 else 1
+    width = samples.dtype.itemsize
+    tag = 3 if samples.dtype == np.float32 else 1
+    fmt = struct.pack(
+        "<HHIIHH",
+        tag,
+        channels,
+        audio.sample_rate,
+        audio.sample_rate * channels * width,
+        channels * width,
+        8 * width,
+    )
+    header = (
+        b"RIFF" + struct.pack("<I", 36 + samples.nbytes) + b"WAVE"
+        b"fmt " + struct.pack("<I", len(fmt)) + fmt + b"data" + struct.pack("<I", samples.nbytes)
+    )
+    return header, memoryview(samples.reshape(-1).view(np.uint8))
+
+
+def _client(remote: RemoteSettings) -> httpx.AsyncClient:
+    headers = {}
+    if remote.token is not None:
+        headers["Authorization"] = f"Bearer {remote.token.get_secret_value()}"
+    return httpx.AsyncClient(
+        base_url=remote.endpoint or "",
+        headers=headers,
+        verify=_tls(remote.tls),
+        # Admission bounds the work; this must not bound it a second time.
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=30),
+    )
+
+
+def _tls(tls: TlsSettings) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=str(tls.ca_file) if tls.ca_file else None)
+    if tls.cert_file is not None:
+        context.load_cert_chain(tls.cert_file, tls.key_file)
+    if not tls.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _envelope(response: httpx.Response) -> dict[str, Any]:
+    """The answer's JSON object; raises RuntimeFailed for something else."""
+    try:
+        envelope = msgspec.json.decode(response.content)
+    except msgspec.DecodeError:
+        envelope = None
+    if not isinstance(envelope, dict):
+        raise RuntimeFailed(
+            f"{response.request.url} answered {response.status_code} with something that is no envelope"
+        )
+    return envelope

@@ -40,6 +40,8 @@ class Engine:
         self.runtime = runtime
         #: Set once the process is to stop: entrances refuse new requests, running ones finish.
         self.draining = False
+        self._drained_at = 0.0
+        self._when_draining: list[Callable[[], None]] = []
         self.admission = Admission(
             server.per_worker(server.max_concurrency),
             server.per_worker(server.max_queue),
@@ -71,6 +73,23 @@ class Engine:
         await self.runtime.close()
         await self.results.close()
 
+    def drain(self) -> None:
+        """From now on refuse new requests; what runs has `server.shutdown_grace` seconds to finish."""
+        if not self.draining:
+            self.draining = True
+            self._drained_at = monotonic()
+            for act in self._when_draining:
+                act()
+
+    def when_draining(self, act: Callable[[], None]) -> None:
+        """Have `act` called, in the event loop, once the node begins to drain."""
+        self._when_draining.append(act)
+
+    def grace_left(self) -> float:
+        """Seconds that running requests still have; the whole grace while the node does not drain."""
+        grace = self.settings.server.shutdown_grace
+        return max(0.0, grace - (monotonic() - self._drained_at)) if self.draining else grace
+
     def accept(self) -> None:
         """Raise Draining or Busy when a new request would be refused: call it before its body is read."""
         if self.draining:
@@ -79,7 +98,7 @@ class Engine:
 
     async def transcribe(self, audio: Audio, options: TranscribeOptions, call: Call) -> DetailedTranscript:
         """Speech to text, with segments where the runtime gives them."""
-        self._check_offered(Task.ASR)
+        self.check_offered(Task.ASR)
         return await self._infer(Task.ASR, audio, lambda: self.runtime.transcribe(audio, options, call), call)
 
     async def run(
@@ -96,7 +115,7 @@ class Engine:
         `options` matter to speech recognition alone. Raises BadRequest where the task cannot take the text,
         Unsupported, Busy, NotReady, RuntimeFailed, RuntimeTimeout.
         """
-        self._check_offered(task)
+        self.check_offered(task)
         if audio is None:
             if text is None or task is not Task.EMOTION:
                 raise BadRequest(f"{task} needs audio")
@@ -112,7 +131,7 @@ class Engine:
         """Load or touch the task's model. What keeps it from being ready is in the status, not raised."""
         model = self.settings.ai.models.of(task)
         try:
-            self._check_offered(task)
+            self.check_offered(task)
             async with asyncio.timeout(self._time_limit(task, call)):
                 return await self.runtime.warm(task, call)
         except TimeoutError:
@@ -152,7 +171,8 @@ class Engine:
         self._readiness = (monotonic(), readiness)
         return readiness
 
-    def _check_offered(self, task: Task) -> None:
+    def check_offered(self, task: Task) -> None:
+        """Raise Unsupported when the task is switched off or the runtime cannot do it."""
         if not self.settings.ai.models.of(task).enabled:
             raise Unsupported(f"{task} is switched off on this node (ai.models.{task.model}.enabled)")
         if task not in self.runtime.capabilities:

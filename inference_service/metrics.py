@@ -48,18 +48,20 @@ audio_seconds = lru_cache(maxsize=16)(AUDIO_SECONDS.labels)
 
 
 class Answer:
-    """What a measured request came to; the entrance sets `status` (an HTTP or gRPC status)."""
+    """What a measured request came to; the entrance sets `status` (an HTTP or gRPC status), and `route` where
+    it is known only later."""
 
-    __slots__ = ("status",)
+    __slots__ = ("route", "status")
 
-    def __init__(self) -> None:
+    def __init__(self, route: str) -> None:
+        self.route = route
         self.status = "unknown"
 
 
 @contextmanager
 def request(entrance: str, route: str) -> Iterator[Answer]:
     """Count and time one request at `entrance` (http, grpc, websocket); `route` must be one of few."""
-    answer = Answer()
+    answer = Answer(route)
     in_flight = _in_flight(entrance)
     in_flight.inc()
     begun = perf_counter()
@@ -67,8 +69,8 @@ def request(entrance: str, route: str) -> Iterator[Answer]:
         yield answer
     finally:
         in_flight.dec()
-        _request_histogram(entrance, route).observe(perf_counter() - begun)
-        _request_counter(entrance, route, answer.status).inc()
+        _request_histogram(entrance, answer.route).observe(perf_counter() - begun)
+        _request_counter(entrance, answer.route, answer.status).inc()
 
 
 def render() -> bytes:

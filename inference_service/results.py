@@ -69,7 +69,8 @@ class ResultStore:
             connection.execute("PRAGMA synchronous=OFF")
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS analyses"
-                " (task_id TEXT PRIMARY KEY, status TEXT, result_type TEXT, result_data TEXT, confidence REAL, created_at REAL)"
+                " (task_id TEXT PRIMARY KEY, status TEXT, result_type TEXT, result_data TEXT,"
+                " confidence REAL, created_at REAL)"
             )
             connection.execute("CREATE INDEX IF NOT EXISTS by_age ON analyses (created_at)")
             self._connection = connection

@@ -1,0 +1,1 @@
+"""The HTTP entrance: parsing and formatting around `engine.Engine`."""

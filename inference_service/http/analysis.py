@@ -1,0 +1,209 @@
+"""The routes that infer: /asr, /emotion, /synthesis, /setup, /analyze, /batch."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from typing import Any
+
+import msgspec
+from litestar.handlers import ASGIRouteHandler
+
+from inference_service.engine import Engine
+from inference_service.errors import BadRequest, ServiceError, UnsupportedMedia
+from inference_service.http.post import Post, post_route
+from inference_service.http.requests import (
+    AnalyzeRequest,
+    AudioRequest,
+    BatchRequest,
+    BatchTask,
+    Id,
+    SetupRequest,
+    Source,
+    audio_of,
+    decode_base64,
+    decode_json,
+    id_text,
+    language,
+    source_of,
+    task_named,
+    whole_text,
+)
+from inference_service.http.upload import JSON_TYPES, MULTIPART, source_of_body, source_of_form
+from inference_service.results import Analysis
+from inference_service.runtimes.base import Call
+from inference_service.tasks import ModelStatus, Task, TaskResult, TranscribeOptions
+
+BASE = "/api/v1/ai"
+
+
+class SetupAnswer(msgspec.Struct, frozen=True):
+    """`data` of `/setup`; `timestamp` in Unix seconds, as the seeds' clients read it."""
+
+    meeting_id: Id | None
+    models: dict[str, ModelStatus]
+    timestamp: int
+
+
+class AnalyzeAnswer(msgspec.Struct, frozen=True):
+    """`data` of `/analyze`."""
+
+    task_id: str
+    result: TaskResult
+
+
+class BatchItem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One result of `/batch`: either `result` or `error`."""
+
+    task_id: Id
+    type: str
+    result: TaskResult | None = None
+    error: str | None = None
+
+
+class BatchAnswer(msgspec.Struct, frozen=True):
+    """`data` of `/batch`, in the order of the tasks."""
+
+    results: list[BatchItem]
+    total: int
+
+
+def routes(engine: Engine) -> list[ASGIRouteHandler]:
+    """The inference routes over `engine`."""
+    analysis = _Routes(engine)
+    return [
+        *(post_route(f"{BASE}/{task.model}", engine, analysis.of_task(task)) for task in Task),
+        post_route(f"{BASE}/setup", engine, analysis.setup),
+        post_route(f"{BASE}/analyze", engine, analysis.analyze),
+        post_route(f"{BASE}/batch", engine, analysis.batch),
+    ]
+
+
+class _Routes:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def of_task(self, task: Task) -> Any:
+        """The answer to /asr, /emotion or /synthesis."""
+
+        async def answer(post: Post) -> TaskResult:
+            source = _source(post, task)
+            return await self._infer(task, source, post.call(source.meeting_id))
+
+        return answer
+
+    async def _infer(self, task: Task, source: Source, call: Call) -> TaskResult:
+        audio = await audio_of(source, self._engine.settings)
+        options = TranscribeOptions(language=source.language)
+        return await self._engine.run(task, audio=audio, text=source.text, options=options, call=call)
+
+    async def setup(self, post: Post) -> SetupAnswer:
+        """Warm the asked models at once; what keeps one from being ready is in its status."""
+        request = _json(post, SetupRequest) if post.body.strip() else SetupRequest()
+        names = request.models or [task.model for task in Task]
+        tasks = dict.fromkeys(task_named(name, f"models[{at}]") for at, name in enumerate(names))
+        call = post.call(id_text(request.meeting_id))
+        statuses = await asyncio.gather(*(self._engine.warm(task, call) for task in tasks))
+        models = {task.model: status for task, status in zip(tasks, statuses, strict=True)}
+        return SetupAnswer(request.meeting_id, models, int(time.time()))
+
+    async def analyze(self, post: Post) -> AnalyzeAnswer:
+        """Do one task, and keep what was found under a new task id."""
+        request = _json(post, AnalyzeRequest)
+        task = task_named(request.task_type, "task_type")
+        source = _analyze_source(request, task)
+        result = await self._infer(task, source, post.call(source.meeting_id))
+        task_id = uuid.uuid4().hex
+        await self._engine.results.put(
+            Analysis(
+                task_id=task_id,
+                status="ok",
+                result_type=task.value,
+                result_data=msgspec.json.encode(result).decode("utf-8"),
+                confidence=result.confidence,
+                created_at=time.time(),
+            )
+        )
+        return AnalyzeAnswer(task_id, result)
+
+    async def batch(self, post: Post) -> BatchAnswer:
+        """Do all tasks concurrently; one that fails says so in its own place."""
+        request = _json(post, BatchRequest)
+        most = self._engine.settings.ai.request.max_batch_tasks
+        if len(request.tasks) > most:
+            raise BadRequest(f"tasks: {len(request.tasks)} are given; at most {most} are allowed")
+        # No more at once than there are places: a batch must not fill the queue with itself.
+        places = asyncio.Semaphore(self._engine.admission.limit)
+
+        async def one(at: int, item: BatchTask) -> BatchItem:
+            task_id = item.task_id if item.task_id is not None else ""
+            try:
+                task = task_named(item.type, f"tasks[{at}].type")
+                where = f"tasks[{at}].data"
+                data = bytes(item.data)
+                if data[:1] != b"{":
+                    raise BadRequest(f"{where}: expected an object")
+                source = source_of(decode_json(data, AudioRequest, where), task, where)
+                async with places:
+                    result = await self._infer(task, source, post.call(source.meeting_id))
+            except ServiceError as error:
+                return BatchItem(task_id, item.type or "", error=str(error))
+            return BatchItem(task_id, item.type or "", result=result)
+
+        async with asyncio.TaskGroup() as group:
+            items = [group.create_task(one(at, item)) for at, item in enumerate(request.tasks)]
+        return BatchAnswer([item.result() for item in items], len(items))
+
+
+def _json(post: Post, kind: type[Any]) -> Any:
+    if post.kind and not _is_json(post.kind):
+        raise UnsupportedMedia(f"Content-Type {post.kind[:80]} is not read here; send application/json")
+    return decode_json(post.body, kind)
+
+
+def _is_json(kind: str) -> bool:
+    return kind in JSON_TYPES or (kind.startswith("application/") and kind.endswith("+json"))
+
+
+def _source(post: Post, task: Task) -> Source:
+    """The source of a request to one of the audio routes, whichever way it came."""
+    # No Content-Type at all: the seeds' service read every body as JSON.
+    if not post.kind or _is_json(post.kind):
+        return source_of(decode_json(post.body, AudioRequest), task)
+    if post.kind == MULTIPART:
+        return source_of_form(post.options, post.query, post.body, task)
+    return source_of_body(post.kind, post.options, post.query, post.body, task)
+
+
+def _analyze_source(request: AnalyzeRequest, task: Task) -> Source:
+    """The source of /analyze: for emotion without a format, `input_data` is text."""
+    params = {key: str(value) for key, value in (request.params or {}).items() if value not in (None, "")}
+    text: str | None = None
+    audio: bytes | None = None
+    if task is Task.EMOTION and "format" not in params:
+        text = params.get("text") or _text_of(decode_base64(request.input_data, "input_data"))
+        if not text:
+            raise BadRequest("input_data: is required: text in base64, or audio with params.format")
+    else:
+        audio = decode_base64(request.input_data, "input_data")
+        if audio is None:
+            raise BadRequest("input_data: is required: audio in base64")
+    return Source(
+        audio=audio,
+        text=text,
+        format=params.get("format", "pcm"),
+        sample_rate=whole_text(params.get("sample_rate"), 16000, "params.sample_rate"),
+        channels=whole_text(params.get("channels"), 1, "params.channels"),
+        language=language(params.get("language"), "params.language"),
+        meeting_id=id_text(request.meeting_id),
+    )
+
+
+def _text_of(content: bytes | None) -> str | None:
+    if content is None:
+        return None
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        raise BadRequest("input_data: is not UTF-8 text; for audio give params.format") from None

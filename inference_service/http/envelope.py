@@ -1,0 +1,77 @@
+"""The envelope around every answer, and how a service error becomes one."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from litestar.types import Scope, Send
+
+from inference_service.errors import Busy, Draining, MethodNotAllowed, ServiceError
+
+JSON = b"application/json"
+
+#: Where `front` keeps the request's id in the ASGI scope.
+REQUEST_ID = "inference_service.request_id"
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Envelope(msgspec.Struct, frozen=True):
+    """The seeds' envelope; `code` repeats the HTTP status."""
+
+    code: int
+    message: str
+    data: Any
+    timestamp: str
+    request_id: str
+
+
+def now() -> str:
+    """The time as RFC 3339, UTC, in milliseconds."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def enveloped(status: int, message: str, data: Any, request_id: str) -> bytes:
+    """The envelope as JSON."""
+    return _encode(Envelope(status, message, data, now(), request_id))
+
+
+def request_id_of(scope: Scope) -> str:
+    """The id that `front` gave the request."""
+    request_id: str = scope[REQUEST_ID]  # type: ignore[literal-required]
+    return request_id
+
+
+def error_headers(error: ServiceError) -> dict[str, str]:
+    """The headers that belong to the error's status."""
+    if isinstance(error, Busy):
+        return {"retry-after": str(error.retry_after)}
+    if isinstance(error, Draining):
+        return {"retry-after": "1"}
+    if isinstance(error, MethodNotAllowed):
+        return {"allow": error.allowed}
+    return {}
+
+
+async def send_success(scope: Scope, send: Send, data: Any) -> None:
+    """Answer 200 with `data` in the envelope."""
+    await send_bytes(send, 200, enveloped(200, "success", data, request_id_of(scope)))
+
+
+async def send_error(scope: Scope, send: Send, error: ServiceError) -> None:
+    """Answer with the error's status and reason in the envelope."""
+    body = enveloped(error.status, str(error), None, request_id_of(scope))
+    await send_bytes(send, error.status, body, error_headers(error))
+
+
+async def send_bytes(
+    send: Send, status: int, body: bytes, headers: dict[str, str] | None = None, content_type: bytes = JSON
+) -> None:
+    """Answer with `body`."""
+    fields = [(b"content-type", content_type), (b"content-length", b"%d" % len(body))]
+    for name, value in (headers or {}).items():
+        fields.append((name.encode("ascii"), value.encode("latin-1")))
+    await send({"type": "http.response.start", "status": status, "headers": fields})
+    await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -1,0 +1,131 @@
+"""The outermost layer: request id, API key, refusals while draining or full, metrics, access log."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import uuid
+from time import perf_counter
+from typing import cast
+
+from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send, WebSocketScope
+
+from inference_service import logs, metrics
+from inference_service.engine import Engine
+from inference_service.errors import Draining, ServiceError
+from inference_service.http.body import header
+from inference_service.http.envelope import REQUEST_ID, enveloped, send_error
+from inference_service.keys import Keys
+
+#: Ids that are safe in a header and in a log line. Anything else is replaced, not refused.
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/@+=~-]{1,128}")
+
+#: Routes that a key does not guard (`status` says why; the API's description has no secrets).
+OPEN_ROUTES = frozenset({"/health", "/metrics", "/api/v1/ai/health"})
+OPEN_PREFIXES = ("/docs", "/openapi.json", "/api/v1/ai/docs", "/api/v1/ai/openapi.json")
+
+
+#: Browsers cannot set a WebSocket's headers, but its subprotocols: one that begins so carries the key.
+_KEY_SUBPROTOCOL = "api-key."
+
+
+def _text(scope: Scope, name: bytes) -> str | None:
+    value = header(scope, name)
+    return None if value is None else value.decode("latin-1")
+
+
+def _key_of_subprotocols(scope: Scope) -> str | None:
+    offered = (_text(scope, b"sec-websocket-protocol") or "").split(",")
+    keys = [name.strip() for name in offered if name.strip().startswith(_KEY_SUBPROTOCOL)]
+    return keys[0].removeprefix(_KEY_SUBPROTOCOL) if keys else None
+
+
+class Front:
+    """Wraps the Litestar application; every HTTP request and WebSocket comes through here."""
+
+    def __init__(self, app: ASGIApp, engine: Engine) -> None:
+        self._app = app
+        self._engine = engine
+        self._keys = Keys(engine.settings.server.api_keys)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] == "http":
+            await self._http(cast(HTTPScope, scope), receive, send)
+        elif scope["type"] == "websocket":
+            await self._websocket(cast(WebSocketScope, scope), receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _http(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
+        request_id = self._identify(scope)
+        encoded_id = request_id.encode("ascii")
+        started = False
+        begun = perf_counter()
+
+        async def send_identified(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                answer.status = str(message["status"])
+                fields = [*message["headers"], (b"x-request-id", encoded_id)]
+                if self._engine.draining or message["status"] == 408:
+                    # The next request of this client is for another node; a slow one may not go on sending.
+                    fields.append((b"connection", b"close"))
+                message["headers"] = fields
+            await send(message)
+
+        with metrics.request("http", "unmatched") as answer:
+            # A client that leaves gets no answer: nginx's status for that.
+            answer.status = "499"
+            try:
+                self._admit(scope)
+                await self._app(scope, receive, send_identified)
+            except ServiceError as error:
+                await send_error(scope, send_identified, error)
+            except asyncio.CancelledError:
+                # Uvicorn cancels what still runs when the time to stop is over.
+                if not started:
+                    await send_error(scope, send_identified, Draining("the node stopped before it was done"))
+            answer.route = str(scope.get("path_template") or "unmatched")
+        logs.access(scope, request_id, answer.status, perf_counter() - begun)
+
+    def _admit(self, scope: HTTPScope) -> None:
+        path = scope["path"]
+        if path in OPEN_ROUTES or path.startswith(OPEN_PREFIXES):
+            return
+        self._keys.check(_text(scope, b"x-api-key"), _text(scope, b"authorization"))
+        if scope["method"] == "POST":
+            self._engine.accept()
+        elif self._engine.draining:
+            raise Draining("the node is about to stop")
+
+    async def _websocket(self, scope: WebSocketScope, receive: Receive, send: Send) -> None:
+        request_id = self._identify(scope)
+        with metrics.request("websocket", "unmatched") as answer:
+            try:
+                api_key = _text(scope, b"x-api-key") or _key_of_subprotocols(scope)
+                self._keys.check(api_key, _text(scope, b"authorization"))
+                self._engine.accept()
+            except ServiceError as error:
+                # Before the handshake: the client gets the HTTP status.
+                answer.status = str(error.status)
+                await receive()
+                body = enveloped(error.status, str(error), None, request_id)
+                fields = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+                start = {"type": "websocket.http.response.start", "status": error.status, "headers": fields}
+                await send(start)  # type: ignore[arg-type]
+                await send({"type": "websocket.http.response.body", "body": body, "more_body": False})  # type: ignore[arg-type]
+                return
+            await self._app(scope, receive, send)
+            answer.status = "101"
+            answer.route = str(scope.get("path_template") or "unmatched")
+
+    def _identify(self, scope: Scope) -> str:
+        given = header(scope, b"x-request-id") or header(scope, b"request-id")
+        if given is not None and _REQUEST_ID.fullmatch(given):
+            request_id = given.decode("ascii")
+        else:
+            request_id = uuid.uuid4().hex
+        scope[REQUEST_ID] = request_id
+        return request_id

@@ -1,0 +1,227 @@
+"""What clients send as JSON, and how it becomes audio, text and options. Errors name the field."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Any, TypeVar
+
+import msgspec
+import pybase64
+
+from inference_service.audio import Audio
+from inference_service.audio.decode import decode_audio, decodes_slowly
+from inference_service.errors import BadRequest
+from inference_service.settings import Settings
+from inference_service.tasks import TASK_NAMES, Task
+
+_T = TypeVar("_T")
+
+#: An id in the seeds' clients is a number or a string.
+Id = int | str
+
+
+class AudioRequest(msgspec.Struct):
+    """`/asr`, `/emotion`, `/synthesis`, and the `data` of a `/batch` task."""
+
+    # Raw: the text between the quotes is decoded straight from the request's bytes.
+    audio_data: msgspec.Raw = msgspec.Raw()
+    format: str | None = None
+    sample_rate: int | float | None = None
+    channels: int | float | None = None
+    language: str | None = None
+    meeting_id: Id | None = None
+    text: str | None = None
+
+
+class SetupRequest(msgspec.Struct):
+    """`/setup`."""
+
+    meeting_id: Id | None = None
+    models: list[str] | None = None
+
+
+class AnalyzeRequest(msgspec.Struct):
+    """`/analyze`."""
+
+    task_type: str | None = None
+    input_data: msgspec.Raw = msgspec.Raw()
+    params: dict[str, str | int | float | None] | None = None
+    meeting_id: Id | None = None
+    user_id: Id | None = None
+
+
+class BatchTask(msgspec.Struct):
+    """One of `/batch`'s tasks. `data` is decoded on its own: a mistake in it is that task's alone."""
+
+    task_id: Id | None = None
+    type: str | None = None
+    data: msgspec.Raw = msgspec.Raw()
+
+
+class BatchRequest(msgspec.Struct):
+    """`/batch`."""
+
+    tasks: list[BatchTask]
+
+
+class Source(msgspec.Struct):
+    """What is to be inferred, however it came: encoded audio or text, and what describes it."""
+
+    audio: bytes | bytearray | memoryview | None
+    text: str | None
+    format: str
+    sample_rate: int
+    channels: int
+    language: str | None
+    meeting_id: str
+
+
+_decoders = {
+    kind: msgspec.json.Decoder(kind) for kind in (AudioRequest, SetupRequest, AnalyzeRequest, BatchRequest)
+}
+
+
+def decode_json(body: bytes | memoryview, kind: type[_T], where: str = "") -> _T:
+    """`body` as a `kind`. Raises BadRequest naming the field; `where` leads its path."""
+    try:
+        return _decoders[kind].decode(body)  # type: ignore[index,return-value]
+    except msgspec.ValidationError as error:
+        raise BadRequest(_said_plainly(str(error), where)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadRequest(f"{where or 'the body'} is not JSON: {error}") from None
+    except RecursionError:
+        raise BadRequest(f"{where or 'the body'} is not JSON that is read here: nested too deeply") from None
+
+
+def _said_plainly(reason: str, where: str) -> str:
+    """`Expected `int`, got `str` - at `$.a.b`` as `a.b: expected int, got str`."""
+    said, _, path = reason.replace("`", "").partition(" - at ")
+    field = path.removeprefix("$").lstrip(".")
+    if missing := re.fullmatch(r"Object missing required field (\w+)", said):
+        field = f"{field}.{missing[1]}".lstrip(".")
+        said = "is required"
+    field = ".".join(part for part in (where, field) if part)
+    said = said[:1].lower() + said[1:]
+    return f"{field}: {said}" if field else f"the body: {said}"
+
+
+def source_of(request: AudioRequest, task: Task, where: str = "") -> Source:
+    """The source of a JSON request: its audio, or for emotion its text where it has no audio."""
+    prefix = f"{where}." if where else ""
+    audio = decode_base64(request.audio_data, f"{prefix}audio_data")
+    text = request.text if task is Task.EMOTION and audio is None and request.text else None
+    if audio is None and text is None:
+        raise BadRequest(f"{prefix}audio_data: is required" + (" (or text)" if task is Task.EMOTION else ""))
+    return Source(
+        audio=audio,
+        text=text,
+        format=request.format or "wav",
+        sample_rate=whole(request.sample_rate, 16000, f"{prefix}sample_rate"),
+        channels=whole(request.channels, 1, f"{prefix}channels"),
+        language=language(request.language, f"{prefix}language"),
+        meeting_id=id_text(request.meeting_id),
+    )
+
+
+async def audio_of(source: Source, settings: Settings) -> Audio | None:
+    """The source's audio decoded, in a thread where that takes long; None for text."""
+    if source.audio is None:
+        return None
+    limits: dict[str, Any] = {
+        "format": source.format,
+        "sample_rate": source.sample_rate,
+        "channels": source.channels,
+        "max_seconds": settings.ai.request.max_audio_seconds,
+    }
+    if decodes_slowly(source.audio, format=source.format):
+        return await asyncio.to_thread(decode_audio, source.audio, **limits)
+    return decode_audio(source.audio, **limits)
+
+
+def decode_base64(raw: msgspec.Raw, field: str) -> bytes | None:
+    """The bytes of a JSON string in base64; None for null, "" and an absent field.
+
+    Takes what clients are seen to send: padded or not, the URL-safe alphabet, wrapped lines, a data: URL.
+    """
+    quoted = memoryview(raw)
+    if len(quoted) == 0 or quoted == b"null" or quoted == b'""':
+        return None
+    if quoted[0] != 0x22:
+        raise BadRequest(f"{field}: expected a string in base64")
+    try:
+        return pybase64.b64decode(quoted[1:-1], validate=True)
+    except ValueError:
+        return _decode_unusual_base64(msgspec.json.decode(raw, type=str), field)
+
+
+_DATA_URL = re.compile(r"data:[^,]{0,200};base64,")
+
+
+def _decode_unusual_base64(text: str, field: str) -> bytes | None:
+    if prefix := _DATA_URL.match(text):
+        text = text[prefix.end() :]
+    compact = "".join(text.split()).rstrip("=")
+    if not compact:
+        return None
+    if len(compact) % 4 == 1:
+        raise BadRequest(f"{field}: is not base64: {len(compact)} characters cannot be whole bytes")
+    compact += "=" * (-len(compact) % 4)
+    for alternative in (None, b"-_"):
+        try:
+            return pybase64.b64decode(compact, altchars=alternative, validate=True)
+        except ValueError:
+            continue
+    wrong = re.search(r"[^A-Za-z0-9+/=_-]", compact)
+    raise BadRequest(
+        f"{field}: is not base64"
+        + (f": {wrong[0]!r} is not in its alphabet" if wrong else ": its padding or alphabet is mixed up")
+    )
+
+
+def whole(value: float | None, default: int, field: str) -> int:
+    """A count or a rate: a whole number from 0, which says "as in the file's header"."""
+    if value is None:
+        return default
+    if isinstance(value, float) and not value.is_integer():
+        raise BadRequest(f"{field}: expected a whole number, got {value:g}")
+    if not 0 <= value <= 2**31 - 1:
+        raise BadRequest(f"{field}: expected a number between 0 and {2**31 - 1}")
+    return int(value)
+
+
+def whole_text(text: str | None, default: int, field: str) -> int:
+    """The same from a query, a form or `params`, where numbers come as text."""
+    if text is None or text == "":
+        return default
+    if not re.fullmatch(r"[0-9]{1,10}", text.strip()):
+        raise BadRequest(f"{field}: expected a whole number, got {text[:40]!r}")
+    return whole(int(text), default, field)
+
+
+_LANGUAGE_TAG = re.compile(r"([A-Za-z]{2,3})([-_][A-Za-z0-9]{2,8})*")
+
+
+def language(tag: str | None, field: str = "language") -> str | None:
+    """The primary subtag of a language tag (`zh-CN` is `zh`); None, "" and `auto` let the model find out."""
+    if tag is None or tag.strip() == "" or tag.strip().lower() == "auto":
+        return None
+    match = _LANGUAGE_TAG.fullmatch(tag.strip())
+    if not match:
+        raise BadRequest(f"{field}: expected a language tag such as en or zh-CN, got {tag[:40]!r}")
+    return match[1].lower()
+
+
+def id_text(value: Id | None) -> str:
+    """A meeting's or a user's id as text, "" when there is none."""
+    return "" if value is None else str(value)
+
+
+def task_named(name: str | None, field: str) -> Task:
+    """The task called `name`, long or short."""
+    if name is None or name == "":
+        raise BadRequest(f"{field}: is required: one of {', '.join(TASK_NAMES)}")
+    task = TASK_NAMES.get(name)
+    if task is None:
+        raise BadRequest(f"{field}: {name[:40]!r} is not a task; allowed are {', '.join(TASK_NAMES)}")
+    return task

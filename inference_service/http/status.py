@@ -1,0 +1,69 @@
+"""What monitors and people ask: /health, /metrics, …/health, …/info.
+
+`/health`, `/metrics` and `…/health` need no API key: Docker's health check, Prometheus and the gateway ask
+them and must not hold the clients' secrets; they tell nothing about anybody's audio.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import msgspec
+from litestar import Request, Response, get
+from litestar.handlers import HTTPRouteHandler
+
+from inference_service import __version__, metrics
+from inference_service.engine import Engine
+from inference_service.errors import NotReady
+from inference_service.http.analysis import BASE
+from inference_service.http.envelope import JSON, enveloped, now, request_id_of
+from inference_service.tasks import Task
+
+SERVICE = "ai-inference-service"
+
+
+def routes(engine: Engine) -> list[HTTPRouteHandler]:
+    """The status routes over `engine`."""
+
+    @get("/health")
+    async def process_health() -> Response[bytes]:
+        # A load balancer that asks here must stop sending to a node that is about to stop.
+        status = "draining" if engine.draining else "ok"
+        body = msgspec.json.encode({"status": status, "service": SERVICE, "time": now()})
+        return Response(body, status_code=503 if engine.draining else 200, media_type="application/json")
+
+    @get("/metrics")
+    async def prometheus() -> Response[bytes]:
+        return Response(await asyncio.to_thread(metrics.render), media_type=metrics.CONTENT_TYPE)
+
+    @get(f"{BASE}/health")
+    async def health(request: Request[Any, Any, Any]) -> Response[bytes]:
+        readiness = await engine.readiness()
+        if not readiness.ready:
+            raise NotReady("; ".join(readiness.problems))
+        return _success(request, {"status": "healthy", "service": SERVICE, "timestamp": int(time.time())})
+
+    @get(f"{BASE}/info")
+    async def info(request: Request[Any, Any, Any]) -> Response[bytes]:
+        models = engine.settings.ai.models
+        return _success(
+            request,
+            {
+                "service": SERVICE,
+                "version": __version__,
+                "description": "Speech recognition, emotion detection and synthetic-speech detection",
+                "capabilities": [task.value for task in Task if task in engine.capabilities],
+                "models": {task.model: models.of(task).model_name for task in Task},
+                "runtime": engine.runtime.name,
+                "timestamp": int(time.time()),
+            },
+        )
+
+    return [process_health, prometheus, health, info]
+
+
+def _success(request: Request[Any, Any, Any], data: dict[str, Any]) -> Response[bytes]:
+    body = enveloped(200, "success", data, request_id_of(request.scope))
+    return Response(body, media_type=JSON.decode())

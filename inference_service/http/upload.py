@@ -1,0 +1,158 @@
+"""Audio that comes as itself: as the whole body, or as a file of a multipart form."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qsl
+
+import multipart  # type: ignore[import-untyped]
+import numpy as np
+
+from inference_service.errors import BadRequest, TooLarge, UnsupportedMedia
+from inference_service.http.requests import Source, language, whole_text
+from inference_service.tasks import Task
+
+#: Media types of audio with a header, and the format's name for the decoder.
+_CONTAINERS = {
+    "audio/wav": "wav",
+    "audio/wave": "wav",
+    "audio/x-wav": "wav",
+    "audio/vnd.wave": "wav",
+    "audio/flac": "flac",
+    "audio/x-flac": "flac",
+    "audio/ogg": "ogg",
+    "application/ogg": "ogg",
+    "audio/opus": "ogg",
+    "audio/mpeg": "mp3",
+    "audio/mp3": "mp3",
+    "audio/aiff": "aiff",
+    "audio/x-aiff": "aiff",
+    "audio/basic": "au",
+    "audio/x-caf": "caf",
+}
+#: Media types of raw samples.
+_PCM = {"application/octet-stream", "audio/pcm", "audio/x-pcm", "audio/l16"}
+
+JSON_TYPES = ("application/json", "text/json")
+MULTIPART = "multipart/form-data"
+AUDIO_TYPES = (*_CONTAINERS, *sorted(_PCM))
+
+#: What a file without a name of its format begins with. WAV is known to the decoder.
+_MAGIC = {b"fLaC": "flac", b"OggS": "ogg", b"ID3": "mp3"}
+
+#: Of a form: no client of these routes has more parts, and a field is a word or a number.
+_MAX_PARTS = 32
+_MAX_FIELD_BYTES = 64 * 1024
+
+
+def media_type(header: bytes | None) -> tuple[str, dict[str, str]]:
+    """A Content-Type header's type in lower case and its parameters; ("", {}) when there is none."""
+    if header is None:
+        return "", {}
+    name, options = multipart.parse_options_header(header.decode("latin-1"))
+    return name.strip().lower(), {key.lower(): value for key, value in options.items()}
+
+
+def source_of_body(kind: str, options: dict[str, str], query: bytes, body: bytes, task: Task) -> Source:
+    """The source of a request whose body is the audio.
+
+    `kind` and `options` are its media type; the query may have format, sample_rate, channels, language and
+    meeting_id. Raises UnsupportedMedia for a type that is not audio, BadRequest.
+    """
+    if kind not in _CONTAINERS and kind not in _PCM:
+        raise UnsupportedMedia(
+            f"Content-Type {kind[:80]} is not read here; send application/json, {MULTIPART}, or the "
+            f"audio itself as one of {', '.join(AUDIO_TYPES)}"
+        )
+    fields = _fields_of_query(query)
+    if kind == "audio/l16":
+        # RFC 2586: rate and channels are parameters of the type, samples are big-endian.
+        fields = {"sample_rate": options.get("rate", ""), "channels": options.get("channels", ""), **fields}
+        if options.get("endianness", "big-endian") != "little-endian":
+            body = _swapped(body)
+    named = "pcm" if kind in _PCM else _CONTAINERS[kind]
+    if kind == "application/octet-stream":
+        named = _guessed(body) or named
+    return _source(body, fields.get("format") or named, fields, task)
+
+
+def source_of_form(options: dict[str, str], query: bytes, body: bytes, task: Task) -> Source:
+    """The source of a multipart form: one file (any field name), and the other fields as text."""
+    fields = _fields_of_query(query)
+    audio: bytes | None = None
+    named = "wav"
+    for part in _parts(options.get("boundary", ""), body):
+        name, filename, kind, content = part
+        if filename is None and name != "file":
+            if len(content) > _MAX_FIELD_BYTES:
+                raise TooLarge(f"{name[:40]}: a field has at most {_MAX_FIELD_BYTES} bytes")
+            try:
+                fields[name] = content.decode("utf-8")
+            except UnicodeDecodeError:
+                raise BadRequest(f"{name[:40]}: is not UTF-8 text; send audio as a file") from None
+            continue
+        if audio is not None:
+            raise BadRequest("the form has more than one file; send one recording a request")
+        audio = content
+        declared = _CONTAINERS.get(kind)
+        suffix = (filename or "").rpartition(".")[2].lower()
+        named = declared or ("pcm" if suffix in ("pcm", "raw") else _guessed(content) or "wav")
+    if audio is None and not (task is Task.EMOTION and fields.get("text")):
+        raise BadRequest("file: is required: the recording as a file of the form")
+    return _source(audio, fields.get("format") or named, fields, task)
+
+
+def _source(audio: bytes | None, format: str, fields: dict[str, str], task: Task) -> Source:
+    return Source(
+        audio=audio,
+        text=fields.get("text") if audio is None and task is Task.EMOTION else None,
+        format=format,
+        sample_rate=whole_text(fields.get("sample_rate"), 16000, "sample_rate"),
+        channels=whole_text(fields.get("channels"), 1, "channels"),
+        language=language(fields.get("language")),
+        meeting_id=fields.get("meeting_id", ""),
+    )
+
+
+def _fields_of_query(query: bytes) -> dict[str, str]:
+    if not query:
+        return {}
+    try:
+        return dict(
+            parse_qsl(query.decode("ascii"), keep_blank_values=True, max_num_fields=64, errors="strict")
+        )
+    except (UnicodeDecodeError, ValueError) as error:
+        raise BadRequest(f"the query cannot be read: {error}") from None
+
+
+def _guessed(body: bytes) -> str | None:
+    return next((name for magic, name in _MAGIC.items() if body.startswith(magic)), None)
+
+
+def _swapped(body: bytes) -> bytes:
+    if len(body) % 2:
+        raise BadRequest(f"audio: {len(body)} bytes are not a whole number of 16-bit samples")
+    return np.frombuffer(body, dtype=">i2").astype("<i2").tobytes()
+
+
+def _parts(boundary: str, body: bytes) -> list[tuple[str, str | None, str, bytes]]:
+    """The form's parts: field name, file name if it has one, media type, content."""
+    if not boundary:
+        raise BadRequest(f"{MULTIPART} without a boundary in Content-Type")
+    parts: list[tuple[str, str | None, str, bytes]] = []
+    try:
+        with multipart.PushMultipartParser(
+            boundary, content_length=len(body), max_segment_count=_MAX_PARTS
+        ) as parser:
+            segment: multipart.MultipartSegment | None = None
+            content: list[bytes] = []
+            for event in parser.parse(body):
+                if isinstance(event, multipart.MultipartSegment):
+                    segment, content = event, []
+                elif event:
+                    content.append(bytes(event))
+                elif segment is not None:
+                    kind = (segment.content_type or "").lower()
+                    parts.append((segment.name, segment.filename, kind, b"".join(content)))
+    except multipart.MultipartError as error:
+        raise BadRequest(f"the form cannot be read: {error}") from None
+    return parts

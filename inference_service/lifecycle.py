@@ -1,0 +1,185 @@
+"""The parent process: one listening socket, the workers that share it, and an orderly end.
+
+Uvicorn's own supervisor is not used: it keeps the listening socket open while its workers drain, so that new
+connections hang in the backlog instead of being refused, and its workers stop listening at once instead of
+answering 503 to what is already on its way.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from inference_service.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+#: A worker that ends with this could not start, and another would not either (uvicorn's code for it).
+STARTUP_FAILED = 3
+#: Seconds that a worker must live to be restarted at once when it dies.
+_STABLE = 10.0
+_LONGEST_BACKOFF = 5.0
+#: Seconds beyond the grace after which a worker that has not ended is killed.
+_KILL_AFTER = 5.0
+
+_WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
+
+
+class StartError(Exception):
+    """The service cannot start; `str(error)` says why and what to change."""
+
+
+def run(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit status. Raises StartError."""
+    listener = _listen(settings)
+    _prepare(settings.server.directory)
+    return _Supervisor(settings, listener).run()
+
+
+def _listen(settings: Settings) -> socket.socket:
+    server = settings.server
+    family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((server.host, server.http_port))
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        raise StartError(
+            f"server.http_port: cannot listen on {server.host}:{server.http_port}: {error.strerror}; "
+            "stop what uses it, or set another port (SERVER__HTTP_PORT)"
+        ) from None
+    return listener
+
+
+def _prepare(directory: Path) -> None:
+    """The runtime directory, empty of what an earlier run left: its counters would be added to ours."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        shutil.rmtree(directory / "metrics", ignore_errors=True)
+        (directory / "metrics").mkdir()
+        for left in directory.glob("results.sqlite3*"):
+            left.unlink()
+    except OSError as error:
+        raise StartError(
+            f"server.runtime_dir: {directory} cannot be used: {error.strerror}; set SERVER__RUNTIME_DIR"
+        ) from None
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory / "metrics")
+
+
+class _Worker:
+    """One worker process. Its standard input brings its settings and then, by ending, says that the parent is
+    gone."""
+
+    def __init__(self, settings: Settings, listener: socket.socket) -> None:
+        self.started = time.monotonic()
+        fd = listener.fileno()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "inference_service.worker", str(fd)], stdin=subprocess.PIPE, pass_fds=(fd,)
+        )
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(pickle.dumps(settings))
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            _log.debug(
+                "a worker ended before it had its settings"
+            )  # its exit status is handled like any other
+
+
+class _Supervisor:
+    def __init__(self, settings: Settings, listener: socket.socket) -> None:
+        self._settings = settings
+        self._listener = listener
+        self._workers: list[_Worker] = []
+        self._failures = 0
+        self._start_at: list[float] = []
+
+    def run(self) -> int:
+        # Blocked, signals wait for sigtimedwait; with a handler the kernel keeps them for a container's init too.
+        for number in _WATCHED:
+            signal.signal(number, lambda *_: None)
+        signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
+        server = self._settings.server
+        _log.info(
+            "starting",
+            extra={"http": f"{server.host}:{server.http_port}", "workers": server.workers},
+        )
+        self._start_at = [0.0] * server.workers
+        failed = False
+        while not failed:
+            self._start_due()
+            asked = self._wait(self._next_start())
+            if asked in (signal.SIGTERM, signal.SIGINT):
+                break
+            failed = self._reap()
+        self._stop()
+        return 1 if failed else 0
+
+    def _start_due(self) -> None:
+        now = time.monotonic()
+        due = [at for at in self._start_at if at <= now]
+        self._start_at = [at for at in self._start_at if at > now]
+        self._workers += [_Worker(self._settings, self._listener) for _ in due]
+
+    def _next_start(self) -> float:
+        return max(0.0, min(self._start_at) - time.monotonic()) if self._start_at else 3600.0
+
+    @staticmethod
+    def _wait(seconds: float) -> int | None:
+        info = signal.sigtimedwait(_WATCHED, seconds)
+        return info.si_signo if info else None
+
+    def _reap(self) -> bool:
+        """Forget the workers that ended and plan their successors; True when starting again is hopeless."""
+        for worker in [worker for worker in self._workers if worker.process.poll() is not None]:
+            self._workers.remove(worker)
+            self._forget(worker)
+            if worker.process.returncode == STARTUP_FAILED:
+                _log.error("a worker could not start, stopping", extra={"worker": worker.process.pid})
+                return True
+            stable = time.monotonic() - worker.started > _STABLE
+            self._failures = 0 if stable else self._failures + 1
+            backoff = min(_LONGEST_BACKOFF, 0.1 * 2**self._failures) if self._failures else 0.0
+            self._start_at.append(time.monotonic() + backoff)
+            _log.error(
+                "a worker died, starting another",
+                extra={"worker": worker.process.pid, "exit_status": worker.process.returncode, "in": backoff},
+            )
+        return False
+
+    def _forget(self, worker: _Worker) -> None:
+        from inference_service import metrics
+
+        assert worker.process.stdin is not None
+        worker.process.stdin.close()
+        metrics.forget_worker(worker.process.pid)
+
+    def _stop(self) -> None:
+        """Tell every worker to finish. Without our copy, the socket refuses once they have closed theirs."""
+        _log.info("stopping")
+        self._listener.close()
+        for worker in self._workers:
+            worker.process.terminate()
+        deadline = time.monotonic() + self._settings.server.shutdown_grace + _KILL_AFTER
+        while self._workers and time.monotonic() < deadline:
+            asked = self._wait(deadline - time.monotonic())
+            if asked in (signal.SIGTERM, signal.SIGINT):
+                # Asked again: whoever asks does not want to wait for what is running.
+                for worker in self._workers:
+                    worker.process.send_signal(signal.SIGTERM)
+            self._workers = [worker for worker in self._workers if worker.process.poll() is None]
+        for worker in self._workers:
+            _log.error("a worker did not end in time, killing it", extra={"worker": worker.process.pid})
+            worker.process.kill()
+            worker.process.wait()
+        _log.info("stopped")

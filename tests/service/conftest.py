@@ -1,0 +1,181 @@
+"""What the service's tests share: a runtime that answers without models, and a real server around it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import uvicorn
+
+from inference_service.app import create_app
+from inference_service.audio import Audio
+from inference_service.engine import Engine
+from inference_service.runtimes.base import Call, Readiness
+from inference_service.settings import Settings, load
+from inference_service.tasks import (
+    DetailedTranscript,
+    EmotionResult,
+    ModelStatus,
+    SynthesisResult,
+    Task,
+    TranscribeOptions,
+    Transcript,
+)
+
+
+class DoubleRuntime:
+    """A test double: it answers at once with what it was given (never with a model's opinion), after `delay`
+    seconds, or with `error`. It notes what it was called with, and how many calls were cancelled."""
+
+    name = "triton"
+
+    def __init__(self) -> None:
+        self.capabilities = frozenset(Task)
+        self.delay = 0.0
+        self.error: Exception | None = None
+        self.problems: list[str] = []
+        self.running = 0
+        self.most_running = 0
+        self.cancelled = 0
+        self.audios: list[Audio] = []
+        self.texts: list[str] = []
+        self.options: list[TranscribeOptions] = []
+        self.calls: list[Call] = []
+
+    async def start(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def readiness(self) -> Readiness:
+        return Readiness(not self.problems, list(self.problems))
+
+    async def warm(self, task: Task, call: Call) -> ModelStatus:
+        await self._work(call)
+        return ModelStatus(model_name=task.model, ready=True, model_path=f"/models/{task.model}")
+
+    async def transcribe(self, audio: Audio, options: TranscribeOptions, call: Call) -> DetailedTranscript:
+        self.audios.append(audio)
+        self.options.append(options)
+        await self._work(call)
+        text = f"{audio.frames} samples at {audio.sample_rate} Hz"
+        return DetailedTranscript(Transcript(text, 0.9, options.language or "en", audio.duration_ms))
+
+    async def emotion_of_audio(self, audio: Audio, call: Call) -> EmotionResult:
+        self.audios.append(audio)
+        await self._work(call)
+        return EmotionResult("neutral", 0.75, {"neutral": 0.75, "happy": 0.25}, audio.duration_ms)
+
+    async def emotion_of_text(self, text: str, call: Call) -> EmotionResult:
+        self.texts.append(text)
+        await self._work(call)
+        return EmotionResult("happy", 0.75, {"neutral": 0.25, "happy": 0.75}, 0)
+
+    async def detect_synthesis(self, audio: Audio, call: Call) -> SynthesisResult:
+        self.audios.append(audio)
+        await self._work(call)
+        return SynthesisResult(False, 0.75, 0.25, audio.duration_ms)
+
+    async def _work(self, call: Call) -> None:
+        self.calls.append(call)
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        try:
+            await asyncio.sleep(self.delay)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        finally:
+            self.running -= 1
+        if self.error is not None:
+            raise self.error
+
+
+class Service:
+    """One worker's application on a loopback port, in a thread of this process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.runtime = DoubleRuntime()
+        self.engine = Engine(settings, self.runtime)
+        self.port = settings.server.http_port
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                create_app(self.engine),
+                host="127.0.0.1",
+                port=self.port,
+                log_config=None,
+                access_log=False,
+                lifespan="on",
+            )
+        )
+        self._thread = threading.Thread(target=self._server.run, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+        for _ in range(500):
+            if self._server.started:
+                return
+            threading.Event().wait(0.01)
+        raise AssertionError("the service did not start within 5 s")
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+        self._thread.join(10)
+        assert not self._thread.is_alive(), "the service did not stop within 10 s"
+
+
+def free_port() -> int:
+    """A loopback port that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Callable[..., Settings]:
+    """`settings(SERVER__MAX_QUEUE="1", …)`: settings of one worker, its files in the test's folder."""
+
+    def make(**environment: str) -> Settings:
+        defaults = {
+            "SERVER__WORKERS": "1",
+            "SERVER__RUNTIME_DIR": str(tmp_path),
+            "SERVER__HTTP_PORT": str(free_port()),
+        }
+        return load(None, {**defaults, **environment})[0]
+
+    return make
+
+
+@pytest.fixture
+def serve(settings: Callable[..., Settings]) -> Iterator[Callable[..., Service]]:
+    """`serve(SERVER__MAX_QUEUE="1", …)`: a running service with those settings, stopped after the test."""
+    running: list[Service] = []
+
+    def start(**environment: str) -> Service:
+        service = Service(settings(**environment))
+        service.start()
+        running.append(service)
+        return service
+
+    yield start
+    for service in running:
+        service.stop()
+
+
+@pytest.fixture
+def service(serve: Callable[..., Service]) -> Service:
+    """A running service with the default settings."""
+    return serve()
+
+
+@pytest.fixture
+def client(service: Service) -> Iterator[httpx.Client]:
+    """A client of `service`, with the API's base address."""
+    with httpx.Client(base_url=f"{service.url}/api/v1/ai", timeout=20) as client:
+        yield client

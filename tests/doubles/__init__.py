@@ -1,0 +1,1 @@
+"""Stand-ins for systems that the tests cannot run; each says in its own docstring that it is one."""

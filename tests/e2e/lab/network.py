@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from tests.e2e.lab.prerequisites import find
 
-# Private addresses that sites rarely use; the first /24 of it that this machine has no route into is taken.
-CANDIDATES = ipaddress.IPv4Network("10.213.0.0/16").subnets(new_prefix=24)
+# Private addresses that sites rarely use; the first /24 that this machine has no route into is taken.
+RANGE = ipaddress.IPv4Network("10.213.0.0/16")
 
 
 def ip(*arguments: str, check: bool = True) -> str:
@@ -30,10 +30,10 @@ def free_subnet() -> ipaddress.IPv4Network:
         for route in json.loads(ip("-j", "-4", "route") or "[]")
         if route["dst"] != "default"
     ]
-    for candidate in CANDIDATES:
+    for candidate in RANGE.subnets(new_prefix=24):
         if not any(candidate.overlaps(route) for route in routes):
             return candidate
-    raise RuntimeError("no free /24 is left in 10.213.0.0/16")
+    raise RuntimeError(f"no free /24 is left in {RANGE}")
 
 
 @dataclass(frozen=True)

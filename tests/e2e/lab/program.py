@@ -61,9 +61,8 @@ class Result:
     @property
     def diagnostics(self) -> str:
         """The messages of the engine and the program."""
-        return "".join(
-            event["diagnosticEvent"]["message"] for event in self.events if "diagnosticEvent" in event
-        )
+        said = [event["diagnosticEvent"] for event in self.events if "diagnosticEvent" in event]
+        return "".join(each["message"] for each in said if each["severity"] != "debug")
 
     @property
     def unchanged(self) -> int:
@@ -104,6 +103,8 @@ class Program:
             "PATH": f"{Path(sys.prefix) / 'bin'}{os.pathsep}{search_path()}",
             "PYTHONPATH": str(self.project),
             "PYTHONDONTWRITEBYTECODE": "1",
+            # Makes the CLI take --event-log, which tells what it does as data.
+            "PULUMI_DEBUG_COMMANDS": "true",
             "PULUMI_BACKEND_URL": f"file://{self.folder / 'state'}",
             "PULUMI_CONFIG_PASSPHRASE": PASSPHRASE,
             "PULUMI_SKIP_UPDATE_CHECK": "true",

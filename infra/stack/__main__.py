@@ -53,6 +53,9 @@ def _schema(check: bool) -> int:
 
 def _import(file: Path | None) -> int:
     text = script.import_script(os.environ)
+    for line in text.splitlines():
+        if line.startswith("# "):
+            print(line.removeprefix("# "), file=sys.stderr)
     if file is None:
         print(text, end="")
         return 0

@@ -71,9 +71,25 @@ def import_script(environ: Mapping[str, str]) -> str:
     config["models"] = {"source": "host", "path": models}
     if environ.get("REMOTE_DIR"):
         config["remoteDir"] = environ["REMOTE_DIR"]
-    parse(config, source="the stack that the script's environment gives")
     document = {"config": {f"{PROJECT}:{key}": value for key, value in config.items()}}
-    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+    return _missing_grpc(config) + yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+
+
+def _missing_grpc(config: Mapping[str, Any]) -> str:
+    """Checks the stack; returns comments on the public gRPC ports that somebody has to add.
+
+    The script balanced HTTP only: of nodes behind one NAT address it never knew the public gRPC ports.
+    """
+    try:
+        parse(config, source="the stack that the script's environment gives")
+    except StackError as error:
+        if any(not problem.path.endswith(".publicGrpcPort") for problem in error.problems):
+            raise
+        return "".join(
+            f"# Add {problem.path}: the script knew no public gRPC ports, and {problem.message}.\n"
+            for problem in error.problems
+        )
+    return ""
 
 
 def _nodes(

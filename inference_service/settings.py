@@ -149,7 +149,11 @@ class EdgeLlmSettings(_Group):
     session_idle_timeout: Seconds = Field(
         default=900.0, description="Seconds after which an unused session is closed."
     )
-    max_sessions: int = Field(default=64, ge=1, description="Sessions a worker keeps open at most.")
+    max_sessions: int = Field(
+        default=16,
+        ge=1,
+        description="Sessions open at once on this node, over all workers; the stock llm node takes 20.",
+    )
 
     @property
     def address(self) -> str:

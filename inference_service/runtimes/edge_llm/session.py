@@ -336,8 +336,10 @@ class Session:
         self._usable = self._known = False
 
     async def leave(self, linger: float = EXIT_LINGER) -> None:
-        """Tell the unit to exit, and close. Waits at most `linger` seconds for an answer, which need not come;
-        nobody has to wait for this. A unit that was silent is told only once it has answered after all."""
+        """Tell the unit to exit, and close after its answer or `linger` seconds: units need not answer.
+
+        Nobody has to wait for this. A unit that was silent is told only once it has answered after all.
+        """
         try:
             await self.settle()
             if self._reading is not None and not self._reading.done():

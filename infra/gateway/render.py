@@ -19,7 +19,7 @@ TEMPLATES = Path(__file__).resolve().parents[2] / "nginx"
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _STACK = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 _HOST_NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_-]{1,63})*\.?")
-_PATH = re.compile(r"/[A-Za-z0-9_./+@:,=-]+")
+_PATH = re.compile(r'/[^\x00-\x1f\x7f"\\$]+')  # it stands in quotes; nginx expands $ in some
 _API_KEY = re.compile(r"[A-Za-z0-9._~+/=-]{8,256}")
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 
@@ -73,7 +73,12 @@ class Tls:
 
     def __post_init__(self) -> None:
         for name in ("certificate", "key"):
-            _check(_PATH, getattr(self, name), f"tls.{name}", "an absolute path without blanks")
+            _check(
+                _PATH,
+                getattr(self, name),
+                f"tls.{name}",
+                "an absolute path without quotes, backslashes and $",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +117,12 @@ class Paths:
 
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:
-            _check(_PATH, getattr(self, name), f"paths.{name}", "an absolute path without blanks")
+            _check(
+                _PATH,
+                getattr(self, name),
+                f"paths.{name}",
+                "an absolute path without quotes, backslashes and $",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +165,7 @@ class Site:
         if self.user is not None:
             _check(_USER, self.user, "user", "a user's name")
         for module in self.load_modules:
-            _check(_PATH, module, "load_modules", "an absolute path without blanks")
+            _check(_PATH, module, "load_modules", "an absolute path without quotes, backslashes and $")
         for number, key in enumerate(self.api_keys):
             if not _API_KEY.fullmatch(key):  # the message must not show the key
                 raise ValueError(

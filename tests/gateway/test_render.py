@@ -78,6 +78,14 @@ def test_nginx_accepts_the_site(name: str, tls: bool, tmp_path: Path, certificat
     assert parsed["status"] == "ok", parsed["errors"]
 
 
+def test_paths_may_have_blanks(tmp_path: Path) -> None:
+    folder = tmp_path / "my project; really"
+    folder.mkdir()
+    site = nginx.local(Site((ONE,), api_keys=KEYS), folder)
+    answer = nginx.check(nginx.write(render_site(site), site, folder))
+    assert answer.returncode == 0, answer.stderr
+
+
 @pytest.mark.parametrize("servers", [(), (ONE,), (ONE, TWO, DRAINED), (DRAINED,)])
 def test_an_existing_site_takes_the_upstream_file_by_its_include(
     servers: tuple[UpstreamServer, ...], tmp_path: Path
@@ -140,8 +148,8 @@ def test_api_keys_are_in_their_own_file_and_nowhere_else() -> None:
         (lambda: replace(ONE, name="gpu-1\nserver evil"), "name"),
         (lambda: replace(ONE, http_port=0), "http_port"),
         (lambda: replace(ONE, grpc_port=70000), "grpc_port"),
-        (lambda: Tls("/a/b;", "/c"), "tls.certificate"),
-        (lambda: Paths(temp="/tmp/a b"), "paths.temp"),
+        (lambda: Tls('/a/b"; deny all; "', "/c"), "tls.certificate"),
+        (lambda: Paths(temp="/tmp/$uri"), "paths.temp"),
         (lambda: Site(bind="0.0.0.0;"), "bind"),
         (lambda: Site(user="nobody; include /etc/passwd"), "user"),
         (lambda: Site(load_modules=("x.so",)), "load_modules"),

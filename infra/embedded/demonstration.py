@@ -1,0 +1,65 @@
+"""Sends a real recording through a gateway and shows what comes back."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+TASKS = ("asr", "emotion", "synthesis")
+_TIMEOUT_SECONDS = 180
+
+
+class DemonstrationFailed(Exception):
+    """The gateway did not answer the recording as it should; `str(error)` says what it said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What the fleet made of a recording: each task's `data`, and how long its answer took, in seconds."""
+
+    data: dict[str, dict[str, Any]]
+    seconds: dict[str, float]
+
+    def __str__(self) -> str:
+        asr, emotion, synthesis = (self.data[task] for task in TASKS)
+        verdict = "synthetic" if synthesis["is_synthetic"] else "a human voice"
+        rows = (
+            ("transcript", f"“{asr['text']}”", f"{asr['language']}, confidence {asr['confidence']:.2f}"),
+            ("emotion", emotion["emotion"], f"confidence {emotion['confidence']:.2f}"),
+            ("synthesis", verdict, f"confidence {synthesis['confidence']:.2f}"),
+        )
+        return "\n".join(
+            f"  {name:<11} {value}  ({detail}, {self.seconds[task]:.2f} s)"
+            for task, (name, value, detail) in zip(TASKS, rows, strict=True)
+        )
+
+
+def send(recording: Path, url: str, api_key: str | None = None) -> Heard:
+    """Send an audio file (.wav, .flac, .ogg or .mp3) to the three audio routes of the gateway at `url`, its body as it is.
+
+    Raises DemonstrationFailed when an answer is not 200 with a result.
+    """
+    headers = {"Content-Type": f"audio/{recording.suffix[1:]}"}
+    if api_key:
+        headers["X-API-Key"] = api_key
+    data: dict[str, dict[str, Any]] = {}
+    seconds: dict[str, float] = {}
+    # The certificate is for the gateway's public name, and this goes to the loopback address.
+    with httpx.Client(base_url=url, headers=headers, timeout=_TIMEOUT_SECONDS, verify=False) as client:
+        for task in TASKS:
+            begin = time.perf_counter()
+            try:
+                answer = client.post(f"/api/v1/ai/{task}", content=recording.read_bytes())
+            except httpx.HTTPError as error:
+                raise DemonstrationFailed(f"POST {url}/api/v1/ai/{task}: {error}") from None
+            seconds[task] = time.perf_counter() - begin
+            if answer.status_code != 200:
+                raise DemonstrationFailed(
+                    f"POST {url}/api/v1/ai/{task}: HTTP {answer.status_code}: {answer.text.strip()}"
+                )
+            data[task] = answer.json()["data"]
+    return Heard(data, seconds)

@@ -1,0 +1,92 @@
+"""Brings a whole embedded stack up, a node at a time, and takes it down."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from infra.embedded import apply
+from infra.embedded.apply import EmbeddedError, Progress, quiet
+from infra.embedded.declarations import (
+    GatewayDeclaration,
+    NodeDeclaration,
+    gateway_declaration,
+    node_declaration,
+)
+from infra.embedded.layout import PROJECT, Layout
+from infra.embedded.supervisor import Supervisor
+from infra.stack import Stack
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """All that is declared of an embedded stack."""
+
+    nodes: tuple[NodeDeclaration, ...]
+    gateway: GatewayDeclaration
+
+
+def declare(stack: Stack, project: Path = PROJECT) -> Fleet:
+    """The declarations of a stack whose nodes and gateway are all `embedded`.
+
+    Raises EmbeddedError naming what runs elsewhere.
+    """
+    elsewhere = [f"node {node.name} is on {node.host}" for node in stack.nodes if not node.embedded]
+    if stack.gateway.mode != "embedded":
+        elsewhere.append(f"the gateway is in mode {stack.gateway.mode}")
+    if elsewhere:
+        raise EmbeddedError(f"the stack {stack.name} is not for this computer alone: {'; '.join(elsewhere)}")
+    return Fleet(
+        tuple(node_declaration(stack, node, project) for node in stack.nodes), gateway_declaration(stack)
+    )
+
+
+def up(layout: Layout, fleet: Fleet, progress: Progress = quiet) -> list[str]:
+    """Make everything be as declared; returns what was done, nothing when nothing had to be.
+
+    Nothing is started when a port is taken. Nodes that are down start together; those that change while they
+    serve do so one after the other, each healthy before the next. Raises EmbeddedError.
+    """
+    ports = {
+        f"node {node.name}: ports.{key}": port for node in fleet.nodes for key, port in node.ports.items()
+    }
+    ports |= {f"gateway.{key}": port for key, port in fleet.gateway.ports.items()}
+    apply.check_ports(layout, ports)
+
+    done: list[str] = []
+    serving = set(apply.declared_nodes(layout)) if Supervisor(layout).running() else set()
+    starting = [node for node in fleet.nodes if node.name not in serving]
+    for node in starting:
+        done += [f"{program} started" for program in apply.start_node(layout, node)]
+    for node in starting:
+        apply.await_node(layout, node, progress)
+        progress(node.name, "ready")
+    for node in fleet.nodes:
+        if node.name in serving:
+            restarted = apply.apply_node(layout, node, progress)
+            done += [f"{program} restarted" for program in restarted]
+            progress(node.name, "ready")
+    done += [f"gateway {what}" for what in apply.apply_gateway(layout, fleet.gateway, progress)]
+    progress("gateway", "ready")
+    for name in gone(layout, fleet.nodes):
+        done += [f"{program} removed" for program in apply.remove_node(layout, name)]
+    return done
+
+
+def gone(layout: Layout, nodes: Sequence[NodeDeclaration]) -> list[str]:
+    """The nodes that run and are not declared any more."""
+    return sorted(set(apply.declared_nodes(layout)) - {node.name for node in nodes})
+
+
+def down(layout: Layout) -> list[str]:
+    """Stop everything that `up` started, also what a killed supervisor left; returns the programs.
+
+    The gateway stops first, so that no request is on its way when the nodes do.
+    """
+    if not layout.root.exists():
+        return []
+    supervisor = Supervisor(layout)
+    services = [name for name in supervisor.programs if name.endswith("-service")]
+    others = [name for name in supervisor.programs if name not in services and name != apply.GATEWAY]
+    return supervisor.remove([*others, *services, apply.GATEWAY])

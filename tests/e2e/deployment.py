@@ -1,0 +1,159 @@
+"""The site that the end-to-end tests deploy: its stack file, its hosts, and what can be asked of it."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from tests.e2e.lab import speech
+from tests.e2e.lab.fleet import Fleet
+from tests.e2e.lab.host import Host
+from tests.e2e.lab.images import NGINX_IMAGE, SERVICE_BASE, TRITON_BASE
+from tests.e2e.lab.program import Program, Result
+
+STACK = "e2e"
+API_KEY = "e2e-key-0123456789"
+WAV = speech.tone()
+# The encoder and decoder pair is a second shape of the same speech model; its weights would only cost memory
+# here.
+MODELS_LEFT_OUT = ("whisper-encoder", "whisper-decoder")
+
+
+@dataclass
+class Site:
+    """The stack file as it stands, and what it is deployed on. Tests change `config` and call `up`."""
+
+    fleet: Fleet
+    program: Program
+    config: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        self.first = copy.deepcopy(self.config)
+        self.first_up: Result | None = None
+
+    def settle(self) -> None:
+        """Goes back to the first stack file and brings the fleet level with it."""
+        self.config = copy.deepcopy(self.first)
+        self.up().check()
+
+    @property
+    def gateway(self) -> Host:
+        return self.fleet.hosts["gateway"]
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.gateway.address}:8080"
+
+    def node(self, name: str) -> dict[str, Any]:
+        """A node's entry in the stack file."""
+        return next(node for node in self.config["nodes"] if node["name"] == name)
+
+    def gpu_hosts(self) -> list[Host]:
+        return [self.fleet.hosts[node["name"]] for node in self.config["nodes"]]
+
+    def preview(self) -> Result:
+        self.program.configure(self.config)
+        return self.program.preview()
+
+    def up(self, *arguments: str) -> Result:
+        self.program.configure(self.config)
+        return self.program.up(*arguments)
+
+    def change(self) -> Change:
+        """Previews and applies the stack file as it stands, and says what became of the containers."""
+        previewed = self.preview().check()
+        before = self.containers()
+        applied = self.up().check()
+        return Change(previewed, applied, before, self.containers())
+
+    def containers(self) -> dict[tuple[str, str], str]:
+        """Every container on every host that runs, by host and name, with its id."""
+        return {
+            (host.name, name): identity
+            for host in self.fleet.hosts.values()
+            for name, identity in host.containers(everything=True).items()
+        }
+
+    def request(self, route: str = "emotion", *, url: str | None = None) -> httpx.Request:
+        """A request with a second of audio for one of the audio routes."""
+        return httpx.Request(
+            "POST",
+            f"{url or self.url}/api/v1/ai/{route}",
+            content=WAV,
+            headers={"Content-Type": "audio/wav", "Authorization": f"Bearer {API_KEY}"},
+        )
+
+    def ask(self, route: str = "emotion", *, url: str | None = None) -> dict[str, Any]:
+        """The `data` of a successful answer; AssertionError with what came otherwise."""
+        with httpx.Client(timeout=30, trust_env=False) as client:
+            answer = client.send(self.request(route, url=url))
+        assert answer.status_code == 200, f"{answer.status_code} {answer.text}"
+        return dict(json.loads(answer.text)["data"])
+
+    def healthy(self, host: Host) -> bool:
+        """Whether the node on that host says so itself."""
+        with httpx.Client(timeout=5, trust_env=False) as client:
+            try:
+                return client.get(f"http://{host.address}:8800/api/v1/ai/health").status_code == 200
+            except httpx.TransportError:
+                return False
+
+
+@dataclass
+class Change:
+    """One change of the site: what preview said, what up did, and the containers before and after."""
+
+    previewed: Result
+    applied: Result
+    before: dict[tuple[str, str], str]
+    after: dict[tuple[str, str], str]
+
+    @property
+    def touched(self) -> set[tuple[str, str]]:
+        """Host and name of every container that is new, gone or another one now."""
+        return {key for key in self.before | self.after if self.before.get(key) != self.after.get(key)}
+
+    @property
+    def touched_hosts(self) -> set[str]:
+        return {host for host, _ in self.touched}
+
+    def as_previewed(self) -> bool:
+        return self.previewed.steps == self.applied.steps
+
+
+def first_config(fleet: Fleet, program: Program) -> dict[str, Any]:
+    """Two Triton nodes and a gateway, images built from what the project ships on the laboratory's base
+    images."""
+    nodes = [
+        {"name": host.name, "host": host.url, "gpus": "all"} for host in fleet.hosts.values() if host.gpu
+    ]
+    return {
+        "nodes": nodes,
+        "triton": {
+            "build": {
+                "context": ".",
+                "dockerfile": "docker/triton.Dockerfile",
+                "args": {"BASE_IMAGE": TRITON_BASE},
+            }
+        },
+        "service": {
+            "build": {
+                "context": ".",
+                "dockerfile": "docker/service.Dockerfile",
+                "args": {"BASE_IMAGE": SERVICE_BASE},
+            },
+            "workers": 2,
+        },
+        "models": {"source": "sync", "path": "./model_repository"},
+        "gateway": {"host": fleet.hosts["gateway"].url, "image": NGINX_IMAGE},
+        "rollout": {"readyTimeoutSeconds": 60},
+        "ssh": {
+            "knownHosts": str(fleet.operator.known_hosts),
+            "privateKeyFile": str(fleet.operator.key),
+        },
+        "apiKeys": program.encrypt(API_KEY),
+    }

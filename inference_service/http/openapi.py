@@ -18,6 +18,7 @@ import msgspec
 from litestar import Response, get
 from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath
 
 from inference_service import __version__
 from inference_service.engine import Engine
@@ -45,7 +46,7 @@ def routes(_: Engine) -> Sequence[HTTPRouteHandler]:
         return Response(_PAGE, media_type="text/html")
 
     @get(["/docs/{name:str}", f"{BASE}/docs/{{name:str}}"])
-    async def asset(name: str) -> Response[bytes]:
+    async def asset(name: FromPath[str]) -> Response[bytes]:
         if name not in _ASSETS:
             raise NotFoundException
         content = (_swagger_ui() / name).read_bytes()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 import httpx
 import pytest
@@ -26,6 +28,8 @@ from inference_service.tasks import (
     TranscribeOptions,
     Transcript,
 )
+
+_T = TypeVar("_T")
 
 
 class DoubleRuntime:
@@ -113,7 +117,13 @@ class Service:
                 lifespan="on",
             )
         )
-        self._thread = threading.Thread(target=self._server.run, daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self) -> None:
+        with asyncio.Runner() as runner:
+            self._loop = runner.get_loop()
+            runner.run(self._server.serve())
 
     def start(self) -> None:
         self._thread.start()
@@ -122,6 +132,27 @@ class Service:
                 return
             threading.Event().wait(0.01)
         raise AssertionError("the service did not start within 5 s")
+
+    def in_loop(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Run `work` in the service's own event loop and give its result."""
+        assert self._loop is not None
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+
+    @contextmanager
+    def meanwhile(self, work: Callable[[], object]) -> Iterator[None]:
+        """Do `work` in another thread while the block runs."""
+        thread = threading.Thread(target=work)
+        thread.start()
+        yield
+        thread.join(20)
+
+    def wait_until(self, true: Callable[[], bool], seconds: float = 5.0) -> None:
+        """Wait for `true`, failing the test when it does not come."""
+        for _ in range(int(seconds / 0.01)):
+            if true():
+                return
+            threading.Event().wait(0.01)
+        raise AssertionError(f"did not come true within {seconds} s")
 
     def stop(self) -> None:
         self._server.should_exit = True
@@ -137,17 +168,22 @@ def free_port() -> int:
         return port
 
 
+def settings_in(directory: Path, **environment: str) -> Settings:
+    """Settings of one worker that keeps its files in `directory`; `environment` as the service reads it."""
+    defaults = {
+        "SERVER__WORKERS": "1",
+        "SERVER__RUNTIME_DIR": str(directory),
+        "SERVER__HTTP_PORT": str(free_port()),
+    }
+    return load(None, {**defaults, **environment})[0]
+
+
 @pytest.fixture
 def settings(tmp_path: Path) -> Callable[..., Settings]:
     """`settings(SERVER__MAX_QUEUE="1", …)`: settings of one worker, its files in the test's folder."""
 
     def make(**environment: str) -> Settings:
-        defaults = {
-            "SERVER__WORKERS": "1",
-            "SERVER__RUNTIME_DIR": str(tmp_path),
-            "SERVER__HTTP_PORT": str(free_port()),
-        }
-        return load(None, {**defaults, **environment})[0]
+        return settings_in(tmp_path, **environment)
 
     return make
 
@@ -168,10 +204,21 @@ def serve(settings: Callable[..., Settings]) -> Iterator[Callable[..., Service]]
         service.stop()
 
 
+@pytest.fixture(scope="session")
+def shared_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """One running service with the default settings for all tests that need no other."""
+    service = Service(settings_in(tmp_path_factory.mktemp("service")))
+    service.start()
+    yield service
+    service.stop()
+
+
 @pytest.fixture
-def service(serve: Callable[..., Service]) -> Service:
-    """A running service with the default settings."""
-    return serve()
+def service(shared_service: Service) -> Service:
+    """A running service with the default settings, its runtime as new."""
+    shared_service.runtime.__init__()  # type: ignore[misc]
+    shared_service.engine._readiness = None
+    return shared_service
 
 
 @pytest.fixture

@@ -1,0 +1,195 @@
+"""Settings: the seeds' keys, every mistake at once, each key by environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from inference_service.settings import Settings, SettingsError, load
+from inference_service.tasks import Task
+
+EXAMPLE = Path(__file__).parents[2] / "inference_service/config/ai-inference-service.yaml"
+
+
+def problems(path: Path | None = None, **environment: str) -> list[str]:
+    with pytest.raises(SettingsError) as raised:
+        load(path, environment)
+    return raised.value.problems
+
+
+def loaded(tmp_path: Path, text: str, **environment: str) -> tuple[Settings, list[str]]:
+    path = tmp_path / "service.yaml"
+    path.write_text(text)
+    return load(path, environment)
+
+
+def test_without_a_file_the_defaults_are_the_seeds_ports() -> None:
+    settings, warnings = load(None, {})
+    assert (settings.server.http_port, settings.server.grpc_port) == (8800, 9800)
+    assert settings.ai.runtime.triton.grpc_address == "triton:8001"
+    assert settings.backend == "triton"
+    assert warnings == []
+
+
+def test_the_example_file_says_the_defaults() -> None:
+    settings, warnings = load(EXAMPLE, {})
+    assert settings.model_dump() == load(None, {})[0].model_dump()
+    assert warnings == []
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "address"),
+    [
+        ("http://triton:8000", "triton:8001"),
+        ("http://192.0.2.7:18000/", "192.0.2.7:18001"),
+        ("triton:8001", "triton:8001"),
+        ("grpc://triton:9001", "triton:9001"),
+        ("http://[2001:db8::1]:8000", "[2001:db8::1]:8001"),
+    ],
+)
+def test_tritons_grpc_address_comes_from_either_endpoint(endpoint: str, address: str) -> None:
+    settings, _ = load(None, {"AI__RUNTIME__TRITON__ENDPOINT": endpoint})
+    assert settings.ai.runtime.triton.grpc_address == address
+
+
+@pytest.mark.parametrize(
+    ("environment", "backend"),
+    [
+        ({}, "triton"),
+        ({"AI__RUNTIME__EDGE_LLM__ENDPOINT": "unit-manager:19001"}, "edge-llm"),
+        ({"AI__HTTP__ENDPOINT": "https://ai.example.com"}, "remote"),
+        ({"AI__HTTP__ENDPOINT": ""}, "triton"),
+        ({"AI__HTTP__ENDPOINT": "https://ai.example.com", "AI__RUNTIME__BACKEND": "triton"}, "triton"),
+    ],
+)
+def test_auto_takes_the_runtime_whose_endpoint_is_given(environment: dict[str, str], backend: str) -> None:
+    assert load(None, environment)[0].backend == backend
+
+
+def test_the_environment_beats_the_file(tmp_path: Path) -> None:
+    settings, _ = loaded(tmp_path, "server: {workers: 3, http_port: 8801}", SERVER__WORKERS="5")
+    assert (settings.server.workers, settings.server.http_port) == (5, 8801)
+
+
+def test_lists_and_durations_are_read_as_people_write_them() -> None:
+    settings, _ = load(
+        None,
+        {
+            "SERVER__API_KEYS": "one, two",
+            "AI__MODELS__ASR__OUTPUT_NAMES": '["text", "confidence"]',
+            "AI__MODELS__ASR__TIMEOUT": "2m",
+            "AI__REQUEST__TIMEOUT": "500ms",
+        },
+    )
+    assert [key.get_secret_value() for key in settings.server.api_keys] == ["one", "two"]
+    assert settings.ai.models.of(Task.ASR).output_names == ["text", "confidence"]
+    assert settings.ai.models.asr.timeout == 120
+    assert settings.ai.request.timeout == 0.5
+
+
+def test_all_mistakes_are_told_at_once_each_by_its_path(tmp_path: Path) -> None:
+    path = tmp_path / "service.yaml"
+    path.write_text(
+        """
+ai:
+  runtime: {tritn: {}, triton: {endpoint: "ftp://triton"}}
+  models: {asr: {input_type: audio}}
+server: {workers: 0}
+"""
+    )
+    said = problems(path, SERVER__GRPC_PORT="99999")
+    assert len(said) == 5
+    assert any(line.startswith("ai.runtime.tritn: unknown key; did you mean triton?") for line in said)
+    assert any(line.startswith("ai.runtime.triton: expected host:port") for line in said)
+    assert any(
+        line.startswith("ai.models.asr.input_type: input should be 'waveform' or 'mel'") for line in said
+    )
+    assert any(line.startswith("server.workers: ") and line.endswith("got 0") for line in said)
+    assert any(line.startswith("server.grpc_port (from SERVER__GRPC_PORT)") for line in said)
+
+
+def test_a_mistake_in_a_secret_does_not_show_it() -> None:
+    said = problems(SERVER__API_KEYS='["hunter2')
+    assert "hunter2" not in " ".join(said)
+    assert said[0].startswith("server.api_keys")
+
+
+def test_remote_without_an_endpoint_is_a_mistake() -> None:
+    assert problems(AI__RUNTIME__BACKEND="remote") == [
+        "ai.http.endpoint: needed because ai.runtime.backend is remote"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("ai: [", "is not YAML"), ("[1, 2]", "expected keys"), ("\0", "is not YAML")],
+)
+def test_a_file_that_is_not_settings_is_said_so(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "service.yaml"
+    path.write_text(text)
+    assert said in problems(path)[0]
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    assert "absent.yaml: cannot be read" in problems(tmp_path / "absent.yaml")[0]
+
+
+def test_a_file_of_the_seeds_system_works_and_says_what_has_no_effect(tmp_path: Path) -> None:
+    settings, warnings = loaded(
+        tmp_path,
+        """
+server: {host: "127.0.0.1", port: 8085, mode: debug, read_timeout: 60, write_timeout: 60}
+database: {driver: postgres}
+redis: {host: redis}
+ai:
+  runtime:
+    backend: triton
+    triton: {endpoint: "http://triton:8000", timeout_ms: 60000}
+    providers: [cuda, cpu]
+    device_id: 0
+  http: {endpoint: ""}
+  models:
+    asr:
+      model_name: whisper-encoder
+      model_path: ""
+      input_name: mel
+      output_names: [encoder_output]
+      input_type: mel
+      decoder_path: whisper-decoder
+      decoder_input_names: [tokens, encoder_output]
+      decoder_output_names: [logits]
+      tokenizer_path: /models/whisper/whisper_vocab.json
+      special_tokens_path: /models/whisper/whisper_special_tokens.json
+      config_path: /models/whisper/whisper_config.json
+      sample_rate: 16000
+      channels: 1
+      timeout: 30
+      max_concurrent: 4
+  request: {max_retries: 3, retry_delay: 1000, timeout: 30}
+  streaming: {flush_interval_ms: 0, max_buffer_ms: 10000}
+  cache: {enabled: true}
+""",
+    )
+    assert settings.server.http_port == 8085
+    assert settings.ai.runtime.triton.timeout == 60
+    assert settings.ai.models.asr.decoder_path == "whisper-decoder"
+    told = {line.split(":")[0] for line in warnings}
+    assert told >= {
+        "database",
+        "redis",
+        "server.mode",
+        "ai.runtime.providers",
+        "ai.request.max_retries",
+        "ai.cache",
+    }
+
+
+def test_a_misspelt_section_is_a_warning_with_the_right_name(tmp_path: Path) -> None:
+    _, warnings = loaded(tmp_path, "servers: {workers: 1}")
+    assert warnings == ["servers: not a section of this service, ignored; did you mean server?"]
+
+
+def test_limits_of_the_node_are_shared_out_to_its_workers() -> None:
+    server = load(None, {"SERVER__WORKERS": "3"})[0].server
+    assert server.per_worker(64) == 22

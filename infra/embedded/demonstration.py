@@ -39,7 +39,7 @@ class Heard:
 
 
 def send(recording: Path, url: str, api_key: str | None = None) -> Heard:
-    """Send an audio file (.wav, .flac, .ogg or .mp3) to the three audio routes of the gateway at `url`, its body as it is.
+    """Send a sound file (.wav, .flac, .ogg, .mp3) as it is to the three audio routes of the gateway at `url`.
 
     Raises DemonstrationFailed when an answer is not 200 with a result.
     """

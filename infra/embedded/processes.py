@@ -41,8 +41,9 @@ def recorded(path: Path) -> int | None:
     """The pid that a record of `launch` names, if that very process still runs."""
     try:
         record = json.loads(path.read_text())
-        if record["boot"] == boot_id() and start_ticks(record["pid"]) == record["start"]:
-            return int(record["pid"])
+        pid = int(record["pid"])
+        if record["boot"] == boot_id() and start_ticks(pid) == record["start"] and not _has_ended(pid):
+            return pid
     except (FileNotFoundError, ProcessLookupError, json.JSONDecodeError):
         pass
     return None
@@ -54,10 +55,15 @@ def group_members(pgid: int) -> list[int]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                state, _, group = (entry / "stat").read_bytes().rpartition(b")")[2].split()[:3]
-                if int(group) == pgid and state not in (b"Z", b"X"):
-                    members.append(int(entry.name))
+                pid = int(entry.name)
+                if os.getpgid(pid) == pgid and not _has_ended(pid):
+                    members.append(pid)
     return members
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether only the process's exit status is left, which nobody has asked for yet."""
+    return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] in (b"Z", b"X")
 
 
 def has_variable(pid: int, name: str, value: str) -> bool:

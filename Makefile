@@ -1,0 +1,68 @@
+# The project's commands; `make help` lists them.
+
+STACK ?= dev
+# The first Python of a version that the project runs on.
+PYTHON ?= $(shell for python in python3.12 python3.11 python3.13 python3; do \
+	command -v $$python >/dev/null && $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+	&& { echo $$python; break; }; done)
+
+VENV := .venv/.installed
+MODELS_VENV := .venv-models/.installed
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
+
+.PHONY: help up down status test e2e bench doctor lint format setup
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+up: $(VENV) $(MODELS_VENV) ## bring the dev stack up on this computer and send a recording through it
+	@.venv/bin/python -m infra.embedded --stack $(STACK) up
+
+down: $(VENV) ## stop what `make up` started
+	@.venv/bin/python -m infra.embedded --stack $(STACK) down
+
+status: $(VENV) ## show the processes of the stack that `make up` started
+	@.venv/bin/python -m infra.embedded --stack $(STACK) status
+
+test: $(VENV) $(MODELS_VENV) ## run every test that needs no root, no Docker and no Pulumi CLI
+	@.venv/bin/python -m pytest
+
+e2e: $(VENV) $(MODELS_VENV) ## run real Pulumi against real Docker hosts on this computer
+	@.venv/bin/python -m pytest tests/e2e
+
+bench: $(VENV) $(MODELS_VENV) ## measure, as a table and as JSON
+	@.venv/bin/python -m tests.bench
+
+doctor: $(VENV) ## check the fleet of STACK
+	@.venv/bin/python -m infra.doctor --stack $(STACK)
+
+lint: $(VENV) ## check format, code, types and generated code
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/python -m inference_service.grpc_api.generate --check
+	.venv/bin/python -m infra.stack schema --check
+
+format: $(VENV) ## format the code
+	.venv/bin/ruff format .
+	.venv/bin/ruff check --fix .
+
+setup: $(VENV) $(MODELS_VENV) ## install everything into .venv and .venv-models
+
+# A stamp is newer than what its environment was installed from, so nothing is resolved again.
+$(VENV): pyproject.toml
+	@$(call venv,.venv)
+	$(PIP) .venv/bin/pip install --quiet --editable '.[service,infra,embedded,dev]'
+	@touch $@
+
+$(MODELS_VENV): model_repository/requirements-embedded.txt model_repository/requirements.txt
+	@$(call venv,.venv-models)
+	$(PIP) .venv-models/bin/pip install --quiet -r model_repository/requirements-embedded.txt
+	@touch $@
+
+# make's own `if` runs when the file is read, so the missing Python is said only where one is needed.
+define venv
+if [ -z "$(PYTHON)" ]; then echo "Python 3.11, 3.12 or 3.13 is needed; set PYTHON=… if it is not on PATH" >&2; exit 1; fi; \
+[ -x $(1)/bin/pip ] || { echo "setting up $(1) with $(PYTHON); the first time this downloads packages"; \
+	$(PYTHON) -m venv $(1) || { echo "python venv failed: on Debian and Ubuntu install python3-venv" >&2; rm -rf $(1); exit 1; }; }
+endef

@@ -91,9 +91,9 @@ class TritonRuntime:
         except ServiceError as error:
             return Readiness(False, [str(error)])
         # With strict readiness Triton is not ready because of any model, also one that is not ours.
-        others = any(state != "READY" for name, (state, _) in index.items() if name not in self._contracts)
-        problems = []
-        if not ready and not others:
+        others = {name: state for name, (state, _) in index.items() if name not in self._contracts}
+        problems: list[str] = []
+        if not ready and all(state == "READY" for state in others.values()):
             problems.append(f"Triton at {self._client.address} says that it is not ready")
         here = []
         for model in self._contracts:
@@ -109,13 +109,6 @@ class TritonRuntime:
             problems += [str(loaded)] if isinstance(loaded, ServiceError) else loaded.problems
             if model == self._models.asr.model_name:
                 problems += self._pair_problems()
-        # A server that is not ready because of a model that nobody asks for still serves ours.
-        if len(here) == len(self._contracts) and not ready and not problems[1:]:
-            others = sorted(
-                name for name, (state, _) in index.items() if state != "READY" and name not in here
-            )
-            if others:
-                problems = []
         return Readiness(not problems, problems)
 
     async def warm(self, task: Task, call: Call) -> ModelStatus:

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from inference_service.errors import RuntimeFailed, RuntimeTimeout, ServiceError
+from inference_service.errors import NotReady, RuntimeFailed, RuntimeTimeout
 from inference_service.runtimes.triton.client import TritonClient
 
 _log = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ class SharedMemoryPool:
         self._usable = True
         for name, key in (await self._client.registered()).items():
             if name.startswith(_PREFIX) and not (FOLDER / key.lstrip("/")).exists():
-                await self._client.unregister(name)
+                await self._forget(name)
 
     async def acquire(self, size: int) -> Slot | None:
         """A slot of at least `size` bytes; None where the tensor must go over gRPC instead."""
@@ -169,13 +169,7 @@ class SharedMemoryPool:
         if self._background:
             await asyncio.wait(self._background)
         # A resting slot stays registered: the next worker's `attach` finds that its file is gone.
-        for slot in slots:
-            if slot.name in resting:
-                continue
-            try:
-                await self._client.unregister(slot.name)
-            except ServiceError:
-                break  # Triton is away and has forgotten them all
+        await asyncio.gather(*(self._forget(slot.name) for slot in slots if slot.name not in resting))
         if self._lock >= 0:
             (FOLDER / f"{_PREFIX}{self._token}.lock").unlink(missing_ok=True)
             os.close(self._lock)
@@ -208,10 +202,11 @@ class SharedMemoryPool:
     async def _forget(self, name: str) -> None:
         try:
             await self._client.unregister(name)
+        except NotReady:
+            return  # Triton is away and has forgotten it
         except (RuntimeTimeout, RuntimeFailed) as error:
-            _log.warning("Triton keeps shared memory region %s: %s", name, error)
-        except ServiceError:
-            pass  # Triton is away and has forgotten it
+            # An abandoned request still reads it; any worker's next `attach` finds that its file is gone.
+            _log.info("Triton keeps a shared memory region for now: %s", error)
 
     def _in_background(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)

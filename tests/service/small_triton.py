@@ -1,0 +1,214 @@
+"""A real Triton with tiny python models, which can be killed and started again on the same ports."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import grpc
+
+from infra.embedded.triton import TritonPorts, find_installation, install_backends, server_process
+from tests.triton_server import MODELS_VENV, _free_ports
+
+#: Gives back what it was given: logits are the first sample, the last, and the length in seconds.
+#: A first sample of 1 keeps it busy for a second; -1 makes it fail; 0.5 makes it refuse.
+EMOTION = """
+import time
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        return [self.one(request) for request in requests]
+
+    def one(self, request):
+        audio = pb_utils.get_input_tensor_by_name(request, "audio_input").as_numpy().copy()
+        if audio[0] > 0.99:
+            time.sleep(1)
+        if audio[0] < -0.99:
+            raise RuntimeError("the model broke")
+        if audio[0] == 0.5:
+            refusal = pb_utils.TritonError("audio_input: not this", pb_utils.TritonError.INVALID_ARG)
+            return pb_utils.InferenceResponse(error=refusal)
+        logits = np.array([audio[0], audio[-1], len(audio) / 16000], np.float32)
+        return pb_utils.InferenceResponse([pb_utils.Tensor("logits", logits)])
+"""
+
+#: Says how long the text is.
+EMOTION_TEXT = """
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        return [self.one(request) for request in requests]
+
+    def one(self, request):
+        text = pb_utils.get_input_tensor_by_name(request, "text").as_numpy()[0].decode()
+        logits = np.array([len(text), 0, 0], np.float32)
+        return pb_utils.InferenceResponse([pb_utils.Tensor("logits", logits)])
+"""
+
+#: The probability is the mean of the features, squeezed.
+SYNTHESIS = """
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        return [self.one(request) for request in requests]
+
+    def one(self, request):
+        mel = pb_utils.get_input_tensor_by_name(request, "audio_input").as_numpy()
+        score = np.array([1 / (1 + np.exp(-mel.mean()))], np.float32)
+        return pb_utils.InferenceResponse([pb_utils.Tensor("synthesis_output", score)])
+"""
+
+#: Repeats what it was asked.
+ASR = """
+import json
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+def text(request, name):
+    tensor = pb_utils.get_input_tensor_by_name(request, name)
+    return None if tensor is None else tensor.as_numpy().reshape(-1)[0].decode()
+
+class TritonPythonModel:
+    def execute(self, requests):
+        return [self.one(request) for request in requests]
+
+    def one(self, request):
+        audio = pb_utils.get_input_tensor_by_name(request, "audio_input").as_numpy()
+        said = json.dumps([audio.size, text(request, "language"), text(request, "options")])
+        segment = {"id": 0, "start": 0.0, "end": 1.0, "text": said}
+        segment.update(avg_logprob=-0.5, no_speech_prob=0.1)
+        language = text(request, "language") or "en"
+        strings = {"text": said, "language": language, "segments": json.dumps([segment])}
+        tensors = [
+            pb_utils.Tensor(name, np.array([[value.encode()]], object)) for name, value in strings.items()
+        ]
+        tensors.append(pb_utils.Tensor("confidence", np.array([[0.5]], np.float32)))
+        return pb_utils.InferenceResponse(tensors)
+"""
+
+_CONFIG = """
+backend: "python"
+max_batch_size: {batch}
+input [ {inputs} ]
+output [ {outputs} ]
+instance_group [{{ kind: KIND_CPU count: 1 }}]
+{more}
+"""
+
+_LABELS = 'parameters [{ key: "labels" value: { string_value: "[\\"first\\", \\"last\\", \\"length\\"]" } }]'
+
+
+def tensor(name: str, kind: str, dims: str, more: str = "") -> str:
+    return f'{{ name: "{name}" data_type: TYPE_{kind} dims: {dims} {more} }}'
+
+
+def write_models(repository: Path) -> Path:
+    """The four models of the service's default settings."""
+    audio = tensor("audio_input", "FP32", "[ -1 ]")
+    logits = tensor("logits", "FP32", "[ 3 ]")
+    texts = [tensor(name, "STRING", "[ 1 ]") for name in ("text", "language", "segments")]
+    asked = [tensor(name, "STRING", "[ 1 ]", "optional: true") for name in ("language", "options")]
+    write_model(repository, "emotion", EMOTION, [audio], [logits], _LABELS)
+    write_model(
+        repository, "emotion-text", EMOTION_TEXT, [tensor("text", "STRING", "[ 1 ]")], [logits], _LABELS
+    )
+    write_model(
+        repository,
+        "synthesis",
+        SYNTHESIS,
+        [tensor("audio_input", "FP32", "[ 80, -1 ]")],
+        [tensor("synthesis_output", "FP32", "[ 1 ]")],
+    )
+    write_model(
+        repository, "asr", ASR, [audio, *asked], [*texts, tensor("confidence", "FP32", "[ 1 ]")], batch=8
+    )
+    return repository
+
+
+def write_model(
+    repository: Path,
+    name: str,
+    code: str,
+    inputs: list[str],
+    outputs: list[str],
+    more: str = "",
+    batch: int = 0,
+) -> None:
+    """Write one model with its configuration."""
+    folder = repository / name / "1"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.py").write_text(code)
+    config = _CONFIG.format(inputs=", ".join(inputs), outputs=", ".join(outputs), more=more, batch=batch)
+    (folder.parent / "config.pbtxt").write_text(f'name: "{name}"{config}')
+
+
+class SmallTriton:
+    """A Triton server over `repository`, its files and log in `folder`."""
+
+    def __init__(self, folder: Path, repository: Path, *extra_args: str) -> None:
+        installation = find_installation(MODELS_VENV)
+        self.ports = TritonPorts(*_free_ports(3))
+        self._process = server_process(
+            installation,
+            backends=install_backends(installation, folder / "backends"),
+            model_repository=repository,
+            ports=self.ports,
+            extra_args=extra_args,
+        )
+        self._log = folder / "triton.log"
+        self._server: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.ports.grpc}"
+
+    def start(self) -> None:
+        """Start, and wait until it says that it is ready."""
+        with self._log.open("a") as log:
+            self._server = subprocess.Popen(
+                self._process.command,
+                env=self._process.environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # so that its models' processes can be killed with it
+            )
+        channel = grpc.insecure_channel(self.address)
+        deadline = time.monotonic() + 30
+        ready = channel.unary_unary("/inference.GRPCInferenceService/ServerReady")
+        while time.monotonic() < deadline:
+            try:
+                # ServerReadyResponse{ready: true}
+                if ready(b"", timeout=1, wait_for_ready=False) == b"\x08\x01":
+                    channel.close()
+                    return
+            except grpc.RpcError:
+                pass
+            if self._server.poll() is not None:
+                break
+            time.sleep(0.1)
+        self.stop()
+        raise RuntimeError(f"Triton did not become ready:\n{self._log.read_text()[-4000:]}")
+
+    def kill(self) -> None:
+        """kill -9 it, its models' processes included."""
+        assert self._server is not None
+        os.killpg(self._server.pid, signal.SIGKILL)
+        self._server.wait()
+
+    def stop(self) -> None:
+        """Stop it, whatever state it is in."""
+        if self._server is not None and self._server.poll() is None:
+            self._server.terminate()
+            try:
+                self._server.wait(15)
+            except subprocess.TimeoutExpired:
+                self.kill()

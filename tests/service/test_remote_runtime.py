@@ -1,0 +1,236 @@
+"""The remote runtime against a real inference service, and against one that misbehaves."""
+
+from __future__ import annotations
+
+import asyncio
+import http.server
+import json
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+
+from inference_service.audio import Audio, decode_audio
+from inference_service.errors import (
+    BadRequest,
+    Busy,
+    NotReady,
+    RuntimeFailed,
+    RuntimeTimeout,
+    ServiceError,
+    TooLarge,
+    Unsupported,
+)
+from inference_service.runtimes.base import Call
+from inference_service.runtimes.remote import RemoteRuntime, as_wav
+from inference_service.settings import Settings
+from inference_service.tasks import Task, TranscribeOptions
+
+CALL = Call("request-7", meeting_id="42")
+SECOND = Audio(np.arange(-8000, 8000, dtype=np.int16), 16000)
+
+
+@asynccontextmanager
+async def remote(endpoint: str, **http: Any) -> AsyncIterator[RemoteRuntime]:
+    runtime = RemoteRuntime(Settings.model_validate({"ai": {"http": {"endpoint": endpoint, **http}}}))
+    await runtime.start()
+    try:
+        yield runtime
+    finally:
+        await runtime.close()
+
+
+@contextmanager
+def answering(status: int, body: bytes, headers: dict[str, str] | None = None) -> Iterator[str]:
+    """A server that gives every request this one answer; its address."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.do_GET()
+
+        def do_GET(self) -> None:
+            self.send_response(status)
+            for name, value in (headers or {}).items():
+                self.send_header(name, value)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None: ...
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def envelope(data: Any, message: str = "success") -> bytes:
+    return json.dumps({"code": 200, "message": message, "data": data, "request_id": "x"}).encode()
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [
+        np.arange(-100, 100, dtype=np.int16),
+        np.arange(-100, 100, dtype=np.int32) << 20,
+        np.linspace(-1, 1, 200, dtype=np.float32),
+        np.arange(400, dtype=np.int16).reshape(200, 2),
+    ],
+)
+def test_audio_is_sent_as_the_same_samples(samples: np.ndarray) -> None:
+    header, body = as_wav(Audio(samples, 22050))
+    received = decode_audio(header + bytes(body), format="wav", max_seconds=1)
+    assert received.sample_rate == 22050
+    assert np.array_equal(received.samples, samples)
+
+
+def test_every_task_gets_the_other_service_s_answer(service: Any) -> None:
+    async def check() -> None:
+        async with remote(service.url) as runtime:
+            heard = await runtime.transcribe(SECOND, TranscribeOptions(language="de"), CALL)
+            assert heard.transcript.text == "16000 samples at 16000 Hz"
+            assert (heard.transcript.language, heard.transcript.duration_ms) == ("de", 1000)
+            assert (await runtime.emotion_of_audio(SECOND, CALL)).emotions == {"neutral": 0.75, "happy": 0.25}
+            assert (await runtime.emotion_of_text("well", CALL)).emotion == "happy"
+            assert (await runtime.detect_synthesis(SECOND, CALL)).score == 0.25
+            status = await runtime.warm(Task.EMOTION, CALL)
+            assert (status.model_name, status.ready) == ("emotion", True)
+            assert (await runtime.readiness()).ready
+        other = service.runtime
+        assert np.array_equal(other.audios[0].samples, SECOND.samples)
+        assert other.texts == ["well"]
+        assert {(call.request_id, call.meeting_id) for call in other.calls} == {("request-7", "42")}
+
+    asyncio.run(check())
+
+
+def test_the_token_is_sent(serve: Callable[..., Any]) -> None:
+    service = serve(SERVER__API_KEYS="secret")
+
+    async def check() -> None:
+        async with remote(service.url, token="secret") as runtime:
+            assert (await runtime.emotion_of_audio(SECOND, CALL)).emotion == "neutral"
+        async with remote(service.url, token="other") as runtime:
+            with pytest.raises(RuntimeFailed, match=r"refuses the token \(ai\.http\.token\)"):
+                await runtime.emotion_of_audio(SECOND, CALL)
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        BadRequest("audio has no samples"),
+        TooLarge("audio is too long"),
+        Unsupported("not here"),
+        Busy("the node is full", retry_after=7),
+        NotReady("model asr is not ready"),
+        RuntimeTimeout("took too long"),
+    ],
+)
+def test_a_refusal_is_the_same_error_here(service: Any, error: ServiceError) -> None:
+    service.runtime.error = error
+
+    async def check() -> None:
+        async with remote(service.url) as runtime:
+            with pytest.raises(type(error), match=str(error)) as refused:
+                await runtime.detect_synthesis(SECOND, CALL)
+            if isinstance(error, Busy):
+                assert refused.value.retry_after == 7
+
+    asyncio.run(check())
+
+
+def test_readiness_is_the_other_service_s_own(service: Any) -> None:
+    service.runtime.problems = ["model asr is not ready: no weights"]
+
+    async def check() -> None:
+        async with remote(service.url) as runtime:
+            readiness = await runtime.readiness()
+            assert not readiness.ready
+            assert readiness.problems == ["model asr is not ready: no weights"]
+        async with remote("http://127.0.0.1:9") as runtime:
+            readiness = await runtime.readiness()
+            assert "http://127.0.0.1:9/api/v1/ai cannot be reached" in readiness.problems[0]
+            with pytest.raises(NotReady):
+                await runtime.emotion_of_text("hello", CALL)
+
+    asyncio.run(check())
+
+
+def test_a_slow_service_is_given_up(service: Any) -> None:
+    service.runtime.delay = 5
+
+    async def check() -> None:
+        async with remote(service.url, timeout=0.3) as runtime:
+            begun = time.monotonic()
+            with pytest.raises(RuntimeTimeout, match=r"did not answer within 0\.3 s"):
+                await runtime.emotion_of_audio(SECOND, CALL)
+            assert time.monotonic() - begun < 1
+        async with remote(service.url) as runtime:
+            with pytest.raises(RuntimeTimeout, match=r"within 0\.2 s"):
+                await runtime.emotion_of_audio(SECOND, Call("r", timeout=0.2))
+
+    asyncio.run(check())
+
+
+def test_cancelling_cancels_the_work_over_there(service: Any) -> None:
+    service.runtime.delay = 5
+
+    async def check() -> None:
+        async with remote(service.url) as runtime:
+            task = asyncio.create_task(runtime.emotion_of_audio(SECOND, CALL))
+            await asyncio.sleep(0.5)
+            assert service.runtime.running == 1
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await asyncio.sleep(0.5)
+            assert service.runtime.cancelled == 1
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "reason"),
+    [
+        (
+            200,
+            envelope({"text": "a", "language": "en", "duration_ms": 1}),
+            "missing required field `confidence`",
+        ),
+        (200, envelope({"text": 1, "confidence": 1, "language": "en", "duration_ms": 1}), "Expected `str`"),
+        (200, b"{}", "has no field data"),
+        (200, b"<html>hello</html>", "answered 200 with something that is no envelope"),
+        (500, b"oops", "answered 500 with something that is no envelope"),
+        (404, envelope(None, "no such route"), "answered 404: no such route"),
+    ],
+)
+def test_an_unusable_answer_is_said_to_be_one(status: int, body: bytes, reason: str) -> None:
+    async def check() -> None:
+        with answering(status, body) as url:
+            async with remote(url) as runtime:
+                with pytest.raises(RuntimeFailed, match=reason):
+                    await runtime.transcribe(SECOND, TranscribeOptions(), CALL)
+
+    asyncio.run(check())
+
+
+def test_a_gateway_without_nodes_is_not_ready() -> None:
+    async def check() -> None:
+        with answering(502, envelope(None, "no upstream")) as url:
+            async with remote(url) as runtime:
+                with pytest.raises(NotReady, match="no upstream"):
+                    await runtime.emotion_of_text("hello", CALL)
+
+    asyncio.run(check())

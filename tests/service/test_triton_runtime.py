@@ -1,0 +1,405 @@
+"""The Triton runtime against a real Triton server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tritonclient.grpc
+
+from inference_service.audio import Audio
+from inference_service.errors import BadRequest, NotReady, RuntimeFailed, RuntimeTimeout, Unsupported
+from inference_service.runtimes.base import Call
+from inference_service.runtimes.triton import TritonRuntime
+from inference_service.runtimes.triton import shared_memory as shm
+from inference_service.settings import Settings
+from inference_service.tasks import Task, TranscribeOptions
+from tests.service.small_triton import SmallTriton, tensor, write_model, write_models
+from tests.triton_server import MODELS_VENV
+
+pytestmark = pytest.mark.skipif(
+    not (MODELS_VENV / "bin" / "python").exists(), reason="the models' environment is not there"
+)
+
+CALL = Call("request-1")
+
+
+@pytest.fixture(scope="session")
+def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallTriton]:
+    folder = tmp_path_factory.mktemp("small-triton")
+    repository = write_models(folder / "models")
+    double = tensor("audio_input", "FP64", "[ -1 ]")
+    logits = tensor("logits", "FP32", "[ 3, 3 ]")
+    write_model(
+        repository,
+        "mismatched",
+        "class TritonPythonModel: pass",
+        [double, tensor("more", "FP32", "[ 1 ]")],
+        [logits],
+    )
+    write_model(repository, "broken", "import no_such_module", [double], [logits])
+    server = SmallTriton(folder, repository, "--strict-readiness=false")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def own_triton(tmp_path: Path) -> Iterator[SmallTriton]:
+    """A server that the test may kill."""
+    server = SmallTriton(tmp_path, write_models(tmp_path / "models"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@asynccontextmanager
+async def runtime(
+    triton: SmallTriton, shared_memory: str = "auto", **models: Any
+) -> AsyncIterator[TritonRuntime]:
+    settings = Settings.model_validate(
+        {
+            "ai": {
+                "runtime": {"triton": {"endpoint": triton.address, "shared_memory": shared_memory}},
+                "models": models,
+            }
+        }
+    )
+    started = TritonRuntime(settings)
+    await started.start()
+    try:
+        yield started
+    finally:
+        await started.close()
+
+
+def samples(*values: float, seconds: float = 1.0, rate: int = 16000) -> Audio:
+    """Silence of that length that begins with `values`."""
+    waveform = np.zeros(int(seconds * rate), np.float32)
+    waveform[: len(values)] = values
+    return Audio(waveform, rate)
+
+
+def registered(triton: SmallTriton) -> set[str]:
+    with tritonclient.grpc.InferenceServerClient(triton.address) as client:
+        return {name for name in client.get_system_shared_memory_status().regions if name.startswith("ai-")}
+
+
+def files() -> set[str]:
+    return {path.name for path in shm.FOLDER.glob("ai-inference-*")}
+
+
+async def until(condition: Callable[[], Awaitable[bool]], seconds: float) -> float:
+    """Seconds until `condition` held; fails after `seconds`."""
+    begun = time.monotonic()
+    while not await condition():
+        assert time.monotonic() - begun < seconds
+        await asyncio.sleep(0.05)
+    return time.monotonic() - begun
+
+
+@pytest.mark.parametrize("shared_memory", ["auto", "off"])
+def test_every_task_gets_the_models_answer(triton: SmallTriton, shared_memory: str) -> None:
+    async def check() -> None:
+        async with runtime(triton, shared_memory) as models:
+            ramp = Audio(np.linspace(-0.25, 0.25, 32000, dtype=np.float32), 16000)
+            emotion = await models.emotion_of_audio(ramp, CALL)
+            # softmax of the model's logits: first sample, last sample, 2 seconds
+            powers = np.exp([-0.25, 0.25, 2.0])
+            assert list(emotion.emotions) == ["first", "last", "length"]
+            assert np.allclose(list(emotion.emotions.values()), powers / powers.sum(), atol=1e-6)
+            assert (emotion.emotion, emotion.duration_ms) == ("length", 2000)
+            assert emotion.confidence == max(emotion.emotions.values())
+
+            text = await models.emotion_of_text("größer", CALL)
+            assert (text.emotion, text.duration_ms) == ("first", 0)
+
+            verdict = await models.detect_synthesis(ramp, CALL)
+            assert 0 < verdict.score < 1
+            assert verdict.is_synthetic == (verdict.score >= 0.5)
+            assert verdict.confidence == max(verdict.score, 1 - verdict.score)
+
+            options = TranscribeOptions(language="de", word_timestamps=True, prompt="Grüße")
+            heard = await models.transcribe(ramp, options, CALL)
+            asked = json.loads(heard.transcript.text)
+            assert asked[:2] == [32000, "de"]
+            assert json.loads(asked[2]) == {"word_timestamps": True, "prompt": "Grüße"}
+            assert (heard.transcript.confidence, heard.transcript.language) == (0.5, "de")
+            assert heard.segments[0].end == 1.0
+            plain = await models.transcribe(ramp, TranscribeOptions(), CALL)
+            assert json.loads(plain.transcript.text) == [32000, None, None]
+
+    asyncio.run(check())
+
+
+def test_stereo_and_other_rates_reach_the_model_as_16_khz_mono(triton: SmallTriton) -> None:
+    async def check() -> None:
+        async with runtime(triton) as models:
+            audio = Audio(np.full((48000, 2), [16384, 0], np.int16), 48000)
+            heard = await models.transcribe(audio, TranscribeOptions(), CALL)
+            assert json.loads(heard.transcript.text)[0] == 16000
+            assert heard.transcript.duration_ms == 1000
+            answer = await models.emotion_of_audio(
+                Audio(np.full((16000, 2), [16384, 0], np.int16), 16000), CALL
+            )
+            powers = np.exp([0.25, 0.25, 1.0])
+            assert np.allclose(list(answer.emotions.values()), powers / powers.sum(), atol=1e-6)
+
+    asyncio.run(check())
+
+
+def test_concurrent_requests_do_not_mix_their_waveforms(triton: SmallTriton) -> None:
+    async def check() -> None:
+        async with runtime(triton) as models:
+
+            async def one(n: int) -> None:
+                level = n / 100
+                answer = await models.emotion_of_audio(
+                    Audio(np.full(800 * (n + 1), level, np.float32), 16000), CALL
+                )
+                powers = np.exp([level, level, 0.05 * (n + 1)])
+                assert np.allclose(list(answer.emotions.values()), powers / powers.sum(), atol=1e-5)
+
+            for _ in range(3):
+                await asyncio.gather(*(one(n) for n in range(40)))
+
+    asyncio.run(check())
+
+
+def test_warming_runs_the_models(triton: SmallTriton) -> None:
+    async def check() -> None:
+        async with runtime(triton) as models:
+            for task in Task:
+                status = await models.warm(task, CALL)
+                assert (status.ready, status.error) == (True, None)
+        async with runtime(triton, emotion={"model_name": "broken"}, asr={"model_name": "absent"}) as models:
+            status = await models.warm(Task.EMOTION, CALL)
+            assert not status.ready
+            assert "no_such_module" in (status.error or "")
+            absent = await models.warm(Task.ASR, CALL)
+            assert "model absent is not ready: it is not in the model repository" in (absent.error or "")
+
+    asyncio.run(check())
+
+
+def test_readiness_gives_tritons_own_reason(triton: SmallTriton) -> None:
+    async def check() -> None:
+        async with runtime(triton) as models:
+            assert await models.readiness() == await models.readiness()
+            assert (await models.readiness()).ready
+        async with runtime(triton, emotion={"model_name": "broken"}) as models:
+            readiness = await models.readiness()
+            assert not readiness.ready
+            assert "model broken is not ready" in readiness.problems[0]
+            assert "No module named 'no_such_module'" in readiness.problems[0]
+            with pytest.raises(NotReady, match="broken"):
+                await models.emotion_of_audio(samples(), CALL)
+
+    asyncio.run(check())
+
+
+def test_a_model_that_does_not_match_is_named_with_what_is_there(
+    triton: SmallTriton, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def check() -> None:
+        settings = {
+            "emotion": {"model_name": "mismatched", "output_names": ["logits"], "text_model_name": ""}
+        }
+        async with runtime(triton, **settings) as models:
+            expected = [
+                "model mismatched: input 'audio_input' has datatype FP64, expected FP32",
+                "model mismatched: output 'logits' has shape [3, 3], expected [-1]",
+                "model mismatched: needs the input more (FP32 [1]), which the service does not send",
+                "model mismatched: no labels; set ai.models.emotion.labels_path",
+            ]
+            problems = (await models.readiness()).problems
+            assert len(problems) == len(expected)
+            for problem, beginning in zip(problems, expected, strict=True):
+                assert problem.startswith(beginning)
+                assert problem in caplog.text
+            with pytest.raises(RuntimeFailed, match="datatype FP64, expected FP32"):
+                await models.emotion_of_audio(samples(), CALL)
+            with pytest.raises(Unsupported, match="text_model_name"):
+                await models.emotion_of_text("hello", CALL)
+        async with runtime(triton, asr={"input_name": "wave"}) as models:
+            problems = (await models.readiness()).problems
+            assert problems[0] == (
+                "model asr: input 'wave' is not there; Triton has audio_input (FP32 [-1, -1]), "
+                "language (BYTES [-1, 1]), options (BYTES [-1, 1])"
+            )
+
+    with caplog.at_level(logging.WARNING):
+        asyncio.run(check())
+
+
+def test_labels_come_from_the_file_where_one_is_named(triton: SmallTriton, tmp_path: Path) -> None:
+    labels = tmp_path / "labels.txt"
+
+    async def check() -> None:
+        labels.write_text("a\nb\nc\n")
+        async with runtime(triton, emotion={"labels_path": str(labels)}) as models:
+            assert list((await models.emotion_of_audio(samples(), CALL)).emotions) == ["a", "b", "c"]
+        labels.write_text('["a", "b"]')
+        async with runtime(triton, emotion={"labels_path": str(labels)}) as models:
+            assert "model emotion: 2 labels for 3 logits in 'logits'" in (await models.readiness()).problems
+        async with runtime(triton, emotion={"labels_path": str(tmp_path / "none.json")}) as models:
+            assert "none.json cannot be read" in (await models.readiness()).problems[0]
+
+    asyncio.run(check())
+
+
+def test_failures_of_the_model_are_told_apart(triton: SmallTriton) -> None:
+    async def check() -> None:
+        async with runtime(triton) as models:
+            with pytest.raises(RuntimeFailed, match="the model broke") as failure:
+                await models.emotion_of_audio(samples(-1.0), CALL)
+            assert "model.py" not in str(failure.value)
+            with pytest.raises(BadRequest, match="not this"):
+                await models.emotion_of_audio(samples(0.5), CALL)
+            with pytest.raises(RuntimeTimeout, match="model emotion"):
+                await models.emotion_of_audio(samples(1.0), Call("slow", timeout=0.2))
+
+    asyncio.run(check())
+
+
+def test_slots_are_used_again_and_removed_at_the_end(triton: SmallTriton) -> None:
+    async def check() -> None:
+        before, before_in_triton = files(), registered(triton)
+        async with runtime(triton) as models:
+            for _ in range(20):
+                await models.emotion_of_audio(samples(), CALL)
+            ours = files() - before
+            assert len(ours) == 2  # one slot, one lock
+            assert len(registered(triton) & ours) == 1
+        assert files() == before
+        assert registered(triton) <= before_in_triton
+
+    asyncio.run(check())
+
+
+def test_shared_memory_of_many_long_requests_is_bounded(triton: SmallTriton) -> None:
+    async def check() -> None:
+        async with runtime(triton) as models:
+            await asyncio.gather(*(models.emotion_of_audio(samples(seconds=30), CALL) for _ in range(32)))
+            assert models._pool.allocated <= 32 * 2 * 1024 * 1024
+            # Over the limit tensors go over gRPC, with the same answer.
+            models._pool._limit = 0
+            answer = await models.emotion_of_audio(samples(0.1, seconds=2), CALL)
+            assert answer.emotion == "length"
+            # What is longer than a minute is not kept.
+            models._pool._limit = 64 * 1024 * 1024
+            await models.emotion_of_audio(samples(seconds=120), CALL)
+            assert all(slot.size <= 4 * 1024 * 1024 for slot in models._pool._all.values())
+
+    asyncio.run(check())
+
+
+def test_a_cancelled_request_s_slot_rests_before_it_is_used_again(triton: SmallTriton) -> None:
+    async def check() -> None:
+        async with runtime(triton, emotion={"timeout": 1.5}) as models:
+            task = asyncio.create_task(models.emotion_of_audio(samples(1.0), CALL))
+            await asyncio.sleep(0.3)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            (resting,) = models._pool._all
+            await models.emotion_of_audio(samples(), CALL)
+            assert len(models._pool._all) == 2
+            assert [slot.name for slot in models._pool._free[65536]] != [resting]
+            await asyncio.sleep(1.6)
+            assert {slot.name for slot in models._pool._free[65536]} == set(models._pool._all)
+
+    asyncio.run(check())
+
+
+def test_what_a_killed_worker_left_is_removed(triton: SmallTriton) -> None:
+    async def check() -> None:
+        leftovers = [shm.FOLDER / "ai-inference-dead00-1", shm.FOLDER / "ai-inference-dead00.lock"]
+        for path in leftovers:
+            path.write_bytes(b"\0" * 64)
+        with tritonclient.grpc.InferenceServerClient(triton.address) as client:
+            client.register_system_shared_memory("ai-inference-dead00-1", "/ai-inference-dead00-1", 64)
+        async with runtime(triton) as living:
+            await living.emotion_of_audio(samples(), CALL)
+            async with runtime(triton):
+                assert not any(path.exists() for path in leftovers)
+                # The living worker keeps its own.
+                assert set(living._pool._all) <= registered(triton)
+                assert "ai-inference-dead00-1" not in registered(triton)
+            await living.emotion_of_audio(samples(), CALL)
+
+    asyncio.run(check())
+
+
+def test_where_shared_memory_is_refused_tensors_go_over_grpc(
+    triton: SmallTriton, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # As with a Triton on another host: what is made here does not exist there.
+    monkeypatch.setattr(shm, "FOLDER", tmp_path)
+
+    async def check() -> None:
+        async with runtime(triton) as models:
+            for _ in range(3):
+                assert (await models.emotion_of_audio(samples(), CALL)).emotion == "length"
+
+    with caplog.at_level(logging.WARNING):
+        asyncio.run(check())
+    said = [record for record in caplog.records if "not through shared memory" in record.message]
+    assert len(said) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_triton_is_noticed_at_once_and_found_again(own_triton: SmallTriton) -> None:
+    async def check() -> None:
+        async with runtime(own_triton) as models:
+            running = [asyncio.create_task(models.emotion_of_audio(samples(1.0), CALL)) for _ in range(4)]
+            await asyncio.sleep(0.3)
+            begun = time.monotonic()
+            own_triton.kill()
+            for outcome in await asyncio.gather(*running, return_exceptions=True):
+                assert isinstance(outcome, NotReady), outcome
+            assert time.monotonic() - begun < 1
+            begun = time.monotonic()
+            assert not (await models.readiness()).ready
+            with pytest.raises(NotReady, match=own_triton.address):
+                await models.emotion_of_audio(samples(), CALL)
+            assert time.monotonic() - begun < 1
+
+            await asyncio.to_thread(own_triton.start)
+            back = await until(lambda: _ready(models), 3)
+            assert back < 1.2
+            # Its shared memory is registered anew.
+            assert (await models.emotion_of_audio(samples(), CALL)).emotion == "length"
+            assert registered(own_triton)
+
+    asyncio.run(check())
+
+
+async def _ready(models: TritonRuntime) -> bool:
+    return (await models.readiness()).ready
+
+
+def test_a_triton_that_comes_later_is_found(tmp_path: Path) -> None:
+    async def check() -> None:
+        server = SmallTriton(tmp_path, write_models(tmp_path / "models"))
+        try:
+            async with runtime(server) as models:
+                begun = time.monotonic()
+                assert not (await models.readiness()).ready
+                assert time.monotonic() - begun < 1
+                await asyncio.to_thread(server.start)
+                await until(lambda: _ready(models), 2)
+                await models.emotion_of_audio(samples(), CALL)
+                assert registered(server)  # shared memory is in use
+        finally:
+            server.stop()
+
+    asyncio.run(check())

@@ -105,7 +105,7 @@ class _Supervisor:
         self._start_at: list[float] = []
 
     def run(self) -> int:
-        # Blocked, signals wait for sigtimedwait; with a handler the kernel keeps them for a container's init too.
+        # Blocked, signals wait for sigtimedwait; with a handler, a container's init gets them too.
         for number in _WATCHED:
             signal.signal(number, lambda *_: None)
         signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)

@@ -155,6 +155,8 @@ def decode_base64(raw: msgspec.Raw, field: str) -> bytes | None:
         return _decode_unusual_base64(msgspec.json.decode(raw, type=str), field)
 
 
+_URL_SAFE, _STANDARD = frozenset("-_"), frozenset("+/")
+_TO_STANDARD = str.maketrans("-_", "+/")
 _DATA_URL = re.compile(r"data:[^,]{0,200};base64,")
 
 
@@ -166,17 +168,16 @@ def _decode_unusual_base64(text: str, field: str) -> bytes | None:
         return None
     if len(compact) % 4 == 1:
         raise BadRequest(f"{field}: is not base64: {len(compact)} characters cannot be whole bytes")
-    compact += "=" * (-len(compact) % 4)
-    for alternative in (None, b"-_"):
-        try:
-            return pybase64.b64decode(compact, altchars=alternative, validate=True)
-        except ValueError:
-            continue
-    wrong = re.search(r"[^A-Za-z0-9+/=_-]", compact)
-    raise BadRequest(
-        f"{field}: is not base64"
-        + (f": {wrong[0]!r} is not in its alphabet" if wrong else ": its padding or alphabet is mixed up")
-    )
+    if not _URL_SAFE.isdisjoint(compact) and _STANDARD.isdisjoint(compact):
+        compact = compact.translate(_TO_STANDARD)
+    try:
+        return pybase64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
+    except ValueError:
+        wrong = re.search(r"[^A-Za-z0-9+/]", compact)
+        reason = (
+            f"{wrong[0]!r} does not belong in it" if wrong else "its last character says more than a byte"
+        )
+        raise BadRequest(f"{field}: is not base64: {reason}") from None
 
 
 def whole(value: float | None, default: int, field: str) -> int:

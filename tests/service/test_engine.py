@@ -52,7 +52,7 @@ def test_an_inference_waits_no_longer_than_the_queue_timeout(settings: Make) -> 
         engine = Engine(settings(SERVER__MAX_CONCURRENCY="1", SERVER__QUEUE_TIMEOUT="50ms"), runtime)
         first = asyncio.create_task(engine.run(Task.ASR, audio=SECOND, call=CALL))
         await asyncio.sleep(0)
-        with pytest.raises(Busy, match="no place within 0.05 s"):
+        with pytest.raises(Busy, match=r"no place within 0\.05 s"):
             await engine.run(Task.ASR, audio=SECOND, call=CALL)
         await first
 
@@ -155,10 +155,8 @@ def test_readiness_is_asked_once_for_many_and_is_true_again_within_two_seconds(s
         assert all(answer.ready for answer in answers)
         assert asked == 1
         runtime.problems = ["model asr: unloaded"]
-        begun = time.monotonic()
-        while (await engine.readiness()).ready:
-            await asyncio.sleep(0.02)
-        assert time.monotonic() - begun < 2
+        await asyncio.sleep(2)
+        assert (await engine.readiness()).problems == ["model asr: unloaded"]
 
     asyncio.run(scenario())
 

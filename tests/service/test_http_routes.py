@@ -363,11 +363,11 @@ def test_a_bug_is_a_500_in_the_envelope_without_a_traceback(client: httpx.Client
 def test_a_full_node_says_when_to_come_back(serve: Callable[..., Service]) -> None:
     service = serve(SERVER__MAX_CONCURRENCY="1", SERVER__MAX_QUEUE="0")
     service.runtime.delay = 1.0
-    with httpx.Client(base_url=f"{service.url}/api/v1/ai") as client:
-        with service.meanwhile(lambda: httpx.post(f"{service.url}/api/v1/ai/emotion", json={"text": "a"})):
-            service.wait_until(lambda: service.runtime.running == 1)
-            response = client.post("/emotion", json={"text": "b"})
-            assert client.get("/info").status_code == 200
+    url = f"{service.url}/api/v1/ai"
+    with service.meanwhile(lambda: httpx.post(f"{url}/emotion", json={"text": "a"})):
+        service.wait_until(lambda: service.runtime.running == 1)
+        response = httpx.post(f"{url}/emotion", json={"text": "b"})
+        assert httpx.get(f"{url}/info").status_code == 200
     assert response.status_code == 503
     assert int(response.headers["retry-after"]) >= 1
 

@@ -1,0 +1,178 @@
+"""The real processes: start, crash of a worker, and an end that drops nothing.
+
+Their runtime is `remote`, pointed at a service of this process with the test's double.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.service.conftest import Service, free_port
+
+
+class Node:
+    """`python -m inference_service` with its workers."""
+
+    def __init__(self, directory: Path, environment: dict[str, str]) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = directory / "node.log"
+        self._environment = {
+            **os.environ,
+            "SERVER__HOST": "127.0.0.1",
+            "SERVER__HTTP_PORT": str(self.port),
+            "SERVER__GRPC_PORT": str(free_port()),
+            "SERVER__RUNTIME_DIR": str(directory / "run"),
+            "SERVER__WORKERS": "2",
+            "SERVER__SHUTDOWN_GRACE": "10",
+            **environment,
+        }
+
+    def start(self) -> None:
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "inference_service"], env=self._environment, stdout=log, stderr=log
+            )
+        self.wait_until(lambda: len(self.serving_workers()) == 2, 20)
+
+    def serving_workers(self) -> set[int]:
+        """The workers' process ids, of those whose application has started."""
+        lines = (json.loads(line) for line in self.log.read_text().splitlines())
+        started = {line["pid"] for line in lines if line["message"] == "Application startup complete."}
+        return started & {child.pid for child in psutil.Process(self.process.pid).children()}
+
+    def wait_until(self, true: Callable[[], bool], seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while not true():
+            assert time.monotonic() < end, f"not within {seconds} s:\n{self.log.read_text()[-3000:]}"
+            assert self.process.poll() is None, self.log.read_text()[-3000:]
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                raise
+
+
+@pytest.fixture
+def node(service: Service, tmp_path: Path) -> Iterator[Node]:
+    node = Node(tmp_path, {"AI__HTTP__ENDPOINT": service.url})
+    node.start()
+    yield node
+    node.stop()
+
+
+def emotion(url: str) -> httpx.Response:
+    return httpx.post(f"{url}/api/v1/ai/emotion", json={"text": "hello"}, timeout=20)
+
+
+def test_a_crashed_worker_is_replaced_and_its_gauges_go_with_it(node: Node, service: Service) -> None:
+    assert emotion(node.url).status_code == 200
+    before = node.serving_workers()
+    os.kill(min(before), signal.SIGKILL)
+    node.wait_until(lambda: len(node.serving_workers() - {min(before)}) == 2, 20)
+    for _ in range(20):
+        assert emotion(node.url).status_code == 200
+    text = httpx.get(f"{node.url}/metrics").text
+    assert 'ai_requests_in_flight{entrance="http"} 1.0' in text
+    counted = 'ai_requests_total{entrance="http",route="/api/v1/ai/emotion",status="200"} 21.0'
+    assert counted in text, "the dead worker's counts are gone"
+
+
+def test_sigterm_finishes_what_runs_refuses_the_rest_and_ends(node: Node, service: Service) -> None:
+    service.runtime.delay = 2.5
+    answers: list[httpx.Response] = []
+    running = threading.Thread(target=lambda: answers.append(emotion(node.url)))
+    with httpx.Client(base_url=node.url) as kept_alive:
+        assert kept_alive.get("/health").status_code == 200
+        running.start()
+        service.wait_until(lambda: service.runtime.running == 1)
+        begun = time.monotonic()
+        node.process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        health = kept_alive.get("/health")
+        assert (health.status_code, health.json()["status"]) == (503, "draining")
+        refused = emotion(node.url)
+        assert refused.status_code == 503
+        assert refused.headers["connection"] == "close"
+        assert "retry-after" in refused.headers
+    time.sleep(1.2)
+    with pytest.raises(httpx.ConnectError):
+        emotion(node.url)
+    running.join(20)
+    assert [answer.status_code for answer in answers] == [200]
+    assert node.process.wait(10) == 0
+    assert time.monotonic() - begun < 5, "an idle connection or a finished request held up the end"
+
+
+def test_the_grace_is_the_longest_that_a_request_can_hold_up_the_end(
+    service: Service, tmp_path: Path
+) -> None:
+    service.runtime.delay = 30
+    node = Node(tmp_path, {"AI__HTTP__ENDPOINT": service.url, "SERVER__SHUTDOWN_GRACE": "2"})
+    node.start()
+    try:
+        answers: list[httpx.Response] = []
+        running = threading.Thread(target=lambda: answers.append(emotion(node.url)))
+        running.start()
+        service.wait_until(lambda: service.runtime.running == 1)
+        node.process.send_signal(signal.SIGTERM)
+        assert node.process.wait(6) == 0
+        running.join(5)
+        assert [answer.status_code for answer in answers] == [503]
+    finally:
+        node.stop()
+
+
+def test_workers_end_with_their_parent(node: Node, service: Service) -> None:
+    workers = [psutil.Process(pid) for pid in node.serving_workers()]
+    node.process.kill()
+    node.process.wait()
+    _, alive = psutil.wait_procs(workers, timeout=8)
+    for worker in alive:
+        worker.kill()
+    assert not alive
+
+
+def test_an_idle_worker_takes_no_more_than_150_mb(node: Node, service: Service) -> None:
+    for pid in node.serving_workers():
+        assert psutil.Process(pid).memory_info().rss < 150e6
+
+
+def run(**environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "inference_service"]
+    return subprocess.run(
+        command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=30, check=False
+    )
+
+
+def test_a_taken_port_is_said_with_the_setting_to_change(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        ended = run(SERVER__HOST="127.0.0.1", SERVER__HTTP_PORT=port, SERVER__RUNTIME_DIR=str(tmp_path))
+    assert ended.returncode == 1
+    assert port in ended.stderr and "SERVER__HTTP_PORT" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_wrong_settings_end_with_status_2_and_every_mistake() -> None:
+    ended = run(SERVER__WORKERS="many", AI__RUNTIME__BACKEND="zmq")
+    assert ended.returncode == 2
+    assert "server.workers" in ended.stderr and "ai.runtime.backend" in ended.stderr

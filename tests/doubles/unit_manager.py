@@ -132,6 +132,7 @@ class UnitManager:
         self.connections = 0
         self.most_at_once = 0
         self._running = 0
+        self._echo = ""
         self._work_ids = itertools.count(1000)
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
@@ -157,6 +158,12 @@ class UnitManager:
 
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
+
+    def begin_again(self, *, answered_also_by: str) -> None:
+        """Count work ids from the beginning, as after a restart, and let a unit of before answer every request
+        a second time, until it is told to exit."""
+        self._work_ids = itertools.count(1000)
+        self._echo = answered_also_by
 
     def actions(self, action: str) -> list[Frame]:
         """The requests received with this action."""
@@ -202,6 +209,8 @@ class UnitManager:
                 self._set_up(frame, writer)
             case "inference":
                 await self._infer(frame, writer)
+            case "exit" if work_id == self._echo:
+                self._echo = ""
             case "exit" if work_id in self.units:
                 del self.units[work_id]  # and no answer, as from the llm node
             case "list_action" if work_id == "llm" and self.has_llm_node:
@@ -246,7 +255,8 @@ class UnitManager:
             self._running -= 1
         middle = len(text) // 2
         for index, delta in enumerate((text[:middle], text[middle:], "")):
-            self._send(writer, frame, data={"delta": delta, "index": index, "finish": not delta})
+            for _ in range(2 if self._echo else 1):
+                self._send(writer, frame, data={"delta": delta, "index": index, "finish": not delta})
 
     def _send(
         self, writer: asyncio.StreamWriter, request: Frame, *, data: object = "None", error: Frame = NO_ERROR

@@ -401,6 +401,19 @@ def test_a_unit_manager_restart_under_load_costs_at_most_the_requests_in_flight(
     run(scenario())
 
 
+def test_units_of_a_unit_managers_earlier_life_that_answer_too_are_made_to_exit() -> None:
+    async def scenario() -> None:
+        async with UnitManager() as manager, runtime(manager) as edge_llm:
+            for meeting in ("a", "b", "c"):
+                await heard(edge_llm, speech(1), call(meeting))
+            await restart(manager)
+            manager.begin_again(answered_also_by="llm.1002")
+            assert await heard(edge_llm, speech(2), call("c")) == expected(speech(2))
+            assert [frame["work_id"] for frame in manager.actions("exit")] == ["llm.1002"]
+
+    run(scenario())
+
+
 def test_a_unit_manager_that_is_away_is_not_ready() -> None:
     async def scenario() -> None:
         manager = UnitManager()

@@ -48,12 +48,15 @@ class SessionPool:
         max_sessions: int,
         idle_timeout: float,
         clock: Callable[[], float],
+        on_lost: Callable[[Session], None] = lambda session: None,
     ) -> None:
-        """`open_session(model)` makes one; `idle_timeout` is in the seconds of `clock`."""
+        """`open_session(model)` makes one; `idle_timeout` is in the seconds of `clock`; `on_lost` is told of
+        each session that went without an exit."""
         self._open_session = open_session
         self._max_sessions = max_sessions
         self._idle_timeout = idle_timeout
         self._clock = clock
+        self._on_lost = on_lost
         self._slots: dict[Key, _Slot] = {}
         self._waiters: list[_Waiter] = []
         self._background: set[asyncio.Task[None]] = set()
@@ -208,6 +211,8 @@ class SessionPool:
     def _discard(self, slot: _Slot) -> None:
         session, slot.session = slot.session, None
         if session is not None:
+            if session.lost:
+                self._on_lost(session)
             self._in_background(session.leave())
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:

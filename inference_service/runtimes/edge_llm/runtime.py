@@ -83,7 +83,10 @@ class EdgeLlmRuntime:
             max_sessions=settings.server.per_worker(edge.max_sessions),
             idle_timeout=edge.session_idle_timeout,
             clock=clock,
+            on_lost=self._note_lost,
         )
+        self._newest = -1  # number of the latest work id given out by the unit manager as it runs now
+        self._left_behind: dict[int, str] = {}  # work ids, by number, of units that got no exit
         self._probe = Probe(self._address, self._framing.delay, PROBE_TIME)
         self._outage = 0  # questions in a row that the unit manager or the llm node left unanswered
         self._generation = 0
@@ -172,7 +175,11 @@ class EdgeLlmRuntime:
         pieces = self._framing.cut(payload)
 
         async def infer(session: Session) -> str:
-            return await session.infer(pieces, self._framing.delay)
+            text = await session.infer(pieces, self._framing.delay)
+            if self._left_behind and await session.is_shared():
+                await session.dismiss(self._take_left_behind())
+                text = await session.infer(pieces, self._framing.delay)
+            return text
 
         return Answer(model, await self._run(task, call, infer, frames=len(pieces)))
 
@@ -210,9 +217,23 @@ class EdgeLlmRuntime:
         return reason
 
     async def _open(self, model: str) -> Session:
-        return await Session.open(
+        session = await Session.open(
             self._address, model, connect_timeout=self._connect_timeout, answer_timeout=self._answer_timeout
         )
+        self._newest = session.number
+        return session
+
+    # Units of a unit manager's earlier life -------------------------------------------------------------
+
+    def _note_lost(self, session: Session) -> None:
+        self._left_behind[session.number] = session.work_id
+
+    def _take_left_behind(self) -> list[str]:
+        """Work ids of units that were left behind and are still there. A number up to the newest one has been
+        given out again since, which ended the unit that had it: exiting it would hit the new one."""
+        left = [work_id for number, work_id in self._left_behind.items() if number > self._newest]
+        self._left_behind.clear()
+        return left
 
     async def _expire(self) -> None:
         while True:

@@ -12,6 +12,7 @@ import contextlib
 import secrets
 import socket
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -44,6 +45,9 @@ BURST_PAUSE: Final = 0.01
 #: Seconds for which a connection stays open for the answer to an exit. Closing it under a unit that answers
 #: leaves the unit hanging in its send.
 EXIT_LINGER: Final = 10.0
+
+#: Seconds in which a second unit's answer to a request comes after the first's.
+STRAY_TIME: Final = 0.05
 
 _WRITE_SIZE: Final = 64 * 1024
 _READ_SIZE: Final = 64 * 1024
@@ -92,6 +96,9 @@ class Connection:
         self._writer = writer
         self._lines = LineBuffer()
         self._replies: deque[Reply] = deque()
+        self._answered = ""
+        #: Whether more came for a request after its answer was complete: another unit answers too.
+        self.strays = False
         self._socket: socket.socket = writer.get_extra_info("socket")
 
     @classmethod
@@ -140,10 +147,15 @@ class Connection:
         """
         while True:
             reply = await self.receive()
+            self.strays = self.strays or reply.request_id == self._answered
             if reply.request_id == request_id or (reply.request_id == "0" and reply.error):
                 if reply.error:
                     raise failure(reply.error)
                 return reply
+
+    def complete(self, request_id: str) -> None:
+        """Nothing more is expected for this request."""
+        self._answered = request_id
 
     def _acknowledge_quickly(self) -> None:
         # The unit manager writes an answer's frames one by one with Nagle's algorithm on: each waits for the
@@ -207,6 +219,7 @@ class Session:
         self._abandoned: _Abandoned | None = None
         self._reading: asyncio.Task[str] | None = None
         self._usable = True
+        self._listened = False
         self._known = True  # to the unit, as far as can be told here
         self._subscribed_at = asyncio.get_running_loop().time() + SUBSCRIPTION_TIME
         self.work_id = work_id
@@ -239,9 +252,20 @@ class Session:
         return cls(connection, reply.work_id, model, answer_timeout)
 
     @property
+    def number(self) -> int:
+        """The number in the work id: the unit manager counts them up, from the beginning when restarted."""
+        digits = self.work_id.rpartition(".")[2]
+        return int(digits) if digits.isdecimal() else -1
+
+    @property
     def pending(self) -> bool:
         """Whether a given-up request has to be settled before the next."""
         return self._abandoned is not None and self._usable
+
+    @property
+    def lost(self) -> bool:
+        """Whether the connection broke, so that the unit could not be told to exit."""
+        return self._connection.broken
 
     @property
     def usable(self) -> bool:
@@ -308,7 +332,29 @@ class Session:
             length += len(delta.text)
             if length > MAX_ANSWER:
                 raise ProtocolError(f"{self.model} sent an answer of more than {MAX_ANSWER} characters")
+        self._connection.complete(request_id)
         return join(deltas)
+
+    async def is_shared(self) -> bool:
+        """Whether a second unit answers this session's requests; the first time this waits for its answer.
+
+        A unit manager that was restarted gives out the channels of its earlier life again, and the units of
+        that life still listen on them.
+        """
+        if not self._listened and not self._connection.strays:
+            self._listened = True
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(STRAY_TIME):
+                    await self._connection.reply_to("")
+        return self._connection.strays
+
+    async def dismiss(self, work_ids: Iterable[str]) -> None:
+        """Make other sessions' units exit, and give them time for it."""
+        for work_id in work_ids:
+            await self._connection.send(exit_frame(new_request_id(), work_id))
+            await asyncio.sleep(STRAY_TIME)
+        self._connection.strays = False
+        self._listened = False
 
     async def settle(self) -> None:
         """Bring a given-up request to its end. A session that does not come to it is not usable any more."""

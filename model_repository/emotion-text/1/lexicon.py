@@ -64,7 +64,7 @@ def logits(text: str, lexicon: dict[str, tuple[str, float]]) -> np.ndarray:
             # "really" and "so" amplify what follows them and say nothing by themselves.
             if token in _AMPLIFIERS and position + 1 < len(tokens) and tokens[position + 1].isalpha():
                 continue
-            _add(scores, label, weight, denied=any(_is_negation(word) for word in before[-_NEGATION_REACH:]))
+            _add(scores, label, weight, denied=any(map(_is_negation, before)))
     emotional = [label for label in LABELS if label != "neutral" and scores[label] > 0]
     for label in emotional:
         scores[label] += 0.3 * min(text.count("!") + text.count("！"), 3)
@@ -73,8 +73,9 @@ def logits(text: str, lexicon: dict[str, tuple[str, float]]) -> np.ndarray:
 
 
 def _clause_before(tokens: list[str], position: int) -> list[str]:
+    """The last words of the same clause before a position, as far as a negation reaches."""
     start = position
-    while start > 0 and tokens[start - 1] not in _CLAUSE_ENDS:
+    while start > max(0, position - _NEGATION_REACH) and tokens[start - 1] not in _CLAUSE_ENDS:
         start -= 1
     return tokens[start:position]
 

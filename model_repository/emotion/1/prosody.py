@@ -2,7 +2,8 @@
 
 Studies of emotional speech agree on directions, not on numbers: anger, joy, fear and surprise come with
 higher and livelier pitch, more energy in the upper bands and faster speech; sadness with the opposite. The
-rule below scores the labels by four such measures and their mean, the arousal. Valence is hardly audible in these measures (anger and joy sound alike to them), so the scores stay close.
+rule below scores the labels by four such measures and their mean, the arousal. Valence is hardly audible in
+these measures (anger and joy sound alike to them), so the scores stay close.
 """
 
 from __future__ import annotations

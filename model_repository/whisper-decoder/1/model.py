@@ -27,7 +27,7 @@ class TritonPythonModel:
             intra_threads=int(parameters["threads"]) or len(os.sched_getaffinity(0)),
         )
         tokenizer = json.loads((weights / "tokenizer.json").read_text(encoding="utf-8"))
-        added = {token["content"]: token["id"] for token in tokenizer["added_tokens"]}
+        self.added = added = {token["content"]: token["id"] for token in tokenizer["added_tokens"]}
         self.no_timestamps = added["<|notimestamps|>"]
         self.end_of_text = added["<|endoftext|>"]
         start = [added["<|startoftranscript|>"]]
@@ -51,11 +51,19 @@ class TritonPythonModel:
             invalid = pb_utils.TritonError(problem, pb_utils.TritonError.INVALID_ARG)
             return pb_utils.InferenceResponse(error=invalid)
         encoded = ctranslate2.StorageView.from_array(np.ascontiguousarray(states, np.float32))
-        logits = self._logits(encoded, tokens.tolist())
+        tokens = tokens.tolist()
+        asks_language = self.whisper.is_multilingual and tokens == [self.start_of_transcript]
+        logits = self._languages(encoded) if asks_language else self._logits(encoded, tokens)
         return pb_utils.InferenceResponse([pb_utils.Tensor("logits", logits.reshape(1, 1, -1))])
 
     def _problem(self, tokens, states):
         tokens = tokens.tolist()
+        if states.shape[-1] != self.width:
+            return f"encoder_output: width {states.shape[-1]}, expected {self.width}"
+        if not np.isfinite(states).all():
+            return "encoder_output: values must be finite"
+        if self.whisper.is_multilingual and tokens == [self.start_of_transcript]:
+            return None
         if self.start_of_transcript not in tokens or self.no_timestamps not in tokens:
             return (
                 f"tokens: expected <|startoftranscript|> ({self.start_of_transcript}), then <|notimestamps|> "
@@ -71,11 +79,14 @@ class TritonPythonModel:
                 f"tokens: {len(tokens)} given, {len(text)} of them text; "
                 f"at most {MAX_CONTEXT - 1} and {MAX_TEXT_TOKENS}"
             )
-        if states.shape[-1] != self.width:
-            return f"encoder_output: width {states.shape[-1]}, expected {self.width}"
-        if not np.isfinite(states).all():
-            return "encoder_output: values must be finite"
         return None
+
+    def _languages(self, encoded):
+        # After the bare start Whisper names the language; CTranslate2's search would want a timestamp there.
+        logits = np.full(self.vocabulary, -np.inf, np.float32)
+        for token, probability in self.whisper.detect_language(encoded)[0]:
+            logits[self.added[token]] = np.log(max(probability, 1e-30))
+        return logits
 
     def _text(self, tokens):
         return tokens[tokens.index(self.no_timestamps) + 1 :]

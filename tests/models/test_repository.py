@@ -1,0 +1,104 @@
+"""The model repository as Triton sees it, and the figures that its README quotes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from tritonclient.utils import InferenceServerException
+
+from infra.embedded.triton import TritonNotInstalled, find_installation
+from tests.models.conftest import Models
+from tests.triton_server import MODEL_REPOSITORY, triton_server
+
+TENSORS = {
+    "asr": (
+        {"audio_input": ("FP32", [-1, -1]), "language": ("BYTES", [-1, 1]), "options": ("BYTES", [-1, 1])},
+        {
+            "text": ("BYTES", [-1, 1]),
+            "confidence": ("FP32", [-1, 1]),
+            "language": ("BYTES", [-1, 1]),
+            "segments": ("BYTES", [-1, 1]),
+        },
+    ),
+    "emotion": ({"audio_input": ("FP32", [-1])}, {"logits": ("FP32", [6])}),
+    "emotion-text": ({"text": ("BYTES", [1])}, {"logits": ("FP32", [6])}),
+    "synthesis": ({"audio_input": ("FP32", [80, -1])}, {"synthesis_output": ("FP32", [1])}),
+    "whisper-encoder": ({"mel": ("FP32", [1, 80, 3000])}, {"encoder_output": ("FP32", [1, 1500, -1])}),
+    "whisper-decoder": (
+        {"tokens": ("INT64", [1, -1]), "encoder_output": ("FP32", [1, 1500, -1])},
+        {"logits": ("FP32", [1, -1, -1])},
+    ),
+}
+
+
+def test_every_folder_of_the_repository_is_a_model():
+    """Triton takes each for one, and is not ready while one does not load."""
+    folders = {
+        path.name for path in MODEL_REPOSITORY.iterdir() if path.is_dir() and path.name != "__pycache__"
+    }
+    assert folders == TENSORS.keys()
+
+
+@pytest.mark.parametrize("model", TENSORS)
+def test_models_have_the_tensors_that_the_architecture_names(models, model):
+    described = models.client.get_model_metadata(model)
+    inputs, outputs = (
+        {tensor.name: (tensor.datatype, list(tensor.shape)) for tensor in tensors}
+        for tensors in (described.inputs, described.outputs)
+    )
+    assert (inputs, outputs) == TENSORS[model]
+
+
+def test_waiting_speech_is_handed_over_in_batches(models):
+    config = models.client.get_model_config("asr").config
+    assert config.HasField("dynamic_batching")
+    assert config.max_batch_size > 1
+
+
+@pytest.mark.parametrize("model", ["emotion", "emotion-text"])
+def test_labels_are_said_the_same_in_the_file_and_in_the_configuration(models, model):
+    labels = json.loads((MODEL_REPOSITORY / model / "labels.json").read_text())
+    assert labels == json.loads((MODEL_REPOSITORY / "emotion" / "labels.json").read_text())
+    config = models.client.get_model_config(model).config
+    assert json.loads(config.parameters["labels"].string_value) == labels
+
+
+def test_models_of_the_same_weights_find_them_the_same_way():
+    """Each model's folder is copied to a node on its own, so each has the file."""
+    users = ("asr", "whisper-encoder", "whisper-decoder")
+    copies = {(MODEL_REPOSITORY / model / "1" / "weights.py").read_text() for model in users}
+    assert len(copies) == 1
+
+
+def test_weights_that_are_not_there_are_named_and_other_models_serve(tmp_path):
+    with triton_server(
+        tmp_path,
+        models=["asr", "emotion-text"],
+        environment={"ASR_MODEL_PATH": "/nowhere/whisper"},
+        wait_for_models=False,
+    ) as ports:
+        models = Models(f"127.0.0.1:{ports.grpc}")
+        assert models.client.is_model_ready("emotion-text")
+        assert not models.client.is_server_ready()
+        (asr,) = [m for m in models.client.get_model_repository_index().models if m.name == "asr"]
+        assert "no Whisper weights in /nowhere/whisper (named by ASR_MODEL_PATH): model.bin" in asr.reason
+
+
+def test_the_text_models_score_is_the_one_its_readme_quotes():
+    score = MODEL_REPOSITORY / "emotion-text" / "evaluation" / "score.py"
+    printed = subprocess.run([sys.executable, score], check=True, capture_output=True, text=True).stdout
+    assert "'accuracy': 0.733" in printed
+    assert "44 of 60" in (MODEL_REPOSITORY / "README.md").read_text()
+
+
+def test_a_virtual_environment_without_triton_says_how_to_make_one(tmp_path):
+    with pytest.raises(TritonNotInstalled, match=r"create it with: .*requirements-embedded\.txt"):
+        find_installation(tmp_path / "nowhere")
+
+
+def test_an_inference_with_a_tensor_missing_is_refused(models):
+    with pytest.raises(InferenceServerException):
+        models.infer("asr")

@@ -1,0 +1,80 @@
+"""A real Triton server on the models of this repository, on free loopback ports."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from infra.embedded.triton import TritonPorts, find_installation, install_backends, server_process
+
+ROOT = Path(__file__).parent.parent
+MODEL_REPOSITORY = ROOT / "model_repository"
+MODELS_VENV = Path(os.environ.get("MODELS_VENV", ROOT / ".venv-models"))
+
+
+@contextmanager
+def triton_server(
+    folder: Path,
+    *,
+    models: Sequence[str] | None = None,
+    model_repository: Path = MODEL_REPOSITORY,
+    environment: dict[str, str] | None = None,
+    wait_for_models: bool = True,
+) -> Iterator[TritonPorts]:
+    """Run Triton, with its files and its log (`triton.log`) in `folder`; give its ports once it is ready.
+
+    With `wait_for_models` false it is enough that the server is live, whatever became of the models.
+    """
+    installation = find_installation(MODELS_VENV)
+    ports = TritonPorts(*_free_ports(3))
+    process = server_process(
+        installation,
+        backends=install_backends(installation, folder / "backends"),
+        model_repository=model_repository,
+        ports=ports,
+        models=models,
+        extra_environment=environment,
+    )
+    log = folder / "triton.log"
+    with log.open("w") as errors:
+        server = subprocess.Popen(process.command, env=process.environment, stdout=errors, stderr=errors)
+    try:
+        _wait(
+            server, f"http://127.0.0.1:{ports.http}/v2/health/{'ready' if wait_for_models else 'live'}", log
+        )
+        yield ports
+    finally:
+        server.terminate()
+        try:
+            server.wait(30)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def _wait(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            break
+        try:
+            with urllib.request.urlopen(url, timeout=1):
+                return
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            time.sleep(0.2)
+    raise RuntimeError(f"Triton did not become ready:\n{log.read_text()[-4000:]}")
+
+
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]

@@ -160,8 +160,8 @@ class UnitManager:
         await self.stop()
 
     def begin_again(self, *, answered_also_by: str) -> None:
-        """Count work ids from the beginning, as after a restart, and let a unit of before answer every request
-        a second time, until it is told to exit."""
+        """Count work ids from the beginning, as after a restart; a unit of before answers every request too,
+        until it is told to exit."""
         self._work_ids = itertools.count(1000)
         self._echo = answered_also_by
 

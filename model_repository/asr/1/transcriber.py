@@ -225,7 +225,7 @@ def _confidence(segments: Sequence[Segment]) -> float:
 
 
 def _sentences(segment: Segment, speech: Sequence[tuple[int, int]]) -> list[dict]:
-    """The window from its first speech to its last; cut after each sentence where the words' times are known."""
+    """The window from its first speech to its last; cut after each sentence where words have times."""
     common = {"avg_logprob": segment.avg_logprob, "no_speech_prob": segment.no_speech_prob}
     if not segment.words:
         inside = [

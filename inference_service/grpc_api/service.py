@@ -182,7 +182,7 @@ class AIService(ai_service_pb2_grpc.AIServiceServicer):
 
 
 def _analysis(task_id: str, status: str, results: dict[Task, TaskResult], now: float) -> Analysis:
-    """What GetAIAnalysis tells: one result as it is; several as an object by task, with the lowest confidence."""
+    """What GetAIAnalysis tells: one result as it is; several as an object by task, the least confidence."""
     data = next(iter(results.values())) if len(results) == 1 else results
     return Analysis(
         task_id=task_id,

@@ -20,6 +20,9 @@ _UNREAD_RESULTS = 8
 #: what they sent until then.
 _ENDING_STARTS_AT = 0.75
 
+#: Seconds before the end of the grace time at which the last stream is ended, so that its status arrives.
+_SAFETY_SECONDS = 1.0
+
 #: Milliseconds; a shorter interval would do nothing but load the node.
 MIN_FLUSH_INTERVAL_MS = 100
 
@@ -153,13 +156,15 @@ class Connection:
 
 
 class Streaming:
-    """All connections of one worker, so that they can be ended together."""
+    """All connections of one entrance, so that they are ended in good order when the node drains."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._connections: set[Connection] = set()
         self._empty = asyncio.Event()
         self._empty.set()
+        self._draining: asyncio.Task[None] | None = None
+        engine.when_draining(self._begin_draining)
 
     @contextmanager
     def connect(
@@ -185,12 +190,13 @@ class Streaming:
                 if not self._connections:
                     self._empty.set()
 
-    async def drain(self, grace: float) -> None:
-        """Return when every connection is at its end, `grace` seconds from now at the latest.
+    def _begin_draining(self) -> None:
+        self._draining = asyncio.create_task(self._drain())
 
-        Most of that time they go on as they are; then they are asked to end, and at last made to. The
-        engine must be draining already, so that no new one comes.
-        """
+    async def _drain(self) -> None:
+        """Let the connections go on as they are for most of the grace time; then ask those that are left to
+        end, and at last make them."""
+        grace = max(0.0, self._engine.grace_left() - _SAFETY_SECONDS)
         steps = [
             (grace * _ENDING_STARTS_AT, Connection.end),
             (grace * (1 - _ENDING_STARTS_AT), Connection.abort),
@@ -200,7 +206,6 @@ class Streaming:
                 return
             for connection in list(self._connections):
                 then(connection)
-        await self._emptied_within(1.0)
 
     async def _emptied_within(self, seconds: float) -> bool:
         try:

@@ -22,6 +22,12 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         pytest.exit(f"e2e needs what is missing here: {'; '.join(lacking)}", returncode=3)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        # The first one builds the images and the fleet, and every one may have to bring it level again.
+        item.add_marker(pytest.mark.timeout(900))
+
+
 def say(text: str) -> None:
     print(text, file=sys.__stderr__, flush=True)
 

@@ -61,6 +61,14 @@ def group_members(pgid: int) -> list[int]:
     return members
 
 
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one of which only the exit status is left does not."""
+    try:
+        return not _has_ended(pid)
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def _has_ended(pid: int) -> bool:
     """Whether only the process's exit status is left, which nobody has asked for yet."""
     return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] in (b"Z", b"X")

@@ -95,11 +95,10 @@ class Supervisor:
             return False
         return True
 
-    def would_change(self, program: Program) -> bool:
-        """Whether `apply` would start or restart the program."""
-        if not self._unchanged(program) or not self.running():
-            return True
-        return self.state(program.name).given_up
+    @property
+    def pid(self) -> int | None:
+        """The supervisor's own process, None when there is none."""
+        return processes.recorded(self._record(_SUPERVISOR))
 
     def is_declared(self, name: str) -> bool:
         """Whether a program of that name is kept running."""
@@ -231,14 +230,6 @@ class Supervisor:
         }
         return specification, _ini(f"program:{program.name}", settings)
 
-    def _unchanged(self, program: Program) -> bool:
-        specification, conf = self._files(program)
-        paths = (self._specification(program.name), self._conf(program.name))
-        return all(path.exists() for path in paths) and [path.read_text() for path in paths] == [
-            specification,
-            conf,
-        ]
-
     def _write(self, program: Program) -> None:
         specification, conf = self._files(program)
         write_private(self._specification(program.name), specification)
@@ -288,9 +279,9 @@ class Supervisor:
     def _shut_down(self) -> None:
         if self.running():
             self._call("shutdown")
-        pid = processes.recorded(self._record(_SUPERVISOR))
+        pid = self.pid
         deadline = time.monotonic() + _START_SECONDS
-        while pid is not None and processes.recorded(self._record(_SUPERVISOR)) == pid:
+        while pid is not None and self.pid == pid:
             if time.monotonic() > deadline:
                 os.kill(pid, signal.SIGKILL)
             time.sleep(_POLL_SECONDS)

@@ -192,12 +192,25 @@ def test_nodes_that_were_all_full_a_moment_ago_are_asked_again(
     assert nodes[0].requests[-1][3] == b"audio"
 
 
+def test_a_node_that_came_back_a_moment_ago_stands_in_for_the_other(
+    start: Start, nodes: tuple[Node, Node]
+) -> None:
+    client = start(*(upstream(n, node.port) for n, node in enumerate(nodes)))
+    nodes[0].status = 503
+    for _ in range(10):
+        assert client.post(ASR).status_code == 200
+    nodes[0].status, nodes[1].status = 200, 503  # nginx still avoids the first
+    for _ in range(10):
+        assert client.post(ASR).json() == {"node": "gpu-1"}
+
+
 def test_one_node_alone_that_was_full_a_moment_ago_is_asked_again(
     start: Start, nodes: tuple[Node, Node]
 ) -> None:
     client = start(upstream(1, nodes[0].port), upstream(2, nodes[1].port, drained=True))
     nodes[0].status = 503
-    assert [client.post(ASR).status_code for _ in range(8)] == [503] * 8
+    answers = [client.post(ASR) for _ in range(8)]
+    assert [(answer.status_code, answer.headers["retry-after"]) for answer in answers] == [(503, "7")] * 8
     nodes[0].status = 200
     assert [client.post(ASR).status_code for _ in range(8)] == [200] * 8
 

@@ -114,11 +114,11 @@ def test_the_upstream_file_has_one_server_a_node_and_drained_ones_down() -> None
 
 def test_a_drained_node_is_down_in_every_upstream(tmp_path: Path) -> None:
     conf = render_site(Site((ONE, DRAINED))).nginx_conf
-    for upstream in ("ai_inference_service", "ai_inference_grpc"):
-        first, second, backup = servers_of(conf, tmp_path, upstream)
+    for upstream in ("ai_inference_service", "ai_inference_service_any", "ai_inference_grpc"):
+        first, second, *backups = servers_of(conf, tmp_path, upstream)
         assert "down" not in first
         assert "down" in second
-        assert backup[0] == first[0]
+        assert all(backup[0] == first[0] for backup in backups)
 
 
 def test_rendering_is_stable_and_draining_a_node_changes_only_its_lines() -> None:

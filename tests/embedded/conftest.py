@@ -1,0 +1,96 @@
+"""A real embedded stack for the tests: two nodes with a Triton each, and the gateway, on free ports."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from infra.embedded import fleet, processes
+from infra.embedded.layout import Layout
+from infra.embedded.supervisor import MARK, Supervisor
+from infra.stack import parse
+
+
+def free_ports(count: int) -> list[int]:
+    """Distinct loopback ports that nothing listens on now."""
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
+def left_running(layout: Layout) -> list[int]:
+    """Every process that was started for the stack, whoever its parent is now."""
+    pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    marked = [pid for pid in pids if processes.has_variable(pid, MARK, str(layout.root))]
+    supervisor = Supervisor(layout).pid
+    return marked + ([supervisor] if supervisor is not None else [])
+
+
+@dataclass
+class Running:
+    """The stack, as it was declared last."""
+
+    layout: Layout
+    fleet: fleet.Fleet
+
+    @property
+    def supervisor(self) -> Supervisor:
+        return Supervisor(self.layout)
+
+    def up(self, **changes: object) -> list[str]:
+        """Declare the fleet with `changes` and apply it; returns what was done."""
+        self.fleet = replace(self.fleet, **changes)  # type: ignore[arg-type]
+        return fleet.up(self.layout, self.fleet)
+
+    def pids(self) -> dict[str, int]:
+        """The process of every program."""
+        return {name: self.supervisor.state(name).pid for name in self.supervisor.programs}
+
+
+def declared() -> fleet.Fleet:
+    """Two nodes and a gateway, on free ports."""
+    ports = iter(free_ports(12))
+    names = ("http", "grpc", "tritonHttp", "tritonGrpc", "tritonMetrics")
+    nodes = [
+        {"name": name, "host": "embedded", "ports": {key: next(ports) for key in names}}
+        for name in ("dev-1", "dev-2")
+    ]
+    stack = parse(
+        {
+            "nodes": nodes,
+            "service": {"workers": 1},
+            "models": {"source": "sync", "path": "./model_repository"},
+            "gateway": {"mode": "embedded", "http": next(ports), "grpc": next(ports)},
+        }
+    )
+    return fleet.declare(stack)
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    layout = Layout(tmp_path_factory.mktemp("state") / "dev")
+    stack = Running(layout, declared())
+    try:
+        stack.up()
+        yield stack
+    finally:
+        fleet.down(layout)
+        assert left_running(layout) == []
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Iterator[Layout]:
+    """An empty stack's files; what a test starts in it is stopped."""
+    layout = Layout(tmp_path / "dev")
+    try:
+        yield layout
+    finally:
+        fleet.down(layout)
+        assert left_running(layout) == []

@@ -1,0 +1,229 @@
+"""What keeps an embedded stack's processes running, and what it refuses to do, without any model."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import pytest
+
+from infra.embedded import apply, fleet, processes
+from infra.embedded.apply import EmbeddedError
+from infra.embedded.declarations import GatewayDeclaration
+from infra.embedded.layout import PROJECT, Layout
+from infra.embedded.supervisor import Program, Supervisor
+from infra.stack import parse
+from tests.embedded.conftest import declared, free_ports, left_running
+
+SLEEP = [sys.executable, "-c", "import time; print('awake', flush=True); time.sleep(600)"]
+
+
+def program(name: str, revision: str = "1", command: list[str] = SLEEP) -> Program:
+    return Program(name, command, {"GREETING": 'a "quoted" 100%'}, PROJECT, revision, stop_seconds=5)
+
+
+def wait_for(what: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 15
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def kill(pid: int | None) -> None:
+    """As the kernel does when memory is short; returns when the process is gone."""
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: not processes.is_alive(pid))
+
+
+def gateway() -> GatewayDeclaration:
+    http, grpc = free_ports(2)
+    return GatewayDeclaration(http=http, grpc=grpc, servers=())
+
+
+def test_a_program_that_dies_is_started_again(layout: Layout) -> None:
+    supervisor = Supervisor(layout)
+    assert supervisor.apply([program("one")]) == ["one"]
+    wait_for(lambda: supervisor.state("one").name == "RUNNING")
+    first = supervisor.state("one").pid
+    os.kill(first, signal.SIGKILL)
+    wait_for(lambda: supervisor.state("one").pid not in (0, first))
+
+
+def test_only_a_changed_program_is_restarted(layout: Layout) -> None:
+    supervisor = Supervisor(layout)
+    supervisor.apply([program("one"), program("two")])
+    wait_for(lambda: all(supervisor.state(name).name == "RUNNING" for name in ("one", "two")))
+    before = {name: supervisor.state(name).pid for name in ("one", "two")}
+    assert supervisor.apply([program("one"), program("two")]) == []
+    assert supervisor.apply([program("one"), program("two", revision="2")]) == ["two"]
+    assert supervisor.state("one").pid == before["one"]
+    assert supervisor.state("two").pid != before["two"]
+
+
+def test_the_supervisor_ends_with_its_last_program(layout: Layout) -> None:
+    supervisor = Supervisor(layout)
+    supervisor.apply([program("one"), program("two")])
+    assert supervisor.remove(["one", "nobody"]) == ["one"]
+    assert supervisor.running()
+    assert supervisor.remove(["two"]) == ["two"]
+    assert not supervisor.running()
+    assert left_running(layout) == []
+
+
+def test_a_programs_environment_is_what_was_declared_and_its_log_is_kept(layout: Layout) -> None:
+    supervisor = Supervisor(layout)
+    code = "import os, time; print(os.environ['GREETING'], 'HOME' in os.environ, flush=True); time.sleep(600)"
+    supervisor.apply([program("one", command=[sys.executable, "-c", code])])
+    wait_for(lambda: 'a "quoted" 100% False' in supervisor.last_lines("one"))
+
+
+def test_down_finds_what_a_killed_supervisor_left_running(layout: Layout) -> None:
+    supervisor = Supervisor(layout)
+    code = "import subprocess, sys; subprocess.run(['sleep', '600'])"
+    supervisor.apply([program("parent", command=[sys.executable, "-c", code]), program("other")])
+    wait_for(lambda: len(left_running(layout)) == 4)
+    parent = supervisor.state("parent").pid
+    kill(supervisor.pid)
+    kill(parent)
+    assert len(left_running(layout)) == 2, "the child that has no parent, and the other program"
+    fleet.down(layout)
+    assert left_running(layout) == []
+
+
+def test_what_a_killed_supervisor_left_running_does_not_stand_in_the_way_of_the_next(layout: Layout) -> None:
+    declaration = gateway()
+    assert apply.apply_gateway(layout, declaration) == ["started"]
+    kill(Supervisor(layout).pid)
+    assert apply.apply_gateway(layout, declaration) == ["started"]
+    assert apply.apply_gateway(layout, declaration) == []
+
+
+def test_down_ends_no_stranger_that_has_a_recorded_pid_now(layout: Layout) -> None:
+    layout.create()
+    with subprocess.Popen(SLEEP, start_new_session=True, stdout=subprocess.DEVNULL) as stranger:
+        record = {"pid": stranger.pid, "start": 1, "boot": "another"}
+        (layout.pids / "one.json").write_text(json.dumps(record))
+        fleet.down(layout)
+        assert stranger.poll() is None
+        stranger.kill()
+
+
+def test_a_taken_port_is_named_with_its_holder_and_setting_before_anything_starts(layout: Layout) -> None:
+    wanted = declared()
+    with (
+        socket.create_server(("127.0.0.1", wanted.nodes[1].http)),
+        socket.create_server(("", wanted.gateway.grpc)),
+        pytest.raises(EmbeddedError) as refusal,
+    ):
+        fleet.up(layout, wanted)
+    first, second = str(refusal.value).splitlines()
+    assert f"node dev-2: ports.http: port {wanted.nodes[1].http} is taken by" in first
+    assert f"(pid {os.getpid()})" in first
+    assert second.startswith(f"gateway.grpc: port {wanted.gateway.grpc} is taken by")
+    assert left_running(layout) == []
+
+
+def test_a_process_that_cannot_start_is_shown_with_its_last_words(layout: Layout) -> None:
+    node = declared().nodes[0]
+    broken = node.model_copy(update={"service": {"server": {"http_port": "no port"}}, "triton": None})
+    with pytest.raises(EmbeddedError) as refusal:
+        apply.apply_node(layout, broken)
+    assert "dev-1-service does not start" in str(refusal.value)
+    assert "server.http_port" in str(refusal.value)
+
+
+def test_a_configuration_that_nginx_refuses_changes_nothing(layout: Layout) -> None:
+    declaration = gateway()
+    apply.apply_gateway(layout, declaration)
+    conf = layout.gateway / "nginx.conf"
+    before, pid = conf.read_text(), Supervisor(layout).state("gateway").pid
+    broken = declaration.model_copy(
+        update={"servers": fleet.declare(stack_with_node("nobody.invalid")).gateway.servers}
+    )
+    with pytest.raises(EmbeddedError, match=r"host not found in upstream .*nobody\.invalid"):
+        apply.apply_gateway(layout, broken)
+    assert conf.read_text() == before
+    assert Supervisor(layout).state("gateway").pid == pid
+    assert apply.apply_gateway(layout, declaration) == []
+
+
+def stack_with_node(public_host: str, **more: object):  # type: ignore[no-untyped-def]
+    node = {"name": "dev-1", "host": "embedded", "publicHost": public_host}
+    return parse({"nodes": [node], "gateway": {"mode": "embedded"}, **more})
+
+
+def test_api_keys_are_in_files_of_the_owner_alone(layout: Layout) -> None:
+    declaration = gateway().model_copy(update={"api_keys": ("key-0123456789",)})
+    apply.apply_gateway(layout, declaration)
+    holding = [
+        path
+        for path in layout.root.rglob("*")
+        if path.is_file() and "0123456789" in path.read_text(errors="replace")
+    ]
+    assert [path.name.split(".")[0] for path in holding] == ["api_keys"]
+    assert holding[0].stat().st_mode & 0o077 == 0
+    other = replace_keys(declaration, "key-9876543210")
+    assert apply.apply_gateway(layout, other) == ["reloaded"]
+    assert not holding[0].exists()
+
+
+def replace_keys(declaration: GatewayDeclaration, *keys: str) -> GatewayDeclaration:
+    return declaration.model_copy(update={"api_keys": keys})
+
+
+def test_a_stack_with_other_hosts_is_refused_by_name() -> None:
+    stack = parse({"nodes": ["ssh://root@192.0.2.10"]})
+    with pytest.raises(EmbeddedError, match=r"node 192-0-2-10 is on ssh://root@192\.0\.2\.10; .*container"):
+        fleet.declare(stack)
+
+
+def test_triton_loads_only_the_models_that_the_service_asks_for() -> None:
+    asr = {"model_name": "whisper-encoder", "decoder_path": "whisper-decoder"}
+    config = {"ai": {"models": {"asr": asr, "synthesis": {"enabled": False}}}}
+    node = fleet.declare(stack_with_node("127.0.0.1", service={"config": config})).nodes[0]
+    assert node.triton is not None
+    assert node.triton.models == ("emotion", "emotion-text", "whisper-decoder", "whisper-encoder")
+
+
+@pytest.mark.parametrize(("command", "text"), [("apply-node", "{}"), ("apply-gateway", "no JSON")])
+def test_a_bad_declaration_is_an_error_and_no_traceback(command: str, text: str, layout: Layout) -> None:
+    answer = subprocess.run(
+        [sys.executable, "-m", "infra.embedded", "--state", layout.root.parent, command],
+        input=text,
+        capture_output=True,
+        text=True,
+        cwd=PROJECT,
+    )
+    assert answer.returncode == 1
+    assert answer.stderr.startswith("error: the declaration on standard input:")
+    assert "Traceback" not in answer.stderr
+
+
+def test_the_commands_apply_and_remove_what_they_name(layout: Layout) -> None:
+    declaration = gateway()
+
+    def run(*command: str, text: str = "") -> dict[str, object]:
+        answer = subprocess.run(
+            [sys.executable, "-m", "infra.embedded", "--state", layout.root.parent, *command],
+            input=text,
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=PROJECT,
+        )
+        result: dict[str, object] = json.loads(answer.stdout)
+        return result
+
+    text = declaration.model_dump_json()
+    assert run("apply-gateway", text=text) == {"url": declaration.url, "done": ["started"]}
+    assert run("apply-gateway", text=text) == {"url": declaration.url, "done": []}
+    assert run("remove-gateway") == {"stopped": ["gateway"]}
+    assert run("remove-gateway") == {"stopped": []}
+    assert left_running(layout) == []

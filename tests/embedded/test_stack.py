@@ -1,0 +1,194 @@
+"""The embedded stack end to end: what a client of the gateway gets, and what a change or a crash touches."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import jiwer
+
+from infra.embedded import demonstration
+from infra.embedded.layout import PROJECT
+from tests.embedded.conftest import Running
+
+RECORDING = PROJECT / "recordings" / "inaugural-1961.flac"
+_WORDS = jiwer.Compose(
+    [
+        jiwer.ToLowerCase(),
+        jiwer.RemovePunctuation(),
+        jiwer.RemoveMultipleSpaces(),
+        jiwer.Strip(),
+        jiwer.ReduceToListOfListOfWords(),
+    ]
+)
+_RECOVERY_SECONDS = 30
+
+
+def pcm(seconds: float) -> bytes:
+    """Quiet 16 kHz PCM."""
+    return b"\1\0" * int(16000 * seconds)
+
+
+@contextmanager
+def load(url: str) -> Iterator[list[int]]:
+    """Two clients that ask for emotions all the while; gives the statuses that they got (0: no answer)."""
+    statuses: list[int] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        with httpx.Client(base_url=url, timeout=30) as client:
+            while not stop.is_set():
+                try:
+                    answer = client.post(
+                        "/api/v1/ai/emotion",
+                        params={"format": "pcm", "sample_rate": 16000},
+                        headers={"Content-Type": "application/octet-stream"},
+                        content=pcm(0.5),
+                    )
+                    statuses.append(answer.status_code)
+                except httpx.HTTPError:
+                    statuses.append(0)
+                stop.wait(0.02)
+
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield statuses
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def health(url: str) -> int:
+    """The status of a node's health route; 0 when nobody answers."""
+    try:
+        return httpx.get(f"{url}/api/v1/ai/health", timeout=2).status_code
+    except httpx.HTTPError:
+        return 0
+
+
+def seconds_until(status: bool, url: str) -> float:
+    """How long it takes until the node's health is (not) 200."""
+    begin = time.monotonic()
+    while (health(url) == 200) is not status:
+        assert time.monotonic() - begin < _RECOVERY_SECONDS, f"{url} does not become {status}"
+        time.sleep(0.05)
+    return time.monotonic() - begin
+
+
+def test_the_gateway_answers_what_was_said_in_a_real_recording(running: Running) -> None:
+    heard = demonstration.send(RECORDING, running.fleet.gateway.url)
+    said = RECORDING.with_suffix(".txt").read_text()
+    error_rate = jiwer.wer(
+        said, heard.data["asr"]["text"], reference_transform=_WORDS, hypothesis_transform=_WORDS
+    )
+    assert error_rate <= 0.08
+    assert heard.data["asr"]["language"] == "en"
+    assert heard.data["synthesis"]["is_synthetic"] is False
+    assert heard.data["emotion"]["emotion"] in heard.data["emotion"]["emotions"]
+    assert heard.data["asr"]["text"] in str(heard)
+
+
+def test_both_nodes_serve(running: Running) -> None:
+    with load(running.fleet.gateway.url) as statuses:
+        time.sleep(1)
+    assert statuses
+    assert set(statuses) == {200}
+    log = running.layout.log("gateway-access").read_text()
+    for node in running.fleet.nodes:
+        assert f'"upstream":"127.0.0.1:{node.http}"' in log
+
+
+def test_up_again_changes_nothing(running: Running) -> None:
+    before = running.pids()
+    assert running.up() == []
+    assert running.pids() == before
+
+
+def test_a_changed_setting_of_a_service_restarts_that_service_only(running: Running) -> None:
+    before = running.pids()
+    first, second = running.fleet.nodes
+    changed = second.model_copy(update={"environment": {"SERVER__LOG_LEVEL": "warning"}})
+    with load(running.fleet.gateway.url) as statuses:
+        assert running.up(nodes=(first, changed)) == ["dev-2-service restarted"]
+    assert set(statuses) == {200}
+    after = running.pids()
+    assert {name for name in before if before[name] != after[name]} == {"dev-2-service"}
+
+
+def test_draining_a_node_reloads_the_gateway_only(running: Running) -> None:
+    before = running.pids()
+    gateway = running.fleet.gateway
+    first, second = gateway.servers
+    drained = type(first)(first.name, first.host, first.http_port, first.grpc_port, drained=True)
+    with load(gateway.url) as statuses:
+        done = running.up(gateway=gateway.model_copy(update={"servers": (drained, second)}))
+        assert done == ["gateway reloaded"]
+        time.sleep(0.5)
+        access_log = running.layout.log("gateway-access")
+        end = access_log.stat().st_size
+        time.sleep(0.5)
+    assert f"127.0.0.1:{first.http_port}" not in access_log.read_text()[end:]
+    assert set(statuses) == {200}
+    assert running.pids() == before
+    assert running.up(gateway=gateway) == ["gateway reloaded"]
+
+
+def test_a_killed_service_is_restarted_and_no_client_notices(running: Running) -> None:
+    node = running.fleet.nodes[0]
+    pid = running.pids()["dev-1-service"]
+    with load(running.fleet.gateway.url) as statuses:
+        time.sleep(0.5)
+        os.killpg(pid, signal.SIGKILL)
+        assert seconds_until(False, node.url) < 2
+        seconds_until(True, node.url)
+        time.sleep(0.5)
+    assert set(statuses) == {200}
+    assert running.pids()["dev-1-service"] != pid
+
+
+def test_a_killed_triton_is_told_by_the_nodes_health_and_no_client_notices(running: Running) -> None:
+    node = running.fleet.nodes[1]
+    pid = running.pids()["dev-2-triton"]
+    with load(running.fleet.gateway.url) as statuses:
+        time.sleep(0.5)
+        os.killpg(pid, signal.SIGKILL)
+        assert seconds_until(False, node.url) < 2
+        seconds_until(True, node.url)
+        time.sleep(0.5)
+    assert set(statuses) == {200}
+
+
+def test_grpc_through_the_gateway_reaches_a_node(running: Running) -> None:
+    import grpc
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    with grpc.insecure_channel(f"127.0.0.1:{running.fleet.gateway.grpc}") as channel:
+        answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_a_node_that_is_not_declared_any_more_is_removed_alone(running: Running) -> None:
+    nodes, gateway = running.fleet.nodes, running.fleet.gateway
+    before = running.pids()
+    with load(gateway.url) as statuses:
+        done = running.up(
+            nodes=nodes[:1], gateway=gateway.model_copy(update={"servers": gateway.servers[:1]})
+        )
+        assert done == ["gateway reloaded", "dev-2-triton removed", "dev-2-service removed"]
+    assert set(statuses) == {200}
+    kept = {name: pid for name, pid in before.items() if not name.startswith("dev-2")}
+    assert running.pids() == kept
+
+
+def test_every_log_is_in_the_one_folder(running: Running) -> None:
+    logs = {path.name for path in Path(running.layout.logs).iterdir()}
+    assert {"dev-1-service.log", "dev-1-triton.log", "gateway.log", "gateway-access.log"} <= logs

@@ -55,11 +55,13 @@ _READ_SIZE: Final = 64 * 1024
 #: Error codes of the unit manager and of the units.
 FORMAT_ERROR, PUSH_FAILED, NO_SUCH_UNIT, UNIT_CALL_FAILED, TASK_FULL = -2, -4, -6, -9, -21
 
-FRAMING_ADVICE: Final = (
-    "the unit manager read half a frame or several at once; update it to one that splits its input by line, "
-    "or send less at once: ai.request.max_single_delta_len 2048, ai.request.audio_stream_chunk_size 512, "
+#: An unfixed unit manager reports half a frame, but silently loses one that came right behind another.
+LOST_FRAMES_ADVICE: Final = (
+    "update the unit manager to one that splits its input by line, or send less at once: "
+    "ai.request.max_single_delta_len 2048, ai.request.audio_stream_chunk_size 512, "
     "ai.request.audio_stream_chunk_delay_ms 10 or more"
 )
+FRAMING_ADVICE: Final = f"the unit manager read half a frame or several at once; {LOST_FRAMES_ADVICE}"
 
 
 class SessionLost(Exception):
@@ -298,7 +300,7 @@ class Session:
                     await asyncio.wait({answer}, timeout=pause)
                 if answer.done():
                     break
-            return await self._answer(answer, complete=sent == len(pieces))
+            return await self._answer(answer, sent, complete=sent == len(pieces))
         except (asyncio.CancelledError, RuntimeTimeout) as given_up:
             self._abandoned = _Abandoned(request_id, answer, sent, sent == len(pieces), delay)
             self._usable = not isinstance(given_up, RuntimeTimeout)
@@ -311,11 +313,14 @@ class Session:
             answer.cancel()
             raise
 
-    async def _answer(self, answer: asyncio.Task[str], *, complete: bool) -> str:
-        # Shielded: when the caller goes away, the answer is still to be read, by `settle`.
+    async def _answer(self, answer: asyncio.Task[str], frames: int, *, complete: bool) -> str:
+        # `wait` leaves the answer alone when the caller goes away: it is still to be read, by `settle`.
         done, _ = await asyncio.wait({answer}, timeout=self._answer_timeout)
         if not done:
-            raise RuntimeTimeout(f"{self.model} did not answer within {self._answer_timeout:g} s")
+            reason = f"{self.model} did not answer within {self._answer_timeout:g} s"
+            if frames > 1:
+                reason += f" after {frames} frames (if some of them were lost: {LOST_FRAMES_ADVICE})"
+            raise RuntimeTimeout(reason)
         result = answer.result()
         if not complete:
             raise ProtocolError(f"{self.model} answered before the request was complete")

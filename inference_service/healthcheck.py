@@ -1,6 +1,6 @@
 """`python -m inference_service.healthcheck`: exit status 0 when this node's own service can answer.
 
-For Docker's HEALTHCHECK: it needs no other program in the image, and reads the port from where the service does.
+For Docker's HEALTHCHECK: needs no other program in the image, and reads the port from where the service does.
 """
 
 from __future__ import annotations

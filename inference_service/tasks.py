@@ -109,7 +109,7 @@ class TranscribeOptions:
 
 @dataclass(frozen=True, slots=True)
 class DetailedTranscript:
-    """A transcript with its segments, for subtitles and for streaming. Runtimes without segments give none."""
+    """A transcript with its segments, for subtitles and streaming. Runtimes without segments give none."""
 
     transcript: Transcript
     segments: list[Segment] = field(default_factory=list)

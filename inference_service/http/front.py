@@ -115,7 +115,7 @@ class Front:
                 fields = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
                 start = {"type": "websocket.http.response.start", "status": error.status, "headers": fields}
                 await send(start)  # type: ignore[arg-type]
-                await send({"type": "websocket.http.response.body", "body": body, "more_body": False})  # type: ignore[arg-type]
+                await send({"type": "websocket.http.response.body", "body": body, "more_body": False})
                 return
             await self._app(scope, receive, send)
             answer.status = "101"
@@ -127,5 +127,5 @@ class Front:
             request_id = given.decode("ascii")
         else:
             request_id = uuid.uuid4().hex
-        scope[REQUEST_ID] = request_id
+        scope[REQUEST_ID] = request_id  # type: ignore[literal-required]
         return request_id

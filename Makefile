@@ -1,10 +1,8 @@
 # The project's commands; `make help` lists them.
 
 STACK ?= dev
-# The first Python of a version that the project runs on.
-PYTHON ?= $(shell for python in python3.12 python3.11 python3.13 python3; do \
-	command -v $$python >/dev/null && $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
-	&& { echo $$python; break; }; done)
+# The first of these that runs and is a version that the project runs on makes the environments.
+PYTHON ?= python3.12 python3.11 python3.13 python3
 
 VENV := .venv/.installed
 MODELS_VENV := .venv-models/.installed
@@ -60,9 +58,13 @@ $(MODELS_VENV): model_repository/requirements-embedded.txt model_repository/requ
 	$(PIP) .venv-models/bin/pip install --quiet -r model_repository/requirements-embedded.txt
 	@touch $@
 
-# make's own `if` runs when the file is read, so the missing Python is said only where one is needed.
 define venv
-if [ -z "$(PYTHON)" ]; then echo "Python 3.11, 3.12 or 3.13 is needed; set PYTHON=… if it is not on PATH" >&2; exit 1; fi; \
-[ -x $(1)/bin/pip ] || { echo "setting up $(1) with $(PYTHON); the first time this downloads packages"; \
-	$(PYTHON) -m venv $(1) || { echo "python venv failed: on Debian and Ubuntu install python3-venv" >&2; rm -rf $(1); exit 1; }; }
+[ -x $(1)/bin/pip ] || { \
+	for python in $(PYTHON) ""; do \
+		$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && break; \
+	done; \
+	if [ -z "$$python" ]; then echo "Python 3.11, 3.12 or 3.13 is needed; none of these is: $(PYTHON)" >&2; exit 1; fi; \
+	echo "setting up $(1) with $$python; the first time this downloads packages"; \
+	$$python -m venv $(1) || { \
+		rm -rf $(1); echo "on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }; }
 endef

@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
 def up(arguments: argparse.Namespace) -> int:
     """Everything, and the demonstration."""
     layout = _layout(arguments)
-    declared = fleet.declare(load_file(PROJECT / f"Pulumi.{arguments.stack}.yaml"))
+    declared = _declared(arguments)
     # Where the CLI is there, this is the place for `pulumi up` on the same declarations.
     if pulumi_cli() is None:
         print(f"No Pulumi CLI on PATH or in ~/.pulumi/bin: applying the stack {arguments.stack} directly.")
@@ -134,7 +134,7 @@ def apply_gateway(arguments: argparse.Namespace) -> int:
 
 def declare(arguments: argparse.Namespace) -> int:
     """As JSON, secrets included."""
-    declared = fleet.declare(load_file(PROJECT / f"Pulumi.{arguments.stack}.yaml"))
+    declared = _declared(arguments)
     nodes = [node.model_dump(mode="json") for node in declared.nodes]
     print(json.dumps({"nodes": nodes, "gateway": declared.gateway.model_dump(mode="json")}, indent=1))
     return 0
@@ -156,6 +156,16 @@ def pulumi_cli() -> Path | None:
     """The Pulumi CLI: on PATH, or where its installer puts it."""
     found = shutil.which("pulumi") or shutil.which("pulumi", path=str(Path.home() / ".pulumi" / "bin"))
     return Path(found) if found else None
+
+
+def _declared(arguments: argparse.Namespace) -> fleet.Fleet:
+    """What the stack's file declares. Encrypted values take Pulumi, and without them it is another stack."""
+    stack = load_file(PROJECT / f"Pulumi.{arguments.stack}.yaml")
+    if stack.encrypted:
+        raise apply.EmbeddedError(
+            f"the stack {stack.name} has encrypted values, which take Pulumi: {', '.join(stack.encrypted)}"
+        )
+    return fleet.declare(stack)
 
 
 def _layout(arguments: argparse.Namespace) -> Layout:

@@ -75,10 +75,10 @@ def node_programs(layout: Layout, node: NodeDeclaration) -> list[Program]:
 
 def start_node(layout: Layout, node: NodeDeclaration) -> list[str]:
     """Start what of the node does not run as declared; returns at once, with the programs (re)started."""
+    layout.create()
     programs = node_programs(layout, node)
     supervisor = Supervisor(layout)
     check_ports(layout, {f"node {node.name}: ports.{key}": port for key, port in node.ports.items()})
-    layout.create()
     node_folder = layout.node(node.name)
     (node_folder / "run").mkdir(mode=0o700, parents=True, exist_ok=True)
     write_private(_settings_file(layout, node), _settings(layout, node))
@@ -105,7 +105,7 @@ def apply_node(layout: Layout, node: NodeDeclaration, progress: Progress = quiet
 
 def remove_node(layout: Layout, name: str) -> list[str]:
     """Stop the node, its service first; returns the programs that were there."""
-    return Supervisor(layout).remove([f"{name}-triton", f"{name}-service"])
+    return Supervisor(layout).remove([f"{name}-service"], [f"{name}-triton"])
 
 
 def declared_nodes(layout: Layout) -> list[str]:

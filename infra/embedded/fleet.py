@@ -89,4 +89,4 @@ def down(layout: Layout) -> list[str]:
     supervisor = Supervisor(layout)
     services = [name for name in supervisor.programs if name.endswith("-service")]
     others = [name for name in supervisor.programs if name not in services and name != apply.GATEWAY]
-    return supervisor.remove([*others, *services, apply.GATEWAY])
+    return supervisor.remove([apply.GATEWAY], services, others)

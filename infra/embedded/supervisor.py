@@ -33,6 +33,7 @@ from infra.embedded.layout import Layout
 MARK = "GPU_INFERENCE_STATE"
 
 _START_SECONDS = 15
+_STOP_SECONDS = 7200  # the supervisor itself kills what takes longer than its own `stop_seconds`
 _POLL_SECONDS = 0.05
 _SUPERVISOR = "supervisord"  # its own record among the programs'
 
@@ -130,23 +131,28 @@ class Supervisor:
                     started.append(name)
             return started
 
-    def remove(self, names: Sequence[str]) -> list[str]:
-        """Stop these programs, in reverse order, and forget them; returns those that were there.
+    def remove(self, *batches: Sequence[str]) -> list[str]:
+        """Stop these programs and forget them: those of a batch together, one batch after the other.
 
-        The supervisor ends with its last program.
+        Returns those that were there. The supervisor ends with its last program.
         """
         with self._locked():
-            there = [name for name in names if self.is_declared(name)]
+            removed = []
             running = self.running()
-            for name in reversed(there):
-                if running:
-                    self._stop_group(name)
-                for path in (self._conf(name), self._specification(name)):
-                    path.unlink(missing_ok=True)
-                self._end_leftover(name)
+            for batch in batches:
+                there = [name for name in batch if self.is_declared(name)]
+                for name in there if running else ():
+                    self._ignoring_unknown("stopProcessGroup", name, False)
+                for name in there:
+                    if running:
+                        self._stop_group(name)
+                    for path in (self._conf(name), self._specification(name)):
+                        path.unlink(missing_ok=True)
+                    self._end_leftover(name)
+                removed += there
             if not self.programs:
                 self._shut_down()
-            return there
+            return removed
 
     def state(self, name: str) -> State:
         """What the supervisor knows of a program. Raises SupervisorError when it knows none of that name."""
@@ -291,12 +297,23 @@ class Supervisor:
 
     def _stop_group(self, name: str) -> None:
         """Stop a program and take it out of the supervisor. One it does not know is left alone."""
+        deadline = time.monotonic() + _STOP_SECONDS
+        self._ignoring_unknown("stopProcessGroup", name)
+        while not self._ignoring_unknown("removeProcessGroup", name):
+            if time.monotonic() > deadline:
+                raise SupervisorError(f"{name} does not stop")
+            time.sleep(_POLL_SECONDS)
+
+    def _ignoring_unknown(self, method: str, *arguments: Any) -> bool:
+        """Call what a program that the supervisor does not know has no need of; False while it still runs."""
         try:
-            self._call("stopProcessGroup", name)
-            self._call("removeProcessGroup", name)
+            self._call(method, *arguments)
         except xmlrpc.client.Fault as fault:
+            if fault.faultString.startswith("STILL_RUNNING"):
+                return False
             if not fault.faultString.startswith("BAD_NAME"):
                 raise
+        return True
 
     def _end_leftovers(self) -> None:
         """End a supervisor that does not answer, so that it restarts nothing, and what one left running."""

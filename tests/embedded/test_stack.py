@@ -183,7 +183,7 @@ def test_a_node_that_is_not_declared_any_more_is_removed_alone(running: Running)
         done = running.up(
             nodes=nodes[:1], gateway=gateway.model_copy(update={"servers": gateway.servers[:1]})
         )
-        assert done == ["gateway reloaded", "dev-2-triton removed", "dev-2-service removed"]
+        assert done == ["gateway reloaded", "dev-2-service removed", "dev-2-triton removed"]
     assert set(statuses) == {200}
     kept = {name: pid for name, pid in before.items() if not name.startswith("dev-2")}
     assert running.pids() == kept

@@ -233,15 +233,18 @@ def test_sessions_are_bounded_and_the_one_unused_for_longest_makes_place() -> No
 
 def test_a_meeting_that_never_pauses_does_not_keep_another_one_out() -> None:
     async def scenario() -> None:
-        async with UnitManager() as manager, runtime(manager, edge={"max_sessions": 1}) as edge_llm:
+        async with (
+            UnitManager(answer_delay=0.01) as manager,
+            runtime(manager, edge={"max_sessions": 1}) as edge_llm,
+        ):
 
             async def keep_busy(seed: int) -> None:
                 while True:
                     assert await heard(edge_llm, speech(seed), call("busy")) == expected(speech(seed))
 
-            busy = [asyncio.create_task(keep_busy(seed)) for seed in range(3)]
+            busy = [asyncio.create_task(keep_busy(seed)) for seed in range(5)]
             await asyncio.sleep(0.1)
-            assert await heard(edge_llm, speech(99), call("other")) == expected(speech(99))
+            assert await heard(edge_llm, speech(99), call("other", timeout=5)) == expected(speech(99))
             assert not any(task.done() for task in busy)
             for task in busy:
                 task.cancel()

@@ -80,9 +80,12 @@ def up(arguments: argparse.Namespace) -> int:
     declared = _declared(arguments)
     # Where the CLI is there, this is the place for `pulumi up` on the same declarations.
     if pulumi_cli() is None:
-        print(f"No Pulumi CLI on PATH or in ~/.pulumi/bin: applying the stack {arguments.stack} directly.")
+        print(
+            f"No Pulumi CLI on PATH or in ~/.pulumi/bin: applying the stack {arguments.stack} directly.",
+            flush=True,
+        )
     else:
-        print(f"Applying the stack {arguments.stack} directly.")
+        print(f"Applying the stack {arguments.stack} directly.", flush=True)
     done = fleet.up(layout, declared, Reporter())
     print("\n".join(f"  {line}" for line in done) if done else "  nothing to do: all runs as declared")
 

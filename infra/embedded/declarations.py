@@ -126,6 +126,7 @@ def gateway_declaration(stack: Stack) -> GatewayDeclaration:
         rate_limit=RateLimit(limit.requests_per_second, limit.burst) if limit else None,
         api_keys=tuple(key.get_secret_value() for key in stack.api_keys),
         body_limit=request.max_body_bytes,
+        grpc_balancing=gateway.grpc_balancing,
     )
 
 

@@ -97,7 +97,7 @@ def test_an_existing_site_takes_the_upstream_file_by_its_include(
         + "".join(f" {kind}_temp_path {tmp_path}/{kind};\n" for kind in ("client_body", "proxy"))
         + " upstream ai_inference_service {\n  least_conn;\n"
         + f"  include {tmp_path}/ai_inference_service.servers*.conf;\n }}\n"
-        + " server { listen 127.0.0.1:1; location / { proxy_pass http://ai_inference_service; } }\n}\n"
+        + " server { listen 127.0.0.1:8080; location / { proxy_pass http://ai_inference_service; } }\n}\n"
     )
     answer = nginx.check(site)
     assert answer.returncode == 0, answer.stderr

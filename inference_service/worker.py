@@ -18,6 +18,7 @@ from inference_service import logs
 from inference_service.app import SideServer, create_app
 from inference_service.engine import Engine
 from inference_service.grpc_api import server as grpc_server
+from inference_service.http.stream import StreamProtocol
 from inference_service.runtimes import build_runtime
 from inference_service.settings import Settings
 
@@ -28,6 +29,10 @@ _log = logging.getLogger(__name__)
 LINGER = 1.0
 #: Seconds for which an idle connection is kept: longer than nginx's own (60), so that nginx closes first.
 _KEEP_ALIVE = 75
+
+#: Seconds for a WebSocket's answer to a ping. It is not read while the stream's audio waits to be worked on, so
+#: it is more than a full node may take.
+_WEBSOCKET_PING_TIMEOUT = 120.0
 
 #: What serves beside HTTP in the same event loop.
 SIDE_SERVERS: tuple[SideServer, ...] = (grpc_server.serve,)
@@ -47,7 +52,9 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
     config = uvicorn.Config(
         create_app(engine, SIDE_SERVERS),
         http="httptools",
-        ws="websockets-sansio",
+        ws=StreamProtocol,
+        ws_ping_timeout=_WEBSOCKET_PING_TIMEOUT,
+        ws_per_message_deflate=False,  # audio does not shrink by it
         lifespan="on",
         log_config=None,
         access_log=False,

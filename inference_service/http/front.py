@@ -20,9 +20,9 @@ from inference_service.keys import Keys
 #: Ids that are safe in a header and in a log line. Anything else is replaced, not refused.
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/@+=~-]{1,128}")
 
-#: Routes that a key does not guard (`status` says why; the API's description has no secrets).
+#: Routes that a key does not guard (`status` says why; pages and the API's description have no secrets).
 OPEN_ROUTES = frozenset({"/health", "/metrics", "/api/v1/ai/health"})
-OPEN_PREFIXES = ("/docs", "/openapi.json", "/api/v1/ai/docs", "/api/v1/ai/openapi.json")
+OPEN_PREFIXES = ("/demo", "/docs", "/openapi.json", "/api/v1/ai/docs", "/api/v1/ai/openapi.json")
 
 
 #: Browsers cannot set a WebSocket's headers, but its subprotocols: one that begins so carries the key.

@@ -1,6 +1,6 @@
 """Live audio: sessions that turn chunks into results, whatever entrance the chunks come by."""
 
 from inference_service.streaming.chunk import Chunk, StreamResult
-from inference_service.streaming.connection import Connection, Streaming
+from inference_service.streaming.connection import ClientGone, Connection, Streaming
 
-__all__ = ["Chunk", "Connection", "StreamResult", "Streaming"]
+__all__ = ["Chunk", "ClientGone", "Connection", "StreamResult", "Streaming"]

@@ -30,7 +30,7 @@ Send = Callable[[StreamResult], Awaitable[None]]
 
 
 class ClientGone(Exception):
-    """A result cannot be sent because nobody is there to receive it."""
+    """The other end of the connection is gone: there is nothing to read, and nobody to send results to."""
 
 
 @dataclass(slots=True)
@@ -59,8 +59,8 @@ class Connection:
 
         Raises the ServiceError that ended the connection early: for what the client sent (all that came
         before is answered first), for an inference that failed, Draining, or StreamIdle when no chunk
-        came, or no result was read, for the idle timeout. `send` may raise ClientGone: the end, without
-        an error.
+        came, or no result was read, for the idle timeout. `chunks` and `send` may raise ClientGone: the end,
+        without an error.
         """
         async with asyncio.TaskGroup() as group:
             reader = group.create_task(self._read(chunks))
@@ -95,6 +95,9 @@ class Connection:
             failure = error
         except ServiceError as error:
             await self._results.put(error)
+            return
+        except ClientGone:
+            await self._results.put(None)
             return
         try:
             for stream in self._streams.values():

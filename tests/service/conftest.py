@@ -17,6 +17,7 @@ import uvicorn
 from inference_service.app import create_app
 from inference_service.audio import Audio
 from inference_service.engine import Engine
+from inference_service.http.stream import StreamProtocol
 from inference_service.runtimes.base import Call, Readiness
 from inference_service.settings import Settings, load
 from inference_service.tasks import (
@@ -115,6 +116,7 @@ class Service:
                 log_config=None,
                 access_log=False,
                 lifespan="on",
+                ws=StreamProtocol,
             )
         )
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -137,6 +139,15 @@ class Service:
         """Run `work` in the service's own event loop and give its result."""
         assert self._loop is not None
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+
+    def terminate(self) -> None:
+        """Begin to stop, as a worker does after SIGTERM."""
+
+        async def drain() -> None:
+            self.engine.drain()
+
+        self.in_loop(drain())
+        self._server.should_exit = True
 
     @contextmanager
     def meanwhile(self, work: Callable[[], object]) -> Iterator[None]:

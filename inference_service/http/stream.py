@@ -1,0 +1,189 @@
+"""Live audio for browsers: the WebSocket `/api/v1/ai/stream`, and a page that uses it.
+
+The client's first message is JSON, the hello: what the stream holds and what is asked about it. Then come
+binary messages of audio, cut anywhere, and at last the JSON `{"type": "end"}`. The server answers the hello
+with `{"type": "ready", …}`, every flush with `{"type": "result", …}` (the fields of gRPC's AIStreamResult, a
+`sequence` counting the binary messages from 1), and the end with `{"type": "end"}`; what goes wrong it says
+as `{"type": "error", "code", "message"}` before it closes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from importlib.resources import files
+from typing import Any
+
+import msgspec
+from litestar import Response, WebSocket, get, websocket
+from litestar.exceptions import WebSocketDisconnect
+from litestar.handlers import HTTPRouteHandler, WebsocketRouteHandler
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from inference_service.engine import Engine
+from inference_service.errors import BadRequest, Busy, Draining, ServiceError, StreamIdle
+from inference_service.http.analysis import BASE
+from inference_service.http.envelope import request_id_of
+from inference_service.http.requests import Id, id_text, language
+from inference_service.runtimes.base import Call
+from inference_service.streaming import Chunk, ClientGone, Streaming, StreamResult
+
+PATH = f"{BASE}/stream"
+
+#: The subprotocol that is chosen when a browser offers it beside the one that carries its API key.
+SUBPROTOCOL = "ai-stream"
+
+#: Seconds within which the hello must come.
+_HELLO_SECONDS = 10.0
+
+#: RFC 6455 close codes by what ended the stream.
+_CLOSE_CODES: dict[type[ServiceError], int] = {
+    BadRequest: 1007,
+    Draining: 1012,
+    Busy: 1013,
+    StreamIdle: 1008,
+}
+_INTERNAL_ERROR = 1011
+
+
+class Hello(msgspec.Struct, forbid_unknown_fields=True):
+    """A stream's first message. Times in milliseconds; `flush_interval_ms` absent: the node's setting."""
+
+    type: str = "start"
+    format: str = "pcm"
+    sample_rate: int = 48000
+    channels: int = 1
+    tasks: list[str] = []
+    language: str | None = None
+    flush_interval_ms: int | None = None
+    stream_id: str = ""
+    meeting_id: Id | None = None
+
+
+class _Control(msgspec.Struct):
+    type: str
+
+
+class StreamProtocol(WebSocketsSansIOProtocol):
+    """Uvicorn's WebSocket, but not closed in the moment that the server begins to stop.
+
+    `Streaming` ends it within the grace time, when what was sent is answered.
+    """
+
+    def shutdown(self) -> None:
+        """Leave an open WebSocket to its stream."""
+        if not self.handshake_complete:
+            super().shutdown()
+
+
+def routes(engine: Engine) -> list[HTTPRouteHandler | WebsocketRouteHandler]:
+    """The WebSocket and the page."""
+    streaming = Streaming(engine)
+
+    @websocket(PATH)
+    async def stream(socket: WebSocket[Any, Any, Any]) -> None:
+        offered = socket.scope["subprotocols"]
+        await socket.accept(subprotocols=SUBPROTOCOL if SUBPROTOCOL in offered else None)
+        try:
+            await _serve(socket, streaming)
+            await _send(socket, {"type": "end"})
+            await socket.close(1000)
+        except ServiceError as error:
+            await _refuse(socket, error)
+        except (ClientGone, WebSocketDisconnect):
+            pass  # nobody is there to be told anything
+
+    @get("/demo", sync_to_thread=False)
+    def demo() -> Response[bytes]:
+        page = files("inference_service.http").joinpath("static/demo.html").read_bytes()
+        return Response(page, media_type="text/html")
+
+    return [stream, demo]
+
+
+async def _serve(socket: WebSocket[Any, Any, Any], streaming: Streaming) -> None:
+    hello = await _hello(socket)
+    call = Call(request_id_of(socket.scope), id_text(hello.meeting_id))
+    with streaming.connect(
+        call, language=language(hello.language), flush_interval_ms=hello.flush_interval_ms
+    ) as connection:
+        await _send(socket, {**msgspec.structs.asdict(hello), "type": "ready"})
+
+        async def send(result: StreamResult) -> None:
+            await _send(socket, _message(result))
+
+        await connection.run(_chunks(socket, hello), send)
+
+
+async def _hello(socket: WebSocket[Any, Any, Any]) -> Hello:
+    try:
+        async with asyncio.timeout(_HELLO_SECONDS):
+            message = await _receive(socket)
+    except TimeoutError:
+        raise StreamIdle(f"no hello came within {_HELLO_SECONDS:g} s") from None
+    if isinstance(message, bytes):
+        raise BadRequest("the first message must be the hello, a JSON text; audio comes after it")
+    try:
+        return msgspec.json.decode(message, type=Hello)
+    except msgspec.DecodeError as error:
+        raise BadRequest(f"hello: {error}") from None
+
+
+async def _chunks(socket: WebSocket[Any, Any, Any], hello: Hello) -> AsyncIterator[Chunk]:
+    # The format comes with a chunk of its own, so that one that makes no sense is refused before any audio.
+    yield Chunk(
+        stream_id=hello.stream_id,
+        format=hello.format,
+        sample_rate=hello.sample_rate,
+        channels=hello.channels,
+        tasks=tuple(hello.tasks),
+    )
+    sequence = 0
+    while isinstance(message := await _receive(socket), bytes):
+        sequence += 1
+        yield Chunk(message, sequence, hello.stream_id)
+    try:
+        control = msgspec.json.decode(message, type=_Control)
+    except msgspec.DecodeError as error:
+        raise BadRequest(f"a text message: {error}") from None
+    if control.type != "end":
+        raise BadRequest(f'type: {control.type[:40]!r} is not known; after the hello only "end" is')
+
+
+async def _receive(socket: WebSocket[Any, Any, Any]) -> bytes | str:
+    message: Any = await socket.receive()
+    if message["type"] == "websocket.disconnect":
+        raise ClientGone
+    data: bytes | str | None = message.get("bytes")
+    return message["text"] if data is None else data
+
+
+async def _send(socket: WebSocket[Any, Any, Any], message: dict[str, Any]) -> None:
+    try:
+        await socket.send_text(msgspec.json.encode(message).decode("utf-8"))
+    except (OSError, WebSocketDisconnect) as error:  # uvicorn's ClientDisconnected is an OSError
+        raise ClientGone from error
+
+
+async def _refuse(socket: WebSocket[Any, Any, Any], error: ServiceError) -> None:
+    try:
+        await _send(socket, {"type": "error", "code": error.status, "message": str(error)})
+    except ClientGone:
+        return
+    reason = str(error).encode("utf-8")[:123].decode("utf-8", "ignore")  # as much as a close frame holds
+    await socket.close(_CLOSE_CODES.get(type(error), _INTERNAL_ERROR), reason)
+
+
+def _message(result: StreamResult) -> dict[str, Any]:
+    """A result as protobuf's JSON form of AIStreamResult, with a `type`."""
+    return {
+        "type": "result",
+        "stream_id": result.stream_id,
+        "sequence": result.sequence,
+        "result_type": result.task,
+        "result_data": msgspec.json.encode(result.data).decode("utf-8"),
+        "confidence": result.data.confidence,
+        "is_final": result.is_final,
+        "timestamp": datetime.fromtimestamp(result.timestamp, UTC).isoformat().replace("+00:00", "Z"),
+    }

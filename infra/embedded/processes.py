@@ -135,7 +135,9 @@ def _owner(inodes: set[str]) -> int | None:
 def _name(pid: int) -> str:
     """The process as people know it: its program and, for an interpreter, what it runs."""
     try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
-        return " ".join([Path(words[0]).name, *words[1:3]]).strip()
+        name = Path(f"/proc/{pid}/comm").read_text().strip()
+        # The first two arguments; a process that wrote a title over them has none.
+        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")[1:3]
+        return " ".join([name, *arguments]).strip()
     except (FileNotFoundError, ProcessLookupError):
         return "a process that has just ended"

@@ -12,7 +12,7 @@ from litestar.types import ASGIApp, ControllerRouterHandler
 
 from inference_service.engine import Engine
 from inference_service.errors import ServiceError
-from inference_service.http import analysis, openapi, status, stream
+from inference_service.http import analysis, openai_audio, openapi, status, stream
 from inference_service.http.errors import http_exception, internal_error, service_error
 from inference_service.http.front import Front
 
@@ -27,6 +27,7 @@ ROUTES: tuple[Callable[[Engine], Sequence[ControllerRouterHandler]], ...] = (
     analysis.routes,
     openapi.routes,
     stream.routes,
+    openai_audio.routes,
 )
 
 

@@ -9,6 +9,7 @@ import msgspec
 from litestar.types import Scope, Send
 
 from inference_service.errors import Busy, Draining, MethodNotAllowed, ServiceError
+from inference_service.http import openai_errors
 
 JSON = b"application/json"
 
@@ -38,6 +39,13 @@ def enveloped(status: int, message: str, data: Any, request_id: str) -> bytes:
     return _encode(Envelope(status, message, data, now(), request_id))
 
 
+def refusal(scope: Scope, status: int, reason: str) -> bytes:
+    """What a refused request is told: the envelope, or OpenAI's error object on its routes."""
+    if scope["path"].startswith(openai_errors.PREFIX):
+        return _encode(openai_errors.error_object(status, reason))
+    return enveloped(status, reason, None, request_id_of(scope))
+
+
 def request_id_of(scope: Scope) -> str:
     """The id that `front` gave the request."""
     request_id: str = scope[REQUEST_ID]  # type: ignore[literal-required]
@@ -62,7 +70,7 @@ async def send_success(scope: Scope, send: Send, data: Any) -> None:
 
 async def send_error(scope: Scope, send: Send, error: ServiceError) -> None:
     """Answer with the error's status and reason in the envelope."""
-    body = enveloped(error.status, str(error), None, request_id_of(scope))
+    body = refusal(scope, error.status, str(error))
     await send_bytes(send, error.status, body, error_headers(error))
 
 

@@ -9,7 +9,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
 from inference_service.errors import ServiceError
-from inference_service.http.envelope import enveloped, error_headers, request_id_of
+from inference_service.http.envelope import error_headers, refusal, request_id_of
 
 _log = logging.getLogger(__name__)
 
@@ -41,5 +41,5 @@ def internal_error(request: Request[Any, Any, Any], error: Exception) -> Respons
 def _response(
     request: Request[Any, Any, Any], status: int, reason: str, headers: dict[str, str]
 ) -> Response[bytes]:
-    body = enveloped(status, reason, None, request_id_of(request.scope))
+    body = refusal(request.scope, status, reason)
     return Response(body, status_code=status, headers=headers, media_type="application/json")

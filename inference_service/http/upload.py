@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
 import multipart  # type: ignore[import-untyped]
@@ -80,25 +81,44 @@ def source_of_form(options: dict[str, str], query: bytes, body: bytes, task: Tas
     fields = _fields_of_query(query)
     audio: bytes | None = None
     named = "wav"
-    for part in _parts(options.get("boundary", ""), body):
-        name, filename, kind, content = part
-        if filename is None and name != "file":
-            if len(content) > _MAX_FIELD_BYTES:
-                raise TooLarge(f"{name[:40]}: a field has at most {_MAX_FIELD_BYTES} bytes")
-            try:
-                fields[name] = content.decode("utf-8")
-            except UnicodeDecodeError:
-                raise BadRequest(f"{name[:40]}: is not UTF-8 text; send audio as a file") from None
+    for part in form_parts(options, body):
+        if part.filename is None and part.name != "file":
+            fields[part.name] = part.text()
             continue
         if audio is not None:
             raise BadRequest("the form has more than one file; send one recording a request")
-        audio = content
-        declared = _CONTAINERS.get(kind)
-        suffix = (filename or "").rpartition(".")[2].lower()
-        named = declared or ("pcm" if suffix in ("pcm", "raw") else _guessed(content) or "wav")
+        audio = part.content
+        named = format_of_file(part)
     if audio is None and not (task is Task.EMOTION and fields.get("text")):
         raise BadRequest("file: is required: the recording as a file of the form")
     return _source(audio, fields.get("format") or named, fields, task)
+
+
+@dataclass(frozen=True, slots=True)
+class FormPart:
+    """One part of a multipart form; `filename` is None for a plain field, `kind` is its media type or ""."""
+
+    name: str
+    filename: str | None
+    kind: str
+    content: bytes
+
+    def text(self) -> str:
+        """The content of a plain field. Raises TooLarge, or BadRequest for what is not text."""
+        if len(self.content) > _MAX_FIELD_BYTES:
+            raise TooLarge(f"{self.name[:40]}: a field has at most {_MAX_FIELD_BYTES} bytes")
+        try:
+            return self.content.decode("utf-8")
+        except UnicodeDecodeError:
+            raise BadRequest(f"{self.name[:40]}: is not UTF-8 text; send audio as a file") from None
+
+
+def format_of_file(part: FormPart) -> str:
+    """The decoder's name for the format of a form's file: by its media type, its name, its first bytes."""
+    suffix = (part.filename or "").rpartition(".")[2].lower()
+    return _CONTAINERS.get(part.kind) or (
+        "pcm" if suffix in ("pcm", "raw") else _guessed(part.content) or "wav"
+    )
 
 
 def _source(audio: bytes | None, format: str, fields: dict[str, str], task: Task) -> Source:
@@ -134,11 +154,12 @@ def _swapped(body: bytes) -> bytes:
     return np.frombuffer(body, dtype=">i2").astype("<i2").tobytes()
 
 
-def _parts(boundary: str, body: bytes) -> list[tuple[str, str | None, str, bytes]]:
-    """The form's parts: field name, file name if it has one, media type, content."""
+def form_parts(options: dict[str, str], body: bytes) -> list[FormPart]:
+    """The parts of a multipart form; `options` are its media type's parameters. Raises BadRequest."""
+    boundary = options.get("boundary", "")
     if not boundary:
         raise BadRequest(f"{MULTIPART} without a boundary in Content-Type")
-    parts: list[tuple[str, str | None, str, bytes]] = []
+    parts: list[FormPart] = []
     try:
         with multipart.PushMultipartParser(
             boundary, content_length=len(body), max_segment_count=_MAX_PARTS
@@ -152,7 +173,7 @@ def _parts(boundary: str, body: bytes) -> list[tuple[str, str | None, str, bytes
                     content.append(bytes(event))
                 elif segment is not None:
                     kind = (segment.content_type or "").lower()
-                    parts.append((segment.name, segment.filename, kind, b"".join(content)))
+                    parts.append(FormPart(segment.name, segment.filename, kind, b"".join(content)))
     except multipart.MultipartError as error:
         raise BadRequest(f"the form cannot be read: {error}") from None
     return parts

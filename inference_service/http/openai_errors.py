@@ -1,0 +1,28 @@
+"""Refusals on the OpenAI routes, in the shape that OpenAI's clients read."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+#: The routes that answer so; all others use the envelope.
+PREFIX = "/v1/"
+
+#: A reason that names its field begins so.
+_NAMED = re.compile(r"([a-z_]{1,40}(?:\[\])?): ")
+
+_TYPES = {401: "authentication_error", 429: "rate_limit_error"}
+_CODES = {401: "invalid_api_key", 404: "not_found"}
+
+
+def error_object(status: int, reason: str) -> dict[str, Any]:
+    """OpenAI's error object; `param` is the field that the reason names."""
+    named = _NAMED.match(reason) if status == 400 else None
+    return {
+        "error": {
+            "message": reason,
+            "type": _TYPES.get(status, "invalid_request_error" if status < 500 else "server_error"),
+            "param": named[1] if named else None,
+            "code": _CODES.get(status),
+        }
+    }

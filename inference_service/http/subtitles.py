@@ -1,0 +1,99 @@
+"""Subtitles (SubRip and WebVTT) from a transcript's segments and words."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from inference_service.tasks import Segment, Word
+
+#: What fits on a screen and can be read in time: two lines, six seconds.
+_LINE_CHARACTERS = 42
+_CUE_CHARACTERS = 2 * _LINE_CHARACTERS
+_CUE_SECONDS = 6.0
+
+#: Seconds of silence over which a cue is not kept on the screen.
+_PAUSE_SECONDS = 0.6
+
+_SENTENCE_END = (".", "!", "?", "。", "！", "？", "…")
+
+
+@dataclass(frozen=True, slots=True)
+class Cue:
+    """A text to show from `start` to `end`, in seconds from the start of the audio."""
+
+    start: float
+    end: float
+    text: str
+
+
+def srt(segments: Sequence[Segment]) -> str:
+    """The segments as SubRip."""
+    return "".join(
+        f"{number}\n{_time(cue.start, ',')} --> {_time(cue.end, ',')}\n{_lines(cue.text)}\n\n"
+        for number, cue in enumerate(cues(segments), 1)
+    )
+
+
+def vtt(segments: Sequence[Segment]) -> str:
+    """The segments as WebVTT."""
+    shown = "".join(
+        f"{_time(cue.start, '.')} --> {_time(cue.end, '.')}\n{_escaped(_lines(cue.text))}\n\n"
+        for cue in cues(segments)
+    )
+    return f"WEBVTT\n\n{shown}"
+
+
+def cues(segments: Sequence[Segment]) -> list[Cue]:
+    """Cues in the order of time.
+
+    Segments with words are cut between words, so that a cue is shown while its words are said; others are
+    cues as they are.
+    """
+    found: list[Cue] = []
+    for segment in segments:
+        if segment.words:
+            found += [_cue(words) for words in _groups(segment.words)]
+        elif segment.text.strip():
+            found.append(Cue(segment.start, segment.end, segment.text.strip()))
+    return found
+
+
+def _groups(words: Iterable[Word]) -> list[list[Word]]:
+    groups: list[list[Word]] = []
+    for word in words:
+        if not groups or _ends_before(groups[-1], word):
+            groups.append([])
+        groups[-1].append(word)
+    return groups
+
+
+def _ends_before(group: Sequence[Word], word: Word) -> bool:
+    last = group[-1]
+    length = sum(len(shown.word.strip()) + 1 for shown in group) + len(word.word.strip())
+    return (
+        last.word.rstrip().endswith(_SENTENCE_END)
+        or word.start - last.end > _PAUSE_SECONDS
+        or word.end - group[0].start > _CUE_SECONDS
+        or length > _CUE_CHARACTERS
+    )
+
+
+def _cue(words: Sequence[Word]) -> Cue:
+    return Cue(words[0].start, words[-1].end, " ".join(word.word.strip() for word in words))
+
+
+def _lines(text: str) -> str:
+    return "\n".join(textwrap.wrap(text, _LINE_CHARACTERS))
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _time(seconds: float, separator: str) -> str:
+    milliseconds = round(1000 * seconds)
+    minutes, milliseconds = divmod(milliseconds, 60_000)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02}:{minutes:02}:{milliseconds // 1000:02}{separator}{milliseconds % 1000:03}"

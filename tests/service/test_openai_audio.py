@@ -1,0 +1,274 @@
+"""OpenAI's own Python client, with nothing changed but its base URL."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Callable, Iterator
+
+import httpx
+import numpy as np
+import openai
+import pytest
+import soundfile
+from openai import OpenAI
+
+from inference_service.audio import Audio
+from inference_service.errors import Busy, NotReady
+from inference_service.http import subtitles
+from inference_service.runtimes.base import Call
+from inference_service.tasks import DetailedTranscript, Segment, TranscribeOptions, Transcript, Word
+from tests.service.conftest import DoubleRuntime, Service
+
+Serve = Callable[..., Service]
+
+
+def words(text: str, start: float, each: float = 0.4) -> list[Word]:
+    """The words of `text`, one after the other."""
+    return [
+        Word(word, start + number * each, start + (number + 1) * each, 0.9)
+        for number, word in enumerate(text.split())
+    ]
+
+
+def segment(number: int, text: str, start: float) -> Segment:
+    said = words(text, start)
+    return Segment(number, start, said[-1].end, text, -0.25, 0.01, said)
+
+
+SEGMENTS = [
+    segment(0, "Ask not what your country can do for you.", 0.5),
+    segment(1, "Ask what you can do for your <country>.", 5.25),
+]
+TEXT = " ".join(part.text for part in SEGMENTS)
+
+
+class Speech(DoubleRuntime):
+    """Answers every recording with the same two sentences, with the words' times where they are asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.segments = SEGMENTS
+        self.text = TEXT
+
+    async def transcribe(self, audio: Audio, options: TranscribeOptions, call: Call) -> DetailedTranscript:
+        self.audios.append(audio)
+        self.options.append(options)
+        await self._work(call)
+        transcript = Transcript(self.text, 0.8, options.language or "en", audio.duration_ms)
+        return DetailedTranscript(transcript, self.segments)
+
+
+@pytest.fixture
+def service(serve: Serve) -> Service:
+    service = serve()
+    service.runtime = service.engine.runtime = Speech()
+    return service
+
+
+@pytest.fixture
+def client(service: Service) -> Iterator[OpenAI]:
+    with OpenAI(base_url=f"{service.url}/v1", api_key="none", max_retries=0, timeout=20) as client:
+        yield client
+
+
+def recording(seconds: float = 8.5, format: str = "WAV", rate: int = 16000) -> tuple[str, bytes]:
+    """A file as the client takes it: name and content."""
+    file = io.BytesIO()
+    soundfile.write(file, np.sin(np.arange(round(seconds * rate)) / 9) * 0.3, rate, format=format)
+    return f"speech.{format.lower()}", file.getvalue()
+
+
+def test_json_is_the_default(client: OpenAI, service: Service) -> None:
+    found = client.audio.transcriptions.create(
+        file=recording(), model="whisper-1", language="en", prompt="Kennedy", temperature=0.2
+    )
+
+    assert found.text == TEXT
+    assert service.runtime.options == [TranscribeOptions("en", False, "Kennedy", 0.2)]
+    assert service.runtime.audios[0].seconds == 8.5
+
+
+@pytest.mark.parametrize("format", ["WAV", "FLAC", "OGG", "MP3"])
+def test_files_of_the_usual_formats_are_read(client: OpenAI, service: Service, format: str) -> None:
+    assert client.audio.transcriptions.create(file=recording(format=format), model="asr").text == TEXT
+    assert service.runtime.audios[0].seconds == pytest.approx(8.5, abs=0.1)
+
+
+def test_text_is_plain(client: OpenAI) -> None:
+    found = client.audio.transcriptions.create(file=recording(), model="asr", response_format="text")
+    assert found == f"{TEXT}\n"
+
+
+def test_verbose_json_has_segments(client: OpenAI, service: Service) -> None:
+    found = client.audio.transcriptions.create(file=recording(), model="asr", response_format="verbose_json")
+
+    assert (found.text, found.language, found.duration) == (TEXT, "english", 8.5)
+    assert [(part.start, part.end, part.text) for part in found.segments] == [
+        (part.start, pytest.approx(part.end), part.text) for part in SEGMENTS
+    ]
+    assert found.segments[0].avg_logprob == -0.25
+    assert found.segments[0].compression_ratio > 0
+    assert found.words is None
+
+
+def test_verbose_json_has_words_on_request(client: OpenAI) -> None:
+    found = client.audio.transcriptions.create(
+        file=recording(), model="asr", response_format="verbose_json", timestamp_granularities=["word"]
+    )
+
+    assert found.segments is None
+    assert [word.word for word in found.words] == TEXT.split()
+    assert (found.words[0].start, found.words[0].end) == (0.5, 0.9)
+
+
+def test_words_and_segments_can_be_had_together(client: OpenAI) -> None:
+    found = client.audio.transcriptions.create(
+        file=recording(),
+        model="asr",
+        response_format="verbose_json",
+        timestamp_granularities=["word", "segment"],
+    )
+    assert (len(found.segments), len(found.words)) == (2, len(TEXT.split()))
+
+
+def test_subrip_falls_on_the_words(client: OpenAI) -> None:
+    found = client.audio.transcriptions.create(file=recording(), model="asr", response_format="srt")
+
+    assert found == (
+        "1\n00:00:00,500 --> 00:00:04,100\nAsk not what your country can do for you.\n\n"
+        "2\n00:00:05,250 --> 00:00:08,450\nAsk what you can do for your <country>.\n\n"
+    )
+
+
+def test_webvtt_falls_on_the_words(client: OpenAI) -> None:
+    found = client.audio.transcriptions.create(file=recording(), model="asr", response_format="vtt")
+
+    assert found == (
+        "WEBVTT\n\n"
+        "00:00:00.500 --> 00:00:04.100\nAsk not what your country can do for you.\n\n"
+        "00:00:05.250 --> 00:00:08.450\nAsk what you can do for your &lt;country&gt;.\n\n"
+    )
+
+
+def test_a_stream_brings_the_text_window_by_window(client: OpenAI, service: Service) -> None:
+    events = list(
+        client.audio.transcriptions.create(file=recording(70), model="gpt-4o-mini-transcribe", stream=True)
+    )
+
+    *deltas, done = events
+    assert [event.type for event in deltas] == ["transcript.text.delta"] * len(deltas)
+    assert len(deltas) >= 3
+    assert done.type == "transcript.text.done"
+    assert "".join(event.delta for event in deltas) == done.text
+    assert sum(audio.frames for audio in service.runtime.audios) == 70 * 16000
+
+
+def test_an_error_in_a_stream_reaches_the_client(client: OpenAI, service: Service) -> None:
+    service.runtime.error = NotReady("Triton cannot be reached")
+    with pytest.raises(openai.APIError, match="Triton cannot be reached"):
+        list(client.audio.transcriptions.create(file=recording(), model="asr", stream=True))
+
+
+def test_the_models_are_listed_and_found(client: OpenAI) -> None:
+    names = [model.id for model in client.models.list()]
+    assert names[0] == "asr"
+    assert "whisper-1" in names
+    assert client.models.retrieve("whisper-1").id == "whisper-1"
+    with pytest.raises(openai.NotFoundError, match="this node has asr, whisper-1"):
+        client.models.retrieve("gpt-4")
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason", "param"),
+    [
+        ({"response_format": "diarized_json"}, "'diarized_json' is not known", "response_format"),
+        ({"temperature": 3}, "temperature: 3 is not between 0 and 1", "temperature"),
+        ({"language": "??"}, "language: expected a language tag", "language"),
+        ({"timestamp_granularities": ["word"]}, "need response_format", "timestamp_granularities"),
+        ({"include": ["logprobs"]}, "log probabilities are not returned", "include"),
+        ({"stream": True, "response_format": "srt"}, "stream: true goes with", "stream"),
+        ({"file": ("a.wav", b"RIFF")}, "cannot be read as wav", "audio"),
+        ({"file": ("a.wav", b"")}, "audio is empty", None),
+    ],
+)  # fmt: skip
+def test_bad_requests_are_explained(
+    client: OpenAI, fields: dict[str, object], reason: str, param: str | None
+) -> None:
+    with pytest.raises(openai.BadRequestError, match=reason) as caught:
+        client.audio.transcriptions.create(**{"file": recording(), "model": "asr", **fields})  # type: ignore[call-overload]
+    assert (caught.value.type, caught.value.param) == ("invalid_request_error", param)
+
+
+@pytest.mark.parametrize(
+    ("form", "reason"),
+    [
+        ({"data": {"model": "asr"}, "files": {"other": b"x"}}, "file: is required"),
+        ({"files": {"file": b"x"}}, "model: is required"),
+        ({"data": {"model": ["asr", "asr"]}, "files": {"file": b"x"}}, "model: is given 2 times"),
+        ({"files": [("file", b"x"), ("file", b"y")]}, "file: is given twice"),
+        ({"json": {"model": "asr"}}, "Content-Type: expected multipart/form-data"),
+    ],
+)
+def test_forms_that_are_not_complete_are_refused(
+    service: Service, form: dict[str, object], reason: str
+) -> None:
+    answer = httpx.post(f"{service.url}/v1/audio/transcriptions", **form)  # type: ignore[arg-type]
+    assert answer.status_code == 400
+    assert reason in answer.json()["error"]["message"]
+
+
+def test_unknown_models_and_routes_are_not_found(client: OpenAI, service: Service) -> None:
+    with pytest.raises(openai.NotFoundError, match="'whisper-9' is not here"):
+        client.audio.transcriptions.create(file=recording(), model="whisper-9")
+    answer = httpx.get(f"{service.url}/v1/nothing")
+    assert (answer.status_code, answer.json()["error"]["type"]) == (404, "invalid_request_error")
+    answer = httpx.get(f"{service.url}/v1/audio/transcriptions")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+
+
+def test_keys_and_a_full_node_are_told_as_openai_tells_them(serve: Serve) -> None:
+    service = serve(SERVER__API_KEYS="secret")
+    with OpenAI(base_url=f"{service.url}/v1", api_key="wrong", max_retries=0) as wrong:
+        with pytest.raises(openai.AuthenticationError, match="not one that is accepted") as refused:
+            wrong.models.list()
+        assert refused.value.code == "invalid_api_key"
+    with OpenAI(base_url=f"{service.url}/v1", api_key="secret", max_retries=0) as right:
+        service.runtime.error = Busy("the node is full", retry_after=7)
+        with pytest.raises(openai.InternalServerError, match="the node is full") as busy:
+            right.audio.transcriptions.create(file=recording(), model="asr")
+        assert (busy.value.status_code, busy.value.response.headers["retry-after"]) == (503, "7")
+
+
+def test_times_are_not_made_up_where_the_runtime_has_none(client: OpenAI, service: Service) -> None:
+    service.runtime.segments = []  # type: ignore[attr-defined]
+    for format in ("srt", "vtt", "verbose_json"):
+        with pytest.raises(openai.InternalServerError, match="does not say when words are spoken") as caught:
+            client.audio.transcriptions.create(file=recording(), model="asr", response_format=format)
+        assert caught.value.status_code == 501
+    service.runtime.text = ""  # type: ignore[attr-defined]
+    silent = client.audio.transcriptions.create(file=recording(), model="asr", response_format="vtt")
+    assert silent == "WEBVTT\n\n"
+
+
+def test_cues_are_short_enough_to_be_read() -> None:
+    long = " ".join(f"word{number}" for number in range(100))
+    cues = subtitles.cues([segment(0, long, 10.0)])
+
+    assert " ".join(cue.text for cue in cues) == long
+    for cue in cues:
+        assert cue.end - cue.start <= 6.0
+        assert len(cue.text) <= 84
+    for one, other in itertools.pairwise(cues):
+        assert one.end <= other.start
+
+
+def test_a_cue_does_not_stay_through_a_pause() -> None:
+    said = [*words("before the pause", 0.0), *words("after it", 9.0)]
+    cues = subtitles.cues([Segment(0, 0.0, 10.0, "", -0.1, 0.0, said)])
+    assert [(cue.start, cue.text) for cue in cues] == [(0.0, "before the pause"), (9.0, "after it")]
+
+
+def test_times_go_beyond_an_hour() -> None:
+    late = Segment(0, 3661.0015, 3662.5, "late", -0.1, 0.0, None)
+    assert subtitles.srt([late]).splitlines()[1] == "01:01:01,002 --> 01:01:02,500"

@@ -1,0 +1,327 @@
+"""`python -m tests.bench`: the numbers of this project on this machine, as a table and as JSON.
+
+Everything runs on loopback in one run and shares the machine's cores, so only the ratios mean something.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from infra.gateway.render import Site, UpstreamServer
+from tests.bench.load import measure, waveform
+from tests.gateway.nginx import running as running_nginx
+from tests.service.small_triton import tensor, write_model
+from tests.triton_server import MODELS_VENV, ROOT, _free_ports, triton_server
+
+CONNECTIONS = 4
+
+#: A model that does next to nothing: what is measured is the way to it.
+MODEL = """
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+LOGITS = np.array([0.5, 0.25, 0.25], np.float32)
+
+class TritonPythonModel:
+    def execute(self, requests):
+        return [
+            pb_utils.InferenceResponse([pb_utils.Tensor("logits", LOGITS)])
+            for request in requests
+            if len(pb_utils.get_input_tensor_by_name(request, "audio_input").as_numpy())
+        ]
+"""
+
+_LABELS = 'parameters [{ key: "labels" value: { string_value: "[\\"a\\", \\"b\\", \\"c\\"]" } }]'
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table. `goal` is what must be reached, `better` in which direction."""
+
+    name: str
+    measured: str
+    value: float
+    goal: float
+    better: str  # "more" or "less"
+
+    @property
+    def reached(self) -> bool:
+        return self.value >= self.goal if self.better == "more" else self.value <= self.goal
+
+
+@contextmanager
+def service(folder: Path, triton_grpc: int, **environment: str) -> Iterator[tuple[psutil.Process, int]]:
+    """Run the inference service on Triton; gives its process and its HTTP port once it is ready."""
+    http, grpc = _free_ports(2)
+    log = folder / f"service-{http}.log"
+    settings = {
+        "AI__RUNTIME__TRITON__ENDPOINT": f"127.0.0.1:{triton_grpc}",
+        "SERVER__HOST": "127.0.0.1",
+        "SERVER__HTTP_PORT": str(http),
+        "SERVER__GRPC_PORT": str(grpc),
+        "SERVER__RUNTIME_DIR": str(folder / f"run-{http}"),
+        **environment,
+    }
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "inference_service"],
+            env={**os.environ, **settings},
+            stdout=output,
+            stderr=output,
+            cwd=ROOT,
+        )
+    try:
+        deadline = time.monotonic() + 30
+        while not _ready(f"http://127.0.0.1:{http}/api/v1/ai/health"):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"the service did not become ready:\n{log.read_text()[-4000:]}")
+            time.sleep(0.2)
+        yield psutil.Process(process.pid), http
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _ready(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        return False
+
+
+def json_request(folder: Path, seconds: float, route: str = "emotion") -> Path:
+    """A POST of base64 PCM in JSON, as a file of bytes."""
+    audio = base64.b64encode(waveform(seconds).tobytes()).decode()
+    body = json.dumps({"audio_data": audio, "format": "pcm", "sample_rate": 16000, "channels": 1}).encode()
+    return _request(folder / f"{route}-{seconds:g}.json", route, "application/json", body)
+
+
+def body_request(folder: Path, seconds: float) -> Path:
+    """A POST whose body is the PCM itself."""
+    return _request(
+        folder / f"emotion-{seconds:g}.pcm",
+        "emotion",
+        "application/octet-stream",
+        waveform(seconds).tobytes(),
+    )
+
+
+def _request(path: Path, route: str, media_type: str, body: bytes) -> Path:
+    head = (
+        f"POST /api/v1/ai/{route} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        f"Content-Type: {media_type}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    path.write_bytes(head.encode() + body)
+    return path
+
+
+def best_direct(port: int, seconds: float, duration: float) -> float:
+    """Direct Triton calls a second with four connections: of threads and processes, the faster."""
+    job: dict[str, Any] = {
+        "kind": "triton",
+        "port": port,
+        "seconds": seconds,
+        "connections": CONNECTIONS,
+        "duration": duration,
+    }
+    return max(measure(**job)["rate"], measure(**job, processes=CONNECTIONS)["rate"])
+
+
+def http_rate(port: int, request: Path, duration: float, connections: int = CONNECTIONS) -> dict[str, Any]:
+    """Requests a second of the service."""
+    return measure(kind="http", port=port, request=str(request), connections=connections, duration=duration)
+
+
+def throughput(folder: Path, triton: int, http: int, duration: float) -> list[Row]:
+    """The service against direct calls, and the gateway against the service."""
+    rows = []
+    goals = {1: (0.65, 0.70), 10: (0.60, 0.80), 30: (0.65, 0.90)}
+    for seconds, (json_goal, body_goal) in goals.items():
+        direct = best_direct(triton, seconds, duration)
+        for name, request, goal in (
+            ("base64 JSON", json_request(folder, seconds), json_goal),
+            ("body", body_request(folder, seconds), body_goal),
+        ):
+            rate = http_rate(http, request, duration)["rate"]
+            measured = f"{rate:.0f}/s of {direct:.0f}/s direct"
+            rows.append(Row(f"{seconds} s of audio, {name}", measured, rate / direct, goal, "more"))
+    return rows
+
+
+def gateway(folder: Path, http: int, duration: float) -> list[Row]:
+    """What nginx takes of the throughput."""
+    (folder / "nginx").mkdir()
+    ports = _free_ports(2)
+    node = UpstreamServer(name="node-1", host="127.0.0.1", http_port=http, grpc_port=1)
+    site = Site(servers=(node,), http=ports[0], grpc=ports[1], rate_limit=None)
+    rows = []
+    with running_nginx(site, folder / "nginx"):
+        for seconds in (1, 10, 30):
+            request = body_request(folder, seconds)
+            # Turn and turn about: the machine's mood changes.
+            rates: dict[int, list[float]] = {http: [], ports[0]: []}
+            for _ in range(2):
+                for port, found in rates.items():
+                    found.append(http_rate(port, request, duration)["rate"])
+            plain, through = max(rates[http]), max(rates[ports[0]])
+            rows.append(
+                Row(
+                    f"gateway's share, {seconds} s, body",
+                    f"{through:.0f}/s of {plain:.0f}/s",
+                    1 - through / plain,
+                    0.15,
+                    "less",
+                )
+            )
+    return rows
+
+
+def latency(folder: Path, triton: int, http: int, duration: float) -> list[Row]:
+    """What the service adds to one direct call with 1 s of audio, one connection."""
+    plain = measure(kind="triton", port=triton, seconds=1, connections=1, duration=duration)["p50"]
+    rows = []
+    for name, request in (("base64 JSON", json_request(folder, 1)), ("body", body_request(folder, 1))):
+        found = http_rate(http, request, duration, connections=1)["p50"]
+        added = 1000 * (found - plain)
+        measured = f"p50 {1000 * found:.2f} ms, direct {1000 * plain:.2f} ms"
+        rows.append(Row(f"added latency in ms, {name}", measured, added, 2.0, "less"))
+    return rows
+
+
+def memory(folder: Path, process: psutil.Process, http: int) -> list[Row]:
+    """Proportional set sizes in MB: one worker that has done nothing yet, and all while 32 requests run."""
+    workers = process.children()
+    idle = max(worker.memory_full_info().pss for worker in workers) / 1e6
+    request = json_request(folder, 30)
+    load = subprocess.Popen(
+        [sys.executable, "-m", "tests.bench.load"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    assert load.stdin is not None
+    json.dump(
+        {"kind": "http", "port": http, "request": str(request), "connections": 32, "duration": 5}, load.stdin
+    )
+    load.stdin.close()
+    most = 0.0
+    while load.poll() is None:
+        most = max(most, sum(each.memory_full_info().pss for each in (process, *workers)) / 1e6)
+        time.sleep(0.1)
+    if load.returncode:
+        raise RuntimeError("the load generator failed")
+    return [
+        Row("memory of an idle worker in MB", f"{idle:.0f} MB", idle, 150, "less"),
+        Row("memory at 32 x 30 s in MB", f"{most:.0f} MB, {len(workers)} workers", most, 600, "less"),
+    ]
+
+
+def speech(folder: Path) -> list[Row]:
+    """The real ASR model through the service: time over audio time, one clip at a time."""
+    import soundfile
+
+    rows = []
+    samples, rate = soundfile.read(ROOT / "recordings" / "inaugural-1961.flac", dtype="int16")
+    (folder / "asr").mkdir()
+    with ExitStack() as stack:
+        ports = stack.enter_context(triton_server(folder / "asr", models=["asr"]))
+        off = {"AI__MODELS__EMOTION__ENABLED": "false", "AI__MODELS__SYNTHESIS__ENABLED": "false"}
+        _, http = stack.enter_context(service(folder, ports.grpc, **off))
+        for seconds in (10, 20, 30):
+            clip = [samples[n % len(samples)] for n in range(seconds * rate)]
+            path = folder / f"clip-{seconds}.wav"
+            soundfile.write(path, clip, rate)
+            body = path.read_bytes()
+            request = _request(folder / f"asr-{seconds}", "asr", "audio/wav", body)
+            spent = http_rate(http, request, 3.0, connections=1)["p50"]
+            measured = f"{spent:.2f} s of {seconds} s"
+            rows.append(Row(f"embedded ASR, {seconds} s clip", measured, spent / seconds, 0.06, "less"))
+    return rows
+
+
+def main() -> int:
+    """Measure, print the table, write the JSON."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--duration", type=float, default=3.0, help="seconds of each measurement")
+    parser.add_argument("--json", type=Path, default=ROOT / "build" / "bench.json", help="where results go")
+    parser.add_argument(
+        "--only", nargs="*", choices=["throughput", "latency", "gateway", "memory", "speech"], default=None
+    )
+    arguments = parser.parse_args()
+    if not (MODELS_VENV / "bin" / "python").exists():
+        print(f"{MODELS_VENV} is not there: run make setup", file=sys.stderr)
+        return 2
+    wanted = arguments.only or ["memory", "latency", "throughput", "gateway", "speech"]
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(prefix="bench-") as name, ExitStack() as stack:
+        folder = Path(name)
+        repository = folder / "models"
+        write_model(
+            repository,
+            "emotion",
+            MODEL,
+            [tensor("audio_input", "FP32", "[ -1 ]")],
+            [tensor("logits", "FP32", "[ 3 ]")],
+            _LABELS,
+        )
+        if set(wanted) - {"speech"}:
+            ports = stack.enter_context(triton_server(folder, model_repository=repository))
+            only_emotion = {
+                "AI__MODELS__ASR__ENABLED": "false",
+                "AI__MODELS__SYNTHESIS__ENABLED": "false",
+                "AI__MODELS__EMOTION__TEXT_MODEL_NAME": "",
+            }
+            process, http = stack.enter_context(service(folder, ports.grpc, **only_emotion))
+            if "memory" in wanted:  # first, while the workers have done nothing
+                rows += memory(folder, process, http)
+            if "latency" in wanted:
+                rows += latency(folder, ports.grpc, http, arguments.duration)
+            if "throughput" in wanted:
+                rows += throughput(folder, ports.grpc, http, arguments.duration)
+            if "gateway" in wanted:
+                rows += gateway(folder, http, arguments.duration)
+        stack.pop_all().close()
+        if "speech" in wanted:
+            rows += speech(folder)
+        _show(rows)
+    arguments.json.parent.mkdir(parents=True, exist_ok=True)
+    results = [{**asdict(row), "reached": row.reached} for row in rows]
+    arguments.json.write_text(json.dumps({"cores": os.cpu_count(), "rows": results}, indent=2) + "\n")
+    print(f"\n{os.cpu_count()} cores; written to {arguments.json}")
+    return 0
+
+
+def _show(rows: list[Row]) -> None:
+    width = max(len(row.name) for row in rows)
+    print(f"{'':{width}}  {'measured':36} {'value':>8} {'goal':>8}")
+    for row in rows:
+        sign = ">=" if row.better == "more" else "<="
+        verdict = "" if row.reached else "  not reached"
+        print(f"{row.name:{width}}  {row.measured:36} {row.value:8.2f} {sign}{row.goal:6.2f}{verdict}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

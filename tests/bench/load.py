@@ -1,0 +1,145 @@
+"""The load generators, each in a process of its own: prebuilt bytes in, answers counted.
+
+`python -m tests.bench.load` reads one JSON job on standard input and prints one JSON line of results.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import socket
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+#: A connection's work: set up, then one request at each call.
+Connect = Callable[[], Callable[[], None]]
+
+
+def measure(**job: Any) -> dict[str, Any]:
+    """Run a job in a new process; returns `rate` (requests a second) and `p50` (seconds)."""
+    command = [sys.executable, "-m", "tests.bench.load"]
+    answer = subprocess.run(command, input=json.dumps(job), capture_output=True, text=True, check=False)
+    if answer.returncode:
+        raise RuntimeError(f"the load generator failed:\n{answer.stderr[-3000:]}")
+    result: dict[str, Any] = json.loads(answer.stdout)
+    return result
+
+
+def http_connection(port: int, request: bytes) -> Callable[[], None]:
+    """One kept connection that sends `request` and reads an answer of 200."""
+    connection = socket.create_connection(("127.0.0.1", port), timeout=60)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    buffer = bytearray(65536)
+    view = memoryview(buffer)
+
+    def once() -> None:
+        connection.sendall(request)
+        filled = 0
+        while True:
+            count = connection.recv_into(view[filled:])
+            if not count:
+                raise ConnectionError("the server closed the connection")
+            filled += count
+            head = buffer.find(b"\r\n\r\n", 0, filled)
+            if head < 0:
+                continue
+            if buffer[9:12] != b"200":
+                raise RuntimeError(bytes(buffer[:filled]).decode("latin-1"))
+            at = buffer.lower().find(b"content-length:", 0, head)
+            length = int(buffer[at + 15 : buffer.find(b"\r\n", at)])
+            if filled >= head + 4 + length:
+                return
+
+    return once
+
+
+def triton_connection(port: int, seconds: float) -> Callable[[], None]:
+    """One tritonclient connection that sends the same audio as float32, its input built once."""
+    import tritonclient.grpc
+
+    client = tritonclient.grpc.InferenceServerClient(f"127.0.0.1:{port}")
+    samples = waveform(seconds).astype(np.float32) / np.float32(32768)
+    tensor = tritonclient.grpc.InferInput("audio_input", samples.shape, "FP32")
+    tensor.set_data_from_numpy(samples)
+
+    def once() -> None:
+        client.infer("emotion", [tensor], client_timeout=60).as_numpy("logits")
+
+    return once
+
+
+def waveform(seconds: float) -> np.ndarray:
+    """The audio of every measurement: int16 noise at 16 kHz, the same in every process."""
+    rng = np.random.default_rng(0)
+    return rng.integers(-8000, 8000, int(16000 * seconds), dtype=np.int16)
+
+
+def _threads(connect: Connect, connections: int, duration: float, results: Any) -> None:
+    """`connections` threads, each with one connection and one request at a time."""
+    latencies: list[list[float]] = [[] for _ in range(connections)]
+    errors: list[BaseException] = []
+    together = threading.Barrier(connections)
+
+    def work(mine: list[float]) -> None:
+        try:
+            once = connect()
+            for _ in range(5):
+                once()
+            together.wait()
+            end = time.perf_counter() + duration
+            while (begun := time.perf_counter()) < end:
+                once()
+                mine.append(time.perf_counter() - begun)
+        except BaseException as error:  # noqa: BLE001 - told to the parent below, whatever it is
+            errors.append(error)
+            together.abort()
+
+    threads = [threading.Thread(target=work, args=(mine,)) for mine in latencies]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    results.put([latency for mine in latencies for latency in mine] if not errors else repr(errors[0]))
+
+
+def _run(job: dict[str, Any]) -> dict[str, Any]:
+    if job["kind"] == "http":
+        request = Path(job["request"]).read_bytes()
+
+        def connect() -> Callable[[], None]:
+            return http_connection(job["port"], request)
+    else:
+
+        def connect() -> Callable[[], None]:
+            return triton_connection(job["port"], job["seconds"])
+
+    processes = job.get("processes", 1)
+    results: Any = multiprocessing.Queue()
+    each = job["connections"] // processes
+    workers = [
+        multiprocessing.Process(target=_threads, args=(connect, each, job["duration"], results))
+        for _ in range(processes)
+    ]
+    for worker in workers:
+        worker.start()
+    latencies: list[float] = []
+    for _ in workers:
+        found = results.get()
+        if isinstance(found, str):
+            raise RuntimeError(found)
+        latencies += found
+    for worker in workers:
+        worker.join()
+    return {"rate": len(latencies) / job["duration"], "p50": statistics.median(latencies)}
+
+
+if __name__ == "__main__":
+    print(json.dumps(_run(json.load(sys.stdin))))

@@ -25,6 +25,7 @@ from inference_service.http.languages import english_name
 from inference_service.http.openai_errors import error_object
 from inference_service.http.requests import Source, audio_of, language
 from inference_service.http.upload import MULTIPART, FormPart, form_parts, format_of_file, media_type
+from inference_service.http.word_times import on_the_sound
 from inference_service.runtimes.base import Call
 from inference_service.streaming.buffer import quietest_point
 from inference_service.streaming.decoder import STREAM_RATE
@@ -198,6 +199,8 @@ def _no_model(name: str, models: tuple[str, ...]) -> str:
 async def _transcribe(engine: Engine, request: TranscriptionRequest, call: Call) -> bytes:
     audio = await _audio(engine, request)
     found = await engine.transcribe(audio, request.options, call)
+    if request.options.word_timestamps:
+        found = await asyncio.to_thread(_on_the_sound, found, audio)
     text = found.transcript.text
     match request.format:
         case "json":
@@ -210,6 +213,11 @@ async def _transcribe(engine: Engine, request: TranscriptionRequest, call: Call)
             return subtitles.srt(_timed(found)).encode()
         case "vtt":
             return subtitles.vtt(_timed(found)).encode()
+
+
+def _on_the_sound(found: DetailedTranscript, audio: Audio) -> DetailedTranscript:
+    segments = on_the_sound(found.segments, audio.waveform(STREAM_RATE), STREAM_RATE)
+    return DetailedTranscript(found.transcript, segments)
 
 
 async def _stream(engine: Engine, request: TranscriptionRequest, call: Call, send: Send) -> None:

@@ -16,6 +16,7 @@ from openai import OpenAI
 from inference_service.audio import Audio
 from inference_service.errors import Busy, NotReady
 from inference_service.http import subtitles
+from inference_service.http.word_times import on_the_sound
 from inference_service.runtimes.base import Call
 from inference_service.tasks import DetailedTranscript, Segment, TranscribeOptions, Transcript, Word
 from tests.service.conftest import DoubleRuntime, Service
@@ -249,6 +250,22 @@ def test_times_are_not_made_up_where_the_runtime_has_none(client: OpenAI, servic
     service.runtime.text = ""  # type: ignore[attr-defined]
     silent = client.audio.transcriptions.create(file=recording(), model="asr", response_format="vtt")
     assert silent == "WEBVTT\n\n"
+
+
+def test_words_after_a_pause_begin_with_their_sound_and_not_with_the_pause() -> None:
+    speech = np.random.default_rng(3).normal(0, 0.001, 16000 * 4).astype(np.float32)
+    for start, end in [(0.5, 1.0), (3.0, 3.5)]:
+        speech[int(start * 16000) : int(end * 16000)] *= 100
+    said = [Word("before", 0.0, 1.4, 0.9), Word("after", 1.4, 3.5, 0.9), Word("unheard", 3.6, 3.9, 0.9)]
+
+    [found] = on_the_sound([Segment(0, 0.0, 4.0, "", -0.1, 0.0, said)], speech, 16000)
+
+    assert [(word.start, word.end) for word in found.words or []] == [
+        (pytest.approx(0.44), pytest.approx(1.06)),
+        (pytest.approx(2.94), 3.5),
+        (3.6, 3.9),
+    ]
+    assert (found.start, found.end) == (pytest.approx(0.44), 3.9)
 
 
 def test_cues_are_short_enough_to_be_read() -> None:

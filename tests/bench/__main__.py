@@ -275,6 +275,8 @@ def main() -> int:
         print(f"{MODELS_VENV} is not there: run make setup", file=sys.stderr)
         return 2
     wanted = arguments.only or ["memory", "latency", "throughput", "gateway", "speech"]
+    # Ended from outside, what was started is stopped all the same.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="bench-") as name, ExitStack() as stack:
         folder = Path(name)

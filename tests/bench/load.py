@@ -34,16 +34,19 @@ def measure(**job: Any) -> dict[str, Any]:
 
 
 def http_connection(port: int, request: bytes) -> Callable[[], None]:
-    """One kept connection that sends `request` and reads an answer of 200."""
-    connection = socket.create_connection(("127.0.0.1", port), timeout=60)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    """One connection that sends `request` and reads an answer of 200; opened anew when the server ends it."""
+    connection: socket.socket | None = None
     buffer = bytearray(65536)
     view = memoryview(buffer)
 
     def once() -> None:
+        nonlocal connection
+        if connection is None:
+            connection = socket.create_connection(("127.0.0.1", port), timeout=60)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.sendall(request)
-        filled = 0
-        while True:
+        filled, wanted = 0, 0
+        while not wanted or filled < wanted:
             count = connection.recv_into(view[filled:])
             if not count:
                 raise ConnectionError("the server closed the connection")
@@ -53,10 +56,12 @@ def http_connection(port: int, request: bytes) -> Callable[[], None]:
                 continue
             if buffer[9:12] != b"200":
                 raise RuntimeError(bytes(buffer[:filled]).decode("latin-1"))
-            at = buffer.lower().find(b"content-length:", 0, head)
-            length = int(buffer[at + 15 : buffer.find(b"\r\n", at)])
-            if filled >= head + 4 + length:
-                return
+            fields = bytes(buffer[:head]).lower()
+            at = fields.index(b"content-length:") + len(b"content-length:")
+            wanted = head + 4 + int(fields[at:].split(b"\r\n", 1)[0])
+        if b"connection: close" in fields:  # nginx ends a connection after a thousand requests
+            connection.close()
+            connection = None
 
     return once
 

@@ -190,7 +190,7 @@ def as_wav(audio: Audio) -> tuple[bytes, memoryview]:
         b"RIFF" + struct.pack("<I", 36 + samples.nbytes) + b"WAVE"
         b"fmt " + struct.pack("<I", len(fmt)) + fmt + b"data" + struct.pack("<I", samples.nbytes)
     )
-    return header, memoryview(samples.reshape(-1).view(np.uint8))
+    return header, samples.reshape(-1).view(np.uint8).data
 
 
 def _client(remote: RemoteSettings) -> httpx.AsyncClient:

@@ -16,8 +16,8 @@ from inference_service.tasks import Segment, Word
 
 _FRAME_SECONDS = 0.01
 
-#: A frame is sound when its level in decibels is above this part of the way from the recording's quiet frames to
-#: its loud ones.
+#: A frame is sound when its level in decibels is above this part of the way from the recording's quiet frames
+#: to its loud ones.
 _SOUND_LEVEL = 0.35
 
 #: Decibels between them below which the recording has no pauses to be told from speech.

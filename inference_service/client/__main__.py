@@ -1,0 +1,156 @@
+"""`speech transcribe FILE`: the text of a recording, or of live audio on standard input."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TextIO
+
+from inference_service.client import recording
+from inference_service.client.errors import ClientError
+from inference_service.client.live import StreamOptions, transcribe_live
+from inference_service.client.transports import over_grpc, over_websocket
+from inference_service.client.upload import transcribe_file
+
+_EXAMPLES = """\
+examples:
+  speech transcribe talk.flac                          the whole recording, over HTTP
+  speech transcribe talk.flac --realtime               as if it were spoken now, over a WebSocket
+  speech transcribe talk.flac --grpc localhost:9080    streamed over gRPC
+  arecord -t raw -f S16_LE -r 16000 | speech transcribe - --rate 16000
+"""
+
+#: Milliseconds between partial texts where somebody watches them come.
+_LIVE_INTERVAL_MS = 500
+
+
+def main() -> int:
+    """Run the command line; returns the exit status: 0, 1 when the service or the recording failed, 2 for a
+    command that makes no sense."""
+    arguments = _parser().parse_args()
+    shown = _Shown(sys.stdout, sys.stderr, as_json=arguments.json)
+    try:
+        if arguments.file == "-" or arguments.grpc or arguments.realtime:
+            _live(arguments, shown)
+        else:
+            _whole(arguments, shown)
+    except ClientError as error:
+        shown.clear()
+        print(f"speech: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        shown.clear()
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="speech",
+        description="Transcribe speech with an inference node or its gateway.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    transcribe = commands.add_parser(
+        "transcribe",
+        help="speech to text",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    transcribe.add_argument("file", metavar="FILE", help="the recording; - for 16-bit PCM on standard input")
+    transcribe.add_argument(
+        "--url",
+        default=os.environ.get("SPEECH_URL", "http://127.0.0.1:8080"),
+        help="HTTP address of the gateway or of a node (SPEECH_URL; default: %(default)s)",
+    )
+    transcribe.add_argument("--grpc", metavar="HOST:PORT", help="stream over gRPC instead of HTTP")
+    transcribe.add_argument("--tls", action="store_true", help="gRPC over TLS")
+    transcribe.add_argument("--language", help="en, de, …; default: detected")
+    transcribe.add_argument("--api-key", default=os.environ.get("SPEECH_API_KEY"), help="(SPEECH_API_KEY)")
+    transcribe.add_argument("--json", action="store_true", help="results as JSON, one a line")
+    transcribe.add_argument("--realtime", action="store_true", help="stream a file as fast as it is spoken")
+    transcribe.add_argument(
+        "--partial",
+        type=int,
+        metavar="MS",
+        help=f"milliseconds between partial texts of a stream, 0 for none (default: {_LIVE_INTERVAL_MS} for "
+        "live audio, else 0)",
+    )
+    transcribe.add_argument("--rate", type=int, default=48000, help="Hz, of standard input (%(default)s)")
+    transcribe.add_argument("--channels", type=int, default=1, help="of standard input (%(default)s)")
+    return parser
+
+
+def _whole(arguments: argparse.Namespace, shown: _Shown) -> None:
+    def progress(part: float) -> None:
+        shown.say("recognising …" if part == 1.0 else f"sending {part:.0%}")
+
+    found = transcribe_file(
+        arguments.url,
+        Path(arguments.file),
+        api_key=arguments.api_key,
+        language=arguments.language,
+        progress=progress,
+    )
+    shown.final(found["text"], found)
+
+
+def _live(arguments: argparse.Namespace, shown: _Shown) -> None:
+    live = arguments.file == "-" or arguments.realtime
+    if arguments.file == "-":
+        audio = recording.from_pipe(sys.stdin.buffer, arguments.rate, arguments.channels)
+    else:
+        audio = recording.from_file(Path(arguments.file), realtime=arguments.realtime)
+    interval = arguments.partial if arguments.partial is not None else (_LIVE_INTERVAL_MS if live else 0)
+    options = StreamOptions(arguments.language, interval, arguments.api_key)
+    attempt = (
+        over_grpc(arguments.grpc, tls=arguments.tls)
+        if arguments.grpc
+        else over_websocket(arguments.url.rstrip("/"))
+    )
+    for update in transcribe_live(audio, options, attempt):
+        if update.is_final:
+            shown.final(update.text, update.result)
+        else:
+            shown.partial(update.text, update.result)
+
+
+class _Shown:
+    """Final text on standard output; what changes meanwhile on one line of the terminal."""
+
+    def __init__(self, output: TextIO, terminal: TextIO, *, as_json: bool) -> None:
+        self._output = output
+        self._terminal = terminal if terminal.isatty() else None
+        self._as_json = as_json
+
+    def say(self, text: str) -> None:
+        """Show a passing remark in place of the last one."""
+        if self._terminal is not None:
+            width = os.get_terminal_size(self._terminal.fileno()).columns - 1
+            print(f"\r\x1b[K{text[-width:]}", end="", file=self._terminal, flush=True)
+
+    def clear(self) -> None:
+        """Take the passing remark away."""
+        self.say("")
+
+    def partial(self, text: str, result: dict[str, object]) -> None:
+        """Show a text that may still change."""
+        if self._as_json:
+            print(json.dumps(result, ensure_ascii=False), file=self._output, flush=True)
+        else:
+            self.say(text)
+
+    def final(self, text: str, result: dict[str, object]) -> None:
+        """Print a text that will not change."""
+        self.clear()
+        if self._as_json or text:
+            line = json.dumps(result, ensure_ascii=False) if self._as_json else text
+            print(line, file=self._output, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

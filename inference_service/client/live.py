@@ -1,0 +1,69 @@
+"""Live transcription: what is unanswered when a node stops is sent again to the next one."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from inference_service.client.errors import Unavailable
+from inference_service.client.recording import Recording
+
+#: Seconds between attempts to find a node, and for how long without any answer.
+_RETRY_EVERY = 0.5
+_RETRY_FOR = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOptions:
+    """`language` None: detected. `flush_interval_ms` None: as the node is set; 0: no partial results."""
+
+    language: str | None = None
+    flush_interval_ms: int | None = None
+    api_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """A result as it came. `text` that is not `is_final` will be replaced by a later one."""
+
+    text: str
+    is_final: bool
+    result: dict[str, Any]  # the fields of AIStreamResult, with `result_data` decoded
+
+
+#: One attempt: sends the recording from its first unanswered byte on, and gives the results' fields.
+Attempt = Callable[[Recording, StreamOptions], Iterator[dict[str, Any]]]
+
+
+def transcribe_live(recording: Recording, options: StreamOptions, attempt: Attempt) -> Iterator[Update]:
+    """The text of `recording` while it is being filled. Raises ClientError.
+
+    When the node that answers stops (or dies), the audio without a final result goes to the next one.
+    """
+    give_up: float | None = None
+    try:
+        while True:
+            try:
+                for fields in attempt(recording, options):
+                    give_up = None
+                    update = _update(fields)
+                    if update.is_final:
+                        recording.answer(update.result["result_data"]["duration_ms"])
+                    yield update
+                return
+            except Unavailable:
+                now = time.monotonic()
+                give_up = give_up or now + _RETRY_FOR
+                if now > give_up:
+                    raise
+                time.sleep(_RETRY_EVERY)
+    finally:
+        recording.abandon()
+
+
+def _update(fields: dict[str, Any]) -> Update:
+    data = json.loads(fields["result_data"])
+    return Update(data["text"], fields["is_final"], {**fields, "result_data": data})

@@ -1,0 +1,228 @@
+"""The command-line client against a running service."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from inference_service.client import ClientError, Recording, Update, transcribe_file, transcribe_live
+from inference_service.client import __main__ as command_line
+from inference_service.client.errors import Unavailable
+from inference_service.client.live import StreamOptions
+from inference_service.client.recording import from_file, from_pipe
+from inference_service.client.transports import over_grpc, over_websocket
+from inference_service.engine import Engine
+from inference_service.errors import Busy
+from inference_service.grpc_api import server
+from inference_service.settings import Settings
+from tests.service.conftest import DoubleRuntime, Service, free_port
+from tests.service.streams import tone
+
+SECONDS = 3.0
+OPTIONS = StreamOptions()
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Path:
+    """Three seconds of stereo at 22050 Hz."""
+    path = tmp_path / "speech.flac"
+    soundfile.write(path, np.zeros((round(22050 * SECONDS), 2)), 22050)
+    return path
+
+
+@pytest.fixture
+def grpc_address(settings: Callable[..., Settings]) -> Iterator[str]:
+    """`host:port` of a gRPC server in another thread."""
+    port = free_port()
+    engine = Engine(settings(SERVER__HOST="127.0.0.1", SERVER__GRPC_PORT=str(port)), DoubleRuntime())
+    started, stop = threading.Event(), asyncio.Event()
+    loop = asyncio.new_event_loop()
+
+    async def serve() -> None:
+        async with server.serve(engine):
+            started.set()
+            await stop.wait()
+        await engine.close()
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
+    thread.start()
+    assert started.wait(5)
+    yield f"127.0.0.1:{port}"
+    loop.call_soon_threadsafe(stop.set)
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def run(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: object
+) -> tuple[int, str, str]:
+    """The exit status, the output and the errors of `speech` with these words."""
+    monkeypatch.setattr(sys, "argv", ["speech", *map(str, words)])
+    status = command_line.main()
+    output, errors = capsys.readouterr()
+    return status, output, errors
+
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def speech(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """`speech("transcribe", file, …)`."""
+    return lambda *words: run(capsys, monkeypatch, *words)
+
+
+def test_a_file_is_sent_whole_and_its_text_printed(speech: Run, service: Service, recording: Path) -> None:
+    status, output, errors = speech("transcribe", recording, "--url", service.url, "--language", "de")
+
+    assert (status, output, errors) == (0, "66150 samples at 22050 Hz\n", "")
+    assert service.runtime.options[0].language == "de"
+
+
+def test_json_is_what_the_api_says(speech: Run, service: Service, recording: Path) -> None:
+    _, output, _ = speech("transcribe", recording, "--url", service.url, "--json")
+    assert json.loads(output)["duration_ms"] == 3000
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".ogg", ".mp3"])
+def test_the_usual_formats_are_sent_as_they_are(service: Service, tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"speech{suffix}"
+    soundfile.write(path, np.zeros(16000), 16000)
+    parts: list[float] = []
+
+    found = transcribe_file(service.url, path, progress=parts.append)
+
+    assert found["duration_ms"] == pytest.approx(1000, abs=60)
+    assert parts[-1] == 1.0
+
+
+def test_a_file_is_streamed_over_grpc(speech: Run, grpc_address: str, recording: Path) -> None:
+    status, output, _ = speech("transcribe", recording, "--grpc", grpc_address)
+    assert (status, output) == (0, "48000 samples at 16000 Hz\n")
+
+
+def test_a_file_is_streamed_over_a_websocket_as_fast_as_it_is_spoken(
+    speech: Run, service: Service, tmp_path: Path
+) -> None:
+    path = tmp_path / "short.wav"
+    soundfile.write(path, np.zeros(16000), 16000)
+
+    words = ("transcribe", path, "--url", service.url, "--realtime", "--json", "--partial", "200")
+    _, output, _ = speech(*words)
+
+    *partial, final = [json.loads(line) for line in output.splitlines()]
+    assert 2 <= len(partial) <= 5
+    assert (final["is_final"], final["result_data"]["duration_ms"]) == (True, 1000)
+
+
+def test_live_audio_comes_on_standard_input(service: Service) -> None:
+    command = [sys.executable, "-m", "inference_service.client", "transcribe", "-", "--rate", "16000"]
+    done = subprocess.run(
+        [*command, "--url", service.url], input=tone(1.0), capture_output=True, timeout=30, check=True
+    )
+    assert done.stdout.decode() == "16000 samples at 16000 Hz\n"
+
+
+def test_a_key_is_given_to_every_entrance(serve: Callable[..., Service], recording: Path) -> None:
+    service = serve(SERVER__API_KEYS="secret")
+    with pytest.raises(ClientError, match=r"API key is needed.* \(HTTP 401\)"):
+        transcribe_file(service.url, recording)
+    with pytest.raises(ClientError, match=r"API key is needed.* \(HTTP 401\)"):
+        list(transcribe_live(from_file(recording, realtime=False), OPTIONS, over_websocket(service.url)))
+    with_key = StreamOptions(api_key="secret")
+    assert transcribe_file(service.url, recording, api_key="secret")["text"]
+    [update] = transcribe_live(from_file(recording, realtime=False), with_key, over_websocket(service.url))
+    assert update.is_final
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["missing.wav"], "missing.wav: cannot be read: No such file"),
+        (["missing.wav", "--grpc", "127.0.0.1:9"], "missing.wav: cannot be read"),
+        ([__file__], "is not a kind of file that can be sent; allowed are .wav, .flac"),
+        ([__file__, "--realtime"], "cannot be read"),
+        (["{recording}", "--url", "http://127.0.0.1:9"], "http://127.0.0.1:9: cannot be reached"),
+        (["{recording}", "--url", "ftp://example.com"], "ftp://example.com: is not an address"),
+        (["{recording}", "--url", "{service}", "--language", "??"], "expected a language tag"),
+        (["{recording}", "--url", "{service}", "--realtime", "--partial", "3"], "3 is not allowed"),
+        (["{recording}", "--url", "{service}/elsewhere"], "there is no /elsewhere"),
+    ],
+)
+def test_what_goes_wrong_is_said_in_one_line(
+    speech: Run, service: Service, recording: Path, words: list[str], reason: str
+) -> None:
+    places = {"recording": recording, "service": service.url}
+    status, output, errors = speech("transcribe", *(word.format(**places) for word in words))
+
+    assert (status, output) == (1, "")
+    assert errors.startswith("speech: ")
+    assert reason in errors
+    assert len(errors.splitlines()) == 1
+
+
+def test_a_grpc_error_is_told_with_its_reason(grpc_address: str, recording: Path) -> None:
+    options = StreamOptions(language="??")
+    with pytest.raises(ClientError, match=r"expected a language tag.*\(INVALID_ARGUMENT\)"):
+        list(transcribe_live(from_file(recording, realtime=False), options, over_grpc(grpc_address)))
+
+
+def test_a_full_node_is_tried_again(service: Service, recording: Path) -> None:
+    service.runtime.error = Busy("full")
+    threading.Timer(0.3, lambda: setattr(service.runtime, "error", None)).start()
+    [update] = transcribe_live(from_file(recording, realtime=False), OPTIONS, over_websocket(service.url))
+    assert update.result["result_data"]["duration_ms"] == 3000
+
+
+def test_what_a_node_left_unanswered_is_sent_to_the_next_one() -> None:
+    audio = Recording(1000)
+    audio.append(bytes(range(250)) * 8)  # a second
+    audio.finish()
+    sent: list[bytes] = []
+
+    def attempt(recording: Recording, options: StreamOptions) -> Iterator[dict[str, Any]]:
+        sent.append(b"".join(recording.chunks(recording.answered)))
+        if len(sent) == 1:
+            yield result(300)
+            yield result(100, is_final=False)
+            raise Unavailable("the node stops")
+        if len(sent) == 2:
+            raise Unavailable("not up yet")
+        yield result(700)
+
+    updates = list(transcribe_live(audio, OPTIONS, attempt))
+
+    whole = bytes(range(250)) * 8
+    assert sent == [whole, whole[600:], whole[600:]]
+    assert [update.is_final for update in updates] == [True, False, True]
+
+
+def test_a_client_that_gives_up_does_not_keep_reading() -> None:
+    pipe = io.BytesIO(bytes(10_000_000))
+    audio = from_pipe(pipe, 1000, 1)
+
+    def attempt(recording: Recording, options: StreamOptions) -> Iterator[dict[str, Any]]:
+        yield result(100)
+        raise ClientError("refused")
+
+    updates: list[Update] = []
+    with pytest.raises(ClientError, match="refused"):
+        updates.extend(transcribe_live(audio, OPTIONS, attempt))
+    # What is read ahead is bounded, however long the recording.
+    assert audio.seconds_read < 200
+
+
+def result(milliseconds: int, *, is_final: bool = True) -> dict[str, Any]:
+    data = json.dumps({"text": "words", "duration_ms": milliseconds})
+    return {"result_data": data, "is_final": is_final}

@@ -179,7 +179,7 @@ def apply_gateway(layout: Layout, gateway: GatewayDeclaration, progress: Progres
     layout.create()
     (layout.gateway / "temp").mkdir(mode=0o700, parents=True, exist_ok=True)
     conf = layout.gateway / "nginx.conf"
-    rendered, keys = _render(layout, gateway)
+    rendered, keys = render_gateway(layout, gateway)
     changed = not conf.exists() or conf.read_text() != rendered
     if changed:
         if keys is not None:
@@ -220,7 +220,7 @@ def remove_gateway(layout: Layout) -> list[str]:
     return Supervisor(layout).remove([GATEWAY])
 
 
-def _render(layout: Layout, gateway: GatewayDeclaration) -> tuple[str, tuple[Path, str] | None]:
+def render_gateway(layout: Layout, gateway: GatewayDeclaration) -> tuple[str, tuple[Path, str] | None]:
     """nginx.conf, and the file of the API keys, named by its content so that it is never overwritten."""
     folder = layout.gateway
     keys_path = folder / f"api_keys.{_digest(repr(gateway.api_keys))[:16]}.conf"

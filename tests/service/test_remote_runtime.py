@@ -190,13 +190,11 @@ def test_cancelling_cancels_the_work_over_there(service: Any) -> None:
     async def check() -> None:
         async with remote(service.url) as runtime:
             task = asyncio.create_task(runtime.emotion_of_audio(SECOND, CALL))
-            await asyncio.sleep(0.5)
-            assert service.runtime.running == 1
+            await asyncio.to_thread(service.wait_until, lambda: service.runtime.running == 1)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            await asyncio.sleep(0.5)
-            assert service.runtime.cancelled == 1
+            await asyncio.to_thread(service.wait_until, lambda: service.runtime.cancelled == 1)
 
     asyncio.run(check())
 

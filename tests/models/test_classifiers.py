@@ -135,10 +135,15 @@ def test_loudness_does_not_change_the_synthesis_verdict(models, speech):
 
 @pytest.mark.parametrize(
     "mel",
-    [log_mel(np.zeros(16000, np.float32)), np.zeros((80, 1), np.float32), np.zeros((80, 0), np.float32)],
-    ids=["silence", "one frame", "no frame"],
+    [
+        log_mel(np.zeros(16000, np.float32)),
+        log_mel(np.full(160000, 0.5, np.float32)),
+        np.zeros((80, 1), np.float32),
+        np.zeros((80, 0), np.float32),
+    ],
+    ids=["silence", "a constant offset", "one frame", "no frame"],
 )
-def test_without_sound_the_synthesis_verdict_is_undecided(models, mel):
+def test_without_sound_that_moves_the_synthesis_verdict_is_undecided(models, mel):
     assert synthetic(models, mel) == 0.5
 
 

@@ -124,7 +124,7 @@ def test_every_task_gets_the_models_answer(triton: SmallTriton, shared_memory: s
 
             verdict = await models.detect_synthesis(ramp, CALL)
             assert 0 < verdict.score < 1
-            assert verdict.is_synthetic == (verdict.score >= 0.5)
+            assert verdict.is_synthetic == (verdict.score > 0.5)
             assert verdict.confidence == max(verdict.score, 1 - verdict.score)
 
             options = TranscribeOptions(language="de", word_timestamps=True, prompt="Grüße")

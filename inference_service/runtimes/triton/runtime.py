@@ -177,12 +177,12 @@ class TritonRuntime:
         return await self._emotion(name, answer, 0)
 
     async def detect_synthesis(self, audio: Audio, call: Call) -> SynthesisResult:
-        """Whether the speech is synthetic: the model's probability, at 0.5."""
+        """Whether the speech is synthetic: the model's probability over 0.5, where it cannot tell."""
         synthesis = self._models.synthesis
         answer = await self._infer_audio(synthesis, audio, call)
         score = answer.probability(synthesis.output_names[0])
         return SynthesisResult(
-            is_synthetic=score >= 0.5,
+            is_synthetic=score > 0.5,
             confidence=max(score, 1.0 - score),
             score=score,
             duration_ms=audio.duration_ms,

@@ -13,7 +13,8 @@ SOUND_RANGE = 35 / 40
 
 
 def features(mel: np.ndarray) -> np.ndarray | None:
-    """Statistics [n] of a log-mel spectrogram [80, frames] (Whisper's); None when it has too little sound."""
+    """Statistics [n] of a log-mel spectrogram [80, frames] (Whisper's); None when it has too little sound, or
+    sound that does not move, as a constant offset: that is no voice."""
     level = mel[:BANDS].max(axis=0)
     sound = level > level.max() - SOUND_RANGE
     both = sound[1:] & sound[:-1]
@@ -23,6 +24,9 @@ def features(mel: np.ndarray) -> np.ndarray | None:
     bands = np.maximum(bands, level.max() - 1.25)  # one floor, 50 dB down, for clean and for noisy sound
     shape = bands[:, sound] - bands[:, sound].mean(axis=0)
     change = np.diff(bands, axis=1)[:, both]
+    together = _correlation(change[:-1], change[1:])
+    if together is None:
+        return None
     second = np.diff(bands, n=2, axis=1)[:, both[1:] & both[:-1]]
     # Ripple across bands: the harmonics that are resolved, and how steady they stand.
     ripple = np.diff(shape, n=2, axis=0)
@@ -36,12 +40,19 @@ def features(mel: np.ndarray) -> np.ndarray | None:
             _grouped(np.pad(np.abs(ripple).mean(axis=1), (1, 1), mode="edge")),
             [
                 np.mean(np.abs(change).mean(axis=0) < 0.01),  # frames that stand still
-                np.corrcoef(change[:-1].ravel(), change[1:].ravel())[0, 1],  # bands move together
+                together,  # bands move together
                 loudness.std(),
                 np.abs(np.diff(loudness)).mean(),
             ],
         ]
     )
+
+
+def _correlation(first: np.ndarray, second: np.ndarray) -> float | None:
+    """Pearson's; None where one of the two does not vary."""
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return None
+    return float(np.corrcoef(first.ravel(), second.ravel())[0, 1])
 
 
 def _grouped(values: np.ndarray) -> np.ndarray:

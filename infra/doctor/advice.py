@@ -1,0 +1,69 @@
+"""The remedy for what a service, Triton or nginx says, by its words; docs/doctor.md explains each."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from inference_service.runtimes.edge_llm.session import LOST_FRAMES_ADVICE
+
+#: A pattern in what was said, and what to do. The first that matches counts.
+_ADVICE: Final = (
+    (r"json format error", LOST_FRAMES_ADVICE),
+    (
+        r"has no llm node|unit call false",
+        "start the llm node: docker start its container and read its log; the two share one /tmp volume, "
+        "which `pulumi up` sets up",
+    ),
+    (
+        r"the unit manager at .* (cannot be reached|did not answer|closes its connections)",
+        "start the unit manager: docker start its container, or `pulumi up`; look at both containers' logs",
+    ),
+    (
+        r"task full",
+        "lower ai.runtime.edge_llm.max_sessions, or restart the llm node, which keeps sessions of killed services",
+    ),
+    (
+        r"it is not in the model repository",
+        "put the model's folder into models.path (source: host) or run `pulumi up` (source: sync); "
+        "`python -m infra.doctor models PATH` checks a folder",
+    ),
+    (
+        r"is not there; Triton has|has datatype|has shape|which the service does not send",
+        "correct the model's config.pbtxt, or set ai.models.*.input_name, output_names and input_type "
+        "to what the model has",
+    ),
+    (
+        r"labels",
+        "set ai.models.emotion.labels_path, or the parameter labels in config.pbtxt, to one label a logit",
+    ),
+    (
+        r"model \S+ is not ready",
+        "mend what Triton says of the model (its log has all of it), then load it again: restart Triton",
+    ),
+    (
+        r"Triton at \S+ says that it is not ready",
+        "a model that the service does not use does not load, or Triton still loads; see Triton's log",
+    ),
+    (
+        r"Triton (is not ready|did not answer)",
+        "check that Triton runs, and that ai.runtime.triton.endpoint (and grpc_endpoint) is its address",
+    ),
+    (
+        r"missing or wrong API key",
+        "give the doctor a key of this stack: GPU_INFERENCE_API_KEY=…; "
+        "`pulumi config get gpu-inference:apiKeys` has them",
+    ),
+    (r"draining", "the node is stopping; wait for the update that stops it, or start its service again"),
+    (
+        r"not a writable|shared memory",
+        "give Triton and the service one /dev/shm, as `pulumi up` does, or set "
+        "ai.runtime.triton.shared_memory: off",
+    ),
+    (r"no live upstreams|no node can take the request", "bring a node back: see the nodes' findings above"),
+)
+
+
+def advice(said: str, otherwise: str) -> str:
+    """What to do about these words; `otherwise` where none of them is known."""
+    return next((remedy for pattern, remedy in _ADVICE if re.search(pattern, said)), otherwise)

@@ -1,0 +1,222 @@
+"""A node of containers: where its parts are, whether they run, and whether they are as declared."""
+
+from __future__ import annotations
+
+import datetime
+import shlex
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Any, cast
+
+from infra import settings as declared_settings
+from infra.doctor.checks.host import HostChecks
+from infra.doctor.checks.node import InUse
+from infra.doctor.checks.settings import keys, setting_differences
+from infra.doctor.containers import Container
+from infra.doctor.findings import Outcome, ok, problem, warning, worst
+from infra.doctor.linter import Listing
+from infra.doctor.linter.files import parse as parse_listing
+from infra.doctor.linter.files import script as listing_script
+from infra.doctor.reach import NoAnswer
+from infra.doctor.web import Site
+from infra.images import Images
+from infra.stack import Build, Node, Stack
+
+_TRITON_HTTP, _UNIT_MANAGER = 8000, 19001
+_LOG_LINES = 5
+_RECENT = datetime.timedelta(hours=24)
+
+
+def prefix(stack: Stack, node: Node) -> str:
+    """What the names of the node's containers begin with."""
+    return f"{stack.name}-{node.name}"
+
+
+def parts(node: Node) -> list[str]:
+    """The node's containers by the end of their names, in the order in which they start."""
+    runtime = {"triton": ["triton"], "edge-llm": ["unit-manager", "llm-node"]}.get(node.runtime, [])
+    return [*runtime, "service"]
+
+
+class DockerPlace:
+    """Where the containers of one node are."""
+
+    def __init__(self, stack: Stack, node: Node, host: HostChecks, images: Images) -> None:
+        self.stack = stack
+        self.node = node
+        self.host = host
+        self.reach = host.reach
+        self._images = images
+        self._prefix = prefix(stack, node)
+        self.triton_address = "triton:8001"
+        triton, service = f"{self._prefix}-triton", f"{self._prefix}-service"
+        self.triton_log, self.service_log = self.log(triton), self.log(service)
+        self.triton_start, self.service_start = self.start(triton), self.start(service)
+
+    def container_name(self, part: str) -> str:
+        """The name of the container that is this part of the node."""
+        return f"{self._prefix}-{part}"
+
+    def log(self, container: str) -> str:
+        """The command that shows a container's log."""
+        return f"docker --host {self.node.host} logs --tail 50 {container}"
+
+    def start(self, container: str) -> str:
+        """The command that starts a container again."""
+        return f"docker --host {self.node.host} restart {container}, or `pulumi up --stack {self.stack.name}`"
+
+    def image(self, part: str) -> str:
+        """The image that the stack declares for a part."""
+        stack = self.stack
+        name, source = {
+            "triton": ("triton", stack.triton.source),
+            "service": ("service", stack.service.source),
+            "unit-manager": ("edge-unit-manager", stack.edge_llm.unit_manager.source),
+            "llm-node": ("edge-llm-node", stack.edge_llm.llm_node.source),
+        }[part]
+        return self._images.reference(name, cast("str | Build", source))
+
+    # Where it is ----------------------------------------------------------------------------------------
+
+    def service(self) -> Site:
+        """The service's HTTP API, on the node's network."""
+        return Site(self._address("service"), declared_settings.HTTP_PORT, self.reach)
+
+    def triton(self) -> Site:
+        """Triton's HTTP API, on the node's network."""
+        return Site(self._address("triton"), _TRITON_HTTP, self.reach)
+
+    def unit_manager(self) -> tuple[str, int]:
+        """The unit manager, on the node's network."""
+        return self._address("unit-manager"), _UNIT_MANAGER
+
+    def _address(self, part: str) -> str:
+        return self.host.containers[self.container_name(part)].address
+
+    async def in_use(self) -> InUse:
+        """From the service's container, also when it does not run; as declared when there is none."""
+        name = self.container_name("service")
+        if name not in self.host.containers:
+            return InUse(declared_settings.settings_file(self.stack, self.node), self.stack.service.env)
+        done = await self.reach.run(
+            f"docker cp {shlex.quote(f'{name}:{declared_settings.FILE}')} - | tar -xOf -"
+        )
+        if done.status != 0:
+            raise NoAnswer(f"{declared_settings.FILE} in {name} cannot be read: {done.last_line}")
+        return InUse(done.out, self.host.containers[name].environment)
+
+    async def repository(self) -> tuple[str, Listing]:
+        """The folder that is mounted at /models, read on the host as its links resolve there."""
+        name = self.container_name("triton" if self.node.runtime == "triton" else "llm-node")
+        there = self.host.containers.get(name)
+        folder = there.mounts.get("/models") if there is not None else None
+        if folder is None:
+            synced = (
+                PurePosixPath(self.stack.remote_dir) / self.stack.name / self.node.name / "models/repository"
+            )
+            folder = str(synced) if self.stack.models.source == "sync" else self.stack.models.path
+        done = await self.reach.run(listing_script(folder))
+        if done.status != 0:
+            raise NoAnswer(f"{folder}: {done.last_line}")
+        return folder, parse_listing(done.out.splitlines())
+
+    # Whether it runs ------------------------------------------------------------------------------------
+
+    async def container(self, part: str) -> Outcome:
+        """Whether one of the node's containers runs, and how it ended when it does not."""
+        return await container_state(self.host, self.container_name(part), self.stack)
+
+    async def drift(self) -> Outcome:
+        """What runs against what the stack declares: image, GPUs, ports, settings."""
+        outcomes = []
+        try:
+            in_use = keys((await self.in_use()).file)
+        except NoAnswer as error:
+            return problem(str(error), self.service_start)
+        for part in parts(self.node):
+            there = self.host.containers.get(self.container_name(part))
+            if there is not None:
+                outcomes += [self._differs(part, said) for said in self._differences(part, there)]
+        declared = declared_settings.service_settings(self.stack, self.node)
+        outcomes += [self._differs("service", said) for said in setting_differences(declared, in_use)]
+        return worst(outcomes, "images, GPUs, ports and settings are as declared")
+
+    def _differs(self, part: str, said: str) -> Outcome:
+        return warning(
+            f"{self.container_name(part)}: {said}",
+            f"`pulumi up --stack {self.stack.name}` (with --refresh when it was changed by hand), "
+            "or declare what is there",
+        )
+
+    def _differences(self, part: str, there: Container) -> list[str]:
+        said = []
+        image = self.image(part)
+        if there.image != image:
+            said.append(f"its image is {there.image}, declared is {image}")
+        gpus: Any = "none"
+        if part in ("triton", "llm-node"):
+            gpus = self.node.gpus if isinstance(self.node.gpus, str) else tuple(map(str, self.node.gpus))
+        if there.gpus != gpus:
+            said.append(f"its gpus are {_listed(there.gpus)}, declared is {_listed(gpus)}")
+        ports = self._published(part)
+        if there.ports != ports:
+            said.append(f"it publishes {_ports(there.ports)}, declared is {_ports(ports)}")
+        env = {"triton": self.stack.triton.env, "service": self.stack.service.env}.get(part, {})
+        said += [
+            f"its environment has another {name} than declared"
+            for name, value in env.items()
+            if there.environment.get(name) != value
+        ]
+        return said
+
+    def _published(self, part: str) -> dict[int, int]:
+        ports = self.node.ports
+        if part == "service":
+            return {ports.http: declared_settings.HTTP_PORT, ports.grpc: declared_settings.GRPC_PORT}
+        if part == "triton" and self.stack.triton.publish:
+            return {ports.triton_http: 8000, ports.triton_grpc: 8001, ports.triton_metrics: 8002}
+        if part == "unit-manager" and self.stack.edge_llm.publish:
+            return {ports.unit_manager: _UNIT_MANAGER}
+        return {}
+
+
+async def container_state(host: HostChecks, name: str, stack: Stack) -> Outcome:
+    """Whether a container runs and is healthy; else how it ended, with its last words."""
+    there = host.containers.get(name)
+    at = f"docker --host {host.reach.host}"
+    if there is None:
+        return problem(
+            f"there is no container {name}", f"`pulumi up --refresh --stack {stack.name}` makes it again"
+        )
+    if not there.running or there.health == "unhealthy":
+        said = await host.reach.run(f"docker logs --tail {_LOG_LINES} {shlex.quote(name)} 2>&1")
+        log = said.out.strip()
+        state = f"unhealthy: {there.health_said}" if there.running else f"{there.status}, {there.ended}"
+        remedy = f"{at} start {name}" if there.status in ("exited", "created") else f"{at} restart {name}"
+        if there.out_of_memory:
+            remedy = (
+                "give the part more memory (triton.memory, service.memory, …), or the host; then " + remedy
+            )
+        return problem(f"{name}: {state}" + (f"; its log ends:\n{log}" if log else ""), remedy)
+    if there.restarts and _recent(there.started_at):
+        return warning(
+            f"{name} restarted {there.restarts} times, last at {there.started_at[:19]}; {there.ended}",
+            f"see why: {at} logs --since 24h {name}",
+        )
+    return ok(f"{name} runs" + (f", {there.health}" if there.health else ""))
+
+
+def _recent(started_at: str) -> bool:
+    try:
+        started = datetime.datetime.fromisoformat(started_at[:19] + "+00:00")
+    except ValueError:
+        return False
+    return datetime.datetime.now(datetime.UTC) - started < _RECENT
+
+
+def _listed(gpus: str | tuple[str, ...]) -> str:
+    return gpus if isinstance(gpus, str) else ", ".join(gpus)
+
+
+def _ports(ports: Mapping[int, int]) -> str:
+    return ", ".join(f"{outer}->{inner}" for outer, inner in sorted(ports.items())) or "no port"

@@ -1,0 +1,335 @@
+"""The gateway: its entrances, its configuration, its certificate, and the nodes behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import difflib
+import re
+import shlex
+import ssl
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from infra.doctor.advice import advice
+from infra.doctor.checks.node import NodeChecks, transcribe
+from infra.doctor.findings import Outcome, Status, ok, problem, warning, worst
+from infra.doctor.reach import NoAnswer, Reach, Unreachable, dial_from_here
+from infra.doctor.runner import Check
+from infra.doctor.web import Site, unverified
+from infra.embedded import apply as embedded_apply
+from infra.embedded.declarations import GatewayDeclaration
+from infra.embedded.layout import Layout
+from infra.gateway import declare
+from infra.gateway.apply import INSIDE
+from infra.gateway.render import UpstreamServer, render_site
+from infra.stack import Stack
+
+#: How long nginx avoids a node that failed (`fail_timeout` of its upstreams).
+_AVOIDED_SECONDS = 30
+_LOG_BYTES = 256 * 1024
+_EXPIRY_WARNING_DAYS = 21
+
+
+class Place(Protocol):
+    """Where the gateway's nginx is."""
+
+    @property
+    def reach(self) -> Reach | None:
+        """How its host is reached; None for a process here."""
+
+    #: The command that puts its configuration right.
+    repair: str
+    log: str
+
+    async def configuration(self) -> tuple[str, str]:
+        """The rendered file as it is there, and as the stack declares it. Raises NoAnswer."""
+
+    async def recent_log(self) -> str:
+        """What nginx said in the last half minute."""
+
+
+class RemotePlace:
+    """An nginx in a container, or one that was there before, on a host."""
+
+    def __init__(self, stack: Stack, reach: Reach) -> None:
+        self.stack = stack
+        self.reach = reach
+        self.repair = f"`pulumi up --refresh --stack {stack.name}`"
+        self._container = f"{stack.name}-gateway"
+        self.log = f"docker --host {stack.gateway.host} logs --tail 50 {self._container}"
+        if stack.gateway.mode == "existing":
+            self.log = "look at that nginx's error log"
+
+    async def configuration(self) -> tuple[str, str]:
+        """The file in use on the host; of the whole configuration only nginx.conf, the keys are not read."""
+        from infra.connection import Connection
+
+        declared = declare.configuration(self.stack, Connection.to(self.stack.gateway.host, self.stack.ssh))
+        existing = self.stack.gateway.mode == "existing"
+        file = declared["file"] if existing else f"{declared['folder']}/current/nginx.conf"
+        done = await self.reach.run(f"cat {shlex.quote(file)}")
+        if done.status != 0:
+            raise NoAnswer(done.last_line)
+        if existing:
+            return done.out, declared["servers"]
+        # Encrypted keys are not known here, and neither is the name that they give the folder.
+        keyless = self.stack
+        if "apiKeys" in self.stack.encrypted:
+            from pydantic import SecretStr
+
+            keyless = self.stack.model_copy(update={"api_keys": [SecretStr("not-known-here")]})
+        wanted = render_site(declare.site(keyless, "revision")).nginx_conf
+        return re.sub(rf"{INSIDE}/[0-9a-f]+/", f"{INSIDE}/revision/", done.out), wanted
+
+    async def recent_log(self) -> str:
+        """From Docker; nginx's own file where the site is an existing one."""
+        if self.stack.gateway.mode == "existing":
+            done = await self.reach.run("tail -c 262144 /var/log/nginx/error.log")
+            return _recent_lines(done.out, datetime.datetime.now())
+        container = shlex.quote(self._container)
+        done = await self.reach.run(f"docker logs --since {_AVOIDED_SECONDS}s {container} 2>&1 >/dev/null")
+        return done.out
+
+
+class EmbeddedPlace:
+    """The nginx of the embedded stack."""
+
+    reach = None
+    repair = "make up"
+
+    def __init__(self, declared: GatewayDeclaration, layout: Layout) -> None:
+        self.declared = declared
+        self.layout = layout
+        self.log = f"tail -n 50 {layout.log('gateway')}"
+
+    async def configuration(self) -> tuple[str, str]:
+        """The file that the process reads."""
+        try:
+            there = (self.layout.gateway / "nginx.conf").read_text()
+        except OSError as error:
+            raise NoAnswer(f"{error.filename}: {error.strerror}") from None
+        return there, embedded_apply.render_gateway(self.layout, self.declared)[0]
+
+    async def recent_log(self) -> str:
+        """The end of the process's log."""
+        try:
+            with self.layout.log("gateway").open("rb") as log:
+                log.seek(max(0, log.seek(0, 2) - _LOG_BYTES))
+                text = log.read().decode(errors="replace")
+        except FileNotFoundError:
+            return ""
+        return _recent_lines(text, datetime.datetime.now())
+
+
+class GatewayChecks:
+    """The questions to the gateway."""
+
+    def __init__(self, stack: Stack, place: Place, nodes: Sequence[NodeChecks], api_key: str | None) -> None:
+        self.stack = stack
+        self.place = place
+        self.nodes = nodes
+        self._given_key = api_key
+        gateway = stack.gateway
+        self.site = Site(gateway.public_host, gateway.http, tls=gateway.tls is not None)
+
+    async def http(self) -> Outcome:
+        """Whether the HTTP entrance answers from here."""
+        # The whole nginx answers for itself; an existing site has its own pages.
+        path = "/api/v1/ai/health" if self.stack.gateway.mode == "existing" else "/health"
+        begin = time.monotonic()
+        try:
+            answer = await self.site.get(path)
+        except (Unreachable, NoAnswer) as error:
+            return problem(
+                f"the gateway at {self.site.url} cannot be reached: {error}",
+                f"see that nginx runs, and that no firewall stops the port; {self.place.log}",
+            )
+        if answer.status != 200:
+            return problem(f"{self.site.url}{path}: {answer.reason}", advice(answer.reason, self.place.log))
+        return ok(f"{self.site.url} answers in {1000 * (time.monotonic() - begin):.0f} ms")
+
+    async def grpc(self) -> Outcome:
+        """Whether the gRPC entrance passes a health check on to a node."""
+        gateway = self.stack.gateway
+        address = f"{gateway.public_host}:{gateway.grpc}"
+        options = [("grpc.enable_http_proxy", 0)]
+        if gateway.tls is None:
+            channel = grpc.aio.insecure_channel(address, options=options)
+        else:
+            try:
+                pem = await _certificate(gateway.public_host, gateway.grpc)
+            except Unreachable as error:
+                return problem(f"the gateway at {address} cannot be reached: {error}", self.place.log)
+            credentials = grpc.ssl_channel_credentials(root_certificates=pem.encode())
+            channel = grpc.aio.secure_channel(address, credentials, options=options)
+        async with channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+            try:
+                answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=5)
+            except grpc.aio.AioRpcError as error:
+                return problem(
+                    f"gRPC at {address}: {error.code().name}: {error.details()}",
+                    advice(
+                        error.details() or "",
+                        f"see that the nodes' gRPC ports can be reached; {self.place.log}",
+                    ),
+                )
+        name = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+        if name != "SERVING":
+            return problem(f"gRPC at {address} says {name}", "see the nodes' health")
+        return ok(f"gRPC at {address} is SERVING")
+
+    async def configuration(self) -> Outcome:
+        """Whether the nodes and everything else in nginx's file are as declared."""
+        try:
+            there, declared = await self.place.configuration()
+        except NoAnswer as error:
+            return problem(str(error), self.place.repair)
+        if there == declared:
+            return ok(f"as declared; upstreams: {', '.join(_servers(there))}")
+        mine, theirs = _servers(declared), _servers(there)
+        said = [
+            f"stale upstream: it sends to {server}, which the stack does not have"
+            for server in theirs
+            if server not in mine
+        ]
+        said += [f"stale upstream: it lacks {server}" for server in mine if server not in theirs]
+        if not said:
+            changed = [
+                line
+                for line in difflib.unified_diff(declared.splitlines(), there.splitlines(), lineterm="", n=0)
+                if line[:1] in "+-" and line[:3] not in ("+++", "---")
+            ]
+            said = [f"nginx's configuration is not the declared one: {' | '.join(changed[:4])}"]
+        return worst([problem(line, self.place.repair) for line in said], "")
+
+    async def avoided(self) -> Outcome:
+        """The nodes that nginx sends nothing to for now, by its own log."""
+        log = await self.place.recent_log()
+        names = {server.http_address: server.name for server in declare.upstreams(self.stack)}
+        names |= {server.grpc_address: server.name for server in declare.upstreams(self.stack)}
+        down: dict[str, str] = {}
+        for line in log.splitlines():
+            if "temporarily disabled" in line and (match := re.search(r'upstream: "\w+://([^/"]+)', line)):
+                down[match[1]] = line
+        if down:
+            nodes = ", ".join(
+                f"{names.get(address, 'an unknown node')} ({address})" for address in sorted(down)
+            )
+            return warning(
+                f"nginx considers down for {_AVOIDED_SECONDS} s: {nodes} "
+                "(“upstream server temporarily disabled”)",
+                "see those nodes' findings; nginx tries them again by itself, at once after nginx -s reload",
+            )
+        return ok(f"nginx avoided no node in the last {_AVOIDED_SECONDS} s")
+
+    async def upstream(self, server: UpstreamServer, earlier: Sequence[Check]) -> Outcome:
+        """Whether the gateway's host gets through to a node at the address that nginx dials."""
+        site = Site(_dialled(server.host), server.http_port, self.place.reach)
+        try:
+            answer = await site.get("/health")
+        except (Unreachable, NoAnswer) as error:
+            said = f"from the gateway's host, node {server.name} at {server.http_address}: {error}"
+        else:
+            if answer.status == 200:
+                return ok(
+                    f"{server.http_address} answers the gateway's host"
+                    + (" (drained)" if server.drained else "")
+                )
+            said = f"from the gateway's host, node {server.name} at {server.http_address}: {answer.reason}"
+        causes = [check.name for check in earlier if check.finding and check.finding.status is Status.PROBLEM]
+        if causes:
+            return Outcome(Status.SKIPPED, f"because of: {', '.join(causes)}")
+        return problem(
+            said,
+            f"check publicHost, publicHttpPort of {server.name}, and the firewall between the gateway and it",
+        )
+
+    async def certificate(self) -> Outcome:
+        """Whether the certificate is good for the gateway's name, and for how long."""
+        gateway = self.stack.gateway
+        assert gateway.tls is not None
+        try:
+            pem = await _certificate(gateway.public_host, gateway.http)
+        except Unreachable as error:
+            return problem(str(error), self.place.log)
+        expires = _expiry(pem)
+        left = expires - datetime.datetime.now(datetime.UTC)
+        remedy = f"renew {gateway.tls.certificate} on the gateway's host, then nginx -s reload"
+        if left.total_seconds() <= 0:
+            return problem(f"the certificate expired on {expires:%Y-%m-%d}", remedy)
+        if left.days < _EXPIRY_WARNING_DAYS:
+            return warning(f"the certificate expires on {expires:%Y-%m-%d}, in {left.days} days", remedy)
+        seen = f"good until {expires:%Y-%m-%d}"
+        with contextlib.suppress(Unreachable):
+            # A site's own authority is no fault, but clients have to be told of it.
+            if refused := await _refused(gateway.public_host, gateway.http):
+                seen += f"; this computer does not trust it by itself: {refused}"
+        return ok(seen)
+
+    async def inference(self) -> Outcome:
+        """A real recording through the gateway."""
+        keys = [key for node in self.nodes if (key := node.key)]
+        return await transcribe(self.site, self._given_key or (keys[0] if keys else None))
+
+
+def _dialled(host: str) -> str:
+    """A container's name for its host is the loopback of the host."""
+    return "127.0.0.1" if host == "host.docker.internal" else host
+
+
+def _servers(configuration: str) -> list[str]:
+    """The nodes of the upstream that requests go to, `name (address)`, with the drained ones marked."""
+    block = re.search(r"upstream ai_inference_service \{(.*?)\n\s*\}", configuration, re.DOTALL)
+    text = block[1] if block else configuration
+    found = re.findall(r"^\s*server\s+(\S+?)((?:\s+[^;#]*)?);(?:\s*#\s*(\S+))?", text, re.MULTILINE)
+    return [
+        f"{name or 'an unnamed node'} ({address}{', down' if ' down' in options else ''})"
+        for address, options, name in found
+    ]
+
+
+def _recent_lines(log: str, now: datetime.datetime) -> str:
+    """The lines of an nginx error log that are not older than nginx's memory of a failure."""
+    since = now - datetime.timedelta(seconds=_AVOIDED_SECONDS)
+    return "\n".join(line for line in log.splitlines() if line[:19] >= f"{since:%Y/%m/%d %H:%M:%S}")
+
+
+async def _certificate(address: str, port: int) -> str:
+    """The certificate that is served, as PEM. Raises Unreachable."""
+    async with dial_from_here(address, port, ssl=unverified()) as stream:
+        found: ssl.SSLObject = stream.writer.get_extra_info("ssl_object")
+        der = found.getpeercert(binary_form=True)
+    assert der is not None
+    return ssl.DER_cert_to_PEM_cert(der)
+
+
+def _expiry(pem: str) -> datetime.datetime:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "certificate.pem"
+        path.write_text(pem)
+        # Python's own reader of certificate files; the public ones read only what they also verify.
+        decoded: dict[str, Any] = ssl._ssl._test_decode_cert(str(path))  # type: ignore[attr-defined]
+    seconds = ssl.cert_time_to_seconds(decoded["notAfter"])
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+
+
+async def _refused(address: str, port: int) -> str | None:
+    """Why a client that knows only the system's authorities refuses the certificate, if it does."""
+    try:
+        async with asyncio.timeout(5):
+            _, writer = await asyncio.open_connection(address, port, ssl=ssl.create_default_context())
+    except ssl.SSLCertVerificationError as error:
+        return error.verify_message
+    except (OSError, TimeoutError) as error:
+        raise Unreachable(str(error)) from None
+    writer.close()
+    return None

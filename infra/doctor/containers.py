@@ -1,0 +1,86 @@
+"""Containers as `docker inspect` describes them, reduced to what the checks ask."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """One container. `ports` are host port -> container port; `gpus` are indices, `all` or `none`."""
+
+    name: str
+    image: str
+    status: str
+    exit_code: int
+    out_of_memory: bool
+    error: str
+    restarts: int
+    started_at: str
+    health: str
+    health_said: str
+    address: str
+    environment: dict[str, str]
+    arguments: tuple[str, ...]
+    mounts: dict[str, str]
+    ports: dict[int, int]
+    gpus: str | tuple[str, ...]
+
+    @property
+    def running(self) -> bool:
+        """Whether its process runs."""
+        return self.status == "running"
+
+    @property
+    def ended(self) -> str:
+        """How its last run ended, in words."""
+        words = f"exit code {self.exit_code}"
+        if self.out_of_memory:
+            words += ", killed by the kernel: out of memory"
+        elif self.exit_code == 137:
+            words += ", killed (SIGKILL)"
+        return f"{words}: {self.error}" if self.error else words
+
+
+def parse(text: str) -> dict[str, Container]:
+    """The containers that `docker inspect` printed, by name. Raises ValueError when it is no such output."""
+    return {container.name: container for container in map(_container, json.loads(text or "[]"))}
+
+
+def _container(described: dict[str, Any]) -> Container:
+    state, config, host = described["State"], described["Config"], described["HostConfig"]
+    health = state.get("Health") or {}
+    log = health.get("Log") or []
+    networks = described["NetworkSettings"]["Networks"] or {}
+    return Container(
+        name=described["Name"].removeprefix("/"),
+        image=config["Image"],
+        status=state["Status"],
+        exit_code=state["ExitCode"],
+        out_of_memory=bool(state.get("OOMKilled")),
+        error=state.get("Error", ""),
+        restarts=described.get("RestartCount", 0),
+        started_at=state.get("StartedAt", ""),
+        health=health.get("Status", ""),
+        health_said=log[-1]["Output"].strip() if log else "",
+        address=next((net["IPAddress"] for net in networks.values() if net.get("IPAddress")), ""),
+        environment=dict(entry.split("=", 1) for entry in config.get("Env") or [] if "=" in entry),
+        arguments=tuple(config.get("Cmd") or ()),
+        mounts={mount["Destination"]: mount.get("Source", "") for mount in described.get("Mounts") or []},
+        ports={
+            int(binding["HostPort"]): int(inner.split("/")[0])
+            for inner, bindings in (host.get("PortBindings") or {}).items()
+            for binding in bindings or []
+            if binding.get("HostPort")
+        },
+        gpus=_gpus(host.get("DeviceRequests") or []),
+    )
+
+
+def _gpus(requests: list[dict[str, Any]]) -> str | tuple[str, ...]:
+    for request in requests:
+        if any("gpu" in group for group in request.get("Capabilities") or []):
+            return tuple(request["DeviceIDs"]) if request.get("DeviceIDs") else "all"
+    return "none"

@@ -1,0 +1,122 @@
+"""What the linter looks at: the names of a repository's files, and the text of its models' `config.pbtxt`.
+
+The same listing is made of a folder here and of one on a host.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+CONFIG = "config.pbtxt"
+#: `<model>/<version>/<file>`; what lies deeper is a model's own affair.
+_DEPTH = 3
+
+
+class NotARepository(Exception):
+    """A folder that cannot be read as a model repository; `str(error)` has the system's words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A repository's folders and files by their path in it, and the text of its models' configurations.
+
+    `files` are path -> size in bytes; `configs` are model -> text, bytes where it is no UTF-8.
+    """
+
+    folders: frozenset[str]
+    files: dict[str, int]
+    configs: dict[str, str | bytes] = field(default_factory=dict)
+
+    @property
+    def models(self) -> list[str]:
+        """The folders that Triton takes for models."""
+        return sorted(name for name in self.folders if "/" not in name and not name.startswith("."))
+
+    def inside(self, folder: str) -> set[str]:
+        """The names of what is directly in a folder."""
+        names = {path.removeprefix(f"{folder}/") for path in (*self.folders, *self.files)}
+        return {
+            name
+            for name in names
+            if f"{folder}/{name}" in self.folders | self.files.keys() and "/" not in name
+        }
+
+
+def local(path: Path) -> Listing:
+    """The listing of a folder here. Raises NotARepository."""
+    if not path.is_dir():
+        raise NotARepository(f"{path}: " + ("is no folder" if path.exists() else "there is no such folder"))
+    folders: set[str] = set()
+    files: dict[str, int] = {}
+    configs: dict[str, str | bytes] = {}
+
+    def refuse(error: OSError) -> None:
+        raise NotARepository(f"{error.filename}: {error.strerror}")
+
+    for root, inner, names in os.walk(path, onerror=refuse, followlinks=True):
+        here = Path(root).relative_to(path)
+        folders |= {(here / name).as_posix() for name in inner}
+        for name in names:
+            found = Path(root) / name
+            if found.exists():  # not a link to nowhere, which Triton does not see either
+                files[(here / name).as_posix()] = found.stat().st_size
+        if len(here.parts) + 1 >= _DEPTH:
+            inner.clear()
+    for file in files:
+        model, _, name = file.partition("/")
+        if name == CONFIG:
+            try:
+                configs[model] = _text((path / file).read_bytes())
+            except OSError as error:
+                raise NotARepository(f"{path / file}: {error.strerror}") from None
+    return Listing(frozenset(folders), files, configs)
+
+
+_SCRIPT = """
+cd {path} || exit 4
+find -L . -mindepth 1 -maxdepth {depth} -type d 2>/dev/null | sed 's/^/d /'
+find -L . -mindepth 1 -maxdepth {depth} -type f -size 0 2>/dev/null | sed 's/^/e /'
+find -L . -mindepth 1 -maxdepth {depth} -type f ! -size 0 2>/dev/null | sed 's/^/f /'
+for config in */{config}; do
+  [ -f "$config" ] || continue
+  [ -r "$config" ] || {{ echo "$config: Permission denied" >&2; exit 4; }}
+  echo "c $config"
+  sed 's/^/  /' "$config"; echo
+done
+"""
+
+
+def script(path: str) -> str:
+    """The shell script that lists a repository on a host, for `parse`."""
+    return _SCRIPT.format(path=shlex.quote(path), depth=_DEPTH, config=CONFIG)
+
+
+def parse(lines: Iterable[str]) -> Listing:
+    """The listing that the script printed. Sizes are only told apart from nothing."""
+    folders: set[str] = set()
+    files: dict[str, int] = {}
+    texts: dict[str, list[str]] = {}
+    config: list[str] = []
+    for line in lines:
+        kind, _, rest = line.partition(" ")
+        name = rest.removeprefix("./")
+        if kind == "d":
+            folders.add(name)
+        elif kind in ("e", "f"):
+            files[name] = int(kind == "f")
+        elif kind == "c":
+            config = texts[name.partition("/")[0]] = []
+        elif line.startswith("  "):
+            config.append(line[2:])
+    return Listing(frozenset(folders), files, {model: "\n".join(text) for model, text in texts.items()})
+
+
+def _text(data: bytes) -> str | bytes:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return data

@@ -1,0 +1,188 @@
+"""How the doctor gets at a host: commands and TCP connections there, over one SSH session a host.
+
+Nothing but a shell is needed on the host, and `bash` for TCP connections; forwarding may be forbidden there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shlex
+import signal
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from infra.connection import Connection
+from infra.stack import Host, Ssh, SshHost
+
+CONNECT_SECONDS = 5
+#: sshd takes ten sessions of one connection at a time unless it is told otherwise.
+_SESSIONS = 8
+_CANNOT_CONNECT = 97
+# The request's end closes nothing: servers take a half-closed connection for a client that has gone.
+_PIPE = 'exec 3<>"/dev/tcp/$1/$2" || exit 97; cat <&3 & reader=$!; cat >&3; wait $reader'
+
+
+class Unreachable(Exception):
+    """A connection that did not come about, with the words of the system that tried."""
+
+
+class NoAnswer(Exception):
+    """Something was reached, and what came back is no answer; the words say what."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A command's end: its status and what it printed."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def said(self) -> str:
+        """What it said, errors first, as one text."""
+        return "\n".join(text for text in (self.err.strip(), self.out.strip()) if text)
+
+    @property
+    def last_line(self) -> str:
+        """The last line that says something."""
+        lines = [line.strip() for line in (self.out + "\n" + self.err).splitlines() if line.strip()]
+        return lines[-1] if lines else f"status {self.status}, without a word"
+
+
+class Reach:
+    """One host. `connect` comes first; everything else goes through the connection that it made."""
+
+    def __init__(self, host: Host, ssh: Ssh, folder: Path) -> None:
+        """`folder` is a private one with a short path, for the control socket of the SSH session."""
+        self.host = host
+        connection = Connection.to(host, ssh)
+        if isinstance(host, SshHost):
+            self._control = folder / f"{len(list(folder.iterdir()))}"
+            self._control.mkdir()
+            options = ("-o", f"ControlPath={self._control}/s", "-o", f"ConnectTimeout={CONNECT_SECONDS}")
+            connection = Connection(connection.host, (*options, *connection.options))
+        self._connection = connection
+        self._master: asyncio.subprocess.Process | None = None
+        self._sessions = asyncio.Semaphore(_SESSIONS)
+
+    async def connect(self) -> Done:
+        """Open the SSH session; status 255 and ssh's own words when that fails."""
+        if not isinstance(self.host, SshHost):
+            return Done(0, "", "")
+        command = self._connection.command("")[:-2]
+        self._master = await asyncio.create_subprocess_exec(
+            *[command[0], "-M", "-N", *command[1:]],
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+        ended = asyncio.create_task(self._master.communicate())
+        while not (self._control / "s").exists() and not ended.done():
+            await asyncio.wait([ended], timeout=0.02)
+        if ended.done():
+            _, err = ended.result()
+            return Done(255, "", err.decode(errors="replace"))
+        return await self.run("true")
+
+    async def close(self) -> None:
+        """End the SSH session."""
+        if self._master is not None and self._master.returncode is None:
+            _kill(self._master)
+            await self._master.wait()
+
+    async def run(self, script: str, stdin: bytes | None = None) -> Done:
+        """Run a shell script there; the caller's time limit ends it."""
+        async with self._sessions, self._process(script) as process:
+            out, err = await process.communicate(stdin if stdin is not None else b"")
+            status = process.returncode
+        assert status is not None
+        return Done(status, out.decode(errors="replace"), err.decode(errors="replace"))
+
+    @contextlib.asynccontextmanager
+    async def dial(self, address: str, port: int) -> AsyncIterator[Stream]:
+        """A TCP connection from there to `address`:`port`. Raises Unreachable."""
+        if not isinstance(self.host, SshHost):
+            async with dial_from_here(address, port) as stream:
+                yield stream
+            return
+        script = f"exec bash -c {shlex.quote(_PIPE)} dial {shlex.quote(address)} {port}"
+        async with self._sessions, self._process(script) as process:
+            assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+            yield Stream(process.stdout, process.stdin, process)
+
+    @contextlib.asynccontextmanager
+    async def _process(self, script: str) -> AsyncIterator[asyncio.subprocess.Process]:
+        process = await asyncio.create_subprocess_exec(
+            *self._connection.command(script),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                _kill(process)
+                await process.wait()
+
+
+@dataclass
+class Stream:
+    """A TCP connection; `process` carries it where it is one from a host."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    process: asyncio.subprocess.Process | None = None
+
+    async def send(self, data: bytes) -> None:
+        """Write; a connection that is gone is for `refusal` to explain."""
+        with contextlib.suppress(ConnectionError):
+            self.writer.write(data)
+            await self.writer.drain()
+
+    async def refusal(self) -> str | None:
+        """After the end of an empty answer: why there was no connection, None when there was one."""
+        if self.process is None:
+            return None
+        assert self.process.stderr is not None
+        err = (await self.process.stderr.read()).decode(errors="replace")
+        if await self.process.wait() not in (_CANNOT_CONNECT, 1, 127):
+            return None
+        if "bash" in err and "not found" in err:
+            return "there is no bash on the host to make the connection with"
+        lines = [line.rpartition(": ")[2].strip() for line in err.splitlines() if "connect" in line.lower()]
+        return lines[0] if lines else err.strip() or None
+
+
+@contextlib.asynccontextmanager
+async def dial_from_here(address: str, port: int, **tls: object) -> AsyncIterator[Stream]:
+    """A TCP connection from this computer. Raises Unreachable."""
+    try:
+        reader, writer = await asyncio.wait_for(
+            asyncio.open_connection(address, port, **tls),  # type: ignore[arg-type]
+            CONNECT_SECONDS,
+        )
+    except TimeoutError:
+        raise Unreachable(f"no connection within {CONNECT_SECONDS} s") from None
+    except OSError as error:
+        raise Unreachable(_words(error)) from None
+    try:
+        yield Stream(reader, writer)
+    finally:
+        writer.close()
+
+
+def _words(error: OSError) -> str:
+    """The system's words for an error, without the address that asyncio puts around them."""
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)

@@ -1,0 +1,100 @@
+"""The findings for people: a table that fills while the checks run, then a summary by node."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from infra.doctor.findings import Finding, Status
+from infra.doctor.runner import Check
+
+_STYLES = {Status.OK: "green", Status.WARNING: "yellow", Status.PROBLEM: "bold red", Status.SKIPPED: "dim"}
+_SIGNS = {Status.OK: "✓", Status.WARNING: "!", Status.PROBLEM: "✗", Status.SKIPPED: "–"}
+
+
+class Progress:
+    """The live table: a row for each node and the gateway. Without a terminal nothing is shown."""
+
+    def __init__(self, console: Console, checks: Sequence[Check]) -> None:
+        self._checks = checks
+        self._live = Live(self._table(), console=console, transient=True, refresh_per_second=8)
+        self._shown = console.is_terminal
+
+    def __enter__(self) -> Self:
+        if self._shown:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._shown:
+            self._live.stop()
+
+    def __call__(self, finding: Finding) -> None:
+        """A check has ended."""
+        if self._shown:
+            self._live.update(self._table())
+
+    def _table(self) -> Table:
+        table = Table("node", "checks", "now", box=None, pad_edge=False)
+        for name in names(self._checks):
+            mine = [check for check in self._checks if check.where[0] == name]
+            text = Text()
+            for check in mine:
+                if check.finding is not None:
+                    text.append(_SIGNS[check.finding.status], _STYLES[check.finding.status])
+                else:
+                    text.append("·", "dim")
+            waiting = [check.name for check in mine if check.finding is None]
+            table.add_row(name, text, waiting[0] if waiting else "")
+        return table
+
+
+def names(checks: Sequence[Check] | Sequence[Finding]) -> list[str]:
+    """The nodes (and the gateway) that something is found under, in the order of the stack."""
+    return list(dict.fromkeys(check.where[0] for check in checks))
+
+
+def show(console: Console, findings: Sequence[Finding], seconds: float, *, verbose: bool) -> None:
+    """All that is wrong with what to do about it, then a line for each node."""
+    table = Table(box=None, pad_edge=False, show_header=True, header_style="bold")
+    for title in ("", "where", "check"):
+        table.add_column(title, no_wrap=True)
+    table.add_column("seen, and what to do", overflow="fold")
+    shown = [finding for finding in findings if verbose or finding.status is not Status.OK]
+    for finding in sorted(shown, key=lambda each: names(findings).index(each.where[0])):
+        style = _STYLES[finding.status]
+        what = Text(finding.seen)
+        if finding.remedy:
+            what.append(f"\n→ {finding.remedy}", "cyan")
+        table.add_row(
+            Text(_SIGNS[finding.status], style), ", ".join(finding.where), Text(finding.check, style), what
+        )
+    if shown:
+        console.print(table)
+        console.print()
+    for name in names(findings):
+        mine = [finding for finding in findings if name in finding.where]
+        console.print(f"{escape(name)}: {_counted(mine)}")
+    console.print(f"{len(findings)} checks in {seconds:.1f} s: {_counted(findings)}")
+
+
+def _counted(findings: Sequence[Finding]) -> str:
+    counts = {status: sum(finding.status is status for finding in findings) for status in Status}
+    words = {
+        Status.OK: "ok",
+        Status.WARNING: "warnings",
+        Status.PROBLEM: "problems",
+        Status.SKIPPED: "skipped",
+    }
+    return ", ".join(
+        f"[{_STYLES[status]}]{count} {words[status]}[/]" for status, count in counts.items() if count
+    )

@@ -259,6 +259,32 @@ def test_what_is_not_http_is_400(start: Start, nodes: tuple[Node, Node]) -> None
     check_envelope(client.get(ASR, headers={"X-Long": "x" * 40_000}), 431)
 
 
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (b"GET /api/v1/ai/../../../../etc/passwd HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"GET /api/v1/ai/%00 HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"GET /docs/..%2f..%2fetc/passwd HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(50), 400),
+        (b"GET /" + b"a" * 40_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414),
+        (b"GET / HTTP/3.0\r\nHost: x\r\n\r\n", 505),
+    ],
+    ids=["above the root", "NUL in the path", "encoded slashes", "TLS to a plain port", "long", "HTTP/3.0"],
+)
+def test_a_request_line_that_nginx_cannot_read_is_refused_in_the_envelope(
+    start: Start, nodes: tuple[Node, Node], request_bytes: bytes, status: int
+) -> None:
+    client = start(upstream(1, nodes[0].port))
+    with socket.create_connection(("127.0.0.1", client.base_url.port or 0), 5) as connection:
+        connection.sendall(request_bytes)
+        reply = connection.makefile("rb").read()
+    head, _, body = reply.partition(b"\r\n\r\n")
+    assert head.splitlines()[0].split()[1] == str(status).encode()
+    assert json.loads(body)["code"] == status
+    assert json.loads(body)["data"] is None
+    assert nodes[0].requests == []
+
+
 def test_a_client_over_the_rate_is_429_with_when_to_come_back(start: Start, nodes: tuple[Node, Node]) -> None:
     client = start(upstream(1, nodes[0].port), rate_limit=RateLimit(1, 3))
     answers = [client.post(ASR) for _ in range(8)]

@@ -16,7 +16,7 @@ from typing import TypeVar
 from inference_service import metrics
 from inference_service.admission import Admission, Streams
 from inference_service.audio import Audio
-from inference_service.errors import BadRequest, Draining, RuntimeTimeout, ServiceError, Unsupported
+from inference_service.errors import BadRequest, Draining, RuntimeTimeout, ServiceError, TooLarge, Unsupported
 from inference_service.results import ResultStore
 from inference_service.runtimes.base import Call, Readiness, Runtime
 from inference_service.settings import Settings
@@ -113,12 +113,15 @@ class Engine:
         """Do `task` on `audio`, or emotion detection on `text` (exactly one of the two is given).
 
         `options` matter to speech recognition alone. Raises BadRequest where the task cannot take the text,
-        Unsupported, Busy, NotReady, RuntimeFailed, RuntimeTimeout.
+        TooLarge, Unsupported, Busy, NotReady, RuntimeFailed, RuntimeTimeout.
         """
         self.check_offered(task)
         if audio is None:
             if text is None or task is not Task.EMOTION:
                 raise BadRequest(f"{task} needs audio")
+            most = self.settings.ai.request.max_text_characters
+            if len(text) > most:
+                raise TooLarge(f"text: {len(text)} characters are given; at most {most} are allowed")
             return await self._infer(task, None, lambda: self.runtime.emotion_of_text(text, call), call)
         if task is Task.ASR:
             detailed = await self.transcribe(audio, options or TranscribeOptions(), call)

@@ -286,6 +286,7 @@ class RequestSettings(_Group):
     )
     max_body_bytes: int = Field(default=100_000_000, ge=1, description="100 MB.")
     max_audio_seconds: float = Field(default=1800.0, gt=0, description="Longest audio of one request.")
+    max_text_characters: int = Field(default=100_000, ge=1, description="Longest text of one request.")
     upload_timeout: Seconds = Field(
         default=60.0, description="Seconds within which a request's body must arrive."
     )

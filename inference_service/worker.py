@@ -18,6 +18,7 @@ from inference_service import logs
 from inference_service.app import SideServer, create_app
 from inference_service.engine import Engine
 from inference_service.grpc_api import server as grpc_server
+from inference_service.http.protocol import HttpProtocol
 from inference_service.http.stream import StreamProtocol
 from inference_service.runtimes import build_runtime
 from inference_service.settings import Settings
@@ -30,8 +31,8 @@ LINGER = 1.0
 #: Seconds for which an idle connection is kept: longer than nginx's own (60), so that nginx closes first.
 _KEEP_ALIVE = 75
 
-#: Seconds for a WebSocket's answer to a ping. It is not read while the stream's audio waits to be worked on, so
-#: it is more than a full node may take.
+#: Seconds for a WebSocket's answer to a ping: more than a full node may take, because the answer is not read
+#: while the stream's audio waits to be worked on.
 _WEBSOCKET_PING_TIMEOUT = 120.0
 
 #: What serves beside HTTP in the same event loop.
@@ -51,7 +52,7 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
     engine = Engine(settings, build_runtime(settings))
     config = uvicorn.Config(
         create_app(engine, SIDE_SERVERS),
-        http="httptools",
+        http=HttpProtocol,
         ws=StreamProtocol,
         ws_ping_timeout=_WEBSOCKET_PING_TIMEOUT,
         ws_per_message_deflate=False,  # audio does not shrink by it

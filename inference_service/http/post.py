@@ -14,7 +14,7 @@ from litestar.handlers import ASGIRouteHandler, asgi
 from litestar.types import HTTPScope, Receive, Scope, Send
 
 from inference_service.engine import Engine
-from inference_service.errors import MethodNotAllowed
+from inference_service.errors import MethodNotAllowed, UnsupportedMedia
 from inference_service.http.body import ClientGone, header, read_body, unless_client_leaves
 from inference_service.http.envelope import request_id_of, send_success
 from inference_service.http.upload import media_type
@@ -38,6 +38,12 @@ class Post(msgspec.Struct):
 Answer = Callable[[Post], Awaitable[Any]]
 
 
+def _check_encoding(encoding: bytes | None) -> None:
+    if encoding is not None and encoding.lower() not in (b"", b"identity"):
+        name = encoding.decode("latin-1")[:40]
+        raise UnsupportedMedia(f"Content-Encoding {name} is not read here; send the body as it is")
+
+
 def post_route(path: str, engine: Engine, answer: Answer) -> ASGIRouteHandler:
     """The route at `path` that answers a POST with `answer`'s data in the envelope."""
     limits = engine.settings.ai.request
@@ -50,6 +56,7 @@ def post_route(path: str, engine: Engine, answer: Answer) -> ASGIRouteHandler:
             body = await read_body(
                 scope, receive, max_bytes=limits.max_body_bytes, seconds=limits.upload_timeout
             )
+            _check_encoding(header(scope, b"content-encoding"))
             kind, options = media_type(header(scope, b"content-type"))
             post = Post(request_id_of(scope), kind, options, scope["query_string"], body)
             data: Any = await unless_client_leaves(receive, answer(post))

@@ -17,6 +17,7 @@ import uvicorn
 from inference_service.app import create_app
 from inference_service.audio import Audio
 from inference_service.engine import Engine
+from inference_service.http.protocol import HttpProtocol
 from inference_service.http.stream import StreamProtocol
 from inference_service.runtimes.base import Call, Readiness
 from inference_service.settings import Settings, load
@@ -116,6 +117,7 @@ class Service:
                 log_config=None,
                 access_log=False,
                 lifespan="on",
+                http=HttpProtocol,
                 ws=StreamProtocol,
             )
         )

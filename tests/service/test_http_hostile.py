@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import gzip
+import json
 import socket
 import struct
 import time
@@ -144,6 +146,13 @@ def test_an_unknown_media_type_is_a_415_that_names_the_known_ones(client: httpx.
     refused(client.post("/asr", content=WAV, headers={"content-type": kind}), 415, "audio/wav")
 
 
+def test_a_compressed_body_is_a_415_and_is_not_unpacked(client: httpx.Client) -> None:
+    bomb = gzip.compress(bytes(10_000_000))
+    headers = {"content-type": "audio/wav", "content-encoding": "gzip"}
+    refused(client.post("/asr", content=bomb, headers=headers), 415, "Content-Encoding gzip")
+    data_of(client.post("/asr", content=WAV, headers={**headers, "content-encoding": "identity"}))
+
+
 def test_a_json_route_does_not_take_audio(client: httpx.Client) -> None:
     refused(client.post("/analyze", content=WAV, headers={"content-type": "audio/wav"}), 415)
 
@@ -212,6 +221,13 @@ def test_audio_over_the_length_limit_is_a_413(client: httpx.Client, serve: Calla
     refused(httpx.post(f"{url}/api/v1/ai/asr", json={"audio_data": b64(WAV)}), 413, "0.5 s")
 
 
+def test_text_over_the_length_limit_is_a_413(client: httpx.Client) -> None:
+    data_of(client.post("/emotion", json={"text": "x" * 100_000}))
+    refused(client.post("/emotion", json={"text": "x" * 100_001}), 413, "text", "100000")
+    task = {"task_id": 1, "type": "emotion", "data": {"text": "x" * 100_001}}
+    assert "at most 100000" in data_of(client.post("/batch", json={"tasks": [task]}))["results"][0]["error"]
+
+
 def test_a_slow_upload_is_ended(client: httpx.Client, serve: Callable[..., Service]) -> None:
     service = serve(AI__REQUEST__UPLOAD_TIMEOUT="300ms")
     with socket.create_connection(("127.0.0.1", service.port), timeout=5) as connection:
@@ -278,3 +294,5 @@ def test_what_is_not_http_is_a_400_and_not_a_crash(
         connection.shutdown(socket.SHUT_WR)
         answer = connection.recv(4096)
     assert answer == b"" or answer.startswith(b"HTTP/1.1 400 ")
+    if answer:
+        assert json.loads(answer.split(b"\r\n\r\n", 1)[1])["code"] == 400

@@ -73,7 +73,7 @@ class AIService(ai_service_pb2_grpc.AIServiceServicer):
                 async def send(result: StreamResult) -> None:
                     await context.write(_stream_result(result))
 
-                await connection.run((_chunk(message) async for message in request_iterator), send)
+                await connection.run(_chunks(request_iterator), send)
 
     async def GetAIAnalysis(
         self, request: pb.GetAIAnalysisRequest, context: grpc.aio.ServicerContext
@@ -214,6 +214,12 @@ def _notified(request: pb.NotifyAIResultRequest) -> Analysis:
         confidence=request.confidence,
         created_at=time.time(),
     )
+
+
+async def _chunks(messages: AsyncIterator[pb.AudioChunk]) -> AsyncIterator[Chunk]:
+    async for message in messages:
+        yield _chunk(message)
+        del message  # an idle stream does not hold on to its last message
 
 
 def _chunk(message: pb.AudioChunk) -> Chunk:

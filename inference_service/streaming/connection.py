@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from inference_service.engine import Engine
 from inference_service.errors import BadRequest, Draining, ServiceError, StreamIdle
+from inference_service.memory import Trimmer
 from inference_service.runtimes.base import Call
 from inference_service.streaming.chunk import Chunk, StreamResult
 from inference_service.streaming.session import Session, StreamOptions
@@ -91,6 +92,7 @@ class Connection:
         try:
             while (chunk := await self._next(chunks)) is not None:
                 await self._feed(chunk)
+                del chunk  # an idle stream does not hold on to its last chunk
         except (BadRequest, Draining, StreamIdle) as error:
             failure = error
         except ServiceError as error:
@@ -167,6 +169,7 @@ class Streaming:
         self._empty = asyncio.Event()
         self._empty.set()
         self._draining: asyncio.Task[None] | None = None
+        self._trimmer = Trimmer()
         engine.when_draining(self._begin_draining)
 
     @contextmanager
@@ -190,6 +193,7 @@ class Streaming:
                 yield connection
             finally:
                 self._connections.discard(connection)
+                self._trimmer.work_ended()
                 if not self._connections:
                     self._empty.set()
 

@@ -112,6 +112,9 @@ class Session:
         if self._work is not None:
             self._work.cancel()
             await asyncio.wait({self._work})
+        # Cancelled tasks wait for the garbage collector; their audio does not.
+        self._pending = PendingAudio()
+        self._decoder = None
 
     # Filling -----------------------------------------------------------------------------------------------
 

@@ -18,14 +18,16 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from infra.gateway.render import Site, UpstreamServer
+from tests.bench import streams
 from tests.bench.load import measure, waveform
+from tests.bench.row import Row
 from tests.gateway.nginx import running as running_nginx
 from tests.service.small_triton import tensor, write_model
 from tests.triton_server import MODELS_VENV, ROOT, _free_ports, triton_server
@@ -49,21 +51,6 @@ class TritonPythonModel:
 """
 
 _LABELS = 'parameters [{ key: "labels" value: { string_value: "[\\"a\\", \\"b\\", \\"c\\"]" } }]'
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table. `goal` is what must be reached, `better` in which direction."""
-
-    name: str
-    measured: str
-    value: float
-    goal: float
-    better: str  # "more" or "less"
-
-    @property
-    def reached(self) -> bool:
-        return self.value >= self.goal if self.better == "more" else self.value <= self.goal
 
 
 @contextmanager
@@ -249,7 +236,8 @@ def speech(folder: Path) -> list[Row]:
     with ExitStack() as stack:
         ports = stack.enter_context(triton_server(folder / "asr", models=["asr"]))
         off = {"AI__MODELS__EMOTION__ENABLED": "false", "AI__MODELS__SYNTHESIS__ENABLED": "false"}
-        _, http = stack.enter_context(service(folder, ports.grpc, **off))
+        grpc_port = _free_ports(1)[0]
+        _, http = stack.enter_context(service(folder, ports.grpc, SERVER__GRPC_PORT=str(grpc_port), **off))
         for seconds in (10, 20, 30):
             clip = [samples[n % len(samples)] for n in range(seconds * rate)]
             path = folder / f"clip-{seconds}.wav"
@@ -259,6 +247,7 @@ def speech(folder: Path) -> list[Row]:
             spent = http_rate(http, request, 3.0, connections=1)["p50"]
             measured = f"{spent:.2f} s of {seconds} s"
             rows.append(Row(f"embedded ASR, {seconds} s clip", measured, spent / seconds, 0.06, "less"))
+        rows += streams.streams(grpc_port)
     return rows
 
 
@@ -296,11 +285,15 @@ def main() -> int:
                 "AI__MODELS__SYNTHESIS__ENABLED": "false",
                 "AI__MODELS__EMOTION__TEXT_MODEL_NAME": "",
             }
-            process, http = stack.enter_context(service(folder, ports.grpc, **only_emotion))
+            grpc_port = _free_ports(1)[0]
+            process, http = stack.enter_context(
+                service(folder, ports.grpc, SERVER__GRPC_PORT=str(grpc_port), **only_emotion)
+            )
             if "memory" in wanted:  # first, while the workers have done nothing
                 rows += memory(folder, process, http)
             if "latency" in wanted:
                 rows += latency(folder, ports.grpc, http, arguments.duration)
+                rows += streams.unary(ports.grpc, grpc_port, arguments.duration)
             if "throughput" in wanted:
                 rows += throughput(folder, ports.grpc, http, arguments.duration)
             if "gateway" in wanted:

@@ -1,0 +1,20 @@
+"""A line of the benchmarks' table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table. `goal` is what must be reached, `better` in which direction."""
+
+    name: str
+    measured: str
+    value: float
+    goal: float
+    better: str  # "more" or "less"
+
+    @property
+    def reached(self) -> bool:
+        return self.value >= self.goal if self.better == "more" else self.value <= self.goal

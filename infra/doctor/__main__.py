@@ -89,7 +89,7 @@ def examine(given: argparse.Namespace) -> int:
         console.width = _PLAIN_WIDTH
     begin = time.monotonic()
     findings = asyncio.run(
-        _findings(stack, Layout.of(stack.name, given.state), given.node, console, os.environ.get(API_KEY))
+        findings_of(stack, Layout.of(stack.name, given.state), given.node, console, os.environ.get(API_KEY))
     )
     seconds = time.monotonic() - begin
     if given.json:
@@ -99,7 +99,7 @@ def examine(given: argparse.Namespace) -> int:
     return _OK if all(finding.status is Status.OK for finding in findings) else _FOUND
 
 
-async def _findings(
+async def findings_of(
     stack: Stack, layout: Layout, nodes: list[str], console: Console, api_key: str | None
 ) -> list[Finding]:
     # Not the default folder for temporary files: the path of a control socket has at most 107 bytes.

@@ -21,7 +21,7 @@ _ADVICE: Final = (
     ),
     (
         r"task full",
-        "lower ai.runtime.edge_llm.max_sessions, or restart the llm node, which keeps sessions of killed services",
+        "lower ai.runtime.edge_llm.max_sessions, or restart the llm node, which frees its sessions",
     ),
     (
         r"it is not in the model repository",

@@ -21,8 +21,8 @@ CONNECT_SECONDS = 5
 #: sshd takes ten sessions of one connection at a time unless it is told otherwise.
 _SESSIONS = 8
 _CANNOT_CONNECT = 97
-# The request's end closes nothing: servers take a half-closed connection for a client that has gone.
-_PIPE = 'exec 3<>"/dev/tcp/$1/$2" || exit 97; cat <&3 & reader=$!; cat >&3; wait $reader'
+# Ends when the other side closes. Background processes have no standard input of their own, hence the fourth.
+_PIPE = 'exec 3<>"/dev/tcp/$1/$2" || exit 97; exec 4<&0; cat <&4 >&3 & cat <&3; kill $! 2>/dev/null; exit 0'
 
 
 class Unreachable(Exception):

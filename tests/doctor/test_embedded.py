@@ -1,0 +1,296 @@
+"""The doctor on a real embedded stack, with faults planted one at a time: each is found by name, nothing else is."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import shutil
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from infra.doctor import __main__ as command
+from infra.doctor.findings import Finding, Status
+from infra.embedded import fleet
+from infra.embedded.layout import PROJECT, Layout
+from infra.embedded.supervisor import Supervisor
+from infra.stack import load_file
+from tests.embedded.conftest import free_ports, left_running
+
+_SECONDS = 30
+
+
+@dataclass
+class Stack:
+    """One node and the gateway, with a model repository of their own to spoil."""
+
+    folder: Path
+
+    @property
+    def file(self) -> Path:
+        return self.folder / "Pulumi.clinic.yaml"
+
+    @property
+    def layout(self) -> Layout:
+        return Layout.of("clinic", self.folder / "state")
+
+    @property
+    def models(self) -> Path:
+        return self.folder / "models"
+
+    @property
+    def supervisor(self) -> Supervisor:
+        return Supervisor(self.layout)
+
+    def up(self) -> None:
+        fleet.up(self.layout, fleet.declare(load_file(self.file)))
+
+    def doctor(self, *arguments: str, capture: Callable[[], str]) -> tuple[int, dict[str, Any]]:
+        status = command.main(
+            ["--file", str(self.file), "--state", str(self.folder / "state"), "--json", *arguments]
+        )
+        return status, json.loads(capture())
+
+    def findings(self) -> list[Finding]:
+        stack = load_file(self.file)
+        console = command.Console(file=io.StringIO())
+        return asyncio.run(command.findings_of(stack, self.layout, [], console, None))
+
+    def bad(self) -> dict[str, Finding]:
+        return {
+            f"{finding.where[0]}: {finding.check}": finding
+            for finding in self.findings()
+            if finding.status in (Status.PROBLEM, Status.WARNING)
+        }
+
+    def restart(self, program: str) -> None:
+        """End a process and wait until the supervisor has started the next."""
+        os.killpg(self.supervisor.state(program).pid, signal.SIGKILL)
+
+    def wait(self, program: str, url: str, status: int = 200) -> None:
+        deadline = time.monotonic() + _SECONDS
+        while True:
+            try:
+                if httpx.get(url, timeout=2).status_code == status:
+                    return
+            except httpx.HTTPError:
+                pass
+            assert time.monotonic() < deadline, self.supervisor.last_lines(program)
+            time.sleep(0.1)
+
+    @property
+    def ports(self) -> dict[str, int]:
+        ports = load_file(self.file).nodes[0].ports
+        return {"http": ports.http, "triton": ports.triton_http}
+
+    def wait_healthy(self) -> None:
+        self.wait("one-service", f"http://127.0.0.1:{self.ports['http']}/api/v1/ai/health")
+
+    def wait_unhealthy(self) -> None:
+        self.wait("one-service", f"http://127.0.0.1:{self.ports['http']}/api/v1/ai/health", 503)
+
+    def wait_triton(self, status: int = 200) -> None:
+        self.wait("one-triton", f"http://127.0.0.1:{self.ports['triton']}/v2/health/ready", status)
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    stack = Stack(tmp_path_factory.mktemp("clinic"))
+    for model in ("asr", "emotion", "emotion-text", "synthesis"):
+        shutil.copytree(
+            PROJECT / "model_repository" / model,
+            stack.models / model,
+            ignore=shutil.ignore_patterns("__pycache__", "training", "evaluation"),
+        )
+    ports = iter(free_ports(7))
+    names = ("http", "grpc", "tritonHttp", "tritonGrpc", "tritonMetrics")
+    config = {
+        "nodes": [{"name": "one", "host": "embedded", "ports": {name: next(ports) for name in names}}],
+        "service": {"workers": 1},
+        "models": {"source": "sync", "path": str(stack.models)},
+        "gateway": {"mode": "embedded", "http": next(ports), "grpc": next(ports)},
+    }
+    stack.file.write_text(
+        yaml.safe_dump({"config": {f"gpu-inference:{key}": value for key, value in config.items()}})
+    )
+    try:
+        stack.up()
+        yield stack
+    finally:
+        fleet.down(stack.layout)
+        assert left_running(stack.layout) == []
+
+
+@pytest.fixture
+def stack(running: Stack) -> Iterator[Stack]:
+    """The stack, healthy before the test and brought level after it."""
+    yield running
+    running.up()
+    running.wait_healthy()
+
+
+@contextmanager
+def edited(path: Path, old: str, new: str) -> Iterator[None]:
+    before = path.read_text()
+    assert old in before
+    path.write_text(before.replace(old, new, 1))
+    try:
+        yield
+    finally:
+        path.write_text(before)
+
+
+def test_a_healthy_stack_is_all_well_and_ends_with_0(
+    stack: Stack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, report = stack.doctor(capture=lambda: capsys.readouterr().out)
+    assert report["counts"] == {"ok": len(report["findings"]), "warning": 0, "problem": 0, "skipped": 0}
+    assert status == 0
+    by_name = {(finding["where"][0], finding["check"]): finding for finding in report["findings"]}
+    assert "my fellow Americans" in by_name["one", "inference"]["seen"]
+    assert "my fellow Americans" in by_name["gateway", "gateway inference"]["seen"]
+
+
+def test_one_node_can_be_asked_alone(stack: Stack, capsys: pytest.CaptureFixture[str]) -> None:
+    status, report = stack.doctor("--node", "gateway", capture=lambda: capsys.readouterr().out)
+    assert status == 0
+    assert {name for finding in report["findings"] for name in finding["where"]} == {"gateway", "one"}
+    assert "models" not in {finding["check"] for finding in report["findings"]}
+
+
+def test_a_node_that_is_not_in_the_stack_is_a_usage_error(
+    stack: Stack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main(["--file", str(stack.file), "--node", "gpu-9"]) == 2
+    assert "--node gpu-9: expected one of one, gateway" in capsys.readouterr().err
+
+
+def test_a_stopped_triton_is_found_and_the_service_is_not_accused(stack: Stack) -> None:
+    triton = stack.supervisor.state("one-triton").pid
+    os.killpg(triton, signal.SIGSTOP)
+    try:
+        found = stack.findings()
+    finally:
+        os.killpg(triton, signal.SIGCONT)
+    bad = {f.check for f in found if f.status is Status.PROBLEM and f.where[0] == "one"}
+    assert bad == {"triton"}
+    skipped = {f.check: f.seen for f in found if f.status is Status.SKIPPED}
+    assert skipped["health"] == "because of: triton"
+
+
+def test_a_killed_triton_is_found_with_the_command_that_starts_it(stack: Stack) -> None:
+    stack.supervisor._call("stopProcess", "one-triton")
+    found = stack.bad()
+    assert set(found) == {"one: triton process"}
+    assert "one-triton: STOPPED" in found["one: triton process"].seen
+    assert found["one: triton process"].remedy == "make up"
+
+
+def test_a_stopped_service_is_found_and_the_gateway_is_not_accused(stack: Stack) -> None:
+    stack.supervisor._call("stopProcess", "one-service")
+    found = stack.findings()
+    assert {f"{f.where[0]}: {f.check}" for f in found if f.status is Status.PROBLEM} == {
+        "one: service process"
+    }
+    assert {f.seen for f in found if f.check == "upstream one"} == {"because of: service process"}
+
+
+def test_a_deleted_configuration_is_found_in_the_folder_before_triton_misses_it(stack: Stack) -> None:
+    path = stack.models / "emotion" / "config.pbtxt"
+    text = path.read_text()
+    path.unlink()
+    try:
+        found = stack.bad()
+        assert set(found) == {"one: model folder", "one: drift"}
+        assert (
+            "emotion/config.pbtxt: model emotion: there is no config.pbtxt" in found["one: model folder"].seen
+        )
+        stack.restart("one-triton")
+        stack.wait_unhealthy()
+        stack.wait_triton(400)
+        found = stack.bad()
+        assert set(found) == {"one: model folder", "one: drift", "one: models"}
+        assert "model emotion is not ready" in found["one: models"].seen
+    finally:
+        path.write_text(text)
+
+
+def test_a_renamed_input_is_found_in_the_folder_and_in_triton_in_the_same_words(stack: Stack) -> None:
+    with edited(stack.models / "synthesis" / "config.pbtxt", '"audio_input"', '"audio"'):
+        stack.restart("one-triton")
+        stack.wait_unhealthy()
+        stack.wait_triton()
+        found = stack.bad()
+        words = "model synthesis: input 'audio_input' is not there; Triton has audio (FP32 [80, -1])"
+        assert set(found) == {"one: model folder", "one: drift", "one: model tensors"}
+        assert words in found["one: model folder"].seen
+        assert words in found["one: model tensors"].seen
+        health = httpx.get(f"http://127.0.0.1:{stack.ports['http']}/api/v1/ai/health")
+        assert words in health.json()["message"]
+        assert words in stack.supervisor.last_lines("one-service")
+
+
+def test_a_wrong_triton_endpoint_is_found_with_the_right_one(stack: Stack) -> None:
+    path = stack.layout.node("one") / "ai-inference-service.yaml"
+    right = yaml.safe_load(path.read_text())["ai"]["runtime"]["triton"]["grpc_endpoint"]
+    with edited(path, f"grpc_endpoint: {right}", "grpc_endpoint: 127.0.0.1:9"):
+        stack.restart("one-service")
+        stack.wait_unhealthy()
+        found = stack.bad()
+        assert {"one: triton endpoint"} <= set(found) <= {"one: triton endpoint", "one: drift"}
+        seen = found["one: triton endpoint"].seen
+        assert f"the service calls Triton at 127.0.0.1:9, and Triton is at {right}" in seen
+    stack.restart("one-service")
+    stack.wait_healthy()
+
+
+def test_a_taken_port_is_found_with_who_holds_it(stack: Stack) -> None:
+    stack.supervisor._call("stopProcess", "one-service")
+    with socket.create_server(("127.0.0.1", stack.ports["http"])):
+        found = stack.bad()
+        assert f"(pid {os.getpid()})" in found["one: ports"].seen
+        assert "ports.http" in found["one: ports"].seen
+        assert set(found) == {"one: ports", "one: service process"}
+
+
+def test_a_stale_upstream_is_found_by_its_address(stack: Stack) -> None:
+    path = stack.layout.gateway / "nginx.conf"
+    with edited(path, f"127.0.0.1:{stack.ports['http']} ", "192.0.2.9:8800 "):
+        found = stack.bad()
+        assert set(found) == {"gateway: nginx configuration"}
+        seen = found["gateway: nginx configuration"].seen
+        assert "stale upstream: it sends to one (192.0.2.9:8800), which the stack does not have" in seen
+        assert f"stale upstream: it lacks one (127.0.0.1:{stack.ports['http']})" in seen
+
+
+def test_a_full_table_says_what_to_do(stack: Stack, capsys: pytest.CaptureFixture[str]) -> None:
+    stack.supervisor._call("stopProcess", "one-service")
+    assert command.main(["--file", str(stack.file), "--state", str(stack.folder / "state")]) == 1
+    printed = capsys.readouterr().out
+    assert "service process" in printed
+    assert "→ make up" in printed
+    assert "because of: service process" in printed
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("config: {}", "nodes"), ("config: {gpu-inference:nodes: [{host: ftp://x}]}", "nodes[0].host")],
+)
+def test_a_wrong_stack_file_is_a_usage_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, said: str
+) -> None:
+    file = tmp_path / "Pulumi.wrong.yaml"
+    file.write_text(text)
+    assert command.main(["--file", str(file)]) == 2
+    assert said in capsys.readouterr().err

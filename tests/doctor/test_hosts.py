@@ -1,0 +1,312 @@
+"""What the doctor makes of hosts and nodes, each fault by its name and remedy. The hosts are doubles."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra import settings
+from infra.doctor.checks import docker_node
+from infra.doctor.findings import Finding, Status
+from infra.doctor.plan import Plan
+from infra.doctor.runner import chosen, run
+from infra.embedded.layout import Layout
+from infra.stack import Stack, parse
+from tests.doctor.doubles import Hosts, edit_containers, node_api
+
+
+def stack_of(addresses: list[str], **more: Any) -> Stack:
+    """Nodes gpu-1, gpu-2, … at these addresses, and the gateway as one of this computer."""
+    nodes = [{"name": f"gpu-{n}", "host": f"ssh://root@{address}"} for n, address in enumerate(addresses, 1)]
+    return parse(
+        {
+            "nodes": nodes,
+            "service": {"image": "registry.example.com/service:1"},
+            "models": {"path": "/srv/models"},
+            "gateway": {"mode": "embedded"},
+            **more,
+        },
+        "prod",
+    )
+
+
+@dataclass
+class Fleet:
+    """Doubles of hosts for a stack, and the doctor on it."""
+
+    hosts: Hosts
+    stack: Stack
+    folder: Path
+
+    def findings(self, *names: str) -> list[Finding]:
+        async def examined() -> list[Finding]:
+            with tempfile.TemporaryDirectory(prefix="doctor-", dir="/tmp") as folder:
+                plan = Plan(self.stack, Path(folder), Layout(self.folder / "state"), None)
+                # The gateway of these stacks is no double; others test it.
+                wanted = names or [node.name for node in self.stack.nodes]
+                checks = [c for c in chosen(plan.checks, wanted) if "gateway" not in c.where]
+                try:
+                    return await run(checks)
+                finally:
+                    await plan.close()
+
+        return asyncio.run(examined())
+
+    def bad(self) -> dict[str, Finding]:
+        """All that is neither well nor skipped, by `node: check`."""
+        return {
+            f"{finding.where[0]}: {finding.check}": finding
+            for finding in self.findings()
+            if finding.status in (Status.PROBLEM, Status.WARNING)
+        }
+
+    def only(self) -> Finding:
+        found = self.bad()
+        assert len(found) == 1, found
+        return next(iter(found.values()))
+
+
+MakeFleet = Callable[..., Fleet]
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeFleet]:
+    """Makes a fleet of healthy doubles; `answers` are what their APIs answer otherwise."""
+    opened: list[Any] = []
+
+    def make(count: int = 1, answers: dict[str, tuple[int, Any]] | None = None, **more: Any) -> Fleet:
+        api = node_api(answers)
+        port = api.__enter__()
+        opened.append(api)
+        monkeypatch.setattr(settings, "HTTP_PORT", port)
+        monkeypatch.setattr(docker_node, "_TRITON_HTTP", port)
+        hosts = Hosts(tmp_path / "ssh")
+        for name, value in hosts.environment.items():
+            monkeypatch.setenv(name, value)
+        addresses = [f"192.0.2.{number}" for number in range(1, count + 1)]
+        stack = stack_of(addresses, **more)
+        for address in addresses:
+            hosts.add(address, stack)
+        return Fleet(hosts, stack, tmp_path)
+
+    yield make
+    for api in opened:
+        api.__exit__(None, None, None)
+
+
+def host(fleet: Fleet, number: int = 1) -> Path:
+    return fleet.hosts.folder / "hosts" / f"192.0.2.{number}"
+
+
+def test_a_healthy_fleet_is_all_well(fleet: MakeFleet) -> None:
+    found = fleet(2).findings()
+    assert {finding.status for finding in found} == {Status.OK}, [f for f in found if f.status != "ok"]
+    assert {"ssh", "docker", "gpu", "nvidia runtime", "clock", "disk", "ports", "models", "inference"} <= {
+        finding.check for finding in found
+    }
+
+
+@pytest.mark.parametrize(
+    ("said", "seen", "remedy"),
+    [
+        (
+            "No ED25519 host key is known for 192.0.2.1\nHost key verification failed.",
+            "its host key is not known",
+            "ssh-keyscan 192.0.2.1 >> ~/.ssh/known_hosts",
+        ),
+        (
+            "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nHost key verification failed.",
+            "its host key is not the known one",
+            "ssh-keygen -R 192.0.2.1",
+        ),
+        ("ssh: connect to host 192.0.2.1 port 2222: Connection refused", "connection refused", "sshd"),
+        ("root@192.0.2.1: Permission denied (publickey).", "key is not accepted", "authorized_keys"),
+        ("ssh: Could not resolve hostname gpu: Name or service not known", "cannot be resolved", "DNS"),
+    ],
+)
+def test_what_ssh_says_is_told_apart(fleet: MakeFleet, said: str, seen: str, remedy: str) -> None:
+    one = fleet()
+    one.hosts.refuse("192.0.2.1", said)
+    finding = one.only()
+    assert finding.check == "ssh"
+    assert seen in finding.seen
+    assert remedy in finding.remedy
+
+
+def test_what_cannot_be_asked_names_the_first_failure(fleet: MakeFleet) -> None:
+    one = fleet(2)
+    one.hosts.refuse("192.0.2.1", "ssh: connect to host 192.0.2.1 port 22: No route to host")
+    found = one.findings()
+    skipped = [finding for finding in found if finding.status is Status.SKIPPED]
+    assert {finding.where[0] for finding in skipped} == {"gpu-1"}
+    assert {"triton", "health", "inference", "disk"} <= {finding.check for finding in skipped}
+    assert all(finding.seen.startswith("because of: ssh") for finding in skipped if finding.check == "triton")
+
+
+def test_a_stopped_docker_is_told_in_the_daemons_words(fleet: MakeFleet) -> None:
+    one = fleet()
+    said = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?"
+    (host(one) / "docker-failure").write_text(said)
+    finding = one.only()
+    assert finding.check == "docker"
+    assert said in finding.seen
+    assert "systemctl start docker" in finding.remedy
+
+
+def test_an_old_docker_is_told(fleet: MakeFleet) -> None:
+    one = fleet()
+    (host(one) / "version").write_text("19.03.8\n")
+    assert "Docker 19.03.8" in one.only().seen
+
+
+def test_a_host_without_the_nvidia_runtime_is_told(fleet: MakeFleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = fleet()
+    (host(one) / "runtimes").write_text('{"runc":{}}\n')
+    finding = one.only()
+    assert finding.check == "nvidia runtime"
+    assert "nvidia-container-toolkit" in finding.remedy
+
+
+def test_a_gpu_that_the_driver_does_not_see_is_told_in_nvidia_smis_words(fleet: MakeFleet) -> None:
+    one = fleet()
+    said = "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver."
+    (host(one) / "nvidia-smi").write_text(f'#!/bin/sh\necho "{said}"\nexit 9\n')
+    finding = one.only()
+    assert (finding.check, finding.seen) == ("gpu", said)
+    assert "NVIDIA driver" in finding.remedy
+
+
+def test_a_gpu_index_that_is_not_there_is_told(fleet: MakeFleet) -> None:
+    nodes = [{"name": "gpu-1", "host": "ssh://root@192.0.2.1", "gpus": [0, 5]}]
+    assert "GPU 5 is not there; nvidia-smi has: 0, 1" in fleet(nodes=nodes).only().seen
+
+
+def test_a_clock_off_by_an_hour_is_told_and_the_others_are_not_accused(fleet: MakeFleet) -> None:
+    one = fleet(4)
+    ahead = '#!/bin/sh\nexec /bin/date -u -d "@$(($(/bin/date +%s) + 3600))" +%s\n'
+    (host(one, 3) / "date").write_text(ahead)
+    (host(one, 3) / "date").chmod(0o755)
+    finding = one.only()
+    assert (finding.where, finding.check) == (("gpu-3",), "clock")
+    assert "ahead of the fleet's middle" in finding.seen
+    assert "timedatectl set-ntp true" in finding.remedy
+
+
+def test_a_full_disk_is_told(fleet: MakeFleet) -> None:
+    one = fleet()
+    row = "/dev/sda1 100000000 99990000 {} 100% /var"
+    (host(one) / "df").write_text(f'#!/bin/sh\necho "{row.format(10000)}"\n')
+    (host(one) / "df").chmod(0o755)
+    finding = one.only()
+    assert finding.check == "disk"
+    assert "10 MiB free on /var" in finding.seen
+    assert "docker image prune" in finding.remedy
+
+
+def test_a_port_held_by_another_container_is_told_by_its_name(fleet: MakeFleet) -> None:
+    one = fleet()
+    edit_containers(host(one), "service")
+    (host(one) / "published").write_text("old-node-service-1\t0.0.0.0:8800->8800/tcp\n")
+    found = one.bad()
+    finding = found["gpu-1: ports"]
+    assert finding.seen == "nodes[0].ports.http: port 8800 is taken by the container old-node-service-1"
+    assert "docker stop old-node-service-1" in finding.remedy
+    assert "there is no container prod-gpu-1-service" in found["gpu-1: service container"].seen
+    assert len(found) == 2
+
+
+def test_a_container_that_ran_out_of_memory_is_told_with_its_last_words(fleet: MakeFleet) -> None:
+    one = fleet()
+    ended = {"Status": "exited", "ExitCode": 137, "OOMKilled": True}
+    edit_containers(host(one), "triton", State=ended)
+    (host(one) / "log").write_text("I loading whisper\n")
+    finding = one.bad()["gpu-1: triton container"]
+    assert "exit code 137, killed by the kernel: out of memory" in finding.seen
+    assert "I loading whisper" in finding.seen
+    assert "triton.memory" in finding.remedy
+
+
+def test_an_image_that_is_not_the_declared_one_is_told_as_drift(fleet: MakeFleet) -> None:
+    one = fleet()
+    edit_containers(host(one), "service", Config={"Image": "registry.example.com/service:0"})
+    finding = one.only()
+    assert (finding.check, finding.status) == ("drift", Status.WARNING)
+    assert "its image is registry.example.com/service:0, declared is" in finding.seen
+
+
+def test_settings_changed_by_hand_are_told_as_drift_by_their_key(fleet: MakeFleet) -> None:
+    one = fleet()
+    one.hosts.write_settings(host(one), stack_of(["192.0.2.1"], service={"workers": 7}), one.stack.nodes[0])
+    finding = one.only()
+    assert "its settings differ in server.workers: 7, declared is 2" in finding.seen
+
+
+def test_a_wrong_triton_endpoint_is_told_with_the_right_one(fleet: MakeFleet) -> None:
+    one = fleet()
+    edit_containers(host(one), "service", Config={"Env": ["AI__RUNTIME__TRITON__GRPC_ENDPOINT=triton:9001"]})
+    finding = one.only()
+    assert finding.check == "triton endpoint"
+    assert "calls Triton at triton:9001, and Triton is at triton:8001" in finding.seen
+
+
+def test_settings_that_the_service_cannot_read_are_told_in_its_own_words(fleet: MakeFleet) -> None:
+    one = fleet()
+    edit_containers(host(one), "service", Config={"Env": ["SERVER__WORKERS=none"]})
+    finding = one.only()
+    assert finding.check == "settings"
+    assert finding.seen.startswith("server.workers (from SERVER__WORKERS): ")
+
+
+def test_a_model_that_is_not_ready_is_told_in_tritons_words(fleet: MakeFleet) -> None:
+    reason = "failed to load 'emotion': no weights\n\nAt:\n  /models/emotion/1/model.py(9): load\n"
+    index = [{"name": name, "state": "READY"} for name in ("asr", "emotion-text", "synthesis")]
+    index.append({"name": "emotion", "version": "1", "state": "UNAVAILABLE", "reason": reason})
+    finding = fleet(answers={"/v2/repository/index": (200, index)}).only()
+    assert finding.check == "models"
+    assert finding.seen == "model emotion is not ready: failed to load 'emotion': no weights"
+
+
+def test_a_renamed_input_is_told_by_name(fleet: MakeFleet) -> None:
+    described = {
+        "name": "emotion",
+        "inputs": [{"name": "audio", "datatype": "FP32", "shape": [-1]}],
+        "outputs": [{"name": "logits", "datatype": "FP32", "shape": [6]}],
+    }
+    finding = fleet(answers={"/v2/models/emotion": (200, described)}).only()
+    assert finding.check == "model tensors"
+    assert "model emotion: input 'audio_input' is not there; Triton has audio (FP32 [-1])" in finding.seen
+    assert "ai.models.*.input_name" in finding.remedy
+
+
+def test_what_the_nodes_health_says_is_told_with_the_remedy_for_its_words(fleet: MakeFleet) -> None:
+    said = "edge-llm error (code -2): json format error"
+    finding = fleet(answers={"/api/v1/ai/asr": (503, {"message": said})}).only()
+    assert finding.check == "inference"
+    assert finding.seen == f"HTTP 503: {said}"
+    assert "ai.request.audio_stream_chunk_delay_ms" in finding.remedy
+
+
+def test_two_faults_at_once_are_both_found(fleet: MakeFleet) -> None:
+    one = fleet(2)
+    one.hosts.refuse("192.0.2.1", "Host key verification failed.")
+    edit_containers(host(one, 2), "service", State={"Status": "exited", "ExitCode": 1})
+    assert set(one.bad()) == {"gpu-1: ssh", "gpu-2: service container"}
+
+
+def test_thirty_two_hosts_of_which_eight_are_cut_off_take_less_than_twenty_seconds(fleet: MakeFleet) -> None:
+    one = fleet(32)
+    dead = [f"192.0.2.{number}" for number in range(3, 32, 4)]
+    for address in dead:
+        one.hosts.cut_off(address, seconds=5)
+    begin = time.monotonic()
+    found = one.bad()
+    assert time.monotonic() - begin < 20
+    assert set(found) == {f"gpu-{address.rpartition('.')[2]}: ssh" for address in dead}
+    assert len(dead) == 8

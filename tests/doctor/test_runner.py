@@ -1,0 +1,105 @@
+"""How checks run: side by side, after those that they need, within their time limits."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+from infra.doctor.findings import Finding, Outcome, Status, ok, problem, warning, worst
+from infra.doctor.runner import Check, chosen, run
+
+WELL = ok("well")
+
+
+def check(
+    name: str,
+    outcome: Outcome | Callable[[], Awaitable[Outcome]] = WELL,
+    *,
+    where: str = "gpu-1",
+    needs: Sequence[Check] = (),
+    after: Sequence[Check] = (),
+    seconds: float = 5,
+) -> Check:
+    async def ask() -> Outcome:
+        return outcome if isinstance(outcome, Outcome) else await outcome()
+
+    return Check((where,), name, f"how {name} is", ask, seconds=seconds, needs=needs, after=after)
+
+
+def findings(*checks: Check) -> list[Finding]:
+    return asyncio.run(run(checks))
+
+
+def test_a_finding_has_what_was_asked_seen_and_what_to_do() -> None:
+    (found,) = findings(check("docker", problem("permission denied", "join the group docker")))
+    assert (found.where, found.check, found.checked) == (("gpu-1",), "docker", "how docker is")
+    assert (found.status, found.seen, found.remedy) == (
+        Status.PROBLEM,
+        "permission denied",
+        "join the group docker",
+    )
+
+
+def test_a_check_whose_need_failed_is_skipped_and_names_the_first_failure() -> None:
+    ssh = check("ssh", problem("refused", "start sshd"))
+    docker = check("docker", needs=[ssh])
+    triton = check("triton", needs=[docker])
+    found = findings(ssh, docker, triton)
+    assert [each.status for each in found] == [Status.PROBLEM, Status.SKIPPED, Status.SKIPPED]
+    assert found[2].seen == "because of: ssh"
+
+
+def test_a_check_after_one_that_failed_runs_all_the_same() -> None:
+    first = check("folder", problem("empty", "fill it"))
+    assert findings(first, check("service", after=[first]))[1].status is Status.OK
+
+
+def test_a_warning_stops_nothing() -> None:
+    first = check("disk", warning("small", "tidy up"))
+    assert findings(first, check("models", needs=[first]))[1].status is Status.OK
+
+
+def test_a_check_that_hangs_is_ended_at_its_limit_and_stops_no_other() -> None:
+    async def forever() -> Outcome:
+        await asyncio.sleep(60)
+        return ok("never")
+
+    begin = time.monotonic()
+    hung, well = findings(check("nvidia-smi", forever, seconds=0.1), check("disk"))
+    assert time.monotonic() - begin < 2
+    assert hung.status is Status.PROBLEM
+    assert hung.seen == "no answer within 0.1 s"
+    assert well.status is Status.OK
+
+
+def test_checks_run_side_by_side() -> None:
+    async def slowly() -> Outcome:
+        await asyncio.sleep(0.2)
+        return ok("well")
+
+    begin = time.monotonic()
+    findings(*[check(f"check {number}", slowly) for number in range(50)])
+    assert time.monotonic() - begin < 1
+
+
+def test_each_finding_is_reported_as_it_comes() -> None:
+    told: list[str] = []
+    first = check("first")
+    asyncio.run(run([first, check("second", needs=[first])], lambda finding: told.append(finding.check)))
+    assert told == ["first", "second"]
+
+
+def test_choosing_a_node_takes_what_its_checks_need_along() -> None:
+    gateway = check("gateway ssh", where="gateway")
+    clocks = check("ssh", where="gpu-2")
+    mine = check("upstream", needs=[gateway], after=[clocks])
+    other = check("triton", where="gpu-2")
+    assert chosen([gateway, clocks, mine, other], ["gpu-1"]) == [gateway, mine]
+    assert len(asyncio.run(run(chosen([gateway, clocks, mine, other], ["gpu-1"])))) == 2
+
+
+def test_several_outcomes_are_as_bad_as_the_worst_and_say_all() -> None:
+    both = worst([warning("a", "mend a"), ok("b"), problem("c", "mend c"), problem("d", "mend c")], "well")
+    assert both == Outcome(Status.PROBLEM, "a\nc\nd", "mend a\nmend c")
+    assert worst([ok("a")], "all well") == ok("all well")

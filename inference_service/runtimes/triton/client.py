@@ -1,10 +1,13 @@
 """Calls to one Triton server over one kept gRPC connection, with its errors as the service's.
 
 tritonclient's own stubs on a `grpc.aio` channel: its `InferInput` would copy every waveform twice more.
+Inferences whose tensors lie in shared memory are small messages and take a `UnaryConnection` (see `unary`).
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 
@@ -13,11 +16,15 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
 from inference_service.errors import BadRequest, NotReady, RuntimeFailed, RuntimeTimeout, ServiceError
+from inference_service.runtimes.triton.unary import CallFailed, NotSent, UnaryConnection
 
+_log = logging.getLogger(__name__)
 _Answer = TypeVar("_Answer")
 
 #: Seconds for questions about the server itself. Readiness must be known within one.
 CONTROL_TIMEOUT = 0.9
+
+_MODEL_INFER = "/inference.GRPCInferenceService/ModelInfer"
 
 _CHANNEL_OPTIONS: list[tuple[str, int]] = [
     # A restarted Triton is found again within a second; gRPC's own backoff grows to two minutes.
@@ -54,9 +61,16 @@ class TritonClient:
         self.address = address
         self._channel = grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        self._model_infer = self._channel.unary_unary(_MODEL_INFER)
+        self._unary: UnaryConnection | None = None
+        self._opening: asyncio.Task[None] | None = None
 
     async def close(self) -> None:
         """Close the connection; calls still running are cancelled."""
+        if self._opening is not None:
+            self._opening.cancel()
+        if self._unary is not None:
+            self._unary.close()
         await self._channel.close()
 
     async def connected(self) -> None:
@@ -71,14 +85,33 @@ class TritonClient:
     async def infer(self, request: pb.ModelInferRequest, time_limit: float) -> pb.ModelInferResponse:
         """Run a model. Raises BadRequest for what the model itself refuses, SharedMemoryGone."""
         try:
-            return await self._stub.ModelInfer(request, timeout=time_limit)
-        except grpc.aio.AioRpcError as error:
-            reason = error.details() or ""
+            answer = await self._infer(request.SerializeToString(), time_limit)
+        except (grpc.aio.AioRpcError, CallFailed) as error:
+            code, reason = _status(error)
             if "find shared memory region" in reason:
                 raise SharedMemoryGone(reason) from error
-            if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
+            if code is grpc.StatusCode.INVALID_ARGUMENT:
                 raise BadRequest(f"{request.model_name}: {_first_line(reason)}") from error
             raise self._translated(error, f"model {request.model_name}") from error
+        return pb.ModelInferResponse.FromString(answer)
+
+    async def _infer(self, request: bytes, time_limit: float) -> bytes:
+        if self._unary is not None and self._unary.takes(len(request)):
+            try:
+                return await self._unary.call(_MODEL_INFER, request, time_limit)
+            except NotSent:
+                _log.debug("Triton did not take the call on its connection, sent over another")
+        elif (self._unary is None or self._unary.closed) and (self._opening is None or self._opening.done()):
+            self._opening = asyncio.create_task(self._open_unary())
+        answer: bytes = await self._model_infer(request, timeout=time_limit)
+        return answer
+
+    async def _open_unary(self) -> None:
+        """Open the connection for small messages. Where that fails, the channel's own error says why."""
+        try:
+            self._unary = await UnaryConnection.open(self.address)
+        except OSError as error:
+            _log.debug("no connection to Triton: %s", error)
 
     async def server_ready(self) -> bool:
         """Triton's own word on whether it is ready."""
@@ -136,15 +169,22 @@ class TritonClient:
         except grpc.aio.AioRpcError as error:
             raise self._translated(error, what) from error
 
-    def _translated(self, error: grpc.aio.AioRpcError, what: str) -> ServiceError:
-        reason = _first_line(error.details() or "")
-        match error.code():
+    def _translated(self, error: grpc.aio.AioRpcError | CallFailed, what: str) -> ServiceError:
+        code, details = _status(error)
+        reason = _first_line(details)
+        match code:
             case grpc.StatusCode.DEADLINE_EXCEEDED:
                 return RuntimeTimeout(f"{what} did not answer in time")
             case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED | grpc.StatusCode.NOT_FOUND:
                 return NotReady(f"{what} is not ready: {reason} (Triton at {self.address})")
-            case code:
+            case _:
                 return RuntimeFailed(f"{what} failed ({code.name}): {reason}")
+
+
+def _status(error: grpc.aio.AioRpcError | CallFailed) -> tuple[grpc.StatusCode, str]:
+    if isinstance(error, CallFailed):
+        return error.code, error.details
+    return error.code(), error.details() or ""
 
 
 def _first_line(reason: str) -> str:

@@ -204,12 +204,12 @@ class Ports(Section):
 
 
 class Build(Section):
-    """An image built from a folder."""
+    """An image built from a folder; `args` alone are for this project's own."""
 
     context: NonEmpty = "."
     """The build context, relative to the project."""
-    dockerfile: NonEmpty | None = None
-    """The Dockerfile, relative to the context; `Dockerfile` there when left out."""
+    dockerfile: NonEmpty = "Dockerfile"
+    """The Dockerfile, relative to the context."""
     args: dict[str, str] = Field(default_factory=dict)
     """Build arguments, e.g. BASE_IMAGE where the public base image cannot be had."""
 
@@ -239,6 +239,9 @@ class ImageSource(Section):
         if self.image is not None:
             return self.image
         if isinstance(self.build, Build):
+            # Arguments alone are for this project's own build.
+            if self.own_build is not None and self.build.model_fields_set <= {"args"}:
+                return self.own_build.model_copy(update={"args": self.build.args})
             return self.build
         if self.build is True:
             return self.own_build

@@ -1,0 +1,40 @@
+"""Steps on a host, or for the embedded stack here, as resources: a module of this project with JSON on its input."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import Any
+
+import pulumi
+
+from infra.paths import here, python
+
+
+def step(
+    module: str,
+    action: str,
+    declaration: dict[str, Any],
+    *,
+    delete: str | None = None,
+    secret: bool = False,
+    triggers: list[Any] | None = None,
+    environment: dict[str, str] | None = None,
+) -> dict[str, Any]:
+    """The arguments of a `local.Command` that runs `python -m module action`.
+
+    A changed declaration or environment runs it again; changed `triggers` replace it. `delete` is the action on
+    removal. A `secret` declaration is encrypted in the state and shown nowhere.
+    """
+    call = f"{shlex.quote(python())} -m {module}"
+    text = json.dumps(declaration, sort_keys=True)
+    arguments: dict[str, Any] = {
+        "create": f"{call} {action}",
+        "stdin": pulumi.Output.secret(text) if secret else text,
+        "dir": here("."),
+        "environment": environment,
+        "triggers": triggers,
+    }
+    if delete is not None:
+        arguments["delete"] = f"{call} {delete}"
+    return {name: value for name, value in arguments.items() if value is not None}

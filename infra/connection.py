@@ -1,0 +1,108 @@
+"""Runs commands on a host: through the system's `ssh`, or here for a host that is this computer.
+
+No Pulumi in here: the remote steps import it, and start in milliseconds.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from infra.stack.hosts import Host, SshHost, UnixHost, parse_host
+from infra.stack.types import Ssh
+
+# Host keys are always checked, nobody is ever asked, and a host that is cut off is noticed within a minute.
+_ALWAYS = {
+    "BatchMode": "yes",
+    "StrictHostKeyChecking": "yes",
+    "ConnectTimeout": "10",
+    "ServerAliveInterval": "15",
+    "ServerAliveCountMax": "3",
+}
+
+
+class RemoteError(Exception):
+    """A command on a host failed; `str(error)` has the host and the command's own words."""
+
+    def __init__(self, host: str, status: int, output: str) -> None:
+        super().__init__(f"{host}: {output.strip() or f'ended with status {status}'}")
+        self.status = status
+        self.output = output
+
+
+def ssh_options(ssh: Ssh) -> list[str]:
+    """The options of every `ssh` call: what is always so, and what the stack sets."""
+    options = [part for name, value in _ALWAYS.items() for part in ("-o", f"{name}={value}")]
+    if ssh.config_file:
+        options += ["-F", ssh.config_file]
+    if ssh.known_hosts:
+        options += ["-o", f"UserKnownHostsFile={ssh.known_hosts}"]
+    if ssh.private_key_file:
+        options += ["-i", ssh.private_key_file, "-o", "IdentitiesOnly=yes"]
+    if ssh.proxy_jump:
+        options += ["-J", ssh.proxy_jump]
+    return options
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """How one host is reached. `host` is its address as in the stack file; `options` are those of `ssh`."""
+
+    host: str
+    options: tuple[str, ...] = ()
+
+    @classmethod
+    def to(cls, host: Host, ssh: Ssh) -> Connection:
+        """The connection to a host with the stack's SSH settings."""
+        return cls(str(host), tuple(ssh_options(ssh)) if isinstance(host, SshHost) else ())
+
+    @classmethod
+    def of(cls, declared: dict[str, Any]) -> Connection:
+        """The connection that `declare` wrote."""
+        return cls(declared["host"], tuple(declared["options"]))
+
+    def declare(self) -> dict[str, Any]:
+        """This connection as JSON holds it."""
+        return asdict(self)
+
+    def command(self, script: str) -> list[str]:
+        """The command line that runs a shell script on the host."""
+        host = parse_host(self.host)
+        if isinstance(host, SshHost):
+            port = ["-p", str(host.port)] if host.port else []
+            return ["ssh", "-T", *self.options, *port, host.destination, "--", script]
+        if isinstance(host, UnixHost):
+            return ["env", f"DOCKER_HOST={host}", "sh", "-c", script]
+        return ["sh", "-c", script]
+
+    def run(
+        self,
+        script: str,
+        *,
+        stdin: bytes | Path | None = None,
+        timeout: float | None = None,
+        allowed: Sequence[int] = (0,),
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs a shell script there, with bytes or a file on its standard input.
+
+        Raises RemoteError when its status is not `allowed`, subprocess.TimeoutExpired after `timeout` seconds.
+        """
+        given: dict[str, Any] = {"stdin": subprocess.DEVNULL}
+        if isinstance(stdin, bytes):
+            given = {"input": stdin}
+        elif isinstance(stdin, Path):
+            with stdin.open("rb") as file:
+                return self._finish(script, {"stdin": file}, timeout, allowed)
+        return self._finish(script, given, timeout, allowed)
+
+    def _finish(
+        self, script: str, given: dict[str, Any], timeout: float | None, allowed: Sequence[int]
+    ) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(self.command(script), capture_output=True, timeout=timeout, check=False, **given)
+        out, err = done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
+        if done.returncode not in allowed:
+            raise RemoteError(self.host, done.returncode, err + out)
+        return subprocess.CompletedProcess(done.args, done.returncode, out, err)

@@ -1,0 +1,109 @@
+"""The gateway as a Pulumi component: its configuration is a resource of its own, and so is its container."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+
+import pulumi
+import pulumi_command as command
+import pulumi_docker as docker
+
+from infra.command import step
+from infra.containers import container
+from infra.gateway import declare
+from infra.gateway.apply import INSIDE
+from infra.host import DockerHost
+from infra.stack import Stack
+
+# nginx's own process opens the files and the sockets as root and gives its workers to its own user.
+_CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "SETGID", "SETUID")
+
+# A host that is cut off answers nothing at all: give up on its open connections within seconds.
+_SYSCTLS = {
+    "net.ipv4.tcp_retries2": "4",
+    "net.ipv4.tcp_keepalive_time": "5",
+    "net.ipv4.tcp_keepalive_intvl": "2",
+    "net.ipv4.tcp_keepalive_probes": "3",
+}
+
+
+class Gateway(pulumi.ComponentResource):
+    """One HTTP and one gRPC entrance over all nodes."""
+
+    def __init__(
+        self,
+        stack: Stack,
+        host: DockerHost | None,
+        ready: Sequence[pulumi.Resource | None],
+        away: Set[str] = frozenset(),
+    ) -> None:
+        """`host` is None for the embedded gateway, `ready` what new nodes have to be before they get traffic."""
+        super().__init__("gpu-inference:index:Gateway", "gateway")
+        self.url = declare.url(stack)
+        if host is None:
+            self._embedded(stack, ready, away)
+        else:
+            configuration = host.declare(
+                command.local.Command,
+                "gateway-config",
+                parent=self,
+                needs=ready,
+                **step(
+                    "infra.gateway.apply",
+                    "apply",
+                    declare.configuration(stack, host.connection, away),
+                    delete="remove",
+                    secret=bool(stack.api_keys) and stack.gateway.mode == "container",
+                ),
+            )
+            if stack.gateway.mode == "container":
+                self._container(stack, host, configuration)
+        self.register_outputs({"url": self.url})
+
+    def _container(self, stack: Stack, host: DockerHost, configuration: pulumi.Resource | None) -> None:
+        gateway = stack.gateway
+        name = declare.target(stack, host.connection)["container"]
+        folder = declare.target(stack, host.connection)["folder"]
+        network = f"{stack.name}-gateway"
+        made = host.declare(docker.Network, "gateway-network", parent=self, name=network)
+        mounts = [(folder, INSIDE), *((path, path) for path in declare.tls_folders(stack))]
+        declared = container(
+            stack,
+            name,
+            "gateway",
+            image=gateway.image,
+            network=network,
+            alias="gateway",
+            ports={declare.HTTP_PORT: gateway.http, declare.GRPC_PORT: gateway.grpc},
+            bind=gateway.bind,
+            capabilities=_CAPABILITIES,
+            # Workers finish what they are doing before they end.
+            stop_signal="SIGQUIT",
+            stop_seconds=stack.service.shutdown_grace_seconds,
+            command=["nginx", "-c", f"{INSIDE}/current/nginx.conf", "-g", "daemon off;"],
+            sysctls=_SYSCTLS,
+            hosts=[docker.ContainerHostArgs(host="host.docker.internal", ip="host-gateway")],
+            mounts=[
+                docker.ContainerMountArgs(type="bind", source=source, target=target, read_only=True)
+                for source, target in mounts
+            ],
+        )
+        host.declare(
+            docker.Container,
+            "gateway",
+            parent=self,
+            needs=[made, configuration],
+            delete_before_replace=True,
+            **declared,
+        )
+
+    def _embedded(self, stack: Stack, ready: Sequence[pulumi.Resource | None], away: Set[str]) -> None:
+        from infra import embedded_steps
+
+        command.local.Command(
+            "gateway-process",
+            **embedded_steps.gateway(stack, away),
+            opts=pulumi.ResourceOptions(
+                parent=self, depends_on=[resource for resource in ready if resource is not None]
+            ),
+        )

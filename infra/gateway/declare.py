@@ -1,0 +1,130 @@
+"""What a stack's gateway is declared as: pure functions from the stack to what `apply` puts in place."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Set
+from pathlib import PurePosixPath
+from typing import Any
+
+from infra.connection import Connection
+from infra.gateway.apply import INSIDE
+from infra.gateway.render import (
+    Paths,
+    RateLimit,
+    Site,
+    Tls,
+    UpstreamServer,
+    render_servers,
+    render_site,
+    servers_file_name,
+)
+from infra.stack import Node, Stack, UnixHost
+
+# The ports inside the container; those outside are the stack's.
+HTTP_PORT, GRPC_PORT = 8080, 9080
+_REVISION_LENGTH = 16
+
+
+def upstreams(stack: Stack, away: Set[str] = frozenset()) -> tuple[UpstreamServer, ...]:
+    """The nodes as the gateway dials them; drained ones, and those `away` by name, get no traffic."""
+    return tuple(
+        UpstreamServer(
+            node.name,
+            dialled(stack, node),
+            node.public_http_port,
+            node.public_grpc_port,
+            drained=node.drained or node.name in away,
+        )
+        for node in stack.nodes
+    )
+
+
+def dialled(stack: Stack, node: Node) -> str:
+    """The host that the gateway dials for a node."""
+    if (
+        stack.gateway.mode == "container"
+        and isinstance(node.host, UnixHost)
+        and node.public_host == node.host.address
+    ):
+        return "host.docker.internal"  # In a container, 127.0.0.1 is the container.
+    return node.public_host
+
+
+def site(stack: Stack, revision: str, away: Set[str] = frozenset()) -> Site:
+    """The container's whole nginx. `revision` names the folder of this configuration."""
+    gateway = stack.gateway
+    limit = gateway.rate_limit
+    return Site(
+        servers=upstreams(stack, away),
+        http=HTTP_PORT,
+        grpc=GRPC_PORT,
+        tls=Tls(gateway.tls.certificate, gateway.tls.key) if gateway.tls else None,
+        rate_limit=RateLimit(limit.requests_per_second, limit.burst) if limit else None,
+        api_keys=tuple(key.get_secret_value() for key in stack.api_keys),
+        grpc_balancing=gateway.grpc_balancing,
+        body_limit=_body_limit(stack),
+        paths=Paths(api_keys=f"{INSIDE}/{revision}/api_keys.conf"),
+    )
+
+
+def _body_limit(stack: Stack) -> int:
+    """The service's own limit, so that both refuse the same bodies; 100 MB unless it is set."""
+    request = stack.service.config.get("ai", {}).get("request", {})
+    return int(request.get("max_body_bytes", 100_000_000))
+
+
+def target(stack: Stack, connection: Connection | None) -> dict[str, Any]:
+    """What `reload` has to know: which nginx, and how it is reached."""
+    gateway = stack.gateway
+    if gateway.mode == "embedded" or connection is None:
+        return {"mode": "embedded", "stack": stack.name}
+    found = {
+        "mode": gateway.mode,
+        "connection": connection.declare(),
+        "folder": str(PurePosixPath(stack.remote_dir) / stack.name / "gateway"),
+    }
+    if gateway.mode == "container":
+        return {**found, "container": f"{stack.name}-gateway"}
+    return {
+        **found,
+        "file": str(PurePosixPath(gateway.conf_dir) / servers_file_name(stack.name)),
+        "nginx": gateway.nginx,
+    }
+
+
+def configuration(stack: Stack, connection: Connection, away: Set[str] = frozenset()) -> dict[str, Any]:
+    """What `apply` puts in place for the modes `container` and `existing`."""
+    found = target(stack, connection)
+    if stack.gateway.mode == "existing":
+        return {**found, "servers": render_servers(stack.name, upstreams(stack, away))}
+    # The folder is named by its content, which names the folder: the digest is of the content under one fixed name.
+    draft = render_site(site(stack, "revision", away))
+    text = f"{draft.nginx_conf}\0{draft.api_keys or ''}"
+    revision = hashlib.sha256(text.encode()).hexdigest()[:_REVISION_LENGTH]
+    rendered = render_site(site(stack, revision, away))
+    files = {"nginx.conf": rendered.nginx_conf}
+    if rendered.api_keys is not None:
+        files["api_keys.conf"] = rendered.api_keys
+    return {
+        **found,
+        "image": stack.gateway.image,
+        "mounts": tls_folders(stack),
+        "revision": revision,
+        "files": files,
+    }
+
+
+def tls_folders(stack: Stack) -> list[str]:
+    """The folders on the gateway's host that its container has to see for the certificate, at the same paths."""
+    tls = stack.gateway.tls
+    if tls is None:
+        return []
+    return sorted({str(PurePosixPath(path).parent) for path in (tls.certificate, tls.key)})
+
+
+def url(stack: Stack) -> str:
+    """The gateway's HTTP entrance; in an existing site, the site's own address is not known here."""
+    scheme = "https" if stack.gateway.tls else "http"
+    host = stack.gateway.public_host
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{stack.gateway.http}"

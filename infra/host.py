@@ -1,0 +1,103 @@
+"""A Docker host as Pulumi drives it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import pulumi
+import pulumi_docker as docker
+
+from infra.connection import Connection
+from infra.paths import here
+from infra.stack import Host, Ssh, Stack
+from infra.state import Deployed
+
+Kind = TypeVar("Kind", bound=pulumi.CustomResource)
+
+
+def label_of(host: Host) -> str:
+    """A name for the host among Pulumi's resources."""
+    return re.sub(r"[^a-z0-9]+", "-", str(host).split("//")[-1].lower()).strip("-")
+
+
+def portable(ssh: Ssh) -> Ssh:
+    """The SSH settings with paths that are the same on every computer that deploys."""
+    paths = {
+        name: here(path)
+        for name in ("known_hosts", "private_key_file", "config_file")
+        if (path := getattr(ssh, name)) is not None
+    }
+    return ssh.model_copy(update=paths)
+
+
+class DockerHost(pulumi.ComponentResource):
+    """A host's Docker daemon, reached as the stack says: `ssh://` through the system's ssh, or a local socket.
+
+    Everything on the host is declared through `declare`. On a host that is out of reach that leaves what is in the
+    state exactly as it stands, and creates nothing.
+    """
+
+    def __init__(self, host: Host, stack: Stack, deployed: Deployed | None = None) -> None:
+        """`deployed` is given for a host that is out of reach: the resources in the stack's state."""
+        self.label = label_of(host)
+        super().__init__("gpu-inference:index:Host", self.label)
+        self.host = host
+        self.connection = Connection.to(host, portable(stack.ssh))
+        self._deployed = deployed
+        images = stack.images
+        registry = None
+        if images.registry and images.username and images.password:
+            registry = [
+                docker.ProviderRegistryAuthArgs(
+                    address=images.registry.split("/")[0],
+                    username=images.username,
+                    password=pulumi.Output.secret(images.password.get_secret_value()),
+                )
+            ]
+        self._provider = self._declared(
+            docker.Provider,
+            f"{self.label}-docker",
+            pulumi.ResourceOptions(parent=self),
+            {"host": str(host), "ssh_opts": list(self.connection.options) or None, "registry_auth": registry},
+        )
+        self.register_outputs({})
+
+    @property
+    def reachable(self) -> bool:
+        """Whether the host answered before this update."""
+        return self._deployed is None
+
+    def declare(
+        self,
+        kind: type[Kind],
+        name: str,
+        /,
+        *,
+        parent: pulumi.Resource,
+        needs: Sequence[pulumi.Resource | None] = (),
+        delete_before_replace: bool = False,
+        **arguments: Any,
+    ) -> Kind | None:
+        """A resource on this host, after those that it `needs`.
+
+        None when the host is out of reach and the resource was never made.
+        """
+        is_docker = kind.__module__.startswith(docker.__name__)
+        options = pulumi.ResourceOptions(
+            parent=parent,
+            depends_on=[needed for needed in needs if needed is not None],
+            delete_before_replace=delete_before_replace or None,
+            provider=self._provider if is_docker else None,
+        )
+        return self._declared(kind, name, options, arguments)
+
+    def _declared(
+        self, kind: type[Kind], name: str, options: pulumi.ResourceOptions, arguments: dict[str, Any]
+    ) -> Kind | None:
+        if self._deployed is not None:
+            if not self._deployed.has(kind, name):
+                return None
+            options = pulumi.ResourceOptions.merge(options, pulumi.ResourceOptions(ignore_changes=["*"]))
+        return kind(name, **arguments, opts=options)

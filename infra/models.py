@@ -1,0 +1,81 @@
+"""A node's models: on the host already, copied there, or in an object store that Triton reads itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pulumi
+import pulumi_command as command
+import pulumi_docker as docker
+
+from infra.command import step
+from infra.host import DockerHost
+from infra.model_files import versions
+from infra.paths import PROJECT
+from infra.stack import Node, Stack
+
+
+class NodeModels(pulumi.ComponentResource):
+    """The models of one node. Copies run on all hosts at once; what a node serves changes in its turn only."""
+
+    def __init__(self, stack: Stack, node: Node, host: DockerHost, prefix: str) -> None:
+        super().__init__("gpu-inference:index:Models", f"{node.name}-models")
+        self._stack, self._node, self._host = stack, node, host
+        self._prefix = prefix
+        self._root = str(PurePosixPath(stack.remote_dir) / stack.name / node.name / "models")
+        self.synced = stack.models.source == "sync" and node.runtime != "remote"
+        self.versions = versions(PROJECT / stack.models.path) if self.synced else {}
+        self._copies = [self._copy(name, version) for name, version in self.versions.items()]
+        self.register_outputs({"versions": self.versions})
+
+    @property
+    def copies(self) -> Sequence[pulumi.Resource | None]:
+        """The copies on the node's host."""
+        return self._copies
+
+    def _target(self) -> dict[str, Any]:
+        return {"connection": self._host.connection.declare(), "root": self._root}
+
+    def _copy(self, name: str, version: str) -> pulumi.Resource | None:
+        source = {"source": str(Path(self._stack.models.path) / name), "model": name, "version": version}
+        return self._host.declare(
+            command.local.Command,
+            f"{self._node.name}-model-{name}",
+            parent=self,
+            **step("infra.model_sync", "copy", {**self._target(), **source}),
+        )
+
+    def activate(self, needs: Sequence[pulumi.Resource | None]) -> command.local.Command | None:
+        """Switches the node to the copied versions, after `needs`; a running Triton loads what changed."""
+        if not self.synced:
+            return None
+        declared = {
+            **self._target(),
+            "models": self.versions,
+            "service": f"{self._prefix}-service",
+            "triton": f"{self._prefix}-triton" if self._node.runtime == "triton" else None,
+            "node": self._node.name,
+        }
+        return self._host.declare(
+            command.local.Command,
+            f"{self._node.name}-models-in-use",
+            parent=self,
+            needs=[*self._copies, *needs],
+            **step("infra.model_sync", "activate", declared, delete="remove"),
+        )
+
+    def mounts(self, target: str) -> list[docker.ContainerMountArgs]:
+        """What makes the models visible at `target` in a container, read-only."""
+        if self._stack.models.object_store or self._node.runtime == "remote":
+            return []
+        if not self.synced:
+            return [_read_only(self._stack.models.path, target)]
+        # The repository's entries are links to ../store.
+        store = str(PurePosixPath(target).parent / "store")
+        return [_read_only(f"{self._root}/repository", target), _read_only(f"{self._root}/store", store)]
+
+
+def _read_only(source: str, target: str) -> docker.ContainerMountArgs:
+    return docker.ContainerMountArgs(type="bind", source=source, target=target, read_only=True)

@@ -1,0 +1,110 @@
+"""Waits until a node says that it is healthy: `python -m infra.readiness wait`, the declaration on standard input.
+
+The node's own health route is asked inside its service's container, so that it does not matter which addresses can
+be reached from here.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+import time
+from typing import Any
+
+from infra.connection import Connection, RemoteError
+from infra.gateway import apply as gateway
+
+_POLL_SECONDS = 1.0
+_LOG_LINES = 30
+
+_ASK = """
+import json, sys, time, urllib.error, urllib.request
+end, reason = time.monotonic() + float(sys.argv[2]), ""
+while time.monotonic() < end:
+    try:
+        urllib.request.urlopen(sys.argv[1], timeout=5).read()
+        sys.exit(0)
+    except urllib.error.HTTPError as error:
+        try:
+            reason = json.loads(error.read())["message"]
+        except (ValueError, KeyError, TypeError):
+            reason = f"HTTP {error.code}"
+    except OSError as error:
+        reason = "the service does not answer yet"
+    time.sleep(0.5)
+sys.exit(reason or "the service does not answer")
+"""
+
+
+class NotReady(Exception):
+    """The node is not healthy in time; `str(error)` has the reason and its containers' last log lines."""
+
+
+def wait(declared: dict[str, Any]) -> None:
+    """Waits until the node's health route answers 200, then makes the gateway forget the node's failures.
+
+    Raises NotReady.
+    """
+    connection = Connection.of(declared["connection"])
+    end = time.monotonic() + declared["timeout"]
+    reason = "the service's container does not run"
+    while (left := end - time.monotonic()) > 0:
+        try:
+            asked = connection.run(
+                f"docker exec {shlex.quote(declared['service'])} python -c {shlex.quote(_ASK)} "
+                f"{shlex.quote(declared['url'])} {min(left, 20):.0f}",
+                allowed=range(256),
+                timeout=left + 10,
+            )
+        except subprocess.TimeoutExpired:
+            break
+        if asked.returncode == 0:
+            _reload_gateway(declared["gateway"])
+            return
+        said = asked.stderr.strip().splitlines()
+        reason = said[-1] if said else reason
+        time.sleep(min(_POLL_SECONDS, max(end - time.monotonic(), 0)))
+    logs = "\n".join(last_lines(connection, name) for name in declared["containers"])
+    raise NotReady(
+        f"node {declared['node']} ({connection.host}) is not healthy after {declared['timeout']} s: {reason}\n{logs}"
+    )
+
+
+def last_lines(connection: Connection, container: str) -> str:
+    """A container's state and last log lines, or why they cannot be had."""
+    name = shlex.quote(container)
+    script = (
+        f"docker inspect --format '{{{{.State.Status}}}}, exit code {{{{.State.ExitCode}}}}' {name};"
+        f" docker logs --tail {_LOG_LINES} {name} 2>&1"
+    )
+    try:
+        said = connection.run(script, allowed=range(256), timeout=20)
+    except subprocess.TimeoutExpired:
+        return f"--- {container}: its log cannot be read: no answer"
+    text = said.stdout.strip() or said.stderr.strip()
+    return f"--- the last lines of {container}: {text}"
+
+
+def _reload_gateway(declared: dict[str, Any]) -> None:
+    try:
+        gateway.reload(declared)
+    except (RemoteError, subprocess.TimeoutExpired) as error:
+        # The node is healthy; a gateway that cannot be reloaded notices that by itself a little later.
+        print(f"the gateway was not reloaded: {error}", file=sys.stderr)
+
+
+def main() -> int:
+    """Runs one action on the declaration on standard input; returns the exit status."""
+    actions = {"wait": wait}
+    try:
+        actions[sys.argv[1]](json.load(sys.stdin))
+    except NotReady as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

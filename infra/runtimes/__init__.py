@@ -1,0 +1,27 @@
+"""What runs a node's models: Triton, Edge-LLM, or nothing where the service forwards to another one."""
+
+from __future__ import annotations
+
+import pulumi_docker as docker
+
+from infra.runtimes import edge_llm, triton
+from infra.runtimes.base import Place
+
+
+def declare(place: Place) -> list[docker.Container | None]:
+    """The containers of the node's runtime, in the order in which they start; none for `remote`."""
+    match place.node.runtime:
+        case "triton":
+            return [triton.declare(place)]
+        case "edge-llm":
+            return edge_llm.declare(place)
+        case _:
+            return []
+
+
+def images(runtime: str) -> list[str]:
+    """The parts of the runtime that are containers of their own, by the end of their names."""
+    return {"triton": ["triton"], "edge-llm": ["unit-manager", "llm-node"]}.get(runtime, [])
+
+
+__all__ = ["Place", "declare", "images"]

@@ -1,0 +1,32 @@
+"""What a runtime's containers are given by their node."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pulumi
+
+from infra.host import DockerHost
+from infra.images import Images
+from infra.models import NodeModels
+from infra.stack import Node, Stack
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a runtime's containers go, and what must be there before them.
+
+    `prefix` begins the names of all of the node's containers and volumes; `shared_memory` is the volume that is
+    /dev/shm for Triton and the service.
+    """
+
+    stack: Stack
+    node: Node
+    host: DockerHost
+    images: Images
+    models: NodeModels
+    parent: pulumi.Resource
+    prefix: str
+    network: str
+    shared_memory: str
+    needs: list[pulumi.Resource | None] = field(default_factory=list)

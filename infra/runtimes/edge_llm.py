@@ -1,0 +1,76 @@
+"""The Edge-LLM containers of a node: a unit manager and an llm node, on one host and with one /tmp by construction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pulumi
+import pulumi_docker as docker
+
+from infra.containers import container, gpu_requests, healthcheck
+from infra.runtimes.base import Place
+from infra.stack import Build, EdgeLlmPart
+
+PORT = 19001
+# Whether something listens on the unit manager's port, without any tool but the shell: 4A39 is 19001.
+_LISTENS = f"grep -qi ':{PORT:04X} .* 0A ' /proc/net/tcp /proc/net/tcp6"
+
+
+def declare(place: Place) -> list[docker.Container | None]:
+    """The unit manager as `unit-manager` on the node's network, then the llm node."""
+    edge = place.stack.edge_llm
+    tmp_name = f"{place.prefix}-tmp"
+    tmp = place.host.declare(
+        docker.Volume, f"{place.node.name}-tmp", parent=place.parent, needs=place.needs, name=tmp_name
+    )
+    shared = docker.ContainerMountArgs(type="volume", source=tmp_name, target="/tmp")
+    unit_manager = _part(
+        place,
+        "unit-manager",
+        edge.unit_manager,
+        needs=[tmp],
+        ports={PORT: place.node.ports.unit_manager} if edge.publish else {},
+        mounts=[shared],
+        healthcheck=healthcheck(["sh", "-c", _LISTENS], start_seconds=30),
+    )
+    llm_node = _part(
+        place,
+        "llm-node",
+        edge.llm_node,
+        needs=[tmp, unit_manager],
+        mounts=[shared, *place.models.mounts(edge.model_path)],
+        device_requests=gpu_requests(place.node.gpus),
+        # The node listens on sockets in the shared /tmp only; a process that runs is all that can be seen.
+        healthcheck=healthcheck(["sh", "-c", "kill -0 1"], start_seconds=30),
+    )
+    return [unit_manager, llm_node]
+
+
+def _part(
+    place: Place, name: str, part: EdgeLlmPart, needs: Sequence[pulumi.Resource | None], **arguments: Any
+) -> docker.Container | None:
+    source: str | Build | None = part.source
+    assert source is not None  # The stack's rules ask for both parts' images where a node is an Edge-LLM one.
+    image = place.images.on(place.host, f"edge-{name}", source)
+    declared = container(
+        place.stack,
+        f"{place.prefix}-{name}",
+        name,
+        image=image.reference,
+        network=place.network,
+        alias=name,
+        env=part.env,
+        memory=part.memory,
+        command=part.command or None,
+        user=part.user,
+        **arguments,
+    )
+    return place.host.declare(
+        docker.Container,
+        f"{place.node.name}-{name}",
+        parent=place.parent,
+        needs=[*place.needs, *needs, *image.needs],
+        delete_before_replace=True,
+        **declared,
+    )

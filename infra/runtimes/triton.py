@@ -1,0 +1,78 @@
+"""The Triton container of a node."""
+
+from __future__ import annotations
+
+import pulumi_docker as docker
+
+from infra.containers import USER, container, gpu_requests, healthcheck
+from infra.runtimes.base import Place
+from infra.stack import Node, Stack
+
+HTTP_PORT, GRPC_PORT, METRICS_PORT = 8000, 8001, 8002
+# Triton itself waits this long for requests that are running.
+STOP_SECONDS = 35
+
+
+def command(stack: Stack) -> list[str]:
+    """The arguments of tritonserver.
+
+    A model that does not load must not stop the others: the service's health route says which one and why.
+    """
+    repository = stack.models.source if stack.models.object_store else "/models"
+    arguments = ["tritonserver", f"--model-repository={repository}", "--exit-on-error=false"]
+    if stack.models.source == "sync":
+        # Copied models are loaded one by one, so that a changed one is the only one that is loaded again.
+        arguments += ["--model-control-mode=explicit", "--load-model=*"]
+    return [*arguments, *stack.triton.extra_args]
+
+
+def published(stack: Stack, node: Node) -> dict[int, int]:
+    """Triton's ports on the host, container -> host; none unless asked for."""
+    if not stack.triton.publish:
+        return {}
+    ports = node.ports
+    return {HTTP_PORT: ports.triton_http, GRPC_PORT: ports.triton_grpc, METRICS_PORT: ports.triton_metrics}
+
+
+def declare(place: Place) -> docker.Container | None:
+    """Triton on the node's network as `triton`, with the node's GPUs and models."""
+    stack, node, settings = place.stack, place.node, place.stack.triton
+    source = settings.source
+    assert source is not None  # Triton's image has a default.
+    image = place.images.on(place.host, "triton", source)
+    credentials = {name: value.get_secret_value() for name, value in stack.models.credentials.items()}
+    declared = container(
+        stack,
+        f"{place.prefix}-triton",
+        "triton",
+        image=image.reference,
+        network=place.network,
+        alias="triton",
+        ports=published(stack, node),
+        # The image's home folder may belong to root; models cache compiled code there.
+        env={"HOME": "/tmp", **settings.env},
+        secrets=credentials,
+        memory=settings.memory,
+        stop_seconds=STOP_SECONDS,
+        healthcheck=healthcheck(
+            ["curl", "--fail", "--silent", "--output", "/dev/null", f"http://127.0.0.1:{HTTP_PORT}/v2/health/live"],
+            start_seconds=120,
+        ),
+        command=command(stack),
+        user=settings.user or USER,
+        device_requests=gpu_requests(node.gpus),
+        mounts=[
+            docker.ContainerMountArgs(type="volume", source=place.shared_memory, target="/dev/shm"),
+            *place.models.mounts("/models"),
+        ],
+    )
+    return place.host.declare(
+        docker.Container,
+        f"{node.name}-triton",
+        parent=place.parent,
+        needs=[*place.needs, *image.needs],
+        delete_before_replace=True,
+        **declared,
+    )
+
+

@@ -75,7 +75,9 @@ def _metadata(options: StreamOptions) -> list[tuple[str, str]]:
 
 def _grpc_error(address: str, error: grpc.RpcError) -> ClientError:
     code, details = error.code(), error.details()
-    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED):
+    # A node that dies ends its calls through an HTTP/2 gateway (nginx) so: nothing else tells the client.
+    died = code is grpc.StatusCode.INTERNAL and "RST_STREAM" in details
+    if died or code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED):
         return Unavailable(f"{address}: {details}")
     return ClientError(f"{address}: {details} ({code.name})")
 

@@ -22,14 +22,12 @@ from litestar.params import FromPath
 
 from inference_service import __version__
 from inference_service.engine import Engine
+from inference_service.http import openai_description
 from inference_service.http.analysis import BASE
 from inference_service.http.upload import AUDIO_TYPES
 from inference_service.tasks import TASK_NAMES, Task
 
 Schema = dict[str, Any]
-
-#: Paths that other modules with routes add to the description.
-EXTRA_PATHS: list[dict[str, Any]] = []
 
 _ID = {"oneOf": [{"type": "integer"}, {"type": "string"}], "nullable": True}
 
@@ -96,16 +94,16 @@ def document() -> dict[str, Any]:
         f"{BASE}/setup": {"post": _json_route("Warm the models", "SetupRequest", "Setup", required=False)},
         f"{BASE}/analyze": {"post": _json_route("One task by name", "AnalyzeRequest", "Analysis")},
         f"{BASE}/batch": {"post": _json_route("Several tasks at once", "BatchRequest", "Batch")},
+        **openai_description.PATHS,
     }
-    for extra in EXTRA_PATHS:
-        paths.update(extra)
     return {
         "openapi": "3.0.3",
         "info": {
             "title": "AI inference service",
             "version": __version__,
             "description": "Speech recognition, emotion detection and synthetic-speech detection. Every "
-            "answer but /health and /metrics is in one envelope; `request_id` echoes `X-Request-ID`.",
+            "answer but /health, /metrics and OpenAI's routes under /v1 is in one envelope; `request_id` "
+            f"echoes `X-Request-ID`. Live audio goes over the WebSocket {BASE}/stream, or over gRPC.",
         },
         "paths": paths,
         "components": {

@@ -63,7 +63,7 @@ _FORM = _object(
         },
         "stream": {
             "type": "boolean",
-            "description": "Server-sent events: transcript.text.delta as text comes, then transcript.text.done",
+            "description": "Server-sent events: transcript.text.delta, at last transcript.text.done",
         },
     },
     ["file", "model"],

@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import json
 import shlex
-import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -37,7 +35,7 @@ class Unrecorded:
 
 
 def unrecorded(deployment: dict[str, Any]) -> Iterator[Unrecorded]:
-    """What a state (`pulumi stack export`'s `deployment`) says was being made when its update was killed."""
+    """What a state (`state.export`) says was being made when its update was killed."""
     resources = deployment.get("resources", [])
     providers = {f"{each['urn']}::{each['id']}": each for each in resources if "id" in each}
     for operation in deployment.get("pending_operations", []):
@@ -54,28 +52,14 @@ def unrecorded(deployment: dict[str, Any]) -> Iterator[Unrecorded]:
             )
 
 
-def clear(stack: str) -> list[str]:
-    """Removes from the hosts what the killed update of this stack had made and the state does not have.
+def clear(deployment: dict[str, Any]) -> list[str]:
+    """Removes from the hosts what a killed update had made and the state (`state.export`) does not have.
 
-    Returns a sentence for each thing that was removed or could not be reached. Raises RuntimeError when the
-    state cannot be read or Docker refuses.
+    Returns a sentence for each thing that was removed or could not be reached. Raises RuntimeError when
+    Docker refuses.
     """
-    deployment = _export(stack)
     recorded = {each["id"] for each in deployment.get("resources", []) if "id" in each}
     return [said for each in unrecorded(deployment) if (said := _remove(each, recorded))]
-
-
-def _export(stack: str) -> dict[str, Any]:
-    cli = shutil.which("pulumi") or str(Path.home() / ".pulumi" / "bin" / "pulumi")
-    done = subprocess.run(
-        [cli, "stack", "export", "--stack", stack, "--non-interactive"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"the state of {stack} cannot be read: {done.stderr.strip()}")
-    return dict(json.loads(done.stdout)["deployment"] or {})
 
 
 def _remove(thing: Unrecorded, recorded: set[str]) -> str | None:

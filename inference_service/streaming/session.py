@@ -56,6 +56,7 @@ class Session:
         self._limit = options.max_buffer_ms * STREAM_RATE // 1000
         self._interval = options.flush_interval_ms / 1000
         self._format = StreamFormat()
+        self._offered: tuple[Task, ...] = ()  # the tasks that the node is known to do
         self._decoder: Decoder | None = None
         self._pending = PendingAudio()
         self._sequence = 0
@@ -74,12 +75,13 @@ class Session:
         inference raises where the chunk changes the format or ends the stream.
         """
         format = self._format.changed_by(chunk)
-        if format != self._format:
+        if format.tasks != self._offered:
             for task in format.tasks:
                 self._engine.check_offered(task)
-            if not format.same_audio(self._format) or format.tasks != self._format.tasks:
-                await self.finish()
-            self._format = format
+            self._offered = format.tasks
+        if not format.same_audio(self._format) or format.tasks != self._format.tasks:
+            await self.finish()
+        self._format = format
         self._sequence = chunk.sequence
         if chunk.meeting_id and not self._call.meeting_id:
             self._call = replace(self._call, meeting_id=chunk.meeting_id)

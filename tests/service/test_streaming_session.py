@@ -245,6 +245,9 @@ async def test_a_task_that_the_node_does_not_offer_is_refused_at_once(start: Sta
 
     with pytest.raises(Unsupported):
         await results_of(streams, [Chunk(tasks=("emotion",))])
+    runtime.capabilities = frozenset({Task.EMOTION})
+    with pytest.raises(Unsupported):
+        await results_of(streams, [Chunk(sequence=1)])
 
 
 async def test_a_runtime_that_fails_ends_the_stream_with_its_error(start: Start) -> None:

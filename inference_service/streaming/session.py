@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -217,7 +218,8 @@ class Session:
             except Busy as busy:
                 if loop.time() + busy.retry_after > give_up:
                     raise
-                await asyncio.sleep(busy.retry_after)
+                # Not all of the streams that were refused together come back together.
+                await asyncio.sleep(busy.retry_after * random.uniform(0.5, 1.0))
 
     async def _infer(self, samples: Waveform) -> list[tuple[Task, TaskResult]]:
         audio = Audio(samples, STREAM_RATE)

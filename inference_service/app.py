@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import cast
 
 from litestar import Litestar
 from litestar.exceptions import HTTPException
+from litestar.handlers import ASGIRouteHandler
 from litestar.types import ASGIApp, ControllerRouterHandler
 
 from inference_service.engine import Engine
@@ -43,8 +45,9 @@ def create_app(engine: Engine, side_servers: Sequence[SideServer] = ()) -> ASGIA
                 await stack.enter_async_context(serve(engine))
             yield
 
+    handlers = [handler for routes in ROUTES for handler in routes(engine)]
     litestar = Litestar(
-        route_handlers=[handler for routes in ROUTES for handler in routes(engine)],
+        route_handlers=handlers,
         lifespan=[lifespan],
         exception_handlers={
             ServiceError: service_error,
@@ -56,4 +59,11 @@ def create_app(engine: Engine, side_servers: Sequence[SideServer] = ()) -> ASGIA
         # Bodies are limited where they are read; this is for handlers that let Litestar read them.
         request_max_body_size=engine.settings.ai.request.max_body_bytes,
     )
-    return Front(litestar, engine)
+    # ASGI handlers take nothing from Litestar but their place in its routes.
+    direct = {
+        path: cast(ASGIApp, handler.fn)
+        for handler in handlers
+        if isinstance(handler, ASGIRouteHandler)
+        for path in handler.paths
+    }
+    return Front(litestar, engine, direct)

@@ -7,6 +7,7 @@ from typing import Any
 
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
+from litestar.types import Scope
 
 from inference_service.errors import ServiceError
 from inference_service.http.envelope import error_headers, refusal, request_id_of
@@ -31,11 +32,15 @@ def http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Res
 
 
 def internal_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    """A bug: it is logged with its traceback, and the client still gets an envelope."""
-    request_id = request_id_of(request.scope)
+    """A bug in a handler that Litestar calls."""
+    return _response(request, 500, bug(request.scope, error), {})
+
+
+def bug(scope: Scope, error: Exception) -> str:
+    """Log a bug with its traceback; gives what the client is told, in an envelope all the same."""
+    request_id = request_id_of(scope)
     _log.error("a request failed on a bug", exc_info=error, extra={"request_id": request_id})
-    reason = f"internal error ({type(error).__name__}); the node's log has it under this request id"
-    return _response(request, 500, reason, {})
+    return f"internal error ({type(error).__name__}); the node's log has it under this request id"
 
 
 def _response(

@@ -101,7 +101,9 @@ class Connection:
     def _finish(
         self, script: str, given: dict[str, Any], timeout: float | None, allowed: Sequence[int]
     ) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(self.command(script), capture_output=True, timeout=timeout, check=False, **given)
+        done = subprocess.run(
+            self.command(script), capture_output=True, timeout=timeout, check=False, **given
+        )
         out, err = done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
         if done.returncode not in allowed:
             raise RemoteError(self.host, done.returncode, err + out)

@@ -6,6 +6,7 @@ import dataclasses
 import secrets
 import shlex
 from collections.abc import Set
+from pathlib import Path
 from typing import Any
 
 from infra.command import step
@@ -32,9 +33,9 @@ def node(stack: Stack, declared: Node) -> dict[str, Any]:
     return step(
         _MODULE,
         f"{stacked} apply-node{_keep(stack, declared.name)}",
-        _relative(declaration.model_dump(mode="json")),
+        declaration.model_dump(mode="json"),
         delete=f"{stacked} remove-node {declared.name}",
-        secret=bool(stack.api_keys or (declared.remote and declared.remote.token)),
+        secret=bool(stack.api_keys or declared.remote.token),
         environment={"REVISION": revision(code), "GENERATION": generation},
     )
 
@@ -56,3 +57,31 @@ def gateway(stack: Stack, away: Set[str]) -> dict[str, Any]:
         secret=bool(stack.api_keys),
         environment={"GENERATION": _generation(stack, "gateway", ["gateway"])},
     )
+
+
+def _generation(stack: Stack, part: str, programs: list[str]) -> str:
+    """Stays the same while the part's processes run, and is a new one when they do not.
+
+    Processes end with the computer and the state does not: so the next update sees that they have to be started.
+    """
+    file = _generation_file(stack, part)
+    if file.is_file() and _running(Layout.of(stack.name), programs):
+        return file.read_text(encoding="utf-8")
+    return secrets.token_hex(4)
+
+
+def _running(layout: Layout, programs: list[str]) -> bool:
+    supervisor = Supervisor(layout)
+    if not supervisor.running() or not set(programs) <= set(supervisor.programs):
+        return False
+    return not any(supervisor.state(program).given_up for program in programs)
+
+
+def _generation_file(stack: Stack, part: str) -> Path:
+    return Layout.of(stack.name).root / f"{part}.generation"
+
+
+def _keep(stack: Stack, part: str) -> str:
+    """What follows the command that starts the part: its generation is noted once it runs."""
+    file = _generation_file(stack, part).relative_to(PROJECT)
+    return f' && printf %s "$GENERATION" >{shlex.quote(str(file))}'

@@ -126,11 +126,10 @@ class HostImage:
 class Images:
     """The images of a stack, each built once for every host, or once and pushed where there is a registry."""
 
-    def __init__(self, stack: Stack, builder: DockerHost | None, parent: pulumi.Resource) -> None:
+    def __init__(self, stack: Stack, builder: DockerHost | None) -> None:
         """`builder` is the host that builds what is pushed to the registry."""
         self._stack = stack
         self._builder = builder
-        self._parent = parent
         self._made: dict[tuple[str, str], HostImage] = {}
         self._tags: dict[str, str] = {}
 
@@ -174,12 +173,14 @@ class Images:
             registry = docker.RegistryArgs(
                 server=(images.registry or "").split("/")[0],
                 username=images.username,
-                password=pulumi.Output.secret(images.password.get_secret_value()) if images.password else None,
+                password=pulumi.Output.secret(images.password.get_secret_value())
+                if images.password
+                else None,
             )
         return host.declare(
             docker.Image,
             f"{part}-image" if pushed else f"{host.label}-{part}-image",
-            parent=self._parent,
+            parent=host,
             image_name=reference,
             skip_push=not pushed,
             registry=registry,

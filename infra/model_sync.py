@@ -115,7 +115,9 @@ def activate(declared: dict[str, Any]) -> None:
         _reload(connection, declared, changed, gone)
     except RemoteError as error:
         added = [model for model in changed if model not in before]
-        _switch(connection, root, {model: before[model] for model in [*changed, *gone] if model in before}, added)
+        _switch(
+            connection, root, {model: before[model] for model in [*changed, *gone] if model in before}, added
+        )
         raise RemoteError(connection.host, error.status, f"node {declared['node']}: {error.output}") from None
     keep = " ".join(shlex.quote(Path(link).name) for link in wanted.values())
     connection.run(

@@ -20,8 +20,12 @@ from infra.stack import Node, Stack
 class NodeModels(pulumi.ComponentResource):
     """The models of one node. Copies run on all hosts at once; what a node serves changes in its turn only."""
 
-    def __init__(self, stack: Stack, node: Node, host: DockerHost, prefix: str) -> None:
-        super().__init__("gpu-inference:index:Models", f"{node.name}-models")
+    def __init__(
+        self, stack: Stack, node: Node, host: DockerHost, prefix: str, parent: pulumi.Resource
+    ) -> None:
+        """`prefix` begins the names of the node's containers."""
+        options = pulumi.ResourceOptions(parent=parent)
+        super().__init__("gpu-inference:index:Models", f"{node.name}-models", opts=options)
         self._stack, self._node, self._host = stack, node, host
         self._prefix = prefix
         self._root = str(PurePosixPath(stack.remote_dir) / stack.name / node.name / "models")

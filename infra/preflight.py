@@ -94,11 +94,16 @@ def probe(check: Check, ssh: Ssh) -> Failure | None:
     connection = Connection.to(check.host, ssh)
     if isinstance(check.host, SshHost):
         # `ssh` takes the first value that it is given.
-        connection = Connection(connection.host, ("-o", f"ConnectTimeout={_CONNECT_SECONDS}", *connection.options))
+        connection = Connection(
+            connection.host, ("-o", f"ConnectTimeout={_CONNECT_SECONDS}", *connection.options)
+        )
     try:
         connection.run(script, timeout=SECONDS)
     except subprocess.TimeoutExpired:
-        reason, remedy = f"no answer within {SECONDS:g} s", "is the host up, and its network? try: " + _try(check)
+        reason, remedy = (
+            f"no answer within {SECONDS:g} s",
+            "is the host up, and its network? try: " + _try(check),
+        )
         return Failure(check.host, check.users, reason, remedy, reachable=False)
     except RemoteError as error:
         reason, remedy = explain(check, error.status, error.output)

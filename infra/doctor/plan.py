@@ -38,7 +38,7 @@ class Plan:
         self._api_key = api_key
         self._folder = folder
         # Only the references are asked of it, nothing is declared.
-        self._images = Images(stack, None, cast(Any, None))
+        self._images = Images(stack, None)
         self._hosts: dict[Host, HostChecks] = {}
         self._of_host: dict[Host, dict[str, Check]] = {}
         self._nodes: dict[str, NodeChecks] = {}

@@ -172,7 +172,9 @@ def _tested_or_restored(connection: Connection, declared: dict[str, Any]) -> Non
 
 def _words(declared: dict[str, Any], said: str) -> str:
     where = declared["connection"]["host"]
-    return f"the gateway's nginx ({where}) does not take the configuration; nothing was changed:\n{said.strip()}"
+    return (
+        f"the gateway's nginx ({where}) does not take the configuration; nothing was changed:\n{said.strip()}"
+    )
 
 
 def main() -> int:

@@ -6,6 +6,8 @@ import pulumi_docker as docker
 
 from infra.runtimes import edge_llm, triton
 from infra.runtimes.base import Place
+from infra.stack import Build, Stack
+from infra.stack.types import RuntimeName
 
 
 def declare(place: Place) -> list[docker.Container | None]:
@@ -19,9 +21,15 @@ def declare(place: Place) -> list[docker.Container | None]:
             return []
 
 
-def images(runtime: str) -> list[str]:
-    """The parts of the runtime that are containers of their own, by the end of their names."""
-    return {"triton": ["triton"], "edge-llm": ["unit-manager", "llm-node"]}.get(runtime, [])
+def sources(stack: Stack, runtime: RuntimeName) -> dict[str, str | Build]:
+    """The images of the runtime's containers, by the end of the containers' names; none for `remote`."""
+    match runtime:
+        case "triton":
+            return triton.sources(stack)
+        case "edge-llm":
+            return edge_llm.sources(stack)
+        case _:
+            return {}
 
 
-__all__ = ["Place", "declare", "images"]
+__all__ = ["Place", "declare", "sources"]

@@ -6,7 +6,7 @@ import pulumi_docker as docker
 
 from infra.containers import USER, container, gpu_requests, healthcheck
 from infra.runtimes.base import Place
-from infra.stack import Node, Stack
+from infra.stack import Build, Node, Stack
 
 HTTP_PORT, GRPC_PORT, METRICS_PORT = 8000, 8001, 8002
 # Triton itself waits this long for requests that are running.
@@ -34,12 +34,17 @@ def published(stack: Stack, node: Node) -> dict[int, int]:
     return {HTTP_PORT: ports.triton_http, GRPC_PORT: ports.triton_grpc, METRICS_PORT: ports.triton_metrics}
 
 
+def sources(stack: Stack) -> dict[str, str | Build]:
+    """The container's image, or what it is built from."""
+    source = stack.triton.source
+    assert source is not None  # Triton's image has a default.
+    return {"triton": source}
+
+
 def declare(place: Place) -> docker.Container | None:
     """Triton on the node's network as `triton`, with the node's GPUs and models."""
     stack, node, settings = place.stack, place.node, place.stack.triton
-    source = settings.source
-    assert source is not None  # Triton's image has a default.
-    image = place.images.on(place.host, "triton", source)
+    image = place.images.on(place.host, "triton", sources(stack)["triton"])
     credentials = {name: value.get_secret_value() for name, value in stack.models.credentials.items()}
     declared = container(
         stack,
@@ -55,7 +60,14 @@ def declare(place: Place) -> docker.Container | None:
         memory=settings.memory,
         stop_seconds=STOP_SECONDS,
         healthcheck=healthcheck(
-            ["curl", "--fail", "--silent", "--output", "/dev/null", f"http://127.0.0.1:{HTTP_PORT}/v2/health/live"],
+            [
+                "curl",
+                "--fail",
+                "--silent",
+                "--output",
+                "/dev/null",
+                f"http://127.0.0.1:{HTTP_PORT}/v2/health/live",
+            ],
             start_seconds=120,
         ),
         command=command(stack),
@@ -74,5 +86,3 @@ def declare(place: Place) -> docker.Container | None:
         delete_before_replace=True,
         **declared,
     )
-
-

@@ -140,6 +140,7 @@ def from_validation(error: ValidationError, model: type[BaseModel], prefix: str 
 _PATTERNS = {
     "[a-z0-9]": "lower-case letters, digits and hyphens (at most 63)",
     "A-Za-z0-9_.:-": "a host name or an IP address",
+    "/[A-Za-z0-9_./+@:,=-]": "an absolute path without blanks",
     "https?": "http://host[:port] or https://host[:port]",
     "host|sync": "host, sync, s3://…, gs://… or as://…",
 }

@@ -179,6 +179,8 @@ HostPath = Annotated[str, AfterValidator(_absolute), Field(json_schema_extra={"p
 DialledHost = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9_]([A-Za-z0-9_.:-]{0,252}[A-Za-z0-9_.])?$")
 ]
+# A path that stands in nginx's configuration without quotes.
+PemPath = Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9_./+@:,=-]+$")]
 Name = Annotated[str, StringConstraints(pattern=f"^{NAME}$")]
 NonEmpty = Annotated[str, StringConstraints(min_length=1)]
 RuntimeName = Literal["triton", "edge-llm", "remote"]
@@ -377,9 +379,9 @@ class Models(Section):
 class Tls(Section):
     """The gateway's certificate."""
 
-    certificate: NonEmpty
+    certificate: PemPath
     """The certificate chain (PEM), a path on the gateway's host."""
-    key: NonEmpty
+    key: PemPath
     """Its private key (PEM), a path on the gateway's host."""
 
 

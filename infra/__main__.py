@@ -1,0 +1,37 @@
+"""The Pulumi program: configuration, hosts that answer, then the fleet as resources, and its outputs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+# Pulumi runs this folder as a program, so the project that it belongs to comes first.
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import pulumi
+
+from infra import program, update
+from infra.images import ContextError
+from infra.stack import StackError, load
+
+
+def main() -> None:
+    """Declares the stack that Pulumi names. What is wrong ends the program with its reasons, without a traceback."""
+    # When a resource fails, the engine interrupts the program; there is nothing to add to the resource's own words.
+    signal.signal(signal.SIGINT, _end)
+    try:
+        stack = load()
+        for name, value in program.declare(stack, update.prepare(stack)).items():
+            pulumi.export(name, value)
+    except (StackError, ContextError, update.CannotUpdate) as error:
+        raise pulumi.RunError(str(error)) from None
+
+
+def _end(_signal: int, _frame: FrameType | None) -> None:
+    os._exit(1)
+
+
+main()

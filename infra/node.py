@@ -1,0 +1,164 @@
+"""A node as a Pulumi component: one host's runtime and inference service on a network of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pulumi
+import pulumi_command as command
+import pulumi_docker as docker
+
+from infra import embedded_steps, runtimes
+from infra.command import step
+from infra.containers import USER, container, healthcheck
+from infra.host import DockerHost
+from infra.images import HostImage, Images
+from infra.models import NodeModels
+from infra.runtimes.base import Place
+from infra.settings import FILE, GRPC_PORT, HTTP_PORT, service_secrets, settings_file
+from infra.stack import Node, Stack, memory_bytes
+
+# The service's own grace, and then some for its processes to end.
+_STOP_MARGIN_SECONDS = 10
+
+
+class DockerNode(pulumi.ComponentResource):
+    """A node on a Docker host.
+
+    What touches nothing that serves (network, volume, images, model copies) is declared at once and is
+    `prepared`; `start` declares the rest in the node's turn of the rollout.
+    """
+
+    def __init__(self, stack: Stack, node: Node, host: DockerHost, images: Images) -> None:
+        super().__init__("gpu-inference:index:Node", node.name)
+        self._stack, self._node, self._host, self._images = stack, node, host, images
+        self._name = f"{stack.name}-{node.name}"  # begins the names of all that is on the host
+        self._shared_memory = f"{self._name}-shm"
+        self.models = NodeModels(stack, node, host, self._name, self)
+        network = host.declare(docker.Network, f"{node.name}-network", parent=self, name=self._name)
+        shared_memory = host.declare(
+            docker.Volume,
+            f"{node.name}-shm",
+            parent=self,
+            name=self._shared_memory,
+            driver="local",
+            driver_opts={
+                "type": "tmpfs",
+                "device": "tmpfs",
+                "o": f"size={memory_bytes(stack.triton.shm_size)},mode=1777",
+            },
+        )
+        service = stack.service.source
+        assert service is not None  # The service has a build of its own.
+        self._service_image = images.on(host, "service", service)
+        others = [
+            images.on(host, part, source) for part, source in runtimes.sources(stack, node.runtime).items()
+        ]
+        self._before: list[pulumi.Resource | None] = [network, shared_memory]
+        self.prepared: list[pulumi.Resource | None] = [
+            *self._before,
+            *self.models.copies,
+            *(needed for image in [self._service_image, *others] for needed in image.needs),
+        ]
+
+    def start(
+        self, after: Sequence[pulumi.Resource | None], gateway: dict[str, Any]
+    ) -> pulumi.Resource | None:
+        """The containers, after those before them in the rollout; returns what says that the node is healthy.
+
+        `gateway` is what the readiness step reloads. None on a host that is out of reach and has no such node.
+        """
+        stack, node = self._stack, self._node
+        in_use = self.models.activate([*after, *self._before])
+        needs = [*after, *self._before, in_use]
+        place = Place(
+            stack,
+            node,
+            self._host,
+            self._images,
+            self.models,
+            self,
+            self._name,
+            self._name,
+            self._shared_memory,
+            needs,
+        )
+        runtime = runtimes.declare(place)
+        service = self._service(self._service_image, [*needs, *runtime])
+        containers = [made for made in [*runtime, service] if made is not None]
+        names = [f"{self._name}-{part}" for part in [*runtimes.sources(stack, node.runtime), "service"]]
+        ready = self._host.declare(
+            command.local.Command,
+            f"{node.name}-ready",
+            parent=self,
+            needs=[*containers, in_use],
+            **step(
+                "infra.readiness",
+                "wait",
+                {
+                    "node": node.name,
+                    "connection": self._host.connection.declare(),
+                    "service": f"{self._name}-service",
+                    "url": f"http://127.0.0.1:{HTTP_PORT}/api/v1/ai/health",
+                    "containers": names,
+                    "timeout": stack.rollout.ready_timeout_seconds,
+                    "gateway": gateway,
+                },
+                triggers=[*(made.id for made in containers), self.models.versions],
+            ),
+        )
+        self.register_outputs({"models": self.models.versions})
+        return ready
+
+    def _service(self, image: HostImage, needs: Sequence[pulumi.Resource | None]) -> docker.Container | None:
+        stack, node = self._stack, self._node
+        mounts = [docker.ContainerMountArgs(type="volume", source=self._shared_memory, target="/dev/shm")]
+        declared = container(
+            stack,
+            f"{self._name}-service",
+            "service",
+            image=image.reference,
+            network=self._name,
+            alias="service",
+            ports={HTTP_PORT: node.ports.http, GRPC_PORT: node.ports.grpc},
+            env={"AI_CONFIG": FILE, **stack.service.env},
+            secrets=service_secrets(stack, node),
+            memory=stack.service.memory,
+            stop_seconds=stack.service.shutdown_grace_seconds + _STOP_MARGIN_SECONDS,
+            user=USER,
+            uploads=[docker.ContainerUploadArgs(file=FILE, content=settings_file(stack, node))],
+            mounts=mounts if node.runtime == "triton" else None,
+            healthcheck=healthcheck(["python3", "-m", "inference_service.healthcheck"], start_seconds=30),
+        )
+        return self._host.declare(
+            docker.Container,
+            f"{node.name}-service",
+            parent=self,
+            needs=[*needs, *image.needs],
+            delete_before_replace=True,
+            **declared,
+        )
+
+
+class EmbeddedNode(pulumi.ComponentResource):
+    """A node as processes on this computer, by the commands that start them without Pulumi."""
+
+    def __init__(self, stack: Stack, node: Node) -> None:
+        super().__init__("gpu-inference:index:Node", node.name)
+        self._stack, self._node = stack, node
+        self.prepared: list[pulumi.Resource | None] = []
+
+    def start(
+        self, after: Sequence[pulumi.Resource | None], _gateway: dict[str, Any]
+    ) -> pulumi.Resource | None:
+        """The node's processes, healthy, after the nodes before it in the rollout."""
+        processes = command.local.Command(
+            f"{self._node.name}-processes",
+            **embedded_steps.node(self._stack, self._node),
+            opts=pulumi.ResourceOptions(
+                parent=self, depends_on=[resource for resource in after if resource is not None]
+            ),
+        )
+        self.register_outputs({})
+        return processes

@@ -1,0 +1,42 @@
+"""What a stack tells when it is up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from typing import Any
+
+from infra.stack import Stack
+
+
+def of(
+    stack: Stack,
+    gateway_url: str,
+    images: Mapping[str, str],
+    models: Mapping[str, Mapping[str, str]],
+    skipped: Set[str],
+) -> dict[str, Any]:
+    """The stack's outputs: addresses, image references, each node's model versions, and who was left out.
+
+    `models` has the versions of synced models by node; `skipped` are nodes whose hosts could not be reached.
+    """
+    gateway = stack.gateway
+    found: dict[str, Any] = {
+        "gateway": {"http": gateway_url, "grpc": f"{_bracketed(gateway.public_host)}:{gateway.grpc}"},
+        "nodes": {
+            node.name: {
+                "http": f"http://{_bracketed(node.public_host)}:{node.public_http_port}",
+                "grpc": f"{_bracketed(node.public_host)}:{node.public_grpc_port}",
+                "drained": node.drained,
+            }
+            for node in stack.nodes
+        },
+        "images": dict(images),
+        "models": {name: dict(versions) for name, versions in models.items() if versions},
+    }
+    if skipped:
+        found["skipped"] = sorted(skipped)
+    return found
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

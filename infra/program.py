@@ -1,0 +1,62 @@
+"""A stack as Pulumi resources: hosts, nodes in their rollout order, the gateway over them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pulumi
+
+from infra import outputs
+from infra.gateway import declare as gateway_declaration
+from infra.gateway.component import Gateway
+from infra.host import DockerHost
+from infra.images import Images
+from infra.node import DockerNode, EmbeddedNode
+from infra.rollout import batches
+from infra.stack import EmbeddedHost, Host, Node, Stack
+from infra.update import Away
+
+
+class Hosts:
+    """The stack's Docker hosts, each declared once however many nodes it has."""
+
+    def __init__(self, stack: Stack, away: Away) -> None:
+        self._stack, self._away = stack, away
+        self._made: dict[Host, DockerHost] = {}
+
+    def __getitem__(self, host: Host) -> DockerHost:
+        if host not in self._made:
+            self._made[host] = DockerHost(host, self._stack, self._away.of(host))
+        return self._made[host]
+
+
+def declare(stack: Stack, away: Away) -> dict[str, Any]:
+    """Declares all of the stack and returns its outputs.
+
+    Resources on hosts that are `away` stay as they stand in the state, and their nodes get no traffic.
+    """
+    hosts = Hosts(stack, away)
+    near = [node.host for node in stack.nodes if not node.embedded and node.host not in away.hosts]
+    images = Images(stack, hosts[near[0]] if stack.images.registry and near else None)
+    gateway_host = None if isinstance(stack.gateway.host, EmbeddedHost) else hosts[stack.gateway.host]
+    reloaded = gateway_declaration.target(stack, gateway_host.connection if gateway_host else None)
+
+    def node_of(node: Node) -> DockerNode | EmbeddedNode:
+        if node.embedded:
+            return EmbeddedNode(stack, node)
+        return DockerNode(stack, node, hosts[node.host], images)
+
+    nodes = {node.name: node_of(node) for node in stack.nodes}
+    # The first batch waits until everything is ready on every host; each later one only for the batch before it,
+    # so that the number of dependencies grows with the fleet and not with its square.
+    after: list[pulumi.Resource | None] = [
+        resource for node in nodes.values() for resource in node.prepared if resource is not None
+    ]
+    healthy: list[pulumi.Resource] = []
+    for batch in batches(stack.nodes, stack.rollout):
+        ready = [nodes[node.name].start(after, reloaded) for node in batch]
+        after = [resource for resource in ready if resource is not None] or after
+        healthy += [resource for resource in ready if resource is not None]
+    gateway = Gateway(stack, gateway_host, healthy, set(away.nodes))
+    versions = {name: node.models.versions for name, node in nodes.items() if isinstance(node, DockerNode)}
+    return outputs.of(stack, gateway.url, images.tags, versions, set(away.nodes))

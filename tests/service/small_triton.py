@@ -157,6 +157,7 @@ class SmallTriton:
     def __init__(self, folder: Path, repository: Path, *extra_args: str) -> None:
         installation = find_installation(MODELS_VENV)
         self.ports = TritonPorts(*_free_ports(3))
+        self._repository = repository
         self._process = server_process(
             installation,
             backends=install_backends(installation, folder / "backends"),
@@ -204,6 +205,16 @@ class SmallTriton:
         os.killpg(self._server.pid, signal.SIGKILL)
         self._server.wait()
 
+    def kill_model(self, name: str) -> None:
+        """kill -9 the process of one model, as the kernel does when memory is short."""
+        wanted = f"{self._repository}/{name}/1/model.py".encode()
+        (pid,) = (
+            path.parent.name
+            for path in Path("/proc").glob("[0-9]*/cmdline")
+            if _arguments(path)[1:2] == [wanted]
+        )
+        os.kill(int(pid), signal.SIGKILL)
+
     def stop(self) -> None:
         """Stop it, whatever state it is in."""
         if self._server is not None and self._server.poll() is None:
@@ -212,3 +223,11 @@ class SmallTriton:
                 self._server.wait(15)
             except subprocess.TimeoutExpired:
                 self.kill()
+
+
+def _arguments(cmdline: Path) -> list[bytes]:
+    """A process's arguments; none when it has just ended."""
+    try:
+        return cmdline.read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return []

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -379,6 +380,50 @@ def test_a_killed_triton_is_noticed_at_once_and_found_again(own_triton: SmallTri
             # Its shared memory is registered anew.
             assert (await models.emotion_of_audio(samples(), CALL)).emotion == "length"
             assert registered(own_triton)
+
+    asyncio.run(check())
+
+
+def test_a_model_whose_process_was_killed_is_told_and_loaded_again(tmp_path: Path) -> None:
+    names = ("asr", "emotion", "emotion-text", "synthesis")
+    explicit = ("--model-control-mode=explicit", *(f"--load-model={name}" for name in names))
+
+    async def check() -> None:
+        server = SmallTriton(tmp_path, write_models(tmp_path / "models"), *explicit)
+        try:
+            await asyncio.to_thread(server.start)
+            async with runtime(server) as models, runtime(server) as other_worker:
+                for worker in (models, other_worker):
+                    await worker.emotion_of_audio(samples(), CALL)
+                server.kill_model("emotion")
+                with pytest.raises(NotReady, match="its process died"):
+                    await models.emotion_of_audio(samples(), CALL)
+                assert (await models.readiness()).problems == ["model emotion is not ready: its process died"]
+                assert (await models.detect_synthesis(samples(), CALL)).duration_ms == 1000
+                for worker in (models, other_worker):
+                    assert await until(partial(_ready, worker), 10) < 10
+                    assert (await worker.emotion_of_audio(samples(), CALL)).emotion == "length"
+        finally:
+            server.stop()
+
+    asyncio.run(check())
+
+
+def test_a_dead_model_that_triton_may_not_load_again_is_told_until_triton_is_restarted(
+    own_triton: SmallTriton,
+) -> None:
+    async def check() -> None:
+        async with runtime(own_triton) as models:
+            own_triton.kill_model("emotion")
+            with pytest.raises(NotReady, match="its process died"):
+                await models.emotion_of_audio(samples(), CALL)
+            await asyncio.sleep(0.3)
+            (problem,) = (await models.readiness()).problems
+            assert "not loaded again: " in problem
+            own_triton.kill()
+            await asyncio.to_thread(own_triton.start)
+            await until(lambda: _ready(models), 3)
+            assert (await models.emotion_of_audio(samples(), CALL)).emotion == "length"
 
     asyncio.run(check())
 

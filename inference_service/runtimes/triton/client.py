@@ -49,6 +49,10 @@ class SharedMemoryGone(RuntimeFailed):
     """Triton does not know the shared memory region: it was restarted since the region was registered."""
 
 
+class ModelDied(NotReady):
+    """The process that Triton runs the model in has ended; Triton does not start it again."""
+
+
 class TritonClient:
     """One connection to the Triton server at `address` (host:port of its gRPC service).
 
@@ -83,13 +87,15 @@ class TritonClient:
         await self._channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
 
     async def infer(self, request: pb.ModelInferRequest, time_limit: float) -> pb.ModelInferResponse:
-        """Run a model. Raises BadRequest for what the model itself refuses, SharedMemoryGone."""
+        """Run a model. Raises BadRequest for what the model itself refuses, SharedMemoryGone, ModelDied."""
         try:
             answer = await self._infer(request.SerializeToString(), time_limit)
         except (grpc.aio.AioRpcError, CallFailed) as error:
             code, reason = _status(error)
             if "find shared memory region" in reason:
                 raise SharedMemoryGone(reason) from error
+            if reason.startswith("Stub process") and "is not healthy" in reason:
+                raise ModelDied(f"model {request.model_name} is not ready: its process died") from error
             if code is grpc.StatusCode.INVALID_ARGUMENT:
                 raise BadRequest(f"{request.model_name}: {_first_line(reason)}") from error
             raise self._translated(error, f"model {request.model_name}") from error
@@ -143,6 +149,13 @@ class TritonClient:
         """Load a model; Triton refuses that unless it runs with explicit model control."""
         call = self._stub.RepositoryModelLoad(
             pb.RepositoryModelLoadRequest(model_name=model), timeout=time_limit
+        )
+        await self._control(call, f"model {model}")
+
+    async def unload(self, model: str, time_limit: float) -> None:
+        """Unload a model; Triton refuses that unless it runs with explicit model control."""
+        call = self._stub.RepositoryModelUnload(
+            pb.RepositoryModelUnloadRequest(model_name=model), timeout=time_limit
         )
         await self._control(call, f"model {model}")
 

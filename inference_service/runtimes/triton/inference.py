@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2 as pb
 
 from inference_service.errors import RuntimeFailed, RuntimeTimeout
-from inference_service.runtimes.triton.client import SharedMemoryGone, TritonClient
+from inference_service.runtimes.triton.client import ModelDied, SharedMemoryGone, TritonClient
+from inference_service.runtimes.triton.revival import Revival
 from inference_service.runtimes.triton.shared_memory import SharedMemoryPool, Slot
 
 _T = TypeVar("_T")
@@ -42,9 +43,10 @@ class Place:
 class Inference:
     """Runs requests on a client, with places from a pool."""
 
-    def __init__(self, client: TritonClient, pool: SharedMemoryPool) -> None:
+    def __init__(self, client: TritonClient, pool: SharedMemoryPool, revival: Revival) -> None:
         self._client = client
         self._pool = pool
+        self._revival = revival
 
     @asynccontextmanager
     async def place(self, count: int, *, longest: float) -> AsyncIterator[Place]:
@@ -66,13 +68,18 @@ class Inference:
 
     async def run(self, request: pb.ModelInferRequest, place: Place | None, time_limit: float) -> Answer:
         """Run `request`, whose large tensor lies in `place`; registers that again if Triton forgot it."""
+        asked_at = asyncio.get_running_loop().time()
         try:
-            response = await self._client.infer(request, time_limit)
-        except SharedMemoryGone:
-            if place is None or place.slot is None:
-                raise
-            await self._pool.register(place.slot)
-            response = await self._client.infer(request, time_limit)
+            try:
+                response = await self._client.infer(request, time_limit)
+            except SharedMemoryGone:
+                if place is None or place.slot is None:
+                    raise
+                await self._pool.register(place.slot)
+                response = await self._client.infer(request, time_limit)
+        except ModelDied:
+            self._revival.died(request.model_name, asked_at)
+            raise
         return Answer(response)
 
 

@@ -22,6 +22,7 @@ from inference_service.runtimes.triton.client import TritonClient
 from inference_service.runtimes.triton.contract import Contract, Interface, contracts, mismatches
 from inference_service.runtimes.triton.inference import Answer, Inference, Place, add_text, in_thread
 from inference_service.runtimes.triton.labels import find_labels
+from inference_service.runtimes.triton.revival import Revival
 from inference_service.runtimes.triton.shared_memory import SharedMemoryPool
 from inference_service.runtimes.triton.tokenizer import Tokenizer, load_tokenizer
 from inference_service.settings import ModelSettings, Settings
@@ -72,7 +73,8 @@ class TritonRuntime:
         """Connect, and check each model against what Triton has; also whenever Triton comes back."""
         self._client = TritonClient(self._triton.grpc_address)
         self._pool = SharedMemoryPool(self._client, enabled=self._triton.shared_memory != "off")
-        self._inference = Inference(self._client, self._pool)
+        self._revival = Revival(self._client, time_limit=self._triton.timeout)
+        self._inference = Inference(self._client, self._pool, self._revival)
         await self._came_up()
         self._watch = asyncio.create_task(self._follow_connection())
 
@@ -81,6 +83,7 @@ class TritonRuntime:
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.wait([self._watch])
+        await self._revival.close()
         await self._pool.close()
         await self._client.close()
 
@@ -98,7 +101,9 @@ class TritonRuntime:
         here = []
         for model in self._contracts:
             state, reason = index.get(model, ("", "it is not in the model repository"))
-            if state == "READY":
+            if (dead := self._revival.problem(model)) is not None:
+                problems.append(dead)
+            elif state == "READY":
                 here.append(model)
             else:
                 self._loaded.pop(model, None)
@@ -195,6 +200,7 @@ class TritonRuntime:
         while True:
             await self._client.disconnected()
             self._loaded.clear()
+            self._revival.forget()
             await self._client.connected()
             _log.info("Triton at %s is back", self._client.address)
             await self._came_up()

@@ -13,7 +13,7 @@ from infra.doctor.checks.embedded import EmbeddedPlace
 from infra.doctor.checks.gateway import EmbeddedPlace as EmbeddedGateway
 from infra.doctor.checks.gateway import GatewayChecks, RemotePlace
 from infra.doctor.checks.host import HostChecks, Port
-from infra.doctor.checks.node import NodeChecks
+from infra.doctor.checks.node import INFERENCE_SECONDS, NodeChecks
 from infra.doctor.findings import Outcome, Status, problem
 from infra.doctor.reach import Reach
 from infra.doctor.runner import Check
@@ -24,7 +24,8 @@ from infra.images import ContextError, Images
 from infra.stack import Host, Node, SshHost, Stack
 
 GATEWAY = "gateway"
-_INFERENCE_SECONDS = 30.0
+# A little more than its own limit, which can say what did not answer.
+_INFERENCE_SECONDS = INFERENCE_SECONDS + 3
 
 
 class Plan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import ssl
@@ -12,6 +13,8 @@ from typing import Any, cast
 
 from infra.doctor.reach import NoAnswer, Reach, Stream, Unreachable, dial_from_here
 
+#: Seconds for an answer that takes no work.
+ANSWER_SECONDS = 5.0
 _LONGEST = 8 * 1024 * 1024
 
 
@@ -65,11 +68,22 @@ class Site:
 
     async def get(self, path: str) -> Answer:
         """GET. Raises Unreachable, NoAnswer."""
-        return await self._ask("GET", path, b"", {})
+        return await self._limited("GET", path, b"", {}, ANSWER_SECONDS)
 
-    async def post(self, path: str, body: bytes, headers: dict[str, str] | None = None) -> Answer:
-        """POST. Raises Unreachable, NoAnswer."""
-        return await self._ask("POST", path, body, headers or {})
+    async def post(
+        self, path: str, body: bytes, headers: dict[str, str] | None = None, seconds: float | None = None
+    ) -> Answer:
+        """POST, with so many seconds for the answer. Raises Unreachable, NoAnswer."""
+        return await self._limited("POST", path, body, headers or {}, seconds or ANSWER_SECONDS)
+
+    async def _limited(
+        self, method: str, path: str, body: bytes, headers: dict[str, str], seconds: float
+    ) -> Answer:
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._ask(method, path, body, headers)
+        except TimeoutError:
+            raise NoAnswer(f"no answer within {seconds:g} s") from None
 
     def _dial(self) -> AbstractAsyncContextManager[Stream]:
         if self.reach is not None:

@@ -120,8 +120,9 @@ async def process(layout: Layout, name: str) -> Outcome:
             state = supervisor.state(name)
         except SupervisorError as error:
             return problem(f"{error}", START)
-        if state.name == "RUNNING":
-            return ok(f"{name}: {state.detail}")
+        # STARTING is its name for the first second of a process that runs.
+        if state.name in ("RUNNING", "STARTING") and state.pid:
+            return ok(f"{name}: {state.detail or f'pid {state.pid}, just started'}")
         log = supervisor.last_lines(name, 5)
         return problem(f"{name}: {state.name}, {state.detail}; its log ends:\n{log}", START)
 

@@ -29,6 +29,7 @@ from infra.stack import Node
 RECORDING = Path(__file__).resolve().parents[3] / "recordings" / "inaugural-1961.flac"
 #: How long the recording is, in seconds: a node that takes longer cannot keep up with one speaker.
 RECORDING_SECONDS = 11.0
+INFERENCE_SECONDS = 25.0
 _BASE = "/api/v1/ai"
 _LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
 
@@ -303,7 +304,7 @@ async def transcribe(site: Site, key: str | None) -> Outcome:
     headers = {"Content-Type": "audio/flac", **({"X-API-Key": key} if key else {})}
     begin = time.monotonic()
     try:
-        answer = await site.post(f"{_BASE}/asr", RECORDING.read_bytes(), headers)
+        answer = await site.post(f"{_BASE}/asr", RECORDING.read_bytes(), headers, INFERENCE_SECONDS)
     except (Unreachable, NoAnswer) as error:
         return problem(f"no answer to a recording: {error}", "look at the log of the service")
     seconds = time.monotonic() - begin

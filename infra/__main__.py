@@ -11,22 +11,24 @@ from types import FrameType
 # Pulumi runs this folder as a program, so the project that it belongs to comes first.
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-import pulumi
+import pulumi  # noqa: E402
 
-from infra import program, update
-from infra.images import ContextError
-from infra.stack import StackError, load
+from infra import program, update  # noqa: E402
+from infra.images import ContextError  # noqa: E402
+from infra.model_files import ModelsError  # noqa: E402
+from infra.stack import StackError, load  # noqa: E402
 
 
 def main() -> None:
-    """Declares the stack that Pulumi names. What is wrong ends the program with its reasons, without a traceback."""
-    # When a resource fails, the engine interrupts the program; there is nothing to add to the resource's own words.
+    """Declares the stack that Pulumi names; what is wrong ends it with the reasons, without a traceback."""
+    # When a resource fails, the engine interrupts the program; there is nothing to add to the resource's own
+    # words.
     signal.signal(signal.SIGINT, _end)
     try:
         stack = load()
         for name, value in program.declare(stack, update.prepare(stack)).items():
             pulumi.export(name, value)
-    except (StackError, ContextError, update.CannotUpdate) as error:
+    except (StackError, ContextError, ModelsError, update.CannotUpdate) as error:
         raise pulumi.RunError(str(error)) from None
 
 

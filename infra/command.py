@@ -1,4 +1,4 @@
-"""Steps on a host, or for the embedded stack here, as resources: a module of this project with JSON on its input."""
+"""Steps on a host, or here for the embedded stack: a module of this project with JSON on its input."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def step(
 ) -> dict[str, Any]:
     """The arguments of a `local.Command` that runs `python -m module action`.
 
-    A changed declaration or environment runs it again; changed `triggers` replace it. `delete` is the action on
-    removal. A `secret` declaration is encrypted in the state and shown nowhere.
+    A changed declaration or environment runs it again; changed `triggers` replace it. `delete` is the action
+    on removal. A `secret` declaration is encrypted in the state and shown nowhere.
     """
     call = f"{shlex.quote(python())} -m {module}"
     text = json.dumps(declaration, sort_keys=True)

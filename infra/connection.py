@@ -88,7 +88,8 @@ class Connection:
     ) -> subprocess.CompletedProcess[str]:
         """Runs a shell script there, with bytes or a file on its standard input.
 
-        Raises RemoteError when its status is not `allowed`, subprocess.TimeoutExpired after `timeout` seconds.
+        Raises RemoteError when its status is not `allowed`, subprocess.TimeoutExpired after `timeout`
+        seconds.
         """
         given: dict[str, Any] = {"stdin": subprocess.DEVNULL}
         if isinstance(stdin, bytes):

@@ -68,7 +68,8 @@ def container(
 
 def healthcheck(command: Sequence[str], start_seconds: int) -> docker.ContainerHealthcheckArgs:
     """A health check by a command in the container; failures count after `start_seconds`."""
-    # Docker writes durations its own way; another way of writing the same one would be a change at every update.
+    # Docker writes durations its own way; another way of writing the same one would be a change at every
+    # update.
     minutes, seconds = divmod(start_seconds, 60)
     start_period = f"{minutes}m{seconds}s" if minutes else f"{seconds}s"
     return docker.ContainerHealthcheckArgs(

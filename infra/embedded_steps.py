@@ -62,7 +62,8 @@ def gateway(stack: Stack, away: Set[str]) -> dict[str, Any]:
 def _generation(stack: Stack, part: str, programs: list[str]) -> str:
     """Stays the same while the part's processes run, and is a new one when they do not.
 
-    Processes end with the computer and the state does not: so the next update sees that they have to be started.
+    Processes end with the computer and the state does not: so the next update sees that they have to be
+    started.
     """
     file = _generation_file(stack, part)
     if file.is_file() and _running(Layout.of(stack.name), programs):

@@ -33,10 +33,10 @@ def portable(ssh: Ssh) -> Ssh:
 
 
 class DockerHost(pulumi.ComponentResource):
-    """A host's Docker daemon, reached as the stack says: `ssh://` through the system's ssh, or a local socket.
+    """A host's Docker daemon, reached as the stack says: through the system's ssh, or a local socket.
 
-    Everything on the host is declared through `declare`. On a host that is out of reach that leaves what is in the
-    state exactly as it stands, and creates nothing.
+    Everything on the host is declared through `declare`. On a host that is out of reach that leaves what is
+    in the state exactly as it stands, and creates nothing.
     """
 
     def __init__(self, host: Host, stack: Stack, deployed: Deployed | None = None) -> None:

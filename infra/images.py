@@ -61,7 +61,7 @@ def context_hash(build: Build, base: Path = PROJECT) -> str:
     digest.update(_file_digest(dockerfile))
     for name, path in context_files(context, dockerfile):
         if path.is_symlink():
-            digest.update(f"{name}\0-> {os.readlink(path)}\0".encode())
+            digest.update(f"{name}\0-> {path.readlink()}\0".encode())
         else:
             executable = "x" if os.access(path, os.X_OK) else "-"
             digest.update(f"{name}\0{executable}\0".encode() + _file_digest(path))

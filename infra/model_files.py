@@ -16,7 +16,7 @@ class ModelsError(ValueError):
 
 
 def model_files(folder: Path) -> Iterator[tuple[str, Path]]:
-    """A model's files by their path in its folder, sorted; what Python and editors leave behind is none of it."""
+    """A model's files by their path in its folder, sorted, without what Python and editors leave behind."""
     for root, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if name != "__pycache__" and not name.startswith("."))
         for name in sorted(names):
@@ -29,7 +29,8 @@ def model_files(folder: Path) -> Iterator[tuple[str, Path]]:
 def versions(repository: Path) -> dict[str, str]:
     """The models of a local repository and the digest of each one's content, by name.
 
-    A model is a folder with a `config.pbtxt` or a numbered version in it. Raises ModelsError when there is none.
+    A model is a folder with a `config.pbtxt` or a numbered version in it. Raises ModelsError when there is
+    none.
     """
     if not repository.is_dir():
         raise ModelsError(f"models.path: there is no folder {repository}")

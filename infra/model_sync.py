@@ -1,12 +1,13 @@
 """Copies a model to a host and switches a node to it: `python -m infra.model_sync copy|activate|remove`.
 
-On the host, `<root>/store/<model>-<version>` are complete copies and `<root>/repository/<model>` are links to those
-in use. A copy is made under another name, checked against its files' digests and renamed, and a link is replaced by a
-rename, so that nothing that was cut short is ever served.
+On the host, `<root>/store/<model>-<version>` are complete copies and `<root>/repository/<model>` are links to
+those in use. A copy is made under another name, checked against its files' digests and renamed, and a link is
+replaced by a rename, so that nothing that was cut short is ever served.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -71,15 +72,11 @@ def copy(declared: dict[str, Any]) -> None:
         connection.command(script), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     assert sender.stdin is not None and sender.stdout is not None
-    try:
+    # A host that ends early closes the pipe; what it says is the reason.
+    with contextlib.suppress(BrokenPipeError):
         pack(PROJECT / declared["source"], sender.stdin)
-    except BrokenPipeError:
-        pass  # The host ended early; what it says is the reason.
-    finally:
-        try:
-            sender.stdin.close()
-        except BrokenPipeError:
-            pass
+    with contextlib.suppress(BrokenPipeError):
+        sender.stdin.close()
     said = sender.stdout.read().decode(errors="replace")
     if sender.wait() != 0:
         raise RemoteError(connection.host, sender.returncode, f"copying model {declared['model']}: {said}")
@@ -102,7 +99,8 @@ def pack(model: Path, out: IO[bytes]) -> None:
 def activate(declared: dict[str, Any]) -> None:
     """Makes the node's repository be the declared versions, and a running Triton load those that changed.
 
-    When Triton refuses one, the links go back to what they were. Copies that are not in use any more are removed.
+    When Triton refuses one, the links go back to what they were. Copies that are not in use any more are
+    removed.
     """
     connection = Connection.of(declared["connection"])
     root = declared["root"]

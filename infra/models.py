@@ -18,7 +18,7 @@ from infra.stack import Node, Stack
 
 
 class NodeModels(pulumi.ComponentResource):
-    """The models of one node. Copies run on all hosts at once; what a node serves changes in its turn only."""
+    """One node's models. Copies run on all hosts at once; what a node serves changes in its turn only."""
 
     def __init__(
         self, stack: Stack, node: Node, host: DockerHost, prefix: str, parent: pulumi.Resource

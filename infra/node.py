@@ -67,7 +67,8 @@ class DockerNode(pulumi.ComponentResource):
     ) -> pulumi.Resource | None:
         """The containers, after those before them in the rollout; returns what says that the node is healthy.
 
-        `gateway` is what the readiness step reloads. None on a host that is out of reach and has no such node.
+        `gateway` is what the readiness step reloads. None on a host that is out of reach and has no such
+        node.
         """
         stack, node = self._stack, self._node
         in_use = self.models.activate([*after, *self._before])

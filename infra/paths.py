@@ -12,8 +12,8 @@ PROJECT = Path(__file__).resolve().parents[1]
 def here(path: str | Path) -> str:
     """A path of the project, relative to the working directory of the program and of the providers.
 
-    Absolute paths would differ from one computer to the next and show as changes; `~/…`, which `ssh` expands, and
-    absolute paths that somebody chose stay as they are.
+    Absolute paths would differ from one computer to the next and show as changes; `~/…`, which `ssh` expands,
+    and absolute paths that somebody chose stay as they are.
     """
     text = str(path)
     if text.startswith("~") or Path(text).is_absolute():

@@ -1,6 +1,7 @@
 """Before an update: can every host be reached, does Docker answer, is the NVIDIA runtime there.
 
-All hosts are asked at once and none is changed. What cannot be reached is named with the reason and the remedy.
+All hosts are asked at once and none is changed. What cannot be reached is named with the reason and the
+remedy.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from infra.stack import EmbeddedHost, Host, Ssh, SshHost, Stack
 SECONDS = 8.0
 _CONNECT_SECONDS = 5
 
-# The daemon finds NVIDIA's hook on its own PATH, which need not be ours; a runtime or a CDI device will do too.
+# The daemon finds NVIDIA's hook on its own PATH, which need not be ours; a runtime or a CDI device will do
+# too.
 NVIDIA = r"""
 case "$(docker info --format '{{json .Runtimes}}' 2>/dev/null)" in *nvidia*) exit 0;; esac
 for pid in $(cat /run/docker.pid /var/run/docker.pid 2>/dev/null); do
@@ -135,7 +137,7 @@ _SSH_FAILURES = (
     (
         "REMOTE HOST IDENTIFICATION HAS CHANGED",
         "SSH: its host key is not the known one",
-        "if the host was reinstalled, put its new host key into known_hosts (ssh-keygen -R removes the old one)",
+        "if the host was reinstalled, put its new key into known_hosts (ssh-keygen -R removes the old one)",
     ),
     (
         "Host key verification failed",

@@ -47,8 +47,8 @@ def declare(stack: Stack, away: Away) -> dict[str, Any]:
         return DockerNode(stack, node, hosts[node.host], images)
 
     nodes = {node.name: node_of(node) for node in stack.nodes}
-    # The first batch waits until everything is ready on every host; each later one only for the batch before it,
-    # so that the number of dependencies grows with the fleet and not with its square.
+    # The first batch waits until everything is ready on every host; each later one only for the batch before
+    # it, so that the number of dependencies grows with the fleet and not with its square.
     after: list[pulumi.Resource | None] = [
         resource for node in nodes.values() for resource in node.prepared if resource is not None
     ]

@@ -1,7 +1,9 @@
-"""Waits until a node says that it is healthy: `python -m infra.readiness wait`, the declaration on standard input.
+"""Waits until a node says that it is healthy: `python -m infra.readiness wait`.
 
-The node's own health route is asked inside its service's container, so that it does not matter which addresses can
-be reached from here.
+The declaration comes on standard input.
+
+The node's own health route is asked inside its service's container, so that it does not matter which
+addresses can be reached from here.
 """
 
 from __future__ import annotations
@@ -68,7 +70,8 @@ def wait(declared: dict[str, Any]) -> None:
         time.sleep(min(_POLL_SECONDS, max(end - time.monotonic(), 0)))
     logs = "\n".join(last_lines(connection, name) for name in declared["containers"])
     raise NotReady(
-        f"node {declared['node']} ({connection.host}) is not healthy after {declared['timeout']} s: {reason}\n{logs}"
+        f"node {declared['node']} ({connection.host}) is not healthy"
+        f" after {declared['timeout']} s: {reason}\n{logs}"
     )
 
 

@@ -11,7 +11,7 @@ from infra.stack import Host, Stack
 
 
 class CannotUpdate(Exception):
-    """The update must not begin; `str(error)` names every host that stands in the way, why, and the remedy."""
+    """The update must not begin; `str(error)` names every host in the way, the reason and the remedy."""
 
 
 @dataclass(frozen=True)

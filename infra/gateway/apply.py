@@ -1,9 +1,10 @@
-"""Puts the gateway's configuration in place: `python -m infra.gateway.apply apply|remove`, the declaration on standard
-input.
+"""Puts the gateway's configuration in place: `python -m infra.gateway.apply apply|remove`.
 
-A configuration is tested by the nginx that is to use it before it is switched to; one that fails the test changes
-nothing. `container`: each configuration is a folder of its own on the gateway's host and `current` is a link to the
-one in use. `existing`: the stack's one file in the folder that the site's nginx includes.
+The declaration comes on standard input.
+
+A configuration is tested by the nginx that is to use it before it is switched to; one that fails the test
+changes nothing. `container`: each configuration is a folder of its own on the gateway's host and `current` is
+a link to the one in use. `existing`: the stack's one file in the folder that the site's nginx includes.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def remove(declared: dict[str, Any]) -> None:
 
 
 def reload(declared: dict[str, Any]) -> None:
-    """Makes nginx read its configuration again and forget the failures that it counted; nothing where none runs."""
+    """Makes nginx, where it runs, read its configuration again and forget the failures that it counted."""
     match declared["mode"]:
         case "container":
             connection = Connection.of(declared["connection"])

@@ -37,7 +37,7 @@ class Gateway(pulumi.ComponentResource):
         ready: Sequence[pulumi.Resource | None],
         away: Set[str] = frozenset(),
     ) -> None:
-        """`host` is None for the embedded gateway, `ready` what new nodes have to be before they get traffic."""
+        """`host` is None for the embedded gateway; `ready` is what nodes wait for to get traffic."""
         super().__init__("gpu-inference:index:Gateway", "gateway")
         self.url = declare.url(stack)
         if host is None:

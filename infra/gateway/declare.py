@@ -98,7 +98,8 @@ def configuration(stack: Stack, connection: Connection, away: Set[str] = frozens
     found = target(stack, connection)
     if stack.gateway.mode == "existing":
         return {**found, "servers": render_servers(stack.name, upstreams(stack, away))}
-    # The folder is named by its content, which names the folder: the digest is of the content under one fixed name.
+    # The folder is named by its content, which names the folder: the digest is of the content under one fixed
+    # name.
     draft = render_site(site(stack, "revision", away))
     text = f"{draft.nginx_conf}\0{draft.api_keys or ''}"
     revision = hashlib.sha256(text.encode()).hexdigest()[:_REVISION_LENGTH]
@@ -116,7 +117,7 @@ def configuration(stack: Stack, connection: Connection, away: Set[str] = frozens
 
 
 def tls_folders(stack: Stack) -> list[str]:
-    """The folders on the gateway's host that its container has to see for the certificate, at the same paths."""
+    """The certificate's folders on the gateway's host, which its container sees at the same paths."""
     tls = stack.gateway.tls
     if tls is None:
         return []

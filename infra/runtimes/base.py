@@ -16,8 +16,8 @@ from infra.stack import Node, Stack
 class Place:
     """Where a runtime's containers go, and what must be there before them.
 
-    `prefix` begins the names of all of the node's containers and volumes; `shared_memory` is the volume that is
-    /dev/shm for Triton and the service.
+    `prefix` begins the names of all of the node's containers and volumes; `shared_memory` is the volume that
+    is /dev/shm for Triton and the service.
     """
 
     stack: Stack

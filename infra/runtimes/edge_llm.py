@@ -1,4 +1,4 @@
-"""The Edge-LLM containers of a node: a unit manager and an llm node, on one host and with one /tmp by construction."""
+"""The Edge-LLM containers of a node: a unit manager and an llm node, on one host and with one /tmp."""
 
 from __future__ import annotations
 

@@ -6,7 +6,9 @@ import pulumi_docker as docker
 
 from infra.state import Deployed
 
-URN = "urn:pulumi:prod::gpu-inference::gpu-inference:index:Node$docker:index/container:Container::gpu-1-service"
+URN = (
+    "urn:pulumi:prod::gpu-inference::gpu-inference:index:Node$docker:index/container:Container::gpu-1-service"
+)
 
 
 def test_a_resource_is_found_by_its_type_and_name_under_any_parent() -> None:

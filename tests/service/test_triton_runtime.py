@@ -404,7 +404,7 @@ def test_a_model_whose_process_was_killed_is_told_and_loaded_again(tmp_path: Pat
                     assert await until(partial(_ready, worker), 10) < 10
                     assert (await worker.emotion_of_audio(samples(), CALL)).emotion == "length"
         finally:
-            server.stop()
+            server.kill()  # it would wait for the dead process for half a minute
 
     asyncio.run(check())
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
 import time
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from infra.embedded import apply, demonstration, fleet
+from infra.embedded import apply, demonstration, fleet, with_pulumi
 from infra.embedded.declarations import GatewayDeclaration, NodeDeclaration
 from infra.embedded.layout import PROJECT, STATE, Layout
 from infra.embedded.supervisor import Supervisor, SupervisorError
@@ -75,21 +74,32 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def up(arguments: argparse.Namespace) -> int:
-    """Everything, and the demonstration."""
+    """Everything, through Pulumi where it is there, and the demonstration."""
     layout = _layout(arguments)
-    declared = _declared(arguments)
-    # Where the CLI is there, this is the place for `pulumi up` on the same declarations.
-    if pulumi_cli() is None:
+    path = _stack_file(arguments)
+    stack = load_file(path)
+    declared = fleet.declare(stack)
+    keys = list(declared.gateway.api_keys)
+    cli = with_pulumi.cli()
+    if cli is not None:
+        print(f"Applying the stack {stack.name} with {cli}: pulumi up --stack {stack.name}", flush=True)
+        fleet.check_ports(layout, declared)  # before Pulumi begins, and all of them at once
+        with_pulumi.up(cli, stack.name, arguments.state)
+        if "apiKeys" in stack.encrypted:
+            keys = with_pulumi.api_keys(cli, stack.name, arguments.state)
+    else:
         print(
-            f"No Pulumi CLI on PATH or in ~/.pulumi/bin: applying the stack {arguments.stack} directly.",
+            f"No Pulumi CLI on PATH or in ~/.pulumi/bin: applying the stack {stack.name} directly.",
             flush=True,
         )
-    else:
-        print(f"Applying the stack {arguments.stack} directly.", flush=True)
-    done = fleet.up(layout, declared, Reporter())
-    print("\n".join(f"  {line}" for line in done) if done else "  nothing to do: all runs as declared")
+        if stack.encrypted:
+            raise apply.EmbeddedError(
+                f"the stack {stack.name} has encrypted values, which take Pulumi: "
+                f"{', '.join(stack.encrypted)}"
+            )
+        done = fleet.up(layout, declared, Reporter())
+        print("\n".join(f"  {line}" for line in done) if done else "  nothing to do: all runs as declared")
 
-    keys = declared.gateway.api_keys
     heard = demonstration.send(RECORDING, declared.gateway.url, keys[0] if keys else None)
     gateway = declared.gateway
     print(f"\n{RECORDING.relative_to(PROJECT)}, through the gateway:\n{heard}\n")
@@ -137,7 +147,7 @@ def apply_gateway(arguments: argparse.Namespace) -> int:
 
 def declare(arguments: argparse.Namespace) -> int:
     """As JSON, secrets included."""
-    declared = _declared(arguments)
+    declared = fleet.declare(load_file(_stack_file(arguments)))
     nodes = [node.model_dump(mode="json") for node in declared.nodes]
     print(json.dumps({"nodes": nodes, "gateway": declared.gateway.model_dump(mode="json")}, indent=1))
     return 0
@@ -155,20 +165,8 @@ def remove_gateway(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def pulumi_cli() -> Path | None:
-    """The Pulumi CLI: on PATH, or where its installer puts it."""
-    found = shutil.which("pulumi") or shutil.which("pulumi", path=str(Path.home() / ".pulumi" / "bin"))
-    return Path(found) if found else None
-
-
-def _declared(arguments: argparse.Namespace) -> fleet.Fleet:
-    """What the stack's file declares. Encrypted values take Pulumi, and without them it is another stack."""
-    stack = load_file(PROJECT / f"Pulumi.{arguments.stack}.yaml")
-    if stack.encrypted:
-        raise apply.EmbeddedError(
-            f"the stack {stack.name} has encrypted values, which take Pulumi: {', '.join(stack.encrypted)}"
-        )
-    return fleet.declare(stack)
+def _stack_file(arguments: argparse.Namespace) -> Path:
+    return PROJECT / f"Pulumi.{arguments.stack}.yaml"
 
 
 def _layout(arguments: argparse.Namespace) -> Layout:

@@ -120,6 +120,8 @@ def _triton_program(layout: Layout, node: NodeDeclaration, declared: TritonDecla
     except triton.TritonNotInstalled as error:
         raise EmbeddedError(f"node {node.name}: {error}") from None
     backends = triton.install_backends(installation, layout.root / "triton-backends")
+    # Named after the stack's folder too: other stacks' nodes may have the same name.
+    shared_memory = Path(f"/dev/shm/triton-{_digest(str(layout.root))[:12]}-{node.name}-")
     process = triton.server_process(
         installation,
         backends=backends,
@@ -128,6 +130,7 @@ def _triton_program(layout: Layout, node: NodeDeclaration, declared: TritonDecla
         ports=triton.TritonPorts(declared.http, declared.grpc, declared.metrics),
         host=LOOPBACK,
         extra_args=declared.extra_args,
+        shared_memory_prefix=shared_memory.name,
         inherit=_environment(),
         extra_environment=declared.environment,
     )
@@ -143,6 +146,7 @@ def _triton_program(layout: Layout, node: NodeDeclaration, declared: TritonDecla
         directory=PROJECT,
         revision=revision([*read, PROJECT / "model_repository" / "requirements-embedded.txt"]),
         stop_seconds=_TRITON_STOP_SECONDS,
+        leftovers=str(shared_memory),
     )
 
 

@@ -42,18 +42,22 @@ def declare(stack: Stack, project: Path = PROJECT) -> Fleet:
     )
 
 
-def up(layout: Layout, fleet: Fleet, progress: Progress = quiet) -> list[str]:
-    """Make everything be as declared; returns what was done, nothing when nothing had to be.
-
-    Nothing is started when a port is taken. Nodes that are down start together; those that change while they
-    serve do so one after the other, each healthy before the next. Raises EmbeddedError.
-    """
+def check_ports(layout: Layout, fleet: Fleet) -> None:
+    """Raise EmbeddedError naming every port of the fleet that somebody else holds."""
     ports = {
         f"node {node.name}: ports.{key}": port for node in fleet.nodes for key, port in node.ports.items()
     }
     ports |= {f"gateway.{key}": port for key, port in fleet.gateway.ports.items()}
     apply.check_ports(layout, ports)
 
+
+def up(layout: Layout, fleet: Fleet, progress: Progress = quiet) -> list[str]:
+    """Make everything be as declared; returns what was done, nothing when nothing had to be.
+
+    Nothing is started when a port is taken. Nodes that are down start together; those that change while they
+    serve do so one after the other, each healthy before the next. Raises EmbeddedError.
+    """
+    check_ports(layout, fleet)
     done: list[str] = []
     serving = set(apply.declared_nodes(layout)) if Supervisor(layout).running() else set()
     starting = [node for node in fleet.nodes if node.name not in serving]

@@ -34,8 +34,16 @@ def record(path: Path, pid: int) -> None:
     temporary.replace(path)
 
 
+def remove_leftovers(prefix: str) -> None:
+    """Remove the files whose paths begin with `prefix`: what an earlier run of the program left when it was killed."""
+    folder, name = os.path.split(prefix)
+    for path in Path(folder).glob(f"{name}*") if name else ():
+        path.unlink(missing_ok=True)
+
+
 def main() -> None:
     specification = json.loads(Path(sys.argv[1]).read_text())
+    remove_leftovers(specification["leftovers"])
     record(Path(specification["record"]), os.getpid())
     os.chdir(specification["directory"])
     os.execve(specification["command"][0], specification["command"], specification["environment"])

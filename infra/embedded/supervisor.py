@@ -48,6 +48,8 @@ class Program:
 
     `environment` is all of its environment. `revision` stands for what it reads at its start: a program with
     another revision is restarted. `stop_seconds` is how long it may take to end after `stop_signal`.
+    `leftovers` is how the paths of files begin that it leaves behind when it is killed; they are removed before
+    it starts and when it is removed.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Program:
     revision: str
     stop_seconds: int
     stop_signal: str = "TERM"
+    leftovers: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +149,11 @@ class Supervisor:
                 for name in there:
                     if running:
                         self._stop_group(name)
+                    specification = json.loads(self._specification(name).read_text())
                     for path in (self._conf(name), self._specification(name)):
                         path.unlink(missing_ok=True)
                     self._end_leftover(name)
+                    launch.remove_leftovers(specification.get("leftovers", ""))
                 removed += there
             if not self.programs:
                 self._shut_down()
@@ -213,6 +218,7 @@ class Supervisor:
                 "environment": {**program.environment, MARK: str(self.layout.root)},
                 "directory": str(program.directory),
                 "record": str(self._record(program.name)),
+                "leftovers": program.leftovers,
                 "revision": program.revision,
             },
             indent=1,

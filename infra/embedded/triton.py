@@ -139,6 +139,7 @@ def server_process(
     host: str = "127.0.0.1",
     verbose: bool = False,
     extra_args: Sequence[str] = (),
+    shared_memory_prefix: str | None = None,
     inherit: Mapping[str, str] = os.environ,
     extra_environment: Mapping[str, str] | None = None,
 ) -> TritonProcess:
@@ -146,7 +147,8 @@ def server_process(
 
     `backends` is what `install_backends` made. `models` are loaded and no others; None loads every model of
     the repository. A model that does not load leaves the server running and not ready, so that its reason
-    can be asked. `inherit` is the environment that the server's own starts from, `extra_environment` goes on
+    can be asked. `shared_memory_prefix` begins the names of the python backend's files in /dev/shm, which a
+    killed server leaves there. `inherit` is the environment that the server's own starts from, `extra_environment` goes on
     top (`ASR_MODEL_PATH`, for one). Logs go to standard error.
     """
     command = [
@@ -168,6 +170,8 @@ def server_process(
     if models is not None:
         command.append("--model-control-mode=explicit")
         command += [f"--load-model={model}" for model in models]
+    if shared_memory_prefix is not None:
+        command.append(f"--backend-config=python,shm-region-prefix-name={shared_memory_prefix}")
     command += extra_args
 
     environment = {**inherit, **(extra_environment or {})}

@@ -1,0 +1,65 @@
+"""Brings an embedded stack up as any stack: `pulumi up`, on a state that lies in the project's own folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from infra.embedded.apply import EmbeddedError
+from infra.embedded.layout import PROJECT
+
+#: The dev stack holds no secrets, so its passphrase is none either; PULUMI_CONFIG_PASSPHRASE is for others.
+DEV_PASSPHRASE = "dev"
+
+
+def cli() -> Path | None:
+    """The Pulumi CLI: on PATH, or where its installer puts it."""
+    found = shutil.which("pulumi") or shutil.which("pulumi", path=str(Path.home() / ".pulumi" / "bin"))
+    return Path(found) if found else None
+
+
+def environment(state: Path) -> dict[str, str]:
+    """The CLI's environment: what the user set, else a file backend under `state` and the dev passphrase.
+
+    `state` is the folder of all embedded stacks' states.
+    """
+    chosen = dict(os.environ)
+    chosen.setdefault("PULUMI_BACKEND_URL", f"file://{state.absolute() / 'pulumi'}")
+    if "PULUMI_CONFIG_PASSPHRASE_FILE" not in chosen:
+        chosen.setdefault("PULUMI_CONFIG_PASSPHRASE", DEV_PASSPHRASE)
+    chosen.setdefault("PULUMI_SKIP_UPDATE_CHECK", "true")
+    return chosen
+
+
+def up(cli: Path, stack: str, state: Path) -> None:
+    """Runs `pulumi up` on the stack, made if it is not there. Raises EmbeddedError when it fails."""
+    (state / "pulumi").mkdir(mode=0o700, parents=True, exist_ok=True)
+    _run(cli, state, "stack", "select", "--create", stack)
+    _run(cli, state, "up", "--stack", stack, "--yes", "--skip-preview", "--suppress-outputs")
+
+
+def api_keys(cli: Path, stack: str, state: Path) -> list[str]:
+    """The stack's API keys, decrypted. Raises EmbeddedError."""
+    done = subprocess.run(
+        [str(cli), "config", "get", "gpu-inference:apiKeys", "--stack", stack, "--non-interactive"],
+        cwd=PROJECT,
+        env=environment(state),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise EmbeddedError(f"the stack's API keys cannot be read: {done.stderr.strip()}")
+    return done.stdout.replace(",", " ").split()
+
+
+def _run(cli: Path, state: Path, *arguments: str) -> None:
+    done = subprocess.run(
+        [str(cli), *arguments, "--non-interactive"], cwd=PROJECT, env=environment(state), check=False
+    )
+    if done.returncode:
+        raise EmbeddedError(
+            f"pulumi {arguments[0]} ended with status {done.returncode}; its own words are above"
+        )

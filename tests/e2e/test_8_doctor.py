@@ -1,0 +1,486 @@
+"""Faults planted on the real hosts, alone and in pairs: the doctor finds each by name, and nothing else.
+
+Two things are doubles because one machine cannot have them: `nvidia-smi` (it has no GPU) and, as all hosts
+share a clock, the `date` of one host.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.e2e.deployment import Site
+from tests.e2e.lab.host import Host, wait_until
+from tests.e2e.lab.images import SERVICE_BASE
+from tests.e2e.lab.ssh import make_key
+
+NVIDIA_SMI = """#!/bin/sh
+case $1 in
+  -L) echo "GPU 0: a double (UUID: GPU-0)";;
+  *) echo "0, a double, 550.54, 900 MiB, 23034 MiB";;
+esac
+"""
+AN_HOUR_AHEAD = '#!/bin/sh\nexec /usr/bin/date -u -d "@$(($(/usr/bin/date +%s) + 3600))" +%s\n'
+
+
+@dataclass
+class Report:
+    """What the doctor printed with --json, and its exit status."""
+
+    status: int
+    seconds: float
+    findings: list[dict[str, Any]] = field(repr=False)
+
+    @property
+    def wrong(self) -> dict[str, dict[str, Any]]:
+        """Every problem and warning, by `node: check`."""
+        return {
+            f"{finding['where'][0]}: {finding['check']}": finding
+            for finding in self.findings
+            if finding["status"] in ("problem", "warning")
+        }
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        """What could not be asked, by `node: check`, with the reason."""
+        return {
+            f"{finding['where'][-1]}: {finding['check']}": finding["seen"]
+            for finding in self.findings
+            if finding["status"] == "skipped"
+        }
+
+    def only(self, name: str) -> dict[str, Any]:
+        """The one thing that is wrong, which is of this name."""
+        assert set(self.wrong) == {name}, json.dumps(list(self.wrong.values()), indent=1)
+        assert self.status == 1
+        return self.wrong[name]
+
+
+def doctor(site: Site, config: dict[str, Any] | None = None, *arguments: str) -> Report:
+    """Run the command from the copy of the project that was deployed, on the stack file as it stands."""
+    site.program.configure(config or site.config)
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "infra.doctor", "--stack", site.program.stack, "--json", *arguments],
+        cwd=site.program.project,
+        env=site.program.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    seconds = time.monotonic() - began
+    site.program.configure(site.config)
+    assert done.returncode in (0, 1), done.stderr
+    return Report(done.returncode, seconds, json.loads(done.stdout)["findings"])
+
+
+def put(host: Host, path: str, text: str) -> None:
+    """Write an executable on a host."""
+    host.run("sh", "-c", f"cat >{path} && chmod 755 {path}", stdin=text.encode())
+
+
+def container(host: Host, part: str) -> str:
+    """The name of a part's container."""
+    return next(name for name in host.containers(everything=True) if name.endswith(part))
+
+
+def put_into(host: Host, name: str, path: str, data: bytes, mode: int = 0o755) -> None:
+    """Write a file in a container."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        entry = tarfile.TarInfo(path.lstrip("/"))
+        entry.size, entry.mode = len(data), mode
+        archive.addfile(entry, io.BytesIO(data))
+    host.docker("cp", "-", f"{name}:/", stdin=file.getvalue())
+
+
+def give_gpus(site: Site) -> None:
+    """The double of `nvidia-smi` on the GPU hosts and in the containers that ask for GPUs."""
+    for host in site.gpu_hosts():
+        put(host, "/usr/local/bin/nvidia-smi", NVIDIA_SMI)
+        for name in host.containers():
+            if name.endswith(("-triton", "-llm-node")):
+                put_into(host, name, "/usr/local/bin/nvidia-smi", NVIDIA_SMI.encode())
+
+
+def await_health(site: Site) -> None:
+    for host in site.gpu_hosts():
+        wait_until(f"{host.name} is healthy", lambda host=host: site.healthy(host), 60)
+
+
+@pytest.fixture(scope="module")
+def deployed_with_gpus(deployed: Site) -> Site:
+    deployed.settle()
+    give_gpus(deployed)
+    await_health(deployed)
+    return deployed
+
+
+@pytest.fixture
+def clinic(deployed_with_gpus: Site) -> Iterator[Site]:
+    """The site, healthy; each test takes its own fault away."""
+    yield deployed_with_gpus
+    for host in deployed_with_gpus.fleet.hosts.values():
+        host.restore()
+    await_health(deployed_with_gpus)
+
+
+@pytest.fixture
+def first(clinic: Site) -> Host:
+    return clinic.fleet.hosts["gpu-1"]
+
+
+@pytest.fixture
+def second(clinic: Site) -> Host:
+    return clinic.fleet.hosts["gpu-2"]
+
+
+@contextmanager
+def moved_away(host: Host, path: str) -> Iterator[None]:
+    host.run("mv", path, f"{path}.away")
+    try:
+        yield
+    finally:
+        host.run("mv", f"{path}.away", path)
+
+
+@contextmanager
+def stopped(host: Host, part: str) -> Iterator[str]:
+    name = container(host, part)
+    host.docker("stop", "--time", "1", name)
+    try:
+        yield name
+    finally:
+        host.docker("start", name)
+
+
+@contextmanager
+def edited_model(host: Host, model: str, old: str, new: str) -> Iterator[None]:
+    """One text of a model's configuration on the host replaced."""
+    repository = "/opt/gpu-inference/e2e/gpu-2/models/repository"
+    path = host.run("readlink", "-f", f"{repository}/{model}/config.pbtxt").stdout.strip()
+    before = host.run("cat", path).stdout
+    assert old in before
+    host.run("sh", "-c", f"cat >{path}", stdin=before.replace(old, new, 1).encode())
+    try:
+        yield
+    finally:
+        host.run("sh", "-c", f"cat >{path}", stdin=before.encode())
+
+
+def restart_triton(host: Host) -> None:
+    host.docker("restart", "--time", "1", container(host, "-triton"))
+
+
+def live(host: Host) -> bool:
+    """Whether Triton has read its models."""
+    ready = "curl --fail --silent http://127.0.0.1:8000/v2/health/live"
+    return host.docker("exec", container(host, "-triton"), "sh", "-c", ready, check=False).returncode == 0
+
+
+# One fault at a time ------------------------------------------------------------------------------------
+
+
+def test_a_healthy_fleet_is_all_green(clinic: Site) -> None:
+    report = doctor(clinic)
+    assert [f for f in report.findings if f["status"] != "ok"] == []
+    assert report.status == 0
+    checks = {(finding["where"][0], finding["check"]) for finding in report.findings}
+    assert {("gpu-1", "inference"), ("gateway", "gateway inference"), ("gpu-2", "model tensors")} <= checks
+    assert report.seconds < 20
+
+
+def test_the_findings_hold_no_key(clinic: Site) -> None:
+    from tests.e2e.deployment import API_KEY
+
+    assert API_KEY not in json.dumps(doctor(clinic).findings)
+
+
+def test_a_wrong_ssh_port(clinic: Site) -> None:
+    config = copy.deepcopy(clinic.config)
+    config["nodes"][1]["host"] += ":2222"
+    found = doctor(clinic, config).only("gpu-2: ssh")
+    assert "connection refused" in found["seen"].lower()
+    assert "sshd" in found["remedy"]
+
+
+def test_an_unknown_host_key(clinic: Site, second: Host) -> None:
+    known_hosts = clinic.fleet.operator.known_hosts
+    before = known_hosts.read_text()
+    clinic.fleet.operator.distrust(second.address)
+    try:
+        found = doctor(clinic).only("gpu-2: ssh")
+    finally:
+        known_hosts.write_text(before)
+    assert "its host key is not known" in found["seen"]
+    assert f"ssh-keyscan {second.address} >> {known_hosts}" in found["remedy"]
+
+
+def test_a_changed_host_key(clinic: Site, second: Host) -> None:
+    operator = clinic.fleet.operator
+    before = operator.known_hosts.read_text()
+    operator.trust(second.address, make_key(operator.folder / f"other-{time.monotonic_ns()}"))
+    try:
+        found = doctor(clinic).only("gpu-2: ssh")
+    finally:
+        operator.known_hosts.write_text(before)
+    assert "its host key is not the known one" in found["seen"]
+    assert f"ssh-keygen -R {second.address} -f {operator.known_hosts}" in found["remedy"]
+
+
+def test_docker_that_does_not_answer(clinic: Site, second: Host) -> None:
+    with moved_away(second, "/run/docker.sock"):
+        found = doctor(clinic).only("gpu-2: docker")
+    assert "Cannot connect to the Docker daemon" in found["seen"]
+    assert "systemctl start docker" in found["remedy"]
+
+
+def test_no_nvidia_runtime(clinic: Site, second: Host) -> None:
+    with moved_away(second, "/usr/local/bin/nvidia-container-runtime-hook"):
+        found = doctor(clinic).only("gpu-2: nvidia runtime")
+    assert "nvidia-container-toolkit" in found["remedy"]
+
+
+def test_a_driver_that_does_not_answer(clinic: Site, second: Host) -> None:
+    said = "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver."
+    put(second, "/usr/local/bin/nvidia-smi", f'#!/bin/sh\necho "{said}"\nexit 9\n')
+    try:
+        found = doctor(clinic).only("gpu-2: gpu")
+    finally:
+        put(second, "/usr/local/bin/nvidia-smi", NVIDIA_SMI)
+    assert found["seen"] == said
+
+
+def test_a_stopped_service(clinic: Site, second: Host) -> None:
+    with stopped(second, "-service") as name:
+        report = doctor(clinic)
+    found = report.wrong["gpu-2: service container"]
+    assert set(report.wrong) <= {"gpu-2: service container", "gateway: upstreams avoided"}
+    assert f"{name}: exited, exit code" in found["seen"]
+    assert f"start {name}" in found["remedy"]
+    assert report.skipped["gpu-2: upstream gpu-2"] == "because of: service container"
+
+
+def test_a_killed_triton(clinic: Site, second: Host) -> None:
+    name = container(second, "-triton")
+    second.docker("kill", name)
+    try:
+        report = doctor(clinic)
+    finally:
+        second.docker("start", name)
+        give_gpus(clinic)
+    found = report.only("gpu-2: triton container")
+    assert "exit code 137" in found["seen"]
+    assert f"start {name}" in found["remedy"]
+    assert report.skipped["gpu-2: health"] == "because of: triton container"
+
+
+def test_a_taken_port(clinic: Site, second: Host) -> None:
+    with stopped(second, "-service"):
+        squatter = ("--name", "squatter", "--publish", "8800:8800", SERVICE_BASE, "sleep", "600")
+        second.docker("run", "--detach", *squatter)
+        try:
+            report = doctor(clinic)
+        finally:
+            second.docker("rm", "--force", "squatter")
+    assert "port 8800 is taken by the container squatter" in report.wrong["gpu-2: ports"]["seen"]
+    assert "nodes[1].ports.http" in report.wrong["gpu-2: ports"]["remedy"]
+    assert set(report.wrong) <= {
+        "gpu-2: ports",
+        "gpu-2: service container",
+        "gateway: upstreams avoided",
+    }
+
+
+def test_a_deleted_configuration(clinic: Site, second: Host) -> None:
+    repository = "/opt/gpu-inference/e2e/gpu-2/models/repository"
+    path = second.run("readlink", "-f", f"{repository}/emotion/config.pbtxt").stdout.strip()
+    with moved_away(second, path):
+        found = doctor(clinic).only("gpu-2: model folder")
+    assert "emotion/config.pbtxt: model emotion: there is no config.pbtxt" in found["seen"]
+
+
+def test_a_wrong_triton_endpoint(clinic: Site, second: Host) -> None:
+    name = container(second, "-service")
+    settings = second.docker("exec", name, "cat", "/etc/ai-inference-service.yaml").stdout
+    wrong = yaml.safe_load(settings)
+    wrong["ai"]["runtime"]["triton"] = {"endpoint": "http://triton:9000"}
+    put_into(second, name, "/etc/ai-inference-service.yaml", yaml.safe_dump(wrong).encode(), 0o644)
+    second.docker("restart", "--time", "1", name)
+    try:
+        report = doctor(clinic)
+    finally:
+        put_into(second, name, "/etc/ai-inference-service.yaml", settings.encode(), 0o644)
+        second.docker("restart", "--time", "1", name)
+    found = report.wrong["gpu-2: triton endpoint"]
+    assert "ai.runtime.triton.endpoint is http://triton:9000" in found["seen"]
+    assert "triton:8001" in found["remedy"]
+    assert "its settings differ in ai.runtime.triton" in report.wrong["gpu-2: drift"]["seen"]
+
+
+def test_a_stale_upstream(clinic: Site) -> None:
+    file = "/opt/gpu-inference/e2e/gateway/current/nginx.conf"
+    before = clinic.gateway.run("cat", file).stdout
+    address = clinic.fleet.hosts["gpu-2"].address
+    clinic.gateway.run("sh", "-c", f"cat >{file}", stdin=before.replace(address, "192.0.2.9").encode())
+    try:
+        found = doctor(clinic).only("gateway: nginx configuration")
+    finally:
+        clinic.gateway.run("sh", "-c", f"cat >{file}", stdin=before.encode())
+    assert "stale upstream: it sends to gpu-2 (192.0.2.9:8800)" in found["seen"]
+    assert f"stale upstream: it lacks gpu-2 ({address}:8800)" in found["seen"]
+    assert "pulumi up" in found["remedy"]
+
+
+def test_a_full_disk(clinic: Site, second: Host) -> None:
+    second.run(
+        "sh",
+        "-ec",
+        "mkdir -p /mnt/there; mount --bind /opt/gpu-inference /mnt/there;"
+        "mount -t tmpfs -o size=1m tmpfs /opt/gpu-inference; mkdir /opt/gpu-inference/e2e;"
+        "mount --bind /mnt/there/e2e /opt/gpu-inference/e2e;"
+        "dd if=/dev/zero of=/opt/gpu-inference/full bs=4k 2>/dev/null || true",
+    )
+    try:
+        found = doctor(clinic).only("gpu-2: disk")
+    finally:
+        second.run("sh", "-ec", "umount /opt/gpu-inference/e2e /opt/gpu-inference /mnt/there")
+    assert "0 MiB free on /opt/gpu-inference" in found["seen"]
+    assert "docker image prune" in found["remedy"]
+
+
+def test_a_clock_off_by_an_hour(clinic: Site, second: Host) -> None:
+    put(second, "/usr/local/bin/date", AN_HOUR_AHEAD)
+    try:
+        found = doctor(clinic).only("gpu-2: clock")
+    finally:
+        second.run("rm", "/usr/local/bin/date")
+    assert "ahead of the fleet's middle" in found["seen"]
+    assert "timedatectl set-ntp true" in found["remedy"]
+
+
+def test_a_host_that_is_cut_off(clinic: Site, second: Host) -> None:
+    second.cut()
+    report = doctor(clinic)
+    assert report.seconds < 20
+    assert {"gpu-2: ssh"} <= set(report.wrong) <= {"gpu-2: ssh", "gateway: upstreams avoided"}
+    assert (
+        "timed out" in report.wrong["gpu-2: ssh"]["seen"] or "No route" in report.wrong["gpu-2: ssh"]["seen"]
+    )
+    assert report.skipped["gpu-2: upstream gpu-2"] == "because of: ssh"
+
+
+def test_one_node_alone(clinic: Site) -> None:
+    clinic.fleet.hosts["gpu-2"].cut()
+    report = doctor(clinic, None, "--node", "gpu-1")
+    assert report.status == 0
+    assert not any("gpu-2" in finding["where"] for finding in report.findings)
+
+
+# In pairs -----------------------------------------------------------------------------------------------
+
+
+def test_a_renamed_input_and_a_wrong_datatype(clinic: Site, second: Host) -> None:
+    with (
+        edited_model(second, "synthesis", '"audio_input"', '"audio"'),
+        edited_model(second, "emotion", "TYPE_FP32", "TYPE_INT16"),
+    ):
+        restart_triton(second)
+        give_gpus(clinic)
+        wait_until("Triton is back", lambda: live(second), 60)
+        report = doctor(clinic)
+    restart_triton(second)
+    give_gpus(clinic)
+    renamed = "model synthesis: input 'audio_input' is not there; Triton has audio (FP32 [80, -1])"
+    retyped = "model emotion: input 'audio_input' has datatype INT16, expected FP32"
+    assert set(report.wrong) - {"gateway: upstreams avoided"} == {
+        "gpu-2: model folder",
+        "gpu-2: model tensors",
+    }
+    for check in ("gpu-2: model folder", "gpu-2: model tensors"):
+        assert renamed in report.wrong[check]["seen"]
+        assert retyped in report.wrong[check]["seen"]
+
+
+def test_a_stopped_service_and_a_cut_host(clinic: Site, first: Host, second: Host) -> None:
+    second.cut()
+    with stopped(first, "-service"):
+        report = doctor(clinic)
+    assert {"gpu-1: service container", "gpu-2: ssh"} <= set(report.wrong)
+    assert report.skipped["gateway: gateway inference"] == "because of: gpu-1 health, gpu-2 health"
+
+
+def test_an_unknown_host_key_and_a_killed_triton_on_another_host(
+    clinic: Site, first: Host, second: Host
+) -> None:
+    known_hosts = clinic.fleet.operator.known_hosts
+    before = known_hosts.read_text()
+    clinic.fleet.operator.distrust(second.address)
+    try:
+        with stopped(first, "-triton"):
+            report = doctor(clinic)
+    finally:
+        known_hosts.write_text(before)
+        give_gpus(clinic)
+    assert (
+        {"gpu-1: triton container", "gpu-2: ssh"}
+        <= set(report.wrong)
+        <= {
+            "gpu-1: triton container",
+            "gpu-2: ssh",
+            "gateway: gateway inference",
+            "gateway: upstreams avoided",
+        }
+    )
+
+
+# Edge-LLM -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def edge(deployed: Site) -> Iterator[Site]:
+    """gpu-2 as an Edge-LLM node, its unit manager a protocol double."""
+
+    def build(dockerfile: str) -> dict[str, object]:
+        args = {"BASE_IMAGE": SERVICE_BASE}
+        return {"build": {"context": "tests", "dockerfile": dockerfile, "args": args}}
+
+    deployed.settle()
+    deployed.node("gpu-2")["runtime"] = "edge-llm"
+    deployed.config["edgeLlm"] = {
+        "unitManager": build("e2e/edge_llm/unit-manager.Dockerfile"),
+        "llmNode": build("e2e/edge_llm/llm-node.Dockerfile"),
+    }
+    deployed.up().check()
+    give_gpus(deployed)
+    await_health(deployed)
+    yield deployed
+
+
+def test_a_healthy_edge_llm_node_answers_a_setup(edge: Site) -> None:
+    report = doctor(edge)
+    assert [f for f in report.findings if f["status"] != "ok"] == []
+    assert any(finding["check"] == "edge-llm setup" for finding in report.findings)
+
+
+def test_a_unit_manager_that_is_down(edge: Site) -> None:
+    second = edge.fleet.hosts["gpu-2"]
+    with stopped(second, "-unit-manager") as name:
+        report = doctor(edge)
+    await_health(edge)
+    found = report.wrong["gpu-2: unit-manager container"]
+    assert f"start {name}" in found["remedy"]
+    assert report.skipped["gpu-2: edge-llm setup"] == "because of: unit-manager container"

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import socket
 import statistics
 import subprocess
@@ -22,6 +21,8 @@ import numpy as np
 #: A connection's work: set up, then one request at each call.
 Connect = Callable[[], Callable[[], None]]
 
+ROUNDS = 5
+
 
 def measure(**job: Any) -> dict[str, Any]:
     """Run a job in a new process; returns `rate` (requests a second) and `p50` (seconds)."""
@@ -31,6 +32,18 @@ def measure(**job: Any) -> dict[str, Any]:
         raise RuntimeError(f"the load generator failed:\n{answer.stderr[-3000:]}")
     result: dict[str, Any] = json.loads(answer.stdout)
     return result
+
+
+def in_turns(jobs: dict[str, dict[str, Any]], duration: float) -> dict[str, float]:
+    """Each job's rate (requests a second): the median of `ROUNDS` turns of `duration` / `ROUNDS` seconds.
+
+    The jobs are taken turn and turn about, because the speed of a shared machine changes within seconds.
+    """
+    rates: dict[str, list[float]] = {name: [] for name in jobs}
+    for _ in range(ROUNDS):
+        for name, job in jobs.items():
+            rates[name].append(measure(**job, duration=duration / ROUNDS)["rate"])
+    return {name: statistics.median(found) for name, found in rates.items()}
 
 
 def http_connection(port: int, request: bytes) -> Callable[[], None]:
@@ -67,15 +80,16 @@ def http_connection(port: int, request: bytes) -> Callable[[], None]:
 
 
 def triton_connection(port: int, seconds: float) -> Callable[[], None]:
-    """One tritonclient connection that sends the same audio as float32, its input built once."""
+    """One tritonclient connection that sends the same audio as float32, set anew for each call: what a client
+    with new audio has to do."""
     import tritonclient.grpc
 
     client = tritonclient.grpc.InferenceServerClient(f"127.0.0.1:{port}")
     samples = waveform(seconds).astype(np.float32) / np.float32(32768)
-    tensor = tritonclient.grpc.InferInput("audio_input", samples.shape, "FP32")
-    tensor.set_data_from_numpy(samples)
 
     def once() -> None:
+        tensor = tritonclient.grpc.InferInput("audio_input", samples.shape, "FP32")
+        tensor.set_data_from_numpy(samples)
         client.infer("emotion", [tensor], client_timeout=60).as_numpy("logits")
 
     return once
@@ -87,8 +101,8 @@ def waveform(seconds: float) -> np.ndarray:
     return rng.integers(-8000, 8000, int(16000 * seconds), dtype=np.int16)
 
 
-def _threads(connect: Connect, connections: int, duration: float, results: Any) -> None:
-    """`connections` threads, each with one connection and one request at a time."""
+def _threads(connect: Connect, connections: int, duration: float) -> list[float]:
+    """`connections` threads, each with one connection and one request at a time; every request's seconds."""
     latencies: list[list[float]] = [[] for _ in range(connections)]
     errors: list[BaseException] = []
     together = threading.Barrier(connections)
@@ -103,7 +117,7 @@ def _threads(connect: Connect, connections: int, duration: float, results: Any) 
             while (begun := time.perf_counter()) < end:
                 once()
                 mine.append(time.perf_counter() - begun)
-        except BaseException as error:  # noqa: BLE001 - told to the parent below, whatever it is
+        except BaseException as error:  # noqa: BLE001 - raised below, whatever it is
             errors.append(error)
             together.abort()
 
@@ -112,7 +126,9 @@ def _threads(connect: Connect, connections: int, duration: float, results: Any) 
         thread.start()
     for thread in threads:
         thread.join()
-    results.put([latency for mine in latencies for latency in mine] if not errors else repr(errors[0]))
+    if errors:
+        raise errors[0]
+    return [latency for mine in latencies for latency in mine]
 
 
 def _run(job: dict[str, Any]) -> dict[str, Any]:
@@ -126,23 +142,7 @@ def _run(job: dict[str, Any]) -> dict[str, Any]:
         def connect() -> Callable[[], None]:
             return triton_connection(job["port"], job["seconds"])
 
-    processes = job.get("processes", 1)
-    results: Any = multiprocessing.Queue()
-    each = job["connections"] // processes
-    workers = [
-        multiprocessing.Process(target=_threads, args=(connect, each, job["duration"], results))
-        for _ in range(processes)
-    ]
-    for worker in workers:
-        worker.start()
-    latencies: list[float] = []
-    for _ in workers:
-        found = results.get()
-        if isinstance(found, str):
-            raise RuntimeError(found)
-        latencies += found
-    for worker in workers:
-        worker.join()
+    latencies = _threads(connect, job["connections"], job["duration"])
     return {"rate": len(latencies) / job["duration"], "p50": statistics.median(latencies)}
 
 

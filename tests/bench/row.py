@@ -7,14 +7,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. `goal` is what must be reached, `better` in which direction."""
+    """One line of the table. `goal` is what must be reached, `better` in which direction; without one the
+    line is there for scale."""
 
     name: str
     measured: str
     value: float
-    goal: float
+    goal: float | None
     better: str  # "more" or "less"
 
     @property
     def reached(self) -> bool:
+        if self.goal is None:
+            return True
         return self.value >= self.goal if self.better == "more" else self.value <= self.goal

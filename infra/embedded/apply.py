@@ -120,8 +120,8 @@ def _triton_program(layout: Layout, node: NodeDeclaration, declared: TritonDecla
     except triton.TritonNotInstalled as error:
         raise EmbeddedError(f"node {node.name}: {error}") from None
     backends = triton.install_backends(installation, layout.root / "triton-backends")
-    # Named after the stack's folder too: other stacks' nodes may have the same name.
-    shared_memory = Path(f"/dev/shm/triton-{_digest(str(layout.root))[:12]}-{node.name}-")
+    # Of this node alone: other stacks' nodes may have the same name, and no name has an underscore.
+    shared_memory = Path(f"/dev/shm/triton-{_digest(str(layout.root))[:12]}-{node.name}_")
     process = triton.server_process(
         installation,
         backends=backends,

@@ -35,7 +35,7 @@ def record(path: Path, pid: int) -> None:
 
 
 def remove_leftovers(prefix: str) -> None:
-    """Remove the files whose paths begin with `prefix`: what an earlier run of the program left when it was killed."""
+    """Remove the files whose paths begin with `prefix`; none for an empty one."""
     folder, name = os.path.split(prefix)
     for path in Path(folder).glob(f"{name}*") if name else ():
         path.unlink(missing_ok=True)
@@ -43,7 +43,7 @@ def remove_leftovers(prefix: str) -> None:
 
 def main() -> None:
     specification = json.loads(Path(sys.argv[1]).read_text())
-    remove_leftovers(specification["leftovers"])
+    remove_leftovers(specification.get("leftovers", ""))
     record(Path(specification["record"]), os.getpid())
     os.chdir(specification["directory"])
     os.execve(specification["command"][0], specification["command"], specification["environment"])

@@ -48,8 +48,8 @@ class Program:
 
     `environment` is all of its environment. `revision` stands for what it reads at its start: a program with
     another revision is restarted. `stop_seconds` is how long it may take to end after `stop_signal`.
-    `leftovers` is how the paths of files begin that it leaves behind when it is killed; they are removed before
-    it starts and when it is removed.
+    `leftovers` is how the paths of the files begin that it leaves behind when it is killed: they are removed
+    before it starts and when it is removed.
     """
 
     name: str

@@ -148,8 +148,8 @@ def server_process(
     `backends` is what `install_backends` made. `models` are loaded and no others; None loads every model of
     the repository. A model that does not load leaves the server running and not ready, so that its reason
     can be asked. `shared_memory_prefix` begins the names of the python backend's files in /dev/shm, which a
-    killed server leaves there. `inherit` is the environment that the server's own starts from, `extra_environment` goes on
-    top (`ASR_MODEL_PATH`, for one). Logs go to standard error.
+    killed server leaves there. `inherit` is the environment that the server's own starts from,
+    `extra_environment` goes on top (`ASR_MODEL_PATH`, for one). Logs go to standard error.
     """
     command = [
         str(installation.server),

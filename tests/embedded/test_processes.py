@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -54,6 +56,28 @@ def test_a_program_that_dies_is_started_again(layout: Layout) -> None:
     first = supervisor.state("one").pid
     os.kill(first, signal.SIGKILL)
     wait_for(lambda: supervisor.state("one").pid not in (0, first))
+
+
+def test_what_a_killed_program_left_is_removed_when_it_starts_again_and_when_it_is_removed(
+    layout: Layout, tmp_path: Path
+) -> None:
+    code = f"import os, time; open({str(tmp_path)!r} + f'/left_{{os.getpid()}}', 'w'); time.sleep(600)"
+    another = tmp_path / "another"
+    another.touch()
+    supervisor = Supervisor(layout)
+    started = program("one", command=[sys.executable, "-c", code])
+    supervisor.apply([replace(started, leftovers=f"{tmp_path}/left_")])
+
+    def left() -> list[str]:
+        return [path.name for path in tmp_path.glob("left_*")]
+
+    wait_for(lambda: left() == [f"left_{supervisor.state('one').pid}"])
+    first = left()
+    kill(supervisor.state("one").pid)
+    wait_for(lambda: len(left()) == 1 and left() != first)
+    supervisor.remove(["one"])
+    assert left() == []
+    assert another.exists()
 
 
 def test_only_a_changed_program_is_restarted(layout: Layout) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -158,6 +159,13 @@ def test_a_killed_service_is_restarted_and_no_client_notices(running: Running) -
 def test_a_killed_triton_is_told_by_the_nodes_health_and_no_client_notices(running: Running) -> None:
     node = running.fleet.nodes[1]
     pid = running.pids()["dev-2-triton"]
+    leftovers = Path(json.loads((running.layout.programs / "dev-2-triton.json").read_text())["leftovers"])
+
+    def shared_memory() -> set[Path]:
+        return set(leftovers.parent.glob(f"{leftovers.name}*"))
+
+    before = shared_memory()
+    assert before
     with load(running.fleet.gateway.url) as statuses:
         time.sleep(0.5)
         os.killpg(pid, signal.SIGKILL)
@@ -165,6 +173,8 @@ def test_a_killed_triton_is_told_by_the_nodes_health_and_no_client_notices(runni
         seconds_until(True, node.url)
         time.sleep(0.5)
     assert set(statuses) == {200}
+    assert len(shared_memory()) == len(before)
+    assert shared_memory().isdisjoint(before)
 
 
 def test_grpc_through_the_gateway_reaches_a_node(running: Running) -> None:

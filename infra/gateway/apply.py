@@ -21,6 +21,8 @@ from infra.connection import Connection, RemoteError
 
 # Where the container sees the folder of its configurations.
 INSIDE = "/etc/gpu-inference"
+# The same configuration without what an nginx that is still in use may not know.
+OLDER_NGINX = "older-nginx.conf"
 
 
 class Rejected(Exception):
@@ -75,12 +77,16 @@ def _apply_container(declared: dict[str, Any]) -> None:
         f"set -e; umask 077; mkdir -p {folder}/{revision}; tar -xf - --no-same-owner -C {folder}/{revision}",
         stdin=_archive(declared["files"]),
     )
-    tested = connection.run(
+    test = (
         f"docker run --rm --network bridge -v {folder}:{INSIDE}:ro {mounts}"
         f" --add-host host.docker.internal:host-gateway {shlex.quote(declared['image'])}"
-        f" nginx -t -c {INSIDE}/{revision}/nginx.conf",
-        allowed=range(255),
+        f" nginx -t -c {INSIDE}/{revision}/nginx.conf"
     )
+    tested = connection.run(test, allowed=range(255))
+    if tested.returncode != 0 and "unknown directive" in tested.stdout + tested.stderr:
+        tested = connection.run(
+            f"cd {folder}/{revision} && cp {OLDER_NGINX} nginx.conf && {test}", allowed=range(255)
+        )
     if tested.returncode != 0:
         connection.run(f'[ "$(readlink {folder}/current)" = {revision} ] || rm -rf {folder}/{revision}')
         raise Rejected(_words(declared, tested.stdout + tested.stderr))

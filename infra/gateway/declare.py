@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Set
 from pathlib import PurePosixPath
 from typing import Any
 
 from infra.connection import Connection
-from infra.gateway.apply import INSIDE
+from infra.gateway.apply import INSIDE, OLDER_NGINX
 from infra.gateway.render import (
     Paths,
     RateLimit,
@@ -104,7 +105,8 @@ def configuration(stack: Stack, connection: Connection, away: Set[str] = frozens
     text = f"{draft.nginx_conf}\0{draft.api_keys or ''}"
     revision = hashlib.sha256(text.encode()).hexdigest()[:_REVISION_LENGTH]
     rendered = render_site(site(stack, revision, away))
-    files = {"nginx.conf": rendered.nginx_conf}
+    older = dataclasses.replace(site(stack, revision, away), keeps_connections=False)
+    files = {"nginx.conf": rendered.nginx_conf, OLDER_NGINX: render_site(older).nginx_conf}
     if rendered.api_keys is not None:
         files["api_keys.conf"] = rendered.api_keys
     return {

@@ -133,6 +133,7 @@ class Site:
     root's workers become (None: nginx's own default, which an unprivileged nginx needs). `grpc_balancing` is
     `http2` (calls are balanced) or `layer4` (connections are balanced; TLS ends here, keys are checked on the
     nodes only). `load_modules` are dynamic modules to load, such as Debian's stream module for `layer4`.
+    `keeps_connections`: a reload closes no connection that was just used; nginx before 1.27.4 cannot do that.
     """
 
     servers: tuple[UpstreamServer, ...] = ()
@@ -147,6 +148,7 @@ class Site:
     worker_processes: int | Literal["auto"] = "auto"
     user: str | None = None
     load_modules: tuple[str, ...] = ()
+    keeps_connections: bool = True
     paths: Paths = field(default_factory=Paths)
 
     def __post_init__(self) -> None:

@@ -133,21 +133,8 @@ def first_config(fleet: Fleet, program: Program) -> dict[str, Any]:
     ]
     return {
         "nodes": nodes,
-        "triton": {
-            "build": {
-                "context": ".",
-                "dockerfile": "docker/triton.Dockerfile",
-                "args": {"BASE_IMAGE": TRITON_BASE},
-            }
-        },
-        "service": {
-            "build": {
-                "context": ".",
-                "dockerfile": "docker/service.Dockerfile",
-                "args": {"BASE_IMAGE": SERVICE_BASE},
-            },
-            "workers": 2,
-        },
+        "triton": {"build": {"args": {"BASE_IMAGE": TRITON_BASE}}},
+        "service": {"build": {"args": {"BASE_IMAGE": SERVICE_BASE}}, "workers": 2},
         "models": {"source": "sync", "path": "./model_repository"},
         "gateway": {"host": fleet.hosts["gateway"].url, "image": NGINX_IMAGE},
         "rollout": {"readyTimeoutSeconds": 60},

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.e2e.deployment import Site
@@ -51,15 +53,42 @@ def test_long_requests_finish_on_the_container_that_they_began_on(site: Site) ->
     assert not seen.failures, seen.summary()
 
 
-def test_a_host_cut_off_in_the_middle_of_it_costs_no_request(site: Site) -> None:
+def speech(site: Site) -> httpx.Request:
+    """A request that takes long enough to be under way when a cable is cut."""
+    return site.request("asr")
+
+
+def test_a_host_that_is_cut_off_costs_no_request(site: Site) -> None:
+    with load(site.request, rate=RATE) as short, load(lambda: speech(site), rate=2) as long:
+        time.sleep(2)
+        site.fleet.hosts["gpu-2"].cut()
+        time.sleep(15)
+    assert not short.failures, short.summary()
+    assert not long.failures, long.summary()
+
+
+def test_an_update_while_one_host_is_cut_off_costs_no_request(site: Site, docker_data: Path) -> None:
+    """With three nodes: one is lost, one is being replaced, one serves."""
+    third = site.fleet.add("gpu-3", gpu=True, docker_data=docker_data)
+    third.power_on()
+    third.wait_ready()
+    site.config["nodes"].append({"name": "gpu-3", "host": third.url})
+    site.up().check()
     lost = site.fleet.hosts["gpu-2"]
     replace_everything(site)
     site.config["rollout"]["unreachable"] = "skip"
-    speech = lambda: site.request("asr")  # noqa: E731 long enough to be under way when the cable is cut
-    with load(site.request, rate=RATE) as short, load(speech, rate=2) as long:
+    with load(site.request, rate=RATE) as short, load(lambda: speech(site), rate=2) as long:
         time.sleep(2)
         lost.cut()
-        change = site.up().check()
-    assert "gpu-2" in change.output
+        update = site.up().check()
+    lost.restore()
+    assert "gpu-2" in update.diagnostics
+    assert {name for name in update.steps if "service" in name} == {
+        "docker:index/container:Container::gpu-1-service",
+        "docker:index/container:Container::gpu-3-service",
+    }
     assert not short.failures, short.summary()
     assert not long.failures, long.summary()
+
+    site.settle()
+    site.fleet.hosts.pop("gpu-3").remove()

@@ -69,6 +69,11 @@ def servers_of(text: str, folder: Path, upstream: str) -> list[list[str]]:
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
 @pytest.mark.parametrize("name", SITES)
+def test_a_reload_closes_no_connection_that_was_just_used_where_nginx_can_do_that() -> None:
+    assert "keepalive_min_timeout" in render_site(Site()).nginx_conf
+    assert "keepalive_min_timeout" not in render_site(Site(keeps_connections=False)).nginx_conf
+
+
 def test_nginx_accepts_the_site(name: str, tls: bool, tmp_path: Path, certificate: Tls) -> None:
     site = nginx.local(replace(SITES[name], tls=certificate if tls else None), tmp_path)
     rendered = render_site(site)

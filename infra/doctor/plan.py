@@ -332,7 +332,7 @@ class Plan:
             )
         serving = [self._of_node[node.name]["health"] for node in stack.nodes if not node.drained]
         if gateway.mode != "existing":
-            entrance = self._any(checks.grpc, serving)
+            entrance = self._any(lambda: checks.grpc(_unhealthy(serving)), serving)
             said = f"gRPC health check at {gateway.public_host}:{gateway.grpc}"
             self._add(Check(where, "gateway grpc", said, entrance, needs=[http], after=serving), found)
         self._add(
@@ -353,10 +353,16 @@ class Plan:
         """`ask`, unless every node is known not to serve: then the gateway is not to blame."""
 
         async def asked() -> Outcome:
-            known = [check.finding.status for check in serving if check.finding is not None]
-            if known and len(known) == len(serving) and Status.OK not in known:
-                names = ", ".join(f"{check.where[0]} health" for check in serving)
-                return Outcome(Status.SKIPPED, f"because of: {names}")
+            unhealthy = _unhealthy(serving)
+            if unhealthy and len(unhealthy) == len(serving):
+                causes = ", ".join(f"{name} health" for name in unhealthy)
+                return Outcome(Status.SKIPPED, f"because of: {causes}")
             return cast(Outcome, await ask())
 
         return asked
+
+
+def _unhealthy(serving: Sequence[Check]) -> list[str]:
+    """The nodes whose health is known not to be well."""
+    known = [(check.where[0], check.finding) for check in serving if check.finding is not None]
+    return [name for name, finding in known if finding.status is not Status.OK]

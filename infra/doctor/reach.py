@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import shlex
 import signal
 from collections.abc import AsyncIterator
@@ -48,8 +49,9 @@ class Done:
 
     @property
     def last_line(self) -> str:
-        """The last line that says something."""
+        """The last line that says something; of Docker's own words, the error and not how to get help."""
         lines = [line.strip() for line in (self.out + "\n" + self.err).splitlines() if line.strip()]
+        lines = [line for line in lines if not re.match(r"(See|Run) 'docker .* --help'", line)]
         return lines[-1] if lines else f"status {self.status}, without a word"
 
 

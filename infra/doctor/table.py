@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -70,14 +70,14 @@ def show(console: Console, findings: Sequence[Finding], seconds: float, *, verbo
         table.add_column(title, no_wrap=True)
     table.add_column("seen, and what to do", overflow="fold")
     shown = [finding for finding in findings if verbose or finding.status is not Status.OK]
-    for finding in sorted(shown, key=lambda each: names(findings).index(each.where[0])):
-        style = _STYLES[finding.status]
-        what = Text(finding.seen)
-        if finding.remedy:
-            what.append(f"\n→ {finding.remedy}", "cyan")
-        table.add_row(
-            Text(_SIGNS[finding.status], style), ", ".join(finding.where), Text(finding.check, style), what
-        )
+    places = names(findings)
+    for where, check, status, seen, remedy in _rows(
+        sorted(shown, key=lambda each: places.index(each.where[0]))
+    ):
+        what = Text(seen)
+        if remedy:
+            what.append(f"\n→ {remedy}", "cyan")
+        table.add_row(Text(_SIGNS[status], _STYLES[status]), where, Text(check, _STYLES[status]), what)
     if shown:
         console.print(table)
         console.print()
@@ -87,14 +87,27 @@ def show(console: Console, findings: Sequence[Finding], seconds: float, *, verbo
     console.print(f"{len(findings)} checks in {seconds:.1f} s: {_counted(findings)}")
 
 
+def _rows(findings: Sequence[Finding]) -> Iterator[tuple[str, str, Status, str, str]]:
+    """Where, check, status, seen, remedy; what is skipped at one place for one reason is one row."""
+    skipped: dict[tuple[str, str], list[str]] = {}
+    for finding in findings:
+        if finding.status is Status.SKIPPED:
+            skipped.setdefault((", ".join(finding.where), finding.seen), []).append(finding.check)
+    for finding in findings:
+        where = ", ".join(finding.where)
+        if finding.status is not Status.SKIPPED:
+            yield where, finding.check, finding.status, finding.seen, finding.remedy
+        elif checks := skipped.pop((where, finding.seen), []):
+            what = finding.seen if len(checks) == 1 else f"{finding.seen} ({', '.join(checks)})"
+            check = checks[0] if len(checks) == 1 else f"{len(checks)} checks"
+            yield where, check, Status.SKIPPED, what, ""
+
+
 def _counted(findings: Sequence[Finding]) -> str:
     counts = {status: sum(finding.status is status for finding in findings) for status in Status}
-    words = {
-        Status.OK: "ok",
-        Status.WARNING: "warnings",
-        Status.PROBLEM: "problems",
-        Status.SKIPPED: "skipped",
-    }
-    return ", ".join(
-        f"[{_STYLES[status]}]{count} {words[status]}[/]" for status, count in counts.items() if count
-    )
+
+    def words(status: Status, count: int) -> str:
+        plural = "s" if count > 1 and status in (Status.WARNING, Status.PROBLEM) else ""
+        return f"[{_STYLES[status]}]{count} {status}{plural}[/]"
+
+    return ", ".join(words(status, count) for status, count in counts.items() if count)

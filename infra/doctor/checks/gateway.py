@@ -156,8 +156,8 @@ class GatewayChecks:
             return problem(f"{self.site.url}{path}: {answer.reason}", advice(answer.reason, self.place.log))
         return ok(f"{self.site.url} answers in {1000 * (time.monotonic() - begin):.0f} ms")
 
-    async def grpc(self) -> Outcome:
-        """Whether the gRPC entrance passes a health check on to a node."""
+    async def grpc(self, unhealthy: Sequence[str]) -> Outcome:
+        """Whether the gRPC entrance passes a health check on to a node, maybe an `unhealthy` one."""
         gateway = self.stack.gateway
         address = f"{gateway.public_host}:{gateway.grpc}"
         options = [("grpc.enable_http_proxy", 0)]
@@ -183,8 +183,10 @@ class GatewayChecks:
                     ),
                 )
         name = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+        if name != "SERVING" and unhealthy:
+            return ok(f"gRPC at {address} passes on that one of {', '.join(unhealthy)} is {name}")
         if name != "SERVING":
-            return problem(f"gRPC at {address} says {name}", "see the nodes' health")
+            return problem(f"gRPC at {address} says {name}", "see the nodes' logs")
         return ok(f"gRPC at {address} is SERVING")
 
     async def configuration(self) -> Outcome:
@@ -208,7 +210,9 @@ class GatewayChecks:
                 for line in difflib.unified_diff(declared.splitlines(), there.splitlines(), lineterm="", n=0)
                 if line[:1] in "+-" and line[:3] not in ("+++", "---")
             ]
-            said = [f"nginx's configuration is not the declared one: {' | '.join(changed[:4])}"]
+            return warning(
+                f"nginx's configuration is not the declared one: {' | '.join(changed[:4])}", self.place.repair
+            )
         return worst([problem(line, self.place.repair) for line in said], "")
 
     async def avoided(self) -> Outcome:

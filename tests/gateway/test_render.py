@@ -69,11 +69,6 @@ def servers_of(text: str, folder: Path, upstream: str) -> list[list[str]]:
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
 @pytest.mark.parametrize("name", SITES)
-def test_a_reload_closes_no_connection_that_was_just_used_where_nginx_can_do_that() -> None:
-    assert "keepalive_min_timeout" in render_site(Site()).nginx_conf
-    assert "keepalive_min_timeout" not in render_site(Site(keeps_connections=False)).nginx_conf
-
-
 def test_nginx_accepts_the_site(name: str, tls: bool, tmp_path: Path, certificate: Tls) -> None:
     site = nginx.local(replace(SITES[name], tls=certificate if tls else None), tmp_path)
     rendered = render_site(site)
@@ -177,3 +172,8 @@ def test_a_bad_api_key_is_refused_without_being_shown() -> None:
     with pytest.raises(ValueError, match=r"api_keys\[1\]") as refusal:
         Site(api_keys=("good-key-1", 'secret" 1; default'))
     assert "secret" not in str(refusal.value)
+
+
+def test_a_reload_closes_no_connection_that_was_just_used_where_nginx_can_do_that() -> None:
+    assert "keepalive_min_timeout" in render_site(Site()).nginx_conf
+    assert "keepalive_min_timeout" not in render_site(Site(keeps_connections=False)).nginx_conf

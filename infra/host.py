@@ -23,7 +23,7 @@ def label_of(host: Host) -> str:
 
 
 def portable(ssh: Ssh) -> Ssh:
-    """The SSH settings with paths that are the same on every computer that deploys."""
+    """The SSH settings with paths of the project as the program and the providers find them."""
     paths = {
         name: here(path)
         for name in ("known_hosts", "private_key_file", "config_file")
@@ -44,7 +44,9 @@ class DockerHost(pulumi.ComponentResource):
         self.label = label_of(host)
         super().__init__("gpu-inference:index:Host", self.label)
         self.host = host
-        self.connection = Connection.to(host, portable(stack.ssh))
+        # Steps run in the project's folder; the provider does in the program's own.
+        self.connection = Connection.to(host, stack.ssh)
+        of_provider = Connection.to(host, portable(stack.ssh))
         self._deployed = deployed
         images = stack.images
         registry = None
@@ -60,7 +62,7 @@ class DockerHost(pulumi.ComponentResource):
             docker.Provider,
             f"{self.label}-docker",
             pulumi.ResourceOptions(parent=self),
-            {"host": str(host), "ssh_opts": list(self.connection.options) or None, "registry_auth": registry},
+            {"host": str(host), "ssh_opts": list(of_provider.options) or None, "registry_auth": registry},
         )
         self.register_outputs({})
 

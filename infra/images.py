@@ -131,6 +131,7 @@ class Images:
         self._stack = stack
         self._builder = builder
         self._made: dict[tuple[str, str], HostImage] = {}
+        self._pushed: dict[str, docker.Image | None] = {}
         self._tags: dict[str, str] = {}
 
     @property
@@ -154,15 +155,37 @@ class Images:
     def on(self, host: DockerHost, part: str, source: str | Build) -> HostImage:
         """The image of a part, for the containers of one host."""
         reference = self.reference(part, source)
+        if (part, host.label) not in self._made:
+            made = self._made_on(host, part, reference, source)
+            self._made[part, host.label] = HostImage(reference, [made] if made is not None else [])
+        return self._made[part, host.label]
+
+    def _made_on(
+        self, host: DockerHost, part: str, reference: str, source: str | Build
+    ) -> pulumi.Resource | None:
         if isinstance(source, str):
-            return HostImage(reference)
-        pushed = self._stack.images.registry is not None
-        maker = self._builder if pushed and self._builder is not None else host
-        key = (part, maker.label)
-        if key not in self._made:
-            image = self._image(maker, part, reference, source, pushed)
-            self._made[key] = HostImage(reference, [image] if image is not None else [])
-        return self._made[key]
+            return self._pulled(host, part, reference, [])
+        if self._stack.images.registry is None or self._builder is None:
+            return self._image(host, part, reference, source, pushed=False)
+        if part not in self._pushed:
+            self._pushed[part] = self._image(self._builder, part, reference, source, pushed=True)
+        return self._pulled(host, part, reference, [self._pushed[part]])
+
+    def _pulled(
+        self, host: DockerHost, part: str, reference: str, needs: list[pulumi.Resource | None]
+    ) -> docker.RemoteImage | None:
+        """Has the host pull an image, where it is not there, before any container waits for it.
+
+        Containers name the reference and not what it resolved to: another digest does not replace them.
+        """
+        return host.declare(
+            docker.RemoteImage,
+            f"{host.label}-{part}-image",
+            parent=host,
+            needs=needs,
+            name=reference,
+            keep_locally=True,
+        )
 
     def _image(
         self, host: DockerHost, part: str, reference: str, build: Build, pushed: bool
@@ -179,7 +202,7 @@ class Images:
             )
         return host.declare(
             docker.Image,
-            f"{part}-image" if pushed else f"{host.label}-{part}-image",
+            f"{part}-image-pushed" if pushed else f"{host.label}-{part}-image",
             parent=host,
             image_name=reference,
             skip_push=not pushed,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import pulumi
 
 from infra import interrupted, preflight, state
+from infra.host import portable
 from infra.stack import Host, Stack
 
 
@@ -34,7 +35,7 @@ def prepare(stack: Stack) -> Away:
     """
     if pulumi.runtime.is_dry_run() or not preflight.checks(stack):
         return Away()
-    failures = preflight.run(stack)
+    failures = preflight.probe_all(preflight.checks(stack), portable(stack.ssh))
     lacking = [failure for failure in failures if failure.reachable]
     away = [failure for failure in failures if not failure.reachable]
     if lacking or (away and stack.rollout.unreachable == "fail"):

@@ -29,15 +29,17 @@ def container(
     capabilities: Sequence[str] = (),
     healthcheck: docker.ContainerHealthcheckArgs | None = None,
     bind: str | None = None,
+    labels: Mapping[str, pulumi.Input[str]] | None = None,
     **arguments: Any,
 ) -> dict[str, Any]:
     """The arguments of a `docker.Container`.
 
     `ports` are container port -> host port. `secrets` are environment variables too, encrypted in the state.
-    `capabilities` are those that the container keeps. `stop_seconds` pass between SIGTERM and SIGKILL.
+    `labels` are added to those that name stack and role. `capabilities` are those that the container keeps.
+    `stop_seconds` pass between SIGTERM and SIGKILL.
     """
     envs: Any = [f"{key}={value}" for key, value in sorted({**(env or {}), **(secrets or {})}.items())]
-    labels = {"gpu-inference.stack": stack.name, "gpu-inference.role": role}
+    marks = {"gpu-inference.stack": stack.name, "gpu-inference.role": role, **(labels or {})}
     return {
         "name": name,
         "image": image,
@@ -48,7 +50,7 @@ def container(
             for inner, outer in sorted((ports or {}).items())
         ],
         "labels": [
-            docker.ContainerLabelArgs(label=label, value=value) for label, value in sorted(labels.items())
+            docker.ContainerLabelArgs(label=label, value=value) for label, value in sorted(marks.items())
         ],
         "capabilities": docker.ContainerCapabilitiesArgs(
             drops=["ALL"], adds=[f"CAP_{name}" for name in sorted(capabilities)] or None

@@ -48,8 +48,11 @@ def declare(place: Place) -> list[docker.Container | None]:
         needs=[tmp, unit_manager],
         mounts=[shared, *place.models.mounts(edge.model_path)],
         device_requests=gpu_requests(place.node.gpus),
-        # The node listens on sockets in the shared /tmp only; a process that runs is all that can be seen.
-        healthcheck=healthcheck(["sh", "-c", "kill -0 1"], start_seconds=30),
+        # A new unit manager counts its sessions from the start again, and units that outlived the one before it
+        # would answer on numbers that it gives to others: both are replaced together.
+        labels={"gpu-inference.unit-manager": unit_manager.id} if unit_manager is not None else {},
+        # It listens on no port, only on its socket in the shared /tmp.
+        healthcheck=healthcheck(["test", "-S", "/tmp/rpc.llm"], start_seconds=30),
     )
     return [unit_manager, llm_node]
 

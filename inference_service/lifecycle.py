@@ -30,6 +30,11 @@ _LONGEST_BACKOFF = 5.0
 #: Seconds beyond the grace after which a worker that has not ended is killed.
 _KILL_AFTER = 5.0
 
+#: How glibc's allocator keeps memory, unless the environment says otherwise: bytes that stay when they are
+#: free, and from where on a block is never kept. Left alone, it gives every long request's buffers back to
+#: the kernel, which zeroes as many pages again for the next: a third of the cost of one with 30 s of audio.
+_ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": str(64 << 20), "MALLOC_MMAP_THRESHOLD_": str(16 << 20)}
+
 _WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
 
 
@@ -84,7 +89,10 @@ class _Worker:
         self.started = time.monotonic()
         fd = listener.fileno()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "inference_service.worker", str(fd)], stdin=subprocess.PIPE, pass_fds=(fd,)
+            [sys.executable, "-m", "inference_service.worker", str(fd)],
+            stdin=subprocess.PIPE,
+            pass_fds=(fd,),
+            env={**_ALLOCATOR, **os.environ},
         )
         assert self.process.stdin is not None
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -231,6 +232,16 @@ def test_a_container_that_ran_out_of_memory_is_told_with_its_last_words(fleet: M
     assert "exit code 137, killed by the kernel: out of memory" in finding.seen
     assert "I loading whisper" in finding.seen
     assert "triton.memory" in finding.remedy
+
+
+def test_a_container_that_keeps_restarting_is_told_with_its_last_end(fleet: MakeFleet) -> None:
+    one = fleet()
+    now = datetime.datetime.now(datetime.UTC).isoformat()
+    edit_containers(host(one), "triton", RestartCount=4, State={"StartedAt": now, "ExitCode": 139})
+    finding = one.only()
+    assert (finding.check, finding.status) == ("triton container", Status.WARNING)
+    assert "restarted 4 times" in finding.seen
+    assert "exit code 139" in finding.seen
 
 
 def test_an_image_that_is_not_the_declared_one_is_told_as_drift(fleet: MakeFleet) -> None:

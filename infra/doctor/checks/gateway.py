@@ -35,6 +35,13 @@ from infra.stack import Stack
 #: How long nginx avoids a node that failed (`fail_timeout` of its upstreams).
 _AVOIDED_SECONDS = 30
 _LOG_BYTES = 256 * 1024
+_NGINX_TIME = "%Y/%m/%d %H:%M:%S"
+#: The host's own time, then the end of the error log that nginx says it writes.
+_EXISTING_LOG = """
+date '+%Y/%m/%d %H:%M:%S'
+log=$({nginx} -T 2>/dev/null | sed -n 's/^ *error_log  *\\([^ ;]*\\).*/\\1/p' | head -n 1)
+tail -c 262144 "${{log:-/var/log/nginx/error.log}}"
+"""
 _EXPIRY_WARNING_DAYS = 21
 
 
@@ -53,7 +60,7 @@ class Place(Protocol):
         """The rendered file as it is there, and as the stack declares it. Raises NoAnswer."""
 
     async def recent_log(self) -> str:
-        """What nginx said in the last half minute."""
+        """What nginx said in the last half minute. Raises NoAnswer where it cannot be read."""
 
 
 class RemotePlace:
@@ -90,10 +97,13 @@ class RemotePlace:
         return re.sub(rf"{INSIDE}/[0-9a-f]+/", f"{INSIDE}/revision/", done.out), wanted
 
     async def recent_log(self) -> str:
-        """From Docker; nginx's own file where the site is an existing one."""
+        """From Docker; of an existing site, the file that its configuration names. Raises NoAnswer."""
         if self.stack.gateway.mode == "existing":
-            done = await self.reach.run("tail -c 262144 /var/log/nginx/error.log")
-            return _recent_lines(done.out, datetime.datetime.now())
+            done = await self.reach.run(_EXISTING_LOG.format(nginx=self.stack.gateway.nginx))
+            if done.status != 0:
+                raise NoAnswer(f"nginx's error log cannot be read: {done.last_line}")
+            now, _, log = done.out.partition("\n")
+            return recent(log, datetime.datetime.strptime(now, _NGINX_TIME))
         container = shlex.quote(self._container)
         done = await self.reach.run(f"docker logs --since {_AVOIDED_SECONDS}s {container} 2>&1 >/dev/null")
         return done.out
@@ -126,7 +136,7 @@ class EmbeddedPlace:
                 text = log.read().decode(errors="replace")
         except FileNotFoundError:
             return ""
-        return _recent_lines(text, datetime.datetime.now())
+        return recent(text, datetime.datetime.now())
 
 
 class GatewayChecks:
@@ -217,7 +227,10 @@ class GatewayChecks:
 
     async def avoided(self) -> Outcome:
         """The nodes that nginx sends nothing to for now, by its own log."""
-        log = await self.place.recent_log()
+        try:
+            log = await self.place.recent_log()
+        except NoAnswer as error:
+            return ok(f"not known: {error}")
         names = {server.http_address: server.name for server in declare.upstreams(self.stack)}
         names |= {server.grpc_address: server.name for server in declare.upstreams(self.stack)}
         down: dict[str, str] = {}
@@ -265,19 +278,14 @@ class GatewayChecks:
             pem = await _certificate(gateway.public_host, gateway.http)
         except Unreachable as error:
             return problem(str(error), self.place.log)
-        expires = _expiry(pem)
-        left = expires - datetime.datetime.now(datetime.UTC)
         remedy = f"renew {gateway.tls.certificate} on the gateway's host, then nginx -s reload"
-        if left.total_seconds() <= 0:
-            return problem(f"the certificate expired on {expires:%Y-%m-%d}", remedy)
-        if left.days < _EXPIRY_WARNING_DAYS:
-            return warning(f"the certificate expires on {expires:%Y-%m-%d}, in {left.days} days", remedy)
-        seen = f"good until {expires:%Y-%m-%d}"
+        outcome = expiry(_expires(pem), datetime.datetime.now(datetime.UTC), remedy)
         with contextlib.suppress(Unreachable):
-            # A site's own authority is no fault, but clients have to be told of it.
-            if refused := await _refused(gateway.public_host, gateway.http):
-                seen += f"; this computer does not trust it by itself: {refused}"
-        return ok(seen)
+            refused = await _refused(gateway.public_host, gateway.http)
+            if refused and outcome.status is Status.OK:
+                # A site's own authority is no fault, but clients have to be told of it.
+                return ok(f"{outcome.seen}; this computer does not trust it by itself: {refused}")
+        return outcome
 
     async def inference(self) -> Outcome:
         """A real recording through the gateway."""
@@ -301,10 +309,10 @@ def _servers(configuration: str) -> list[str]:
     ]
 
 
-def _recent_lines(log: str, now: datetime.datetime) -> str:
+def recent(log: str, now: datetime.datetime) -> str:
     """The lines of an nginx error log that are not older than nginx's memory of a failure."""
-    since = now - datetime.timedelta(seconds=_AVOIDED_SECONDS)
-    return "\n".join(line for line in log.splitlines() if line[:19] >= f"{since:%Y/%m/%d %H:%M:%S}")
+    since = (now - datetime.timedelta(seconds=_AVOIDED_SECONDS)).strftime(_NGINX_TIME)
+    return "\n".join(line for line in log.splitlines() if line[:19] >= since)
 
 
 async def _certificate(address: str, port: int) -> str:
@@ -316,7 +324,17 @@ async def _certificate(address: str, port: int) -> str:
     return ssl.DER_cert_to_PEM_cert(der)
 
 
-def _expiry(pem: str) -> datetime.datetime:
+def expiry(expires: datetime.datetime, now: datetime.datetime, remedy: str) -> Outcome:
+    """Whether a certificate is still good, and will be for a while."""
+    left = expires - now
+    if left.total_seconds() <= 0:
+        return problem(f"the certificate expired on {expires:%Y-%m-%d}", remedy)
+    if left.days < _EXPIRY_WARNING_DAYS:
+        return warning(f"the certificate expires on {expires:%Y-%m-%d}, in {left.days} days", remedy)
+    return ok(f"good until {expires:%Y-%m-%d}")
+
+
+def _expires(pem: str) -> datetime.datetime:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "certificate.pem"
         path.write_text(pem)

@@ -1,4 +1,4 @@
-# The inference service. BASE_IMAGE is any image with Python 3.11 or later and pip.
+# The inference service. BASE_IMAGE is any image with Python 3.11 to 3.13 and pip.
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 FROM ${BASE_IMAGE}
 WORKDIR /app

@@ -48,7 +48,7 @@ def declare(place: Place) -> list[docker.Container | None]:
         needs=[tmp, unit_manager],
         mounts=[shared, *place.models.mounts(edge.model_path)],
         device_requests=gpu_requests(place.node.gpus),
-        # A new unit manager counts its sessions from the start again, and units that outlived the one before it
+        # A new unit manager counts its sessions from the start again, and units that outlived the one before
         # would answer on numbers that it gives to others: both are replaced together.
         labels={"gpu-inference.unit-manager": unit_manager.id} if unit_manager is not None else {},
         # It listens on no port, only on its socket in the shared /tmp.

@@ -72,7 +72,8 @@ class DockerNode(pulumi.ComponentResource):
         """
         stack, node = self._stack, self._node
         in_use = self.models.activate([*after, *self._before])
-        needs = [*after, *self._before, in_use]
+        # One edge to the nodes before is enough: Pulumi follows every edge all the way back.
+        needs = [*self._before, *([in_use] if in_use is not None else after)]
         place = Place(
             stack,
             node,
@@ -86,14 +87,15 @@ class DockerNode(pulumi.ComponentResource):
             needs,
         )
         runtime = runtimes.declare(place)
-        service = self._service(self._service_image, [*needs, *runtime])
+        running = [made for made in runtime if made is not None]
+        service = self._service(self._service_image, [*self._before, *(running[-1:] or needs)])
         containers = [made for made in [*runtime, service] if made is not None]
         names = [f"{self._name}-{part}" for part in [*runtimes.sources(stack, node.runtime), "service"]]
         ready = self._host.declare(
             command.local.Command,
             f"{node.name}-ready",
             parent=self,
-            needs=[*containers, in_use],
+            needs=containers[-1:],
             **step(
                 "infra.readiness",
                 "wait",

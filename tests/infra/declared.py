@@ -1,0 +1,131 @@
+"""Runs the Pulumi program without an engine and keeps what it declares."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pulumi
+from google.protobuf import json_format
+from pulumi.runtime.mocks import MockMonitor, MockResourceArgs, Mocks, set_mocks
+
+from infra import program
+from infra.stack import parse
+from infra.update import Away
+
+# How Pulumi marks a secret on its way to the engine.
+_SIGNATURE = "4dabf18193072939515e22adb298388d"
+_SECRET = "1b47061264138c4ac30d75fd1eb44270"
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One resource as it was declared; `inputs` have their camelCase names and secrets in plain."""
+
+    type: str
+    name: str
+    inputs: dict[str, Any]
+    secrets: frozenset[str]
+    needs: frozenset[str]
+    ignore_changes: tuple[str, ...]
+    delete_before_replace: bool
+    provider: str
+
+    @property
+    def declaration(self) -> dict[str, Any]:
+        """What a step is given on its standard input."""
+        return dict(json.loads(self.inputs["stdin"]))
+
+
+@dataclass
+class Fleet:
+    """All that a stack declares, by name, and its outputs. Components only group and are left out."""
+
+    resources: dict[str, Resource] = field(default_factory=dict)
+    outputs: dict[str, Any] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Resource:
+        return self.resources[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.resources
+
+    def of(self, kind: str) -> list[Resource]:
+        """Those whose type ends so, e.g. `:Container`."""
+        return [resource for resource in self.resources.values() if resource.type.endswith(kind)]
+
+    def after(self, name: str) -> set[str]:
+        """The names of everything that the engine has to finish before it touches this resource."""
+        found: set[str] = set()
+        waiting = [name]
+        while waiting:
+            for needed in self.resources[waiting.pop()].needs - found:
+                found.add(needed)
+                waiting.append(needed)
+        return found
+
+
+class _Engine(Mocks):
+    def new_resource(self, args: MockResourceArgs) -> tuple[str | None, dict[Any, Any]]:
+        return f"{args.name}-id", args.inputs
+
+    def call(self, args: pulumi.runtime.MockCallArgs) -> tuple[dict[Any, Any], None]:
+        raise AssertionError(f"the program calls {args.token}")
+
+
+class _Monitor(MockMonitor):
+    def __init__(self, fleet: Fleet) -> None:
+        super().__init__(_Engine())
+        self._fleet = fleet
+
+    def RegisterResource(self, request: Any) -> Any:
+        if not request.custom:
+            return super().RegisterResource(request)
+        given = json_format.MessageToDict(request.object)
+        plain = {key: _plain(value) for key, value in given.items()}
+        self._fleet.resources[request.name] = Resource(
+            type=request.type,
+            name=request.name,
+            inputs=plain,
+            secrets=frozenset(key for key, value in given.items() if _is_secret(value)),
+            needs=frozenset(_names(request)),
+            ignore_changes=tuple(request.ignoreChanges),
+            delete_before_replace=request.deleteBeforeReplace,
+            provider=request.provider.split("::")[-2] if request.provider else "",
+        )
+        return super().RegisterResource(request)
+
+
+def _names(request: Any) -> Iterator[str]:
+    yield from (urn.split("::")[-1] for urn in request.dependencies)
+
+
+def _is_secret(value: Any) -> bool:
+    return isinstance(value, dict) and value.get(_SIGNATURE) == _SECRET
+
+
+def _plain(value: Any) -> Any:
+    if _is_secret(value):
+        return _plain(value["value"])
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def declare(config: dict[str, Any], away: Away | None = None) -> Fleet:
+    """What the stack `prod` with these keys declares."""
+    fleet = Fleet()
+    set_mocks(_Engine(), project="gpu-inference", stack="prod", preview=True, monitor=_Monitor(fleet))
+
+    @pulumi.runtime.test
+    def run() -> None:
+        fleet.outputs = program.declare(parse(config, "prod"), away or Away())
+
+    run()
+    return fleet

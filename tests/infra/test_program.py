@@ -1,0 +1,436 @@
+"""What a stack declares: the rules of the fleet that are a matter of declaration, without an engine."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import pulumi_command as command
+import pulumi_docker as docker
+import pytest
+import yaml
+
+from infra.model_files import versions
+from infra.paths import PROJECT
+from infra.stack import parse_host
+from infra.state import Deployed
+from infra.update import Away
+from tests.infra.declared import Fleet, declare
+
+HOSTS = [f"ssh://root@192.0.2.{number}" for number in (11, 12, 13, 14)]
+KEY = "example-key-1"
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """Two models; a test may change them."""
+    for name in ("asr", "emotion"):
+        (tmp_path / name / "1").mkdir(parents=True)
+        (tmp_path / name / "config.pbtxt").write_text(f'name: "{name}"\n')
+        (tmp_path / name / "1" / "model.py").write_text("# one\n")
+    return tmp_path
+
+
+def config(count: int = 3, **more: Any) -> dict[str, Any]:
+    nodes = [{"name": f"gpu-{n}", "host": f"ssh://root@192.0.2.{10 + n}"} for n in range(1, count + 1)]
+    return {"nodes": nodes, "service": {"image": "registry.example.com/service:1"}, **more}
+
+
+def changed(before: Fleet, after: Fleet) -> set[str]:
+    """The names of the resources whose inputs differ, are new, or are gone."""
+    names = before.resources.keys() | after.resources.keys()
+    return {
+        name
+        for name in names
+        if name not in before or name not in after or before[name].inputs != after[name].inputs
+    }
+
+
+def is_down(address: str, fleet: Fleet) -> bool:
+    """Whether the gateway sends a node nothing."""
+    text = fleet["gateway-config"].declaration["files"]["nginx.conf"]
+    return bool(re.search(rf"server {re.escape(address)} .*\bdown;", text))
+
+
+# Preview tells the truth --------------------------------------------------------------------------------
+
+
+def test_the_same_stack_declares_the_same_resources_twice() -> None:
+    assert changed(declare(config()), declare(config())) == set()
+
+
+def test_no_input_depends_on_where_the_project_lies() -> None:
+    fleet = declare(config(service={}, models={"source": "sync"}))
+    for resource in fleet.resources.values():
+        assert str(PROJECT) not in json.dumps(resource.inputs), resource.name
+
+
+def test_a_changed_service_changes_its_image_tag_and_so_replaces_its_containers(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY app /\n")
+    (tmp_path / "app").write_text("one")
+    stack = config(service={"build": {"context": str(tmp_path)}})
+    before = declare(stack)
+    (tmp_path / "app").write_text("two")
+    after = declare(stack)
+    assert before["gpu-1-service"].inputs["image"] != after["gpu-1-service"].inputs["image"]
+    services = {f"gpu-{n}-service" for n in (1, 2, 3)}
+    assert {name for name in changed(before, after) if not name.endswith("-image")} == services
+
+
+# Minimal ------------------------------------------------------------------------------------------------
+
+
+def test_a_nodes_gpu_list_touches_that_nodes_runtime_only() -> None:
+    stack = config()
+    before = declare(stack)
+    stack["nodes"][1]["gpus"] = [0, 1]
+    assert changed(before, declare(stack)) == {"gpu-2-triton"}
+
+
+def test_draining_a_node_touches_the_gateways_configuration_only() -> None:
+    stack = config()
+    before = declare(stack)
+    stack["nodes"][1]["drained"] = True
+    after = declare(stack)
+    assert changed(before, after) == {"gateway-config"}
+    assert is_down("192.0.2.12:8800", after)
+
+
+def test_a_changed_model_is_copied_alone_and_containers_stay(repository: Path) -> None:
+    stack = config(2, models={"source": "sync", "path": str(repository)})
+    before = declare(stack)
+    (repository / "emotion" / "1" / "model.py").write_text("# two\n")
+    versions.cache_clear()
+    touched = changed(before, declare(stack))
+    assert touched == {
+        f"gpu-{n}-{what}" for n in (1, 2) for what in ("model-emotion", "models-in-use", "ready")
+    }
+
+
+def test_an_added_node_leaves_the_others_as_they_are() -> None:
+    before, after = declare(config(2)), declare(config(3))
+    assert {name for name in changed(before, after) if "gpu-3" not in name and "192-0-2-13" not in name} == {
+        "gateway-config"
+    }
+
+
+def test_a_gateway_setting_touches_the_gateway_only() -> None:
+    before = declare(config(models={"source": "host"}, gateway={"http": 8080}))
+    limited = declare(config(gateway={"rateLimit": {"requestsPerSecond": 5}}))
+    assert changed(before, limited) == {"gateway-config"}
+    assert changed(before, declare(config(gateway={"http": 8085}))) == {"gateway"}
+
+
+# Rolling ------------------------------------------------------------------------------------------------
+
+
+def test_containers_wait_for_the_health_of_the_batch_before_them() -> None:
+    fleet = declare(config(4, rollout={"canary": 1, "batch": 2}))
+    for name in ("gpu-2-triton", "gpu-3-service"):
+        assert "gpu-1-ready" in fleet.after(name)
+        assert not {"gpu-2-ready", "gpu-3-ready"} & fleet.after(name), "one batch changes together"
+    assert {"gpu-2-ready", "gpu-3-ready"} <= fleet.after("gpu-4-triton")
+
+
+def test_what_is_prepared_waits_for_no_node_and_every_container_waits_for_it(repository: Path) -> None:
+    fleet = declare(config(3, models={"source": "sync", "path": str(repository)}))
+    prepared = [
+        resource.name
+        for resource in fleet.resources.values()
+        if resource.type.endswith((":Network", ":Volume", ":RemoteImage", ":Image"))
+        or "-model-" in resource.name
+    ]
+    assert len(prepared) == 3 * (1 + 1 + 2 + 2) + 1
+    for name in prepared:
+        assert not any(before.endswith("-ready") for before in fleet.after(name)), name
+    for name in prepared:
+        if name != "gateway-network":
+            assert name in fleet.after("gpu-1-triton"), name
+
+
+def test_a_node_is_ready_by_its_own_health_route_whenever_a_container_of_it_is_new() -> None:
+    ready = declare(config())["gpu-2-ready"]
+    assert ready.declaration["url"].endswith("/api/v1/ai/health")
+    assert ready.declaration["service"] == "prod-gpu-2-service"
+    assert ready.inputs["triggers"][:2] == ["gpu-2-triton-id", "gpu-2-service-id"]
+
+
+def test_new_nodes_get_traffic_when_they_are_healthy() -> None:
+    assert {"gpu-1-ready", "gpu-2-ready", "gpu-3-ready"} <= declare(config()).after("gateway-config")
+
+
+def test_containers_end_before_their_successors_begin_and_have_time_to_finish() -> None:
+    fleet = declare(config(service={"image": "service:1", "shutdownGraceSeconds": 45}))
+    for resource in fleet.of(":Container"):
+        assert resource.delete_before_replace, resource.name
+        assert resource.inputs["stopTimeout"] == resource.inputs["destroyGraceSeconds"]
+    assert fleet["gpu-1-service"].inputs["stopTimeout"] > 45
+    settings = yaml.safe_load(fleet["gpu-1-service"].inputs["uploads"][0]["content"])
+    assert settings["server"]["shutdown_grace"] == 45
+
+
+# Hosts that cannot be reached ---------------------------------------------------------------------------
+
+
+def away(*known: tuple[type[pulumi.Resource], str]) -> Away:
+    """gpu-2's host is out of reach; these of its resources are in the state."""
+    state = {
+        "resources": [
+            {"urn": f"urn:pulumi:prod::gpu-inference::{kind.pulumi_type}::{name}"}  # type: ignore[attr-defined]
+            for kind, name in known
+        ]
+    }
+    return Away(frozenset({parse_host(HOSTS[1])}), ("gpu-2",), Deployed(state))
+
+
+def test_all_of_a_skipped_host_is_left_exactly_as_it_stands() -> None:
+    stack = config()
+    whole = [
+        (docker.Provider, "root-192-0-2-12-docker"),
+        (docker.Network, "gpu-2-network"),
+        (docker.Volume, "gpu-2-shm"),
+        (docker.RemoteImage, "root-192-0-2-12-triton-image"),
+        (docker.RemoteImage, "root-192-0-2-12-service-image"),
+        (docker.Container, "gpu-2-triton"),
+        (docker.Container, "gpu-2-service"),
+        (command.local.Command, "gpu-2-ready"),
+    ]
+    skipped = declare(stack, away(*whole))
+    everything = declare(stack)
+    assert skipped.resources.keys() == everything.resources.keys()
+    left = {name for name, resource in skipped.resources.items() if resource.ignore_changes == ("*",)}
+    assert left == {name for _, name in whole}
+    assert skipped.outputs["skipped"] == ["gpu-2"]
+    assert is_down("192.0.2.12:8800", skipped)
+    assert not is_down("192.0.2.13:8800", skipped)
+
+
+def test_a_skipped_host_that_was_never_deployed_gets_no_resource() -> None:
+    skipped = declare(config(), away())
+    assert not [
+        resource.name
+        for resource in skipped.resources.values()
+        if ("gpu-2" in resource.name or "192-0-2-12" in resource.name)
+        and not resource.type.startswith("gpu-inference:")
+    ]
+    assert "gpu-1-ready" in skipped.after("gpu-3-triton"), "the chain goes on over the gap"
+
+
+# Least privilege ----------------------------------------------------------------------------------------
+
+
+def test_containers_have_least_privilege_bounded_logs_restarts_and_an_init() -> None:
+    fleet = declare(config())
+    assert len(fleet.of(":Container")) == 7
+    for resource in fleet.of(":Container"):
+        given = resource.inputs
+        assert given["capabilities"]["drops"] == ["ALL"]
+        assert given["securityOpts"] == ["no-new-privileges:true"]
+        assert given["logOpts"] == {"max-size": "10m", "max-file": "3"}
+        assert given["restart"] == "unless-stopped"
+        assert given["init"] is True
+        assert "privileged" not in given
+        if resource.name != "gateway":
+            assert "adds" not in given["capabilities"]
+            assert given["user"] == "1000:1000"
+            assert given["healthcheck"]["tests"]
+
+
+def test_tritons_ports_are_published_only_when_asked_for() -> None:
+    assert declare(config())["gpu-1-triton"].inputs["ports"] == []
+    published = declare(config(triton={"publish": True}))["gpu-1-triton"].inputs["ports"]
+    assert [(port["internal"], port["external"]) for port in published] == [
+        (8000, 8000),
+        (8001, 8001),
+        (8002, 8002),
+    ]
+
+
+def test_models_are_mounted_read_only(repository: Path) -> None:
+    on_host = declare(config(models={"source": "host", "path": "/data/models"}))["gpu-1-triton"].inputs[
+        "mounts"
+    ]
+    assert {"type": "bind", "source": "/data/models", "target": "/models", "readOnly": True} in on_host
+    synced = declare(config(models={"source": "sync", "path": str(repository)}))["gpu-1-triton"]
+    binds = [mount for mount in synced.inputs["mounts"] if mount["type"] == "bind"]
+    assert len(binds) == 2
+    assert all(mount["readOnly"] for mount in binds)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "requests"),
+    [
+        ("all", [{"driver": "nvidia", "count": -1, "capabilities": ["gpu"]}]),
+        ([0, 2], [{"driver": "nvidia", "deviceIds": ["0", "2"], "capabilities": ["gpu"]}]),
+        ("none", None),
+    ],
+)
+def test_gpus_are_asked_for_all_by_index_or_not_at_all(gpus: object, requests: object) -> None:
+    stack = config(1)
+    stack["nodes"][0]["gpus"] = gpus
+    assert declare(stack)["gpu-1-triton"].inputs.get("deviceRequests") == requests
+
+
+def test_memory_limits_are_set_where_given() -> None:
+    fleet = declare(config(1, triton={"memory": "16g"}, service={"image": "service:1", "memory": "512m"}))
+    assert fleet["gpu-1-triton"].inputs["memory"] == 16 * 1024
+    assert fleet["gpu-1-service"].inputs["memory"] == 512
+    assert "memory" not in declare(config(1))["gpu-1-triton"].inputs
+
+
+def test_ssh_host_keys_are_always_checked() -> None:
+    ssh = {"knownHosts": "./known_hosts", "privateKeyFile": "~/.ssh/gpu", "proxyJump": "bastion.example.com"}
+    fleet = declare(config(1, ssh=ssh))
+    options = json.loads(fleet["root-192-0-2-11-docker"].inputs["sshOpts"])
+    given = fleet["gpu-1-ready"].declaration["connection"]["options"]
+    for each in (options, given):
+        assert "StrictHostKeyChecking=yes" in each
+        assert "bastion.example.com" in each
+        assert "~/.ssh/gpu" in each
+
+
+def test_secrets_are_secrets_and_only_where_they_are_needed() -> None:
+    fleet = declare(config(apiKeys=[KEY], gateway={"mode": "container"}))
+    holders = {resource.name for resource in fleet.resources.values() if KEY in json.dumps(resource.inputs)}
+    assert holders == {"gpu-1-service", "gpu-2-service", "gpu-3-service", "gateway-config"}
+    for name in holders:
+        resource = fleet[name]
+        for key, value in resource.inputs.items():
+            assert KEY not in json.dumps(value) or key in resource.secrets, f"{name}.{key}"
+    assert KEY not in json.dumps(fleet.outputs)
+
+
+def test_an_object_stores_credentials_are_tritons_alone() -> None:
+    models = {"source": "s3://bucket/models", "credentials": {"AWS_SECRET_ACCESS_KEY": "hush-hush"}}
+    fleet = declare(config(1, models=models))
+    triton = fleet["gpu-1-triton"]
+    assert "AWS_SECRET_ACCESS_KEY=hush-hush" in triton.inputs["envs"]
+    assert "envs" in triton.secrets
+    assert "--model-repository=s3://bucket/models" in triton.inputs["command"]
+    assert [r.name for r in fleet.resources.values() if "hush-hush" in json.dumps(r.inputs)] == [
+        "gpu-1-triton"
+    ]
+
+
+# Runtimes, images, gateways -----------------------------------------------------------------------------
+
+EDGE = {"unitManager": {"image": "manager:1"}, "llmNode": {"image": "llm:1"}}
+
+
+def test_an_edge_llm_node_shares_one_tmp_and_starts_its_unit_manager_first() -> None:
+    stack = config(1, edgeLlm=EDGE, models={"source": "host", "path": "/models"})
+    stack["nodes"][0]["runtime"] = "edge-llm"
+    fleet = declare(stack)
+    manager, llm = fleet["gpu-1-unit-manager"].inputs, fleet["gpu-1-llm-node"].inputs
+    for container in (manager, llm):
+        shared = [mount for mount in container["mounts"] if mount["target"] == "/tmp"]
+        assert [mount["source"] for mount in shared] == ["prod-gpu-1-tmp"]
+    assert "gpu-1-unit-manager" in fleet.after("gpu-1-llm-node")
+    assert "gpu-1-llm-node" in fleet.after("gpu-1-service")
+    assert llm["deviceRequests"]
+    assert "deviceRequests" not in manager
+    assert manager["ports"] == []
+    settings = yaml.safe_load(fleet["gpu-1-service"].inputs["uploads"][0]["content"])
+    assert settings["ai"]["runtime"] == {
+        "backend": "edge-llm",
+        "edge_llm": {"endpoint": "unit-manager:19001"},
+    }
+
+
+def test_the_unit_manager_is_published_as_8801_only_when_asked_for() -> None:
+    stack = config(1, edgeLlm={**EDGE, "publish": True})
+    stack["nodes"][0]["runtime"] = "edge-llm"
+    [port] = declare(stack)["gpu-1-unit-manager"].inputs["ports"]
+    assert (port["internal"], port["external"]) == (19001, 8801)
+
+
+def test_a_remote_node_has_a_service_alone_and_its_token_is_a_secret() -> None:
+    stack = config(1, remote={"endpoint": "https://ai.example.com", "token": "remote-token"})
+    stack["nodes"][0]["runtime"] = "remote"
+    fleet = declare(stack)
+    service = fleet["gpu-1-service"]
+    assert {resource.name for resource in fleet.of(":Container")} == {"gpu-1-service", "gateway"}
+    assert "AI__HTTP__TOKEN=remote-token" in service.inputs["envs"]
+    assert "envs" in service.secrets
+    assert "remote-token" not in service.inputs["uploads"][0]["content"]
+
+
+def test_two_nodes_on_one_host_share_its_provider_and_nothing_else() -> None:
+    stack = config(1)
+    second = {"name": "gpu-b", "host": stack["nodes"][0]["host"], "ports": {"http": 8810, "grpc": 9810}}
+    fleet = declare({**stack, "nodes": [*stack["nodes"], second]})
+    assert len(fleet.of("providers:docker")) == 1
+    names = [
+        r.inputs["name"]
+        for r in fleet.resources.values()
+        if r.type.startswith("docker:") and "name" in r.inputs
+    ]
+    own = [name for name in names if name.startswith("prod-")]
+    assert len(own) == len(set(own)) + 1, "the gateway's network and container have the same name"
+
+
+def test_with_a_registry_an_image_is_built_once_and_pulled_by_every_host(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM scratch\n")
+    build = {"build": {"context": str(tmp_path)}}
+    images = {"registry": "registry.example.com/gpu", "username": "deploy", "password": "registry-password"}
+    fleet = declare(config(3, service=build, images=images))
+    [built] = fleet.of(":Image")
+    assert built.inputs["skipPush"] is False
+    assert built.inputs["imageName"].startswith("registry.example.com/gpu/service:")
+    pulled = [r for r in fleet.of(":RemoteImage") if r.inputs["name"] == built.inputs["imageName"]]
+    assert len(pulled) == 3
+    assert all(built.name in fleet.after(resource.name) for resource in pulled)
+
+
+def test_without_a_registry_every_host_builds_its_own(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM scratch\n")
+    fleet = declare(config(3, service={"build": {"context": str(tmp_path)}}))
+    assert len(fleet.of(":Image")) == 3
+    assert all(resource.inputs["skipPush"] for resource in fleet.of(":Image"))
+    assert len({resource.provider for resource in fleet.of(":Image")}) == 3
+
+
+def test_in_an_existing_site_the_gateway_is_its_upstream_file_alone() -> None:
+    gateway = {"mode": "existing", "host": "ssh://root@192.0.2.1", "confDir": "/srv/nginx/conf.d"}
+    fleet = declare(config(2, gateway=gateway))
+    declared = fleet["gateway-config"].declaration
+    assert declared["file"] == "/srv/nginx/conf.d/ai_inference_service.servers.prod.conf"
+    assert "server 192.0.2.11:8800" in declared["servers"]
+    assert "gateway" not in [resource.name for resource in fleet.of(":Container")]
+    assert "remove" in fleet["gateway-config"].inputs["delete"]
+
+
+def test_outputs_name_the_entrances_the_nodes_the_images_and_the_models(repository: Path) -> None:
+    stack = config(
+        2, models={"source": "sync", "path": str(repository)}, gateway={"publicHost": "ai.example.com"}
+    )
+    outputs = declare(stack).outputs
+    assert outputs["gateway"] == {"http": "http://ai.example.com:8080", "grpc": "ai.example.com:9080"}
+    assert outputs["nodes"]["gpu-2"]["http"] == "http://192.0.2.12:8800"
+    assert outputs["images"]["service"] == "registry.example.com/service:1"
+    assert outputs["models"]["gpu-1"].keys() == {"asr", "emotion"}
+
+
+# Size ---------------------------------------------------------------------------------------------------
+
+
+def test_a_preview_of_64_nodes_takes_at_most_ten_seconds_and_grows_linearly(repository: Path) -> None:
+    shutil.rmtree(repository / "emotion")
+
+    def seconds(count: int) -> float:
+        stack = copy.deepcopy(config(count, models={"source": "sync", "path": str(repository)}))
+        begin = time.process_time()
+        declare(stack)
+        return time.process_time() - begin
+
+    seconds(4)  # what is done once only
+    sixteen, sixty_four = seconds(16), seconds(64)
+    print(f"16 nodes: {sixteen:.2f} s, 64 nodes: {sixty_four:.2f} s")
+    assert sixty_four <= 10
+    assert sixty_four / sixteen <= 4 * 2, (sixteen, sixty_four)

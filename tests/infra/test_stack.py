@@ -1,0 +1,289 @@
+"""A stack's configuration: defaults, and every mistake named by its key, all at once, without a traceback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import pytest
+from pulumi.runtime.mocks import MockCallArgs, MockResourceArgs, Mocks, set_mocks
+
+from infra.paths import PROJECT
+from infra.stack import (
+    EmbeddedHost,
+    SshHost,
+    StackError,
+    UnixHost,
+    load,
+    load_file,
+    memory_bytes,
+    parse,
+    parse_host,
+)
+from infra.stack.__main__ import main
+
+GPU_1, GPU_2 = "ssh://root@192.0.2.10", "ssh://root@192.0.2.11"
+
+
+def mistakes(**config: Any) -> list[str]:
+    """What is said about a configuration."""
+    with pytest.raises(StackError) as caught:
+        parse(config)
+    return [str(problem) for problem in caught.value.problems]
+
+
+# Defaults -----------------------------------------------------------------------------------------------
+
+
+def test_the_smallest_stack_is_a_list_of_hosts() -> None:
+    stack = parse({"nodes": [GPU_1, GPU_2]})
+    first = stack.nodes[0]
+    assert (first.name, first.public_host, first.gpus, first.runtime) == (
+        "192-0-2-10",
+        "192.0.2.10",
+        "all",
+        "triton",
+    )
+    assert (first.public_http_port, first.public_grpc_port) == (8800, 9800)
+    assert (stack.ports.triton_http, stack.ports.triton_grpc, stack.ports.triton_metrics) == (
+        8000,
+        8001,
+        8002,
+    )
+    assert stack.ports.unit_manager == 8801
+    assert (stack.models.source, stack.models.path) == ("host", "/models")
+    assert (stack.gateway.mode, str(stack.gateway.host)) == ("container", GPU_1)
+    assert (stack.gateway.http, stack.gateway.grpc) == (8080, 9080)
+    assert (stack.rollout.canary, stack.rollout.batch, stack.rollout.unreachable) == (1, 1, "fail")
+
+
+def test_a_nodes_ports_differ_from_the_stacks_only_where_it_says_so() -> None:
+    stack = parse(
+        {"nodes": [{"host": GPU_1, "ports": {"http": 8810}}], "ports": {"http": 8805, "grpc": 9805}}
+    )
+    assert (stack.nodes[0].ports.http, stack.nodes[0].ports.grpc) == (8810, 9805)
+    assert stack.nodes[0].public_http_port == 8810
+
+
+def test_embedded_nodes_have_an_embedded_gateway_and_no_gpus() -> None:
+    stack = parse({"nodes": ["embedded"], "models": {"source": "sync"}})
+    assert (stack.gateway.mode, stack.nodes[0].gpus, stack.nodes[0].embedded) == ("embedded", "none", True)
+
+
+@pytest.mark.parametrize(
+    ("text", "host"),
+    [
+        ("ssh://root@192.0.2.10:2222", SshHost("192.0.2.10", "root", 2222)),
+        ("ssh://gpu-1", SshHost("gpu-1")),
+        ("ssh://root@[2001:db8::1]:22", SshHost("2001:db8::1", "root", 22)),
+        ("unix:///var/run/docker.sock", UnixHost("/var/run/docker.sock")),
+        ("embedded", EmbeddedHost()),
+    ],
+)
+def test_hosts_are_read_and_written_back(text: str, host: object) -> None:
+    assert parse_host(text) == host
+    assert str(parse_host(text)) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["gpu-1", "ssh://", "ssh://-oProxyCommand=x", "ssh://a b", "unix://docker.sock", "ssh://a:0"]
+)
+def test_what_is_no_host_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        parse_host(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("512m", 512 << 20), ("16g", 16 << 30), ("1024k", 1 << 20), ("7", 7)]
+)
+def test_sizes_are_in_bytes(text: str, size: int) -> None:
+    assert memory_bytes(text) == size
+
+
+# Mistakes -----------------------------------------------------------------------------------------------
+
+
+def test_a_bad_host_is_shown_with_what_was_expected() -> None:
+    assert mistakes(nodes=[GPU_1, {"name": "gpu-2", "host": "ssh://gpu-2:abc"}]) == [
+        'nodes[1].host: expected ssh://user@host[:port], got "ssh://gpu-2:abc"'
+    ]
+
+
+def test_all_mistakes_are_told_at_once_and_in_the_order_of_the_keys() -> None:
+    found = mistakes(
+        nodes=[{"host": "gpu-1", "drained": "maybe"}, {"host": GPU_2, "gpus": [0, 0, -1]}],
+        ports={"http": 70000},
+        rollout={"batch": "0%"},
+        modles={},
+    )
+    assert found == [
+        'modles: unknown key; did you mean "models"?',
+        'nodes[0].host: expected ssh://user@host[:port], unix:///path/to/docker.sock or embedded, got "gpu-1"',
+        'nodes[0].drained: expected true or false, got "maybe"',
+        "nodes[1].gpus: GPU index 0 is there twice; GPU index -1 is negative; the first GPU is 0",
+        "ports.http: expected a port from 1 to 65535, got 70000",
+        'rollout.batch: expected a number of nodes from 1 or a share such as "25%", got "0%"',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"nodes": []}, "nodes: expected at least one node, got an empty list"),
+        ({}, "nodes: required: the list of hosts"),
+        ({"nodes": "gpu-1"}, 'nodes: expected a list of nodes, got "gpu-1"'),
+        ({"nodes": [{}]}, "nodes[0].host: required"),
+        ({"nodes": [7]}, "nodes[0]: expected a mapping of keys, got 7"),
+        (
+            {"nodes": [{"host": GPU_1, "runtime": "tritn"}]},
+            'expected triton, edge-llm or remote, got "tritn"',
+        ),
+        (
+            {"nodes": [{"host": GPU_1, "publichost": "a"}]},
+            'publichost: unknown key; did you mean "publicHost"?',
+        ),
+        ({"nodes": [{"host": GPU_1, "public_host": "a"}]}, 'unknown key; did you mean "publicHost"?'),
+        ({"nodes": [{"host": GPU_1, "name": "GPU 1"}]}, "nodes[0].name: expected lower-case letters"),
+        (
+            {"nodes": [{"host": GPU_1, "gpus": 2}]},
+            "nodes[0].gpus: expected all, none or a list of GPU indices",
+        ),
+        ({"nodes": [{"host": GPU_1, "gpus": []}]}, "nodes[0].gpus: expected at least one GPU index"),
+        ({"nodes": [{"host": GPU_1, "publicHttpPort": 0}]}, "nodes[0].publicHttpPort: expected a port"),
+        ({"nodes": [{"host": GPU_1, "publicHttpPort": True}]}, "got true"),
+        ({"nodes": [GPU_1], "service": {"workers": "2"}}, 'service.workers: expected an integer, got "2"'),
+        (
+            {"nodes": [GPU_1], "service": {"image": "a", "build": True}},
+            "service: expected image or build, got both",
+        ),
+        (
+            {"nodes": [GPU_1], "triton": {"shmSize": "big"}},
+            "triton.shmSize: expected a size such as 512m or 16g",
+        ),
+        ({"nodes": [GPU_1], "models": {"source": "s4://a"}}, "models.source: expected host, sync, s3://"),
+        (
+            {"nodes": [GPU_1], "models": {"path": "models"}},
+            "models.path: expected an absolute path on the hosts",
+        ),
+        ({"nodes": [GPU_1], "gateway": {"mode": "exists"}}, "expected container, existing or embedded"),
+        ({"nodes": [GPU_1], "gateway": {"tls": {"key": "/k"}}}, "gateway.tls.certificate: required"),
+        ({"nodes": [GPU_1], "gateway": {"mode": "embedded", "host": GPU_1}}, "gateway.host: mode embedded"),
+        ({"nodes": [GPU_1], "rollout": {"unreachable": "ignore"}}, "expected fail or skip"),
+        ({"nodes": [GPU_1], "rollout": {"canary": -1}}, "rollout.canary: expected at least 0, got -1"),
+        ({"nodes": [GPU_1], "images": {"username": "a"}}, "images.registry: required"),
+        ({"nodes": [{"host": GPU_1, "runtime": "remote"}]}, "nodes[0].remote.endpoint: required"),
+        ({"nodes": [{"host": "embedded", "gpus": "all"}]}, "nodes[0].gpus: an embedded node"),
+        ({"nodes": [{"host": "embedded", "runtime": "edge-llm"}]}, "nodes[0].runtime: an embedded node"),
+        ({"nodes": ["embedded"], "gateway": {"host": GPU_1}}, "nodes[0].publicHost: required"),
+        ({"nodes": [{"host": GPU_1, "runtime": "edge-llm"}]}, "edgeLlm.unitManager: expected image or build"),
+        ({"nodes": [GPU_1], "apiKeys": ["short"]}, "apiKeys: expected keys of 8 to 256"),
+    ],
+)
+def test_a_mistake_is_named_by_its_key(config: dict[str, Any], said: str) -> None:
+    found = mistakes(**config)
+    assert any(said in problem for problem in found), found
+
+
+def test_two_nodes_of_one_name_are_told_apart_also_when_one_has_other_mistakes() -> None:
+    nodes = [{"host": GPU_1, "name": "gpu"}, {"host": "nonsense", "name": "gpu"}]
+    assert 'nodes[1].name: "gpu" is the name of nodes[0] too' in mistakes(nodes=nodes)
+
+
+def test_two_nodes_on_one_host_and_port_are_a_mistake() -> None:
+    found = mistakes(nodes=[{"host": GPU_1, "name": "a"}, {"host": f"{GPU_1}:22", "name": "b"}])
+    assert found == [
+        "nodes[1].ports.http: port 8800 of 192.0.2.10 is nodes[0].ports.http too",
+        "nodes[1].ports.grpc: port 9800 of 192.0.2.10 is nodes[0].ports.grpc too",
+    ]
+
+
+def test_two_hosts_behind_one_nat_address_differ_in_their_public_ports() -> None:
+    behind = [{"host": "ssh://root@nat.example.com:2201"}, {"host": "ssh://root@nat.example.com:2202"}]
+    assert all(problem.startswith("nodes[1].public") for problem in mistakes(nodes=behind))
+    behind[1] |= {"publicHttpPort": 51312, "publicGrpcPort": 51313}  # type: ignore[dict-item]
+    assert len(parse({"nodes": behind}).nodes) == 2
+
+
+def test_the_gateways_ports_clash_with_a_nodes_on_one_host() -> None:
+    found = mistakes(nodes=[{"host": GPU_1, "ports": {"http": 8080}}])
+    assert found == ["gateway.http: port 8080 of 192.0.2.10 is nodes[0].ports.http too"]
+
+
+def test_a_mistaken_secret_is_not_shown() -> None:
+    said = "\n".join(mistakes(nodes=[GPU_1], apiKeys=["s3cret"], images={"registry": "r", "password": 12345}))
+    assert "apiKeys" in said
+    assert "images.password" in said
+    assert "s3cret" not in said
+    assert "12345" not in said
+
+
+def test_secrets_are_not_in_a_stacks_text() -> None:
+    assert "example-key" not in repr(parse({"nodes": [GPU_1], "apiKeys": "example-key-1, example-key-2"}))
+
+
+# Where it comes from ------------------------------------------------------------------------------------
+
+
+def test_a_file_is_read_without_pulumi_and_its_encrypted_values_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "Pulumi.prod.yaml"
+    file.write_text(
+        "encryptionsalt: v1:x\n"
+        "config:\n"
+        f"  gpu-inference:nodes: [{GPU_1}]\n"
+        "  gpu-inference:apiKeys: {secure: AAAB}\n"
+        "  docker:host: unix:///somewhere\n"
+    )
+    stack = load_file(file)
+    assert (stack.name, stack.encrypted, stack.api_keys) == ("prod", ("apiKeys",), [])
+
+
+@pytest.mark.parametrize("text", ["config: [", "", "config: 7", "[]"])
+def test_a_file_that_is_no_stack_is_told_by_its_path(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "Pulumi.prod.yaml"
+    file.write_text(text)
+    with pytest.raises(StackError, match=r"Pulumi\.prod\.yaml"):
+        load_file(file)
+
+
+def test_pulumis_own_configuration_gives_the_same_stack() -> None:
+    class Engine(Mocks):
+        def call(self, args: MockCallArgs) -> Any:
+            raise AssertionError(args.token)
+
+        def new_resource(self, args: MockResourceArgs) -> Any:
+            return "", {}
+
+    set_mocks(Engine(), project="gpu-inference", stack="prod")
+    pulumi.runtime.set_all_config(
+        {
+            "gpu-inference:nodes": f'["{GPU_1}"]',
+            "gpu-inference:apiKeys": "example-key-1",
+            "gpu-inference:remoteDir": "/srv/gpu",
+            "docker:host": "unix:///somewhere",
+        },
+        ["gpu-inference:apiKeys"],
+    )
+    stack = load()
+    assert stack.name == "prod"
+    assert stack.nodes == parse({"nodes": [GPU_1]}).nodes
+    assert [key.get_secret_value() for key in stack.api_keys] == ["example-key-1"]
+    assert stack.remote_dir == "/srv/gpu"
+
+
+@pytest.mark.parametrize("name", ["dev", "example"])
+def test_the_projects_own_stacks_have_no_mistakes(name: str) -> None:
+    assert load_file(PROJECT / f"Pulumi.{name}.yaml").name == name
+
+
+def test_the_schema_in_the_project_is_the_types() -> None:
+    assert main(["schema", "--check"]) == 0
+
+
+def test_check_says_what_is_wrong_and_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "Pulumi.prod.yaml"
+    file.write_text("config:\n  gpu-inference:nodes: []\n")
+    assert main(["check", str(file)]) == 1
+    said = capsys.readouterr().err
+    assert "has 1 error:" in said
+    assert "nodes: expected at least one node" in said

@@ -23,6 +23,7 @@ from infra.doctor.findings import Finding, Status
 from infra.doctor.plan import GATEWAY, Plan
 from infra.doctor.runner import chosen, run
 from infra.embedded.layout import PROJECT, STATE, Layout
+from infra.images import ContextError
 from infra.stack import Stack, StackError, load_file
 
 API_KEY = "GPU_INFERENCE_API_KEY"
@@ -40,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     try:
         return int(given.run(given))
-    except (Usage, StackError, SettingsError, linter.NotARepository) as error:
+    except (Usage, StackError, SettingsError, ContextError, linter.NotARepository) as error:
         print(f"error: {error}", file=sys.stderr)
         return _USAGE
     except KeyboardInterrupt:

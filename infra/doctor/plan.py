@@ -14,13 +14,13 @@ from infra.doctor.checks.gateway import EmbeddedPlace as EmbeddedGateway
 from infra.doctor.checks.gateway import GatewayChecks, RemotePlace
 from infra.doctor.checks.host import HostChecks, Port
 from infra.doctor.checks.node import INFERENCE_SECONDS, NodeChecks
-from infra.doctor.findings import Outcome, Status, problem
+from infra.doctor.findings import Outcome, Status
 from infra.doctor.reach import Reach
 from infra.doctor.runner import Check
 from infra.embedded.declarations import gateway_declaration, node_declaration
 from infra.embedded.layout import PROJECT, Layout
 from infra.gateway import declare
-from infra.images import ContextError, Images
+from infra.images import Images
 from infra.stack import Host, Node, SshHost, Stack
 
 GATEWAY = "gateway"
@@ -32,7 +32,10 @@ class Plan:
     """The checks of a whole stack, and the connections that they use."""
 
     def __init__(self, stack: Stack, folder: Path, layout: Layout, api_key: str | None) -> None:
-        """`folder` is a private one, for the SSH sessions; `layout` has the files of the embedded stack."""
+        """`folder` is a private one, for the SSH sessions; `layout` has the files of the embedded stack.
+
+        Raises ContextError where what an image is built from is not there.
+        """
         self.checks: list[Check] = []
         self._stack = stack
         self._layout = layout
@@ -75,13 +78,15 @@ class Plan:
         self._hosts[host], self._of_host[host] = checks, found
         where = asked.users
 
-        ssh: tuple[Check, ...] = ()
-        said = f"ssh {host.destination}" if isinstance(host, SshHost) else str(host)
-        if isinstance(host, SshHost) and host.port:
-            said = f"ssh -p {host.port} {host.destination}"
-        ssh = (self._add(Check(where, "ssh", said, checks.ssh), found),)
+        if isinstance(host, SshHost):
+            port = f"-p {host.port} " if host.port else ""
+            ssh = Check(where, "ssh", f"ssh {port}{host.destination}", checks.ssh)
+        else:
+            ssh = Check(where, "shell", "a shell on this computer", checks.ssh)
+        self.checks.append(ssh)
+        found["ssh"] = ssh
         if asked.docker:
-            docker = self._add(Check(where, "docker", "docker version", checks.docker, needs=ssh), found)
+            docker = self._add(Check(where, "docker", "docker version", checks.docker, needs=[ssh]), found)
             label = f"label=gpu-inference.stack={self._stack.name}"
             self._add(
                 Check(
@@ -97,13 +102,13 @@ class Plan:
                 said = f"ports {', '.join(str(port.number) for port in checks.ports)}"
                 self._add(Check(where, "ports", said, checks.ports_held, needs=[docker]), found)
         if asked.gpus:
-            self._add(Check(where, "gpu", "nvidia-smi on the host", checks.gpu, needs=ssh), found)
+            self._add(Check(where, "gpu", "nvidia-smi on the host", checks.gpu, needs=[ssh]), found)
             said = "docker info, nvidia-container-runtime-hook, CDI"
             self._add(
                 Check(where, "nvidia runtime", said, checks.nvidia_runtime, needs=[found["docker"]]), found
             )
         after = [found["docker"]] if asked.docker else []
-        self._add(Check(where, "disk", "df", checks.disk, needs=ssh, after=after), found)
+        self._add(Check(where, "disk", "df", checks.disk, needs=[ssh], after=after), found)
 
     def _clocks(self) -> None:
         """Each clock against all of them, once all are known."""
@@ -151,21 +156,19 @@ class Plan:
         place = DockerPlace(self._stack, node, host, self._images)
         where, found = (node.name,), dict[str, Check]()
         there = of_host["containers"]
-        for part in parts(node):
+        for part in parts(self._stack, node):
 
             async def runs(part: str = part) -> Outcome:
                 return await place.container(part)
 
+            place.image(part)  # a build that is not there is a mistake in the stack file, and no host's
             said = f"docker inspect {place.container_name(part)}"
             self._add(Check(where, f"{part} container", said, runs, needs=[there]), found)
         if node.wants_gpus:
             runtime = "triton" if node.runtime == "triton" else "llm-node"
 
             async def gpu() -> Outcome:
-                try:
-                    image = place.image(runtime)
-                except ContextError as error:
-                    return problem(str(error), "correct the build in the stack file")
+                image = place.image(runtime)
                 return await host.gpu_in_container(node, place.container_name(runtime), image)
 
             needs = [there, of_host["gpu"], of_host["nvidia runtime"]]

@@ -94,7 +94,7 @@ class Reach:
     async def close(self) -> None:
         """End the SSH session."""
         if self._master is not None and self._master.returncode is None:
-            _kill(self._master)
+            _kill(self._master, signal.SIGTERM)
             await self._master.wait()
 
     async def run(self, script: str, stdin: bytes | None = None) -> Done:
@@ -130,7 +130,8 @@ class Reach:
             yield process
         finally:
             if process.returncode is None:
-                _kill(process)
+                # A client of a shared session that is asked to end first waits for the other side.
+                _kill(process, signal.SIGKILL)
                 await process.wait()
 
 
@@ -185,6 +186,6 @@ def _words(error: OSError) -> str:
     return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
 
 
-def _kill(process: asyncio.subprocess.Process) -> None:
+def _kill(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
+        os.killpg(process.pid, number)

@@ -68,7 +68,14 @@ async def _asked(check: Check) -> Outcome:
         return Outcome(
             Status.PROBLEM,
             f"no answer within {check.seconds:g} s",
-            "something there hangs, or the network loses packets; see what it says: " + check.checked,
+            f"something there hangs, or the network loses packets; try it there: {check.checked}",
+        )
+    except (OSError, ValueError, LookupError) as error:
+        # What a host prints is nothing to rely on, and one odd host must not hide what the others have.
+        return Outcome(
+            Status.PROBLEM,
+            f"what came back was not understood: {error!r}",
+            f"see what it says there: {check.checked}",
         )
 
 

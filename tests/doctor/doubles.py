@@ -107,7 +107,7 @@ class Hosts:
         described, published = [], []
         for node in nodes:
             self.write_settings(host, stack, node)
-            for part in parts(node):
+            for part in parts(stack, node):
                 container = container_of(stack, node, part, address_of_containers)
                 described.append(container)
                 ports = ", ".join(

@@ -47,12 +47,13 @@ class Fleet:
     folder: Path
 
     def findings(self, *names: str) -> list[Finding]:
+        """What is found at these places; at all nodes, but not the gateway, when none is named."""
+
         async def examined() -> list[Finding]:
             with tempfile.TemporaryDirectory(prefix="doctor-", dir="/tmp") as folder:
                 plan = Plan(self.stack, Path(folder), Layout(self.folder / "state"), None)
-                # The gateway of these stacks is no double; others test it.
                 wanted = names or [node.name for node in self.stack.nodes]
-                checks = [c for c in chosen(plan.checks, wanted) if "gateway" not in c.where]
+                checks = [c for c in chosen(plan.checks, wanted) if names or "gateway" not in c.where]
                 try:
                     return await run(checks)
                 finally:
@@ -302,6 +303,15 @@ def test_what_the_nodes_health_says_is_told_with_the_remedy_for_its_words(fleet:
     assert finding.check == "inference"
     assert finding.seen == f"HTTP 503: {said}"
     assert "ai.request.audio_stream_chunk_delay_ms" in finding.remedy
+
+
+def test_the_gateway_is_not_accused_of_a_host_that_is_cut_off(fleet: MakeFleet) -> None:
+    one = fleet(2, gateway={"host": "ssh://root@192.0.2.2", "image": "registry.example.com/nginx:1"})
+    one.hosts.cut_off("192.0.2.1", seconds=0.2)
+    upstream = next(
+        finding for finding in one.findings("gateway", "gpu-1") if finding.check == "upstream gpu-1"
+    )
+    assert (upstream.status, upstream.seen) == (Status.SKIPPED, "because of: ssh")
 
 
 def test_two_faults_at_once_are_both_found(fleet: MakeFleet) -> None:

@@ -73,6 +73,16 @@ def test_a_check_that_hangs_is_ended_at_its_limit_and_stops_no_other() -> None:
     assert well.status is Status.OK
 
 
+def test_an_answer_that_is_not_understood_is_a_finding_and_stops_no_other() -> None:
+    async def odd() -> Outcome:
+        return ok(str(int("lots of space")))
+
+    strange, well = findings(check("disk", odd), check("clock"))
+    assert strange.status is Status.PROBLEM
+    assert "lots of space" in strange.seen
+    assert well.status is Status.OK
+
+
 def test_checks_run_side_by_side() -> None:
     async def slowly() -> Outcome:
         await asyncio.sleep(0.2)

@@ -6,8 +6,9 @@ import datetime
 import shlex
 from collections.abc import Mapping
 from pathlib import PurePosixPath
-from typing import Any, cast
+from typing import Any
 
+from infra import runtimes
 from infra import settings as declared_settings
 from infra.doctor.checks.host import HostChecks
 from infra.doctor.checks.node import InUse
@@ -32,10 +33,11 @@ def prefix(stack: Stack, node: Node) -> str:
     return f"{stack.name}-{node.name}"
 
 
-def parts(node: Node) -> list[str]:
-    """The node's containers by the end of their names, in the order in which they start."""
-    runtime = {"triton": ["triton"], "edge-llm": ["unit-manager", "llm-node"]}.get(node.runtime, [])
-    return [*runtime, "service"]
+def parts(stack: Stack, node: Node) -> dict[str, str | Build]:
+    """The images of the node's containers, by the end of the containers' names, in their start order."""
+    service = stack.service.source
+    assert service is not None  # it has a build of its own
+    return {**runtimes.sources(stack, node.runtime), "service": service}
 
 
 class DockerPlace:
@@ -66,15 +68,8 @@ class DockerPlace:
         return f"docker --host {self.node.host} restart {container}, or `pulumi up --stack {self.stack.name}`"
 
     def image(self, part: str) -> str:
-        """The image that the stack declares for a part."""
-        stack = self.stack
-        name, source = {
-            "triton": ("triton", stack.triton.source),
-            "service": ("service", stack.service.source),
-            "unit-manager": ("edge-unit-manager", stack.edge_llm.unit_manager.source),
-            "llm-node": ("edge-llm-node", stack.edge_llm.llm_node.source),
-        }[part]
-        return self._images.reference(name, cast("str | Build", source))
+        """The image that the stack declares for a part. Raises ContextError where its build is not there."""
+        return self._images.reference(part, parts(self.stack, self.node)[part])
 
     # Where it is ----------------------------------------------------------------------------------------
 
@@ -133,7 +128,7 @@ class DockerPlace:
             in_use = keys((await self.in_use()).file)
         except NoAnswer as error:
             return problem(str(error), self.service_start)
-        for part in parts(self.node):
+        for part in parts(self.stack, self.node):
             there = self.host.containers.get(self.container_name(part))
             if there is not None:
                 outcomes += [self._differs(part, said) for said in self._differences(part, there)]

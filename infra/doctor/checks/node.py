@@ -229,34 +229,36 @@ class NodeChecks:
 
     async def edge_llm_setup(self) -> Outcome:
         """A setup of the speech model through the unit manager, as the service does it, and its exit."""
-        assert self.place.reach is not None
         address, port = self.place.unit_manager()
         at = f"the unit manager at {address}:{port}"
+        try:
+            return await self._setup(at, address, port)
+        except Unreachable as error:
+            seen = f"{at} cannot be reached: {error}"
+            return problem(seen, advice(seen, self.place.service_start))
+
+    async def _setup(self, at: str, address: str, port: int) -> Outcome:
+        assert self.place.reach is not None  # there are no embedded Edge-LLM nodes
         model = self._known_settings().ai.models.asr.model_name
-        request = new_request_id()
         async with self.place.reach.dial(address, port) as stream:
-            await stream.send(setup_frame(request, model))
+            await stream.send(setup_frame(new_request_id(), model))
             line = await stream.reader.readline()
             if not line:
                 refusal = await stream.refusal()
-                seen = f"{at} cannot be reached: {refusal}" if refusal else f"{at} closes its connections"
-                return problem(seen, advice(seen, ""))
+                if refusal:
+                    raise Unreachable(refusal)
+                seen = f"{at} closes its connections"
+                return problem(seen, advice(seen, self.place.service_start))
             try:
                 reply = parse_reply(line)
             except ProtocolError as error:
                 return problem(f"{at}: {error}", "is it Edge-LLM's unit manager that listens there?")
             if reply.error is not None:
-                seen = (
-                    f"{at}: setup of {model}: edge-llm error (code {reply.error.code}): {reply.error.message}"
-                )
-                remedy = (
-                    FRAMING_ADVICE
-                    if reply.error.code == FORMAT_ERROR
-                    else advice(
-                        seen, "look at the llm node's log, and at its model folder (edgeLlm.modelPath)"
-                    )
-                )
-                return problem(seen, remedy)
+                code, words = reply.error.code, reply.error.message
+                seen = f"{at}: setup of {model}: edge-llm error (code {code}): {words}"
+                if code == FORMAT_ERROR:
+                    return problem(seen, FRAMING_ADVICE)
+                return problem(seen, advice(seen, "look at the llm node's log and model folder"))
             await stream.send(exit_frame(new_request_id(), reply.work_id))
             await asyncio.sleep(0.2)  # the unit answers the exit into a connection that is still there
         return ok(f"{at} set {model} up as {reply.work_id}")

@@ -11,19 +11,27 @@ from infra.stack import Build, Node, Stack
 HTTP_PORT, GRPC_PORT, METRICS_PORT = 8000, 8001, 8002
 # Triton itself waits this long for requests that are running.
 STOP_SECONDS = 35
+_SHARED_MEMORY_PREFIX = "triton-"
 
 
 def command(stack: Stack) -> list[str]:
-    """The arguments of tritonserver.
+    """The container's command: tritonserver and its arguments.
 
     A model that does not load must not stop the others: the service's health route says which one and why.
     """
     repository = stack.models.source if stack.models.object_store else "/models"
-    arguments = ["tritonserver", f"--model-repository={repository}", "--exit-on-error=false"]
-    if stack.models.source == "sync":
-        # Copied models are loaded one by one, so that a changed one is the only one that is loaded again.
-        arguments += ["--model-control-mode=explicit", "--load-model=*"]
-    return [*arguments, *stack.triton.extra_args]
+    server = [
+        "tritonserver",
+        f"--model-repository={repository}",
+        "--exit-on-error=false",
+        # Loaded by name, so that a changed or crashed model can be loaded again alone.
+        "--model-control-mode=explicit",
+        "--load-model=*",
+        f"--backend-config=python,shm-region-prefix-name={_SHARED_MEMORY_PREFIX}",
+        *stack.triton.extra_args,
+    ]
+    # The volume behind /dev/shm outlives the container: what a killed Triton left in it would add up.
+    return ["sh", "-c", f'rm -f /dev/shm/{_SHARED_MEMORY_PREFIX}*; exec "$@"', "sh", *server]
 
 
 def published(stack: Stack, node: Node) -> dict[int, int]:

@@ -50,7 +50,7 @@ _ADVICE: Final = (
         "check that Triton runs, and that ai.runtime.triton.endpoint (and grpc_endpoint) is its address",
     ),
     (
-        r"missing or wrong API key",
+        r"API key is (needed|not one)|wrong API key",
         "give the doctor a key of this stack: GPU_INFERENCE_API_KEY=…; "
         "`pulumi config get gpu-inference:apiKeys` has them",
     ),

@@ -161,11 +161,13 @@ class NodeChecks:
             answer = await site.get("/v2/health/live")
         except (Unreachable, NoAnswer) as error:
             return problem(
-                f"Triton at {site.url} cannot be reached: {error}",
+                f"Triton is not ready: {error} (Triton at {site.url})",
                 f"{self.place.triton_start}; its log: {self.place.triton_log}",
             )
         if answer.status != 200:
-            return problem(f"Triton at {site.url} is not live: {answer.reason}", self.place.triton_start)
+            return problem(
+                f"Triton is not ready: {answer.reason} (Triton at {site.url})", self.place.triton_start
+            )
         return ok(f"{site.url} is live")
 
     async def triton_models(self) -> Outcome:

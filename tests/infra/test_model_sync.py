@@ -1,0 +1,175 @@
+"""Models on a host: complete copies, switched at once, never half a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+
+from infra import model_sync
+from infra.connection import RemoteError
+from infra.model_files import ModelsError, versions
+from tests.infra.conftest import Double
+
+# A host that is this computer: scripts run here.
+HERE = {"host": "unix:///nowhere.sock", "options": []}
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    folder = tmp_path / "models"
+    for name in ("asr", "emotion"):
+        (folder / name / "1" / "__pycache__").mkdir(parents=True)
+        (folder / name / "config.pbtxt").write_text(f'name: "{name}"\n')
+        (folder / name / "1" / "model.py").write_text("# one\n")
+        (folder / name / "1" / "__pycache__" / "model.pyc").write_text("x")
+    (folder / "requirements.txt").write_text("numpy\n")
+    return folder
+
+
+class Node:
+    """A node's models on a host, and the steps that a stack makes of them."""
+
+    def __init__(self, source: Path, root: Path) -> None:
+        self.source, self.root = source, root
+        self.repository = root / "repository"
+
+    def copy(self) -> None:
+        versions.cache_clear()
+        for model, version in versions(self.source).items():
+            declared = {"connection": HERE, "root": str(self.root), "source": str(self.source / model)}
+            model_sync.copy({**declared, "model": model, "version": version})
+
+    def activate(self, triton: str | None = None) -> None:
+        declared: dict[str, Any] = {"connection": HERE, "root": str(self.root), "node": "gpu-1"}
+        models = versions(self.source)
+        model_sync.activate({**declared, "models": models, "triton": triton, "service": "service"})
+
+    def text(self, model: str) -> str:
+        return (self.repository / model / "1" / "model.py").read_text()
+
+    def store(self) -> set[str]:
+        return {path.name for path in (self.root / "store").iterdir()}
+
+
+@pytest.fixture
+def node(source: Path, tmp_path: Path) -> Node:
+    return Node(source, tmp_path / "host" / "models")
+
+
+def test_models_are_there_when_they_are_switched_to_and_not_before(node: Node) -> None:
+    node.copy()
+    assert list(node.repository.iterdir()) == []
+    node.activate()
+    assert {path.name for path in node.repository.iterdir()} == {"asr", "emotion"}
+    assert node.text("asr") == "# one\n"
+    assert not list(node.root.rglob("*.pyc"))
+
+
+def test_a_changed_model_is_the_only_one_that_is_copied_and_switched(node: Node, double: Double) -> None:
+    node.copy()
+    node.activate()
+    before = node.store()
+    untouched = (node.repository / "asr").lstat().st_ino
+    (node.source / "emotion" / "1" / "model.py").write_text("# two\n")
+    node.copy()
+    assert len(node.store() - before) == 1
+    docker = double("docker", 'if [ "$1" = ps ]; then echo triton; echo service; else cat >"$0.stdin"; fi')
+    node.activate(triton="triton")
+    assert node.text("emotion") == "# two\n"
+    assert (node.repository / "asr").lstat().st_ino == untouched
+    assert docker.with_name("docker.stdin").read_text() == '[["load", "emotion"]]'
+    assert len(node.store()) == 2, "the copy that is not in use any more is gone"
+
+
+def test_an_unchanged_model_is_not_copied_again(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    node.copy()
+
+    def never(_model: Path, _out: IO[bytes]) -> None:
+        raise AssertionError("copied again")
+
+    monkeypatch.setattr(model_sync, "pack", never)
+    node.copy()
+
+
+def test_a_copy_that_is_cut_short_is_never_there(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = model_sync.pack
+
+    class Cut:
+        def __init__(self, out: IO[bytes]) -> None:
+            self._out, self._left = out, 1024
+
+        def write(self, data: bytes) -> int:
+            self._out.write(data[: self._left])
+            self._left -= min(self._left, len(data))
+            return len(data)
+
+    monkeypatch.setattr(model_sync, "pack", lambda model, out: whole(model, Cut(out)))  # type: ignore[arg-type]
+    with pytest.raises(RemoteError, match="copying model asr"):
+        node.copy()
+    assert all(name.startswith(".partial-") for name in node.store())
+    monkeypatch.undo()
+    node.copy()
+    node.activate()
+    assert node.text("asr") == "# one\n"
+
+
+def test_a_model_that_triton_refuses_leaves_the_old_one_in_use(node: Node, double: Double) -> None:
+    node.copy()
+    node.activate()
+    (node.source / "emotion" / "1" / "model.py").write_text("# broken\n")
+    node.copy()
+    double(
+        "docker", 'if [ "$1" = ps ]; then echo triton; echo service; else echo "emotion: no" >&2; exit 1; fi'
+    )
+    with pytest.raises(RemoteError, match="node gpu-1: emotion: no"):
+        node.activate(triton="triton")
+    assert node.text("emotion") == "# one\n"
+
+
+def test_a_triton_that_does_not_run_is_left_alone(node: Node, double: Double) -> None:
+    docker = double("docker", "")
+    node.copy()
+    node.activate(triton="triton")
+    assert docker.read_text().splitlines() == ["ps --format {{.Names}}"]
+
+
+def test_a_model_that_is_not_declared_any_more_is_unloaded_and_goes(node: Node, double: Double) -> None:
+    node.copy()
+    node.activate()
+    for path in sorted((node.source / "emotion").rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    (node.source / "emotion").rmdir()
+    versions.cache_clear()
+    docker = double("docker", 'if [ "$1" = ps ]; then echo triton; echo service; else cat >"$0.stdin"; fi')
+    node.activate(triton="triton")
+    assert [path.name for path in node.repository.iterdir()] == ["asr"]
+    assert docker.with_name("docker.stdin").read_text() == '[["unload", "emotion"]]'
+
+
+def test_removing_the_models_leaves_nothing_behind(node: Node) -> None:
+    node.copy()
+    node.activate()
+    model_sync.remove({"connection": HERE, "root": str(node.root)})
+    assert not node.root.parent.exists()
+
+
+def test_a_models_version_is_its_content(source: Path) -> None:
+    before = dict(versions(source))
+    (source / "asr" / "config.pbtxt").touch()
+    versions.cache_clear()
+    assert versions(source) == before
+    (source / "asr" / "2").mkdir()
+    (source / "asr" / "2" / "model.py").write_text("# one\n")
+    versions.cache_clear()
+    after = versions(source)
+    assert after["asr"] != before["asr"]
+    assert after["emotion"] == before["emotion"]
+
+
+def test_a_folder_without_models_is_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(ModelsError, match=r"models\.path: no model in"):
+        versions(tmp_path)
+    with pytest.raises(ModelsError, match=r"models\.path: there is no folder"):
+        versions(tmp_path / "none")

@@ -1,0 +1,110 @@
+"""Every host is asked before an update; those that fail are named with the reason and the remedy."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from infra import preflight
+from infra.stack import Stack, parse
+from tests.infra.conftest import Double
+
+
+def stack(*hosts: str, **more: object) -> Stack:
+    nodes = [{"name": f"gpu-{n}", "host": host} for n, host in enumerate(hosts, start=1)]
+    return parse({"nodes": nodes, **more})
+
+
+HOST_1, HOST_2 = "ssh://root@192.0.2.11", "ssh://deploy@192.0.2.12:2222"
+
+
+def test_hosts_that_answer_are_no_failures(double: Double) -> None:
+    calls = double("ssh", "exit 0")
+    assert preflight.run(stack(HOST_1, HOST_2)) == []
+    asked = calls.read_text()
+    assert asked.count("docker version") == 2
+    assert "-p 2222 deploy@192.0.2.12" in asked
+    assert asked.count("StrictHostKeyChecking=yes") == 2
+
+
+def test_each_host_is_asked_once_whoever_uses_it() -> None:
+    nodes = [
+        {"host": HOST_1, "name": "a"},
+        {"host": HOST_1, "name": "b", "ports": {"http": 8810, "grpc": 9810}},
+    ]
+    [check] = preflight.checks(parse({"nodes": nodes}))
+    assert check.users == ("a", "b", "gateway")
+
+
+def test_the_nvidia_runtime_is_asked_for_where_gpus_are_wanted(double: Double) -> None:
+    calls = double("ssh", "exit 0")
+    nodes = [{"host": HOST_1, "gpus": "none"}, {"host": HOST_2, "gpus": [0]}]
+    preflight.run(parse({"nodes": nodes}))
+    with_nvidia = [call for call in calls.read_text().split("-T ") if "nvidia" in call]
+    assert len(with_nvidia) == 1
+    assert "192.0.2.12" in with_nvidia[0]
+
+
+@pytest.mark.parametrize(
+    ("script", "reason", "remedy", "reachable"),
+    [
+        (
+            "echo 'ssh: connect to host: Connection timed out' >&2; exit 255",
+            "timed out",
+            "is the host up",
+            False,
+        ),
+        (
+            "echo 'ssh: connect to host: Connection refused' >&2; exit 255",
+            "refused",
+            "is sshd running",
+            False,
+        ),
+        ("echo 'ssh: Could not resolve hostname x' >&2; exit 255", "cannot be resolved", "DNS", False),
+        (
+            "echo 'root@x: Permission denied (publickey).' >&2; exit 255",
+            "key is not accepted",
+            "authorized",
+            False,
+        ),
+        ("echo 'Host key verification failed.' >&2; exit 255", "host key is not known", "known_hosts", False),
+        (
+            "echo '@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @' >&2; exit 255",
+            "host key is not the known one",
+            "reinstalled",
+            False,
+        ),
+        ("echo 'sh: 1: docker: not found' >&2; exit 41", "not installed", "install Docker", False),
+        ("echo 'permission denied while trying' >&2; exit 41", "refuses this user", "docker group", False),
+        ("echo 'Cannot connect to the Docker daemon' >&2; exit 41", "does not answer", "systemctl", False),
+        ("exit 42", "no NVIDIA runtime", "nvidia-container-toolkit", True),
+    ],
+)
+def test_a_failing_host_is_named_with_reason_and_remedy(
+    double: Double, script: str, reason: str, remedy: str, reachable: bool
+) -> None:
+    double("ssh", f'case "$*" in *192.0.2.12*) {script};; esac')
+    [failure] = preflight.run(stack(HOST_1, HOST_2))
+    assert "gpu-2" in str(failure)
+    assert HOST_2 in str(failure)
+    assert reason in failure.reason
+    assert remedy in failure.remedy
+    assert failure.reachable is reachable
+
+
+def test_hosts_that_hang_are_all_given_up_together_within_ten_seconds(
+    double: Double, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert preflight.SECONDS < 10
+    monkeypatch.setattr(preflight, "SECONDS", 1.0)
+    double("ssh", "exec sleep 30")
+    begin = time.monotonic()
+    failures = preflight.run(stack(*(f"ssh://root@192.0.2.{number}" for number in range(1, 9))))
+    assert len(failures) == 8
+    assert time.monotonic() - begin < 5
+    assert all("no answer within" in failure.reason for failure in failures)
+
+
+def test_embedded_nodes_are_asked_nothing() -> None:
+    assert preflight.checks(parse({"nodes": ["embedded"]})) == []

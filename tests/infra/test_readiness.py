@@ -1,0 +1,74 @@
+"""A node is ready when its own health route says so; otherwise its containers' last lines are shown."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from infra import readiness
+from tests.infra.conftest import Double
+
+
+def declared(timeout: int, **gateway: Any) -> dict[str, Any]:
+    here = {"host": "unix:///nowhere.sock", "options": []}
+    return {
+        "node": "gpu-1",
+        "connection": here,
+        "service": "prod-gpu-1-service",
+        "containers": ["prod-gpu-1-triton", "prod-gpu-1-service"],
+        "url": "http://127.0.0.1:8800/api/v1/ai/health",
+        "timeout": timeout,
+        "gateway": {"mode": "container", "connection": here, "container": "prod-gateway", **gateway},
+    }
+
+
+def test_a_healthy_node_makes_the_gateway_forget_its_failures(double: Double) -> None:
+    calls = double("docker", 'case "$1" in inspect) echo true;; esac')
+    readiness.wait(declared(5))
+    asked, *_, reloaded = calls.read_text().splitlines()
+    assert asked.startswith("exec prod-gpu-1-service python")
+    assert reloaded == "exec prod-gateway nginx -c /etc/gpu-inference/current/nginx.conf -s reload"
+
+
+def test_no_gateway_yet_is_no_failure(double: Double) -> None:
+    calls = double("docker", 'case "$1" in inspect) exit 1;; esac')
+    readiness.wait(declared(5))
+    assert "reload" not in calls.read_text()
+
+
+def test_a_gateway_that_cannot_be_reloaded_does_not_fail_the_node(
+    double: Double, capsys: pytest.CaptureFixture[str]
+) -> None:
+    double("docker", 'case "$2$1" in prod-gateway*) echo broken >&2; exit 1;; *inspect) echo true;; esac')
+    readiness.wait(declared(5))
+    assert "was not reloaded" in capsys.readouterr().err
+
+
+def test_a_node_becomes_ready_after_a_while(double: Double) -> None:
+    double(
+        "docker",
+        'case "$1" in exec) n=$(wc -l <"$0.calls"); [ "$n" -ge 3 ] || { echo "loading" >&2; exit 1; };;'
+        " inspect) exit 1;; esac",
+    )
+    readiness.wait(declared(20))
+
+
+def test_a_node_that_never_is_healthy_is_named_with_its_containers_last_lines(double: Double) -> None:
+    double(
+        "docker",
+        'case "$1" in exec) echo "model emotion is not ready: no-such-model" >&2; exit 1;;'
+        ' inspect) echo "restarting, exit code 1";;'
+        ' logs) for last; do :; done; echo "the last words of $last";; esac',
+    )
+    begin = time.monotonic()
+    with pytest.raises(readiness.NotReady) as caught:
+        readiness.wait(declared(2))
+    said = str(caught.value)
+    assert time.monotonic() - begin < 8
+    assert "node gpu-1" in said
+    assert "model emotion is not ready: no-such-model" in said
+    assert "the last words of prod-gpu-1-triton" in said
+    assert "the last words of prod-gpu-1-service" in said
+    assert "restarting, exit code 1" in said

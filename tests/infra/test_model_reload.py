@@ -1,0 +1,88 @@
+"""A real Triton serves the model that a node is switched to, and goes on with the old one when it cannot."""
+
+from __future__ import annotations
+
+import json
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from infra import model_sync
+from infra.connection import RemoteError
+from infra.model_files import versions
+from tests.infra.conftest import Double
+from tests.triton_server import triton_server
+
+CONFIG = """
+name: "number"
+backend: "python"
+input [{ name: "x" data_type: TYPE_INT32 dims: [1] }]
+output [{ name: "y" data_type: TYPE_INT32 dims: [1] }]
+instance_group [{ kind: KIND_CPU }]
+"""
+MODEL = """
+import numpy as np
+import triton_python_backend_utils as pb
+class TritonPythonModel:
+    def execute(self, requests):
+        return [pb.InferenceResponse([pb.Tensor("y", np.array([{number}], np.int32))]) for _ in requests]
+"""
+# The service's container, as far as the switch needs it: its Python, on Triton's network.
+DOCKER = """
+case "$1" in
+  ps) echo triton; echo service;;
+  exec) {python} -c "$(printf %s "$6" | sed s/triton:8000/127.0.0.1:$TRITON_PORT/)";;
+esac
+"""
+
+
+def answer(port: int) -> int:
+    asked = {"inputs": [{"name": "x", "shape": [1], "datatype": "INT32", "data": [0]}]}
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/v2/models/number/infer", data=json.dumps(asked).encode()
+    )
+    with urllib.request.urlopen(request, timeout=10) as response:
+        return int(json.load(response)["outputs"][0]["data"][0])
+
+
+def test_triton_takes_a_switched_model_and_keeps_the_old_one_when_the_new_one_does_not_load(
+    tmp_path: Path, double: Double, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, root = tmp_path / "models", tmp_path / "host"
+    code = source / "number" / "1" / "model.py"
+    code.parent.mkdir(parents=True)
+    (source / "number" / "config.pbtxt").write_text(CONFIG)
+    declared = {
+        "connection": {"host": "unix:///nowhere.sock", "options": []},
+        "root": str(root),
+        "node": "gpu-1",
+        "triton": "triton",
+        "service": "service",
+    }
+
+    def deploy(text: str) -> None:
+        code.write_text(text)
+        versions.cache_clear()
+        version = versions(source)["number"]
+        model = {"source": str(source / "number"), "model": "number", "version": version}
+        model_sync.copy({**declared, **model})
+        model_sync.activate({**declared, "models": {"number": version}})
+
+    double("docker", "")
+    deploy(MODEL.format(number=1))
+    triton = tmp_path / "triton"
+    triton.mkdir()
+    with triton_server(triton, models=["number"], model_repository=root / "repository") as ports:
+        assert answer(ports.http) == 1
+        (tmp_path / "doubles" / "docker").unlink()
+        monkeypatch.setenv("TRITON_PORT", str(ports.http))
+        double("docker", DOCKER.format(python=sys.executable))
+        deploy(MODEL.format(number=2))
+        assert answer(ports.http) == 2
+        with pytest.raises(RemoteError, match="node gpu-1: number: "):
+            deploy("this is no Python")
+        assert answer(ports.http) == 2
+        deploy(MODEL.format(number=1))
+        assert answer(ports.http) == 1, "back to a version that it had before"

@@ -22,6 +22,7 @@ CONNECT_SECONDS = 5
 #: sshd takes ten sessions of one connection at a time unless it is told otherwise.
 _SESSIONS = 8
 _CANNOT_CONNECT = 97
+_END_SECONDS = 0.5
 # Ends when the other side closes. Background processes have no standard input of their own, hence the fourth.
 _PIPE = 'exec 3<>"/dev/tcp/$1/$2" || exit 97; exec 4<&0; cat <&4 >&3 & cat <&3; kill $! 2>/dev/null; exit 0'
 
@@ -130,9 +131,11 @@ class Reach:
             yield process
         finally:
             if process.returncode is None:
-                # A client of a shared session that is asked to end first waits for the other side.
                 _kill(process, signal.SIGKILL)
-                await process.wait()
+                # The shared session has its pipes too, and keeps them while the host does not answer.
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_END_SECONDS):
+                        await process.wait()
 
 
 @dataclass

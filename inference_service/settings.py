@@ -415,7 +415,11 @@ def load(path: Path | None, environ: Mapping[str, str]) -> tuple[Settings, list[
     Returns the settings and the warnings: one line for each key of the file that has no effect here.
     Raises SettingsError with every mistake in both.
     """
-    data = _read_yaml(path) if path else {}
+    return check(_read_yaml(path) if path else {}, environ)
+
+
+def check(data: dict[str, Any], environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
+    """The settings in `data`, which is changed, and in `environ`; as `load` otherwise."""
     warnings = _drop_what_is_not_ours(data)
     variables = _overlay_environment(data, environ)
     try:

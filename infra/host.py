@@ -11,7 +11,7 @@ import pulumi_docker as docker
 
 from infra.connection import Connection
 from infra.paths import here
-from infra.stack import Host, Ssh, Stack
+from infra.stack import Host, Ssh, SshHost, Stack
 from infra.state import Deployed
 
 Kind = TypeVar("Kind", bound=pulumi.CustomResource)
@@ -30,6 +30,18 @@ def portable(ssh: Ssh) -> Ssh:
         if (path := getattr(ssh, name)) is not None
     }
     return ssh.model_copy(update=paths)
+
+
+_LABELS: dict[type[pulumi.CustomResource], Any] = {
+    docker.Container: docker.ContainerLabelArgs,
+    docker.Network: docker.NetworkLabelArgs,
+    docker.Volume: docker.VolumeLabelArgs,
+}
+
+
+def _machine(host: Host) -> str:
+    """The host without its user: another user's Docker is the same one."""
+    return f"{host.address}:{host.port or 22}" if isinstance(host, SshHost) else str(host)
 
 
 class DockerHost(pulumi.ComponentResource):
@@ -87,6 +99,10 @@ class DockerHost(pulumi.ComponentResource):
         None when the host is out of reach and the resource was never made.
         """
         is_docker = kind.__module__.startswith(docker.__name__)
+        if kind in _LABELS:
+            # Pulumi takes a provider for another host as the same one: only a changed input moves a resource.
+            label = _LABELS[kind](label="gpu-inference.host", value=_machine(self.host))
+            arguments["labels"] = [*(arguments.get("labels") or []), label]
         options = pulumi.ResourceOptions(
             parent=parent,
             depends_on=[needed for needed in needs if needed is not None],

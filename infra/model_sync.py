@@ -119,7 +119,7 @@ def activate(declared: dict[str, Any]) -> None:
         raise RemoteError(connection.host, error.status, f"node {declared['node']}: {error.output}") from None
     keep = " ".join(shlex.quote(Path(link).name) for link in wanted.values())
     connection.run(
-        f"cd {shlex.quote(root)}/store && for copy in * ; do"
+        f"cd {shlex.quote(root)}/store && rm -rf .partial-* && for copy in * ; do"
         f' case " {keep} " in *" $copy "*) ;; *) rm -rf -- "$copy";; esac; done'
     )
 

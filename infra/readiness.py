@@ -68,19 +68,24 @@ def wait(declared: dict[str, Any]) -> None:
         said = asked.stderr.strip().splitlines()
         reason = said[-1] if said else reason
         time.sleep(min(_POLL_SECONDS, max(end - time.monotonic(), 0)))
-    logs = "\n".join(last_lines(connection, name) for name in declared["containers"])
+    logs = "\n".join(last_lines(connection, name) for name in _service_first(declared))
     raise NotReady(
         f"node {declared['node']} ({connection.host}) is not healthy"
         f" after {declared['timeout']} s: {reason}\n{logs}"
     )
 
 
+def _service_first(declared: dict[str, Any]) -> list[str]:
+    others = [name for name in declared["containers"] if name != declared["service"]]
+    return [declared["service"], *others]
+
+
 def last_lines(connection: Connection, container: str) -> str:
-    """A container's state and last log lines, or why they cannot be had."""
+    """A container's state and its last log lines but those of health checks, or why they cannot be had."""
     name = shlex.quote(container)
     script = (
         f"docker inspect --format '{{{{.State.Status}}}}, exit code {{{{.State.ExitCode}}}}' {name};"
-        f" docker logs --tail {_LOG_LINES} {name} 2>&1"
+        f" docker logs --tail {10 * _LOG_LINES} {name} 2>&1 | grep -v '/health' | tail -n {_LOG_LINES}"
     )
     try:
         said = connection.run(script, allowed=range(256), timeout=20)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from inference_service import settings
 from infra.stack.hosts import EmbeddedHost, Host, SshHost
 from infra.stack.problems import Problem
 from infra.stack.types import EdgeLlm, Gateway, Images, Models, Node, Ports, Service, Triton
@@ -35,8 +37,8 @@ def check(nodes: Mapping[int, Node], sections: Mapping[str, Any]) -> Iterator[Pr
     models: Models | None = sections.get("models")
     if models is not None:
         yield from _models(models)
-    if service is not None and "ai" in service.config and not isinstance(service.config["ai"], dict):
-        yield Problem("service.config.ai", "expected a mapping of the service's settings")
+    if service is not None:
+        yield from _service(service)
 
 
 def unique_names(names: Mapping[int, str]) -> Iterator[Problem]:
@@ -155,6 +157,24 @@ def _gateway(nodes: Mapping[int, Node], gateway: Gateway) -> Iterator[Problem]:
                     f"nodes[{position}].publicHost",
                     "required: the gateway is on another computer and cannot dial 127.0.0.1 here",
                 )
+
+
+def _service(service: Service) -> Iterator[Problem]:
+    """The service's own settings, unless another image's service reads them."""
+    for key in ("ai", "server"):
+        if not isinstance(service.config.get(key, {}), dict):
+            yield Problem(f"service.config.{key}", "expected a mapping of the service's settings")
+            return
+    if service.image is not None:
+        return
+    try:
+        settings.check(copy.deepcopy(service.config), service.env)
+    except settings.SettingsError as error:
+        for problem in error.problems:
+            path, _, message = problem.partition(": ")
+            # What the node decides comes later; alone it may be missing.
+            if path != "ai.http.endpoint":
+                yield Problem(f"service.config.{path}", message)
 
 
 def _models(models: Models) -> Iterator[Problem]:

@@ -20,6 +20,7 @@ def schema() -> dict[str, Any]:
         # What is filled in from elsewhere in the file has no default of its own.
         for key in ("host", "mode"):
             definitions[name]["properties"].get(key, {}).pop("default", None)
+    definitions["Gateway"]["properties"]["rateLimit"]["anyOf"].append({"const": False})
     # A bare address is a node too.
     own["properties"]["nodes"]["items"] = {
         "anyOf": [{"$ref": "#/$defs/Node"}, definitions["Node"]["properties"]["host"]]

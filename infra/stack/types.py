@@ -121,6 +121,11 @@ def _absolute(value: str) -> str:
     return str(PurePosixPath(value))
 
 
+def _off(value: object) -> object:
+    """`false`, which is also how YAML reads `off`: none."""
+    return None if value is False else value
+
+
 def _keys(value: object) -> object:
     """API keys as a list, or one text with commas or blanks between them (what an encrypted value holds)."""
     keys = value.replace(",", " ").split() if isinstance(value, str) else value
@@ -388,7 +393,7 @@ class Tls(Section):
 class RateLimit(Section):
     """How many requests a client may make through the gateway."""
 
-    requests_per_second: Annotated[float, Field(gt=0, strict=False)]
+    requests_per_second: Annotated[float, Field(gt=0, strict=False)] = 50
     burst: Annotated[int, Field(ge=0)] = 10
     """Requests over the rate that are let through before the rest are refused with 429."""
 
@@ -416,8 +421,10 @@ class Gateway(Section):
     grpc_balancing: Literal["http2", "layer4"] = "http2"
     """http2: gRPC calls are balanced; layer4: gRPC connections are."""
     tls: Tls | None = None
-    rate_limit: RateLimit | None = None
-    """No limit when left out."""
+    rate_limit: Annotated[RateLimit | None, BeforeValidator(_off)] = Field(
+        default_factory=lambda data: None if data["mode"] == "embedded" else RateLimit(),
+    )
+    """false: none. Left out: 50 requests a second and a burst of 10; none for an embedded gateway."""
 
 
 class Rollout(Section):

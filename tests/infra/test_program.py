@@ -113,6 +113,14 @@ def test_a_changed_model_is_copied_alone_and_containers_stay(repository: Path) -
     }
 
 
+def test_a_node_whose_host_changes_is_moved_whole() -> None:
+    stack = config(2)
+    before = declare(stack)
+    stack["nodes"][1]["host"] = "ssh://root@192.0.2.99"
+    moved = {name for name in changed(before, declare(stack)) if name.startswith("gpu-2-")}
+    assert moved == {"gpu-2-network", "gpu-2-shm", "gpu-2-triton", "gpu-2-service", "gpu-2-ready"}
+
+
 def test_an_added_node_leaves_the_others_as_they_are() -> None:
     before, after = declare(config(2)), declare(config(3))
     assert {name for name in changed(before, after) if "gpu-3" not in name and "192-0-2-13" not in name} == {

@@ -55,6 +55,8 @@ def test_the_smallest_stack_is_a_list_of_hosts() -> None:
     assert (stack.models.source, stack.models.path) == ("host", "/models")
     assert (stack.gateway.mode, str(stack.gateway.host)) == ("container", GPU_1)
     assert (stack.gateway.http, stack.gateway.grpc) == (8080, 9080)
+    assert stack.gateway.rate_limit is not None
+    assert (stack.gateway.rate_limit.requests_per_second, stack.gateway.rate_limit.burst) == (50, 10)
     assert (stack.rollout.canary, stack.rollout.batch, stack.rollout.unreachable) == (1, 1, "fail")
 
 
@@ -64,6 +66,11 @@ def test_a_nodes_ports_differ_from_the_stacks_only_where_it_says_so() -> None:
     )
     assert (stack.nodes[0].ports.http, stack.nodes[0].ports.grpc) == (8810, 9805)
     assert stack.nodes[0].public_http_port == 8810
+
+
+@pytest.mark.parametrize("off", [False, None])
+def test_the_rate_limit_can_be_turned_off(off: object) -> None:
+    assert parse({"nodes": [GPU_1], "gateway": {"rateLimit": off}}).gateway.rate_limit is None
 
 
 def test_embedded_nodes_have_an_embedded_gateway_and_no_gpus() -> None:
@@ -178,6 +185,14 @@ def test_all_mistakes_are_told_at_once_and_in_the_order_of_the_keys() -> None:
         ({"nodes": [{"host": "embedded", "runtime": "edge-llm"}]}, "nodes[0].runtime: an embedded node"),
         ({"nodes": ["embedded"], "gateway": {"host": GPU_1}}, "nodes[0].publicHost: required"),
         ({"nodes": [{"host": GPU_1, "runtime": "edge-llm"}]}, "edgeLlm.unitManager: expected image or build"),
+        (
+            {"nodes": [GPU_1], "service": {"config": {"ai": {"modles": {}}}}},
+            "service.config.ai.modles: unknown key; did you mean models?",
+        ),
+        (
+            {"nodes": [GPU_1], "service": {"config": {"ai": {"request": {"max_body_bytes": "many"}}}}},
+            "service.config.ai.request.max_body_bytes:",
+        ),
         ({"nodes": [GPU_1], "apiKeys": ["short"]}, "apiKeys: expected keys of 8 to 256"),
     ],
 )

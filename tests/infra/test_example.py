@@ -27,7 +27,7 @@ def test_it_is_a_stack_without_mistakes() -> None:
     assert load_file(FILE).nodes
 
 
-@pytest.mark.parametrize("section", sections(), ids=lambda section: section.__name__)
+@pytest.mark.parametrize("section", list(sections()), ids=lambda section: section.__name__)
 def test_it_shows_every_key(section: type[types.Section]) -> None:
     words = set(re.findall(r"[A-Za-z]+", FILE.read_text(encoding="utf-8")))
     keys = {info.alias or field for field, info in section.model_fields.items()}

@@ -334,6 +334,7 @@ class Plan:
                 found,
             )
         serving = [self._of_node[node.name]["health"] for node in stack.nodes if not node.drained]
+        heard = [self._of_node[node.name]["inference"] for node in stack.nodes]
         if gateway.mode != "existing":
             entrance = self._any(lambda: checks.grpc(_unhealthy(serving)), serving)
             said = f"gRPC health check at {gateway.public_host}:{gateway.grpc}"
@@ -346,7 +347,8 @@ class Plan:
                 self._any(checks.inference, serving),
                 seconds=_INFERENCE_SECONDS,
                 needs=[http],
-                after=[*serving, configuration],
+                # After the nodes' own, so that it measures the gateway and not their queue.
+                after=[*serving, configuration, *heard],
             ),
             found,
         )

@@ -34,6 +34,7 @@ from infra.stack import Stack
 
 #: How long nginx avoids a node that failed (`fail_timeout` of its upstreams).
 _AVOIDED_SECONDS = 30
+_HEALTH_TRIES = 3
 _LOG_BYTES = 256 * 1024
 _NGINX_TIME = "%Y/%m/%d %H:%M:%S"
 #: The host's own time, then the end of the error log that nginx says it writes.
@@ -183,7 +184,11 @@ class GatewayChecks:
         async with channel:
             stub = health_pb2_grpc.HealthStub(channel)
             try:
-                answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=5)
+                for _ in range(_HEALTH_TRIES):
+                    answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=2)
+                    if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                        break
+                    await asyncio.sleep(1)  # a node that is busy for a moment is no fault
             except grpc.aio.AioRpcError as error:
                 return problem(
                     f"gRPC at {address}: {error.code().name}: {error.details()}",

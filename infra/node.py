@@ -34,7 +34,8 @@ class DockerNode(pulumi.ComponentResource):
         super().__init__("gpu-inference:index:Node", node.name)
         self._stack, self._node, self._host, self._images = stack, node, host, images
         self._name = f"{stack.name}-{node.name}"  # begins the names of all that is on the host
-        self._shared_memory = f"{self._name}-shm"
+        # The size is in the name: a volume cannot be replaced by one of the same name while it is in use.
+        self._shared_memory = f"{self._name}-shm-{stack.triton.shm_size}"
         self.models = NodeModels(stack, node, host, self._name, self)
         network = host.declare(docker.Network, f"{node.name}-network", parent=self, name=self._name)
         shared_memory = host.declare(

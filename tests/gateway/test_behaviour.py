@@ -335,7 +335,11 @@ def test_the_access_log_is_json_with_the_node_and_its_times(
     client = start(upstream(1, nodes[0].port), api_keys=("the-secret-key",))
     headers = {"X-Request-ID": "logged", "User-Agent": 'a "quoted" agent', "X-API-Key": "the-secret-key"}
     client.post(f"{ASR}?x=1", content=b"audio", headers=headers)
-    text = (tmp_path / "access.log").read_text()
+    log = tmp_path / "access.log"
+    deadline = time.monotonic() + 10
+    while f'"uri":"{ASR}"' not in (text := log.read_text()):  # nginx writes the line after the answer
+        assert time.monotonic() < deadline, f"no line for the request in {text!r}"
+        time.sleep(0.02)
     line = next(entry for entry in map(json.loads, text.splitlines()) if entry["uri"] == ASR)
     assert line["request_id"] == "logged"
     assert line["status"] == 200

@@ -185,16 +185,16 @@ def test_a_slow_service_is_given_up(service: Any) -> None:
 
 
 def test_cancelling_cancels_the_work_over_there(service: Any) -> None:
-    service.runtime.delay = 5
+    service.runtime.delay = 60  # so that it can only end by being cancelled
 
     async def check() -> None:
         async with remote(service.url) as runtime:
             task = asyncio.create_task(runtime.emotion_of_audio(SECOND, CALL))
-            await asyncio.to_thread(service.wait_until, lambda: service.runtime.running == 1)
+            await asyncio.to_thread(service.wait_until, lambda: service.runtime.running == 1, 20)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            await asyncio.to_thread(service.wait_until, lambda: service.runtime.cancelled == 1)
+            await asyncio.to_thread(service.wait_until, lambda: service.runtime.cancelled == 1, 20)
 
     asyncio.run(check())
 

@@ -48,7 +48,7 @@ def test_nodes_change_one_after_the_other_canary_first(site: Site) -> None:
 
 def test_long_requests_finish_on_the_container_that_they_began_on(site: Site) -> None:
     replace_everything(site)
-    with load(lambda: site.request("asr"), rate=3) as seen:
+    with load(lambda: speech(site), rate=2) as seen:
         site.up().check()
     assert not seen.failures, seen.summary()
 

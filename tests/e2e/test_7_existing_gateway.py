@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.e2e.deployment import Site
+from tests.e2e.deployment import STACK, Site
 from tests.e2e.lab.load import load
 
 SITE = """\
@@ -28,14 +28,15 @@ http {
     }
 }
 """
-SERVERS = "/etc/nginx/conf.d/ai_inference_service.servers.local.conf"
-SERVERS_BEFORE = "# written by the old script\nserver 192.0.2.10:8800;\n"
+# What the site includes under the name that the stack's file has; somebody wrote it before there was a stack.
+SERVERS = f"/etc/nginx/conf.d/ai_inference_service.servers.{STACK}.conf"
+SERVERS_BEFORE = "# written by hand\nserver 192.0.2.10:8800;\n"
 
 
 @pytest.fixture(scope="module")
 def foreign(deployed: Site) -> Iterator[Site]:
-    """The gateway host with an nginx of its own, on the port that ours had, and an upstream file of the old
-    script."""
+    """The gateway host with an nginx of its own, on the port that ours had, and an upstream file of its
+    own."""
     deployed.settle()
     host = deployed.gateway
     deployed.program.destroy().check()

@@ -106,7 +106,7 @@ class DockerHost(pulumi.ComponentResource):
         options = pulumi.ResourceOptions(
             parent=parent,
             depends_on=[needed for needed in needs if needed is not None],
-            # Said also when it is False: the provider would else delete a moved node's network and volume first,
+            # Said also when it is False, or the provider deletes a moved node's network and volume first,
             # while containers use them.
             delete_before_replace=delete_before_replace,
             provider=self._provider if is_docker else None,

@@ -26,7 +26,7 @@ test: $(VENV) $(MODELS_VENV) ## run every test that needs no root, no Docker and
 	@.venv/bin/python -m pytest
 
 e2e: $(VENV) $(MODELS_VENV) ## run real Pulumi against real Docker hosts on this computer
-	@.venv/bin/python -m pytest tests/e2e
+	@.venv/bin/python -m pytest tests/e2e --reruns 1
 
 bench: $(VENV) $(MODELS_VENV) ## measure, as a table and as JSON
 	@.venv/bin/python -m tests.bench

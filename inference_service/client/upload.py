@@ -37,10 +37,27 @@ def transcribe_file(
     progress: Callable[[float], None] = lambda part: None,
 ) -> dict[str, Any]:
     """Send the recording to the service at `url` and return the `data` of /asr: text, confidence, language,
-    duration_ms.
+    duration_ms. As `ask`.
+    """
+    return ask("asr", url, path, api_key=api_key, language=language, timeout=timeout, progress=progress)
 
-    `progress` is called with the part of the file that is sent, 0 to 1. `timeout` is in seconds. Raises
-    ClientError; Unavailable where trying again may help.
+
+def ask(
+    task: str,
+    url: str,
+    path: Path,
+    *,
+    api_key: str | None = None,
+    language: str | None = None,
+    timeout: float = 300.0,
+    verify: bool = True,
+    progress: Callable[[float], None] = lambda part: None,
+) -> dict[str, Any]:
+    """Send the recording to the service at `url` and return the `data` of the route of `task`: asr, emotion
+    or synthesis.
+
+    `progress` is called with the part of the file that is sent, 0 to 1. `timeout` is in seconds. `verify`
+    false takes any certificate. Raises ClientError; Unavailable where trying again may help.
     """
     media_type = _MEDIA_TYPES.get(path.suffix.lower())
     if media_type is None:
@@ -56,11 +73,12 @@ def transcribe_file(
         headers["X-API-Key"] = api_key
     try:
         answer = httpx.post(
-            f"{url.rstrip('/')}/api/v1/ai/asr",
+            f"{url.rstrip('/')}/api/v1/ai/{task}",
             params={"language": language} if language else None,
             content=_blocks(content, progress),
             headers=headers,
             timeout=timeout,
+            verify=verify,
         )
     except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
         raise ClientError(f"{url}: is not an address: {error}") from None

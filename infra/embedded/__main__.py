@@ -106,6 +106,9 @@ def up(arguments: argparse.Namespace) -> int:
     print(f"HTTP  {gateway.url}/api/v1/ai/\ngRPC  127.0.0.1:{gateway.grpc}")
     for node in declared.nodes:
         print(f"      {node.name}: {node.url}, gRPC 127.0.0.1:{node.grpc}")
+    print(
+        f"live  .venv/bin/speech transcribe {RECORDING.relative_to(PROJECT)} --realtime --url {gateway.url}"
+    )
     print(f"logs  {layout.logs}/\nstop  make down")
     return 0
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
+from inference_service.client import ClientError, ask
 
 TASKS = ("asr", "emotion", "synthesis")
 _TIMEOUT_SECONDS = 180
@@ -43,23 +43,14 @@ def send(recording: Path, url: str, api_key: str | None = None) -> Heard:
 
     Raises DemonstrationFailed when an answer is not 200 with a result.
     """
-    headers = {"Content-Type": f"audio/{recording.suffix[1:]}"}
-    if api_key:
-        headers["X-API-Key"] = api_key
     data: dict[str, dict[str, Any]] = {}
     seconds: dict[str, float] = {}
-    # The certificate is for the gateway's public name, and this goes to the loopback address.
-    with httpx.Client(base_url=url, headers=headers, timeout=_TIMEOUT_SECONDS, verify=False) as client:
-        for task in TASKS:
-            begin = time.perf_counter()
-            try:
-                answer = client.post(f"/api/v1/ai/{task}", content=recording.read_bytes())
-            except httpx.HTTPError as error:
-                raise DemonstrationFailed(f"POST {url}/api/v1/ai/{task}: {error}") from None
-            seconds[task] = time.perf_counter() - begin
-            if answer.status_code != 200:
-                raise DemonstrationFailed(
-                    f"POST {url}/api/v1/ai/{task}: HTTP {answer.status_code}: {answer.text.strip()}"
-                )
-            data[task] = answer.json()["data"]
+    for task in TASKS:
+        begin = time.perf_counter()
+        try:
+            # The certificate is for the gateway's public name, and this goes to the loopback address.
+            data[task] = ask(task, url, recording, api_key=api_key, timeout=_TIMEOUT_SECONDS, verify=False)
+        except ClientError as error:
+            raise DemonstrationFailed(f"{task} of {recording.name}: {error}") from None
+        seconds[task] = time.perf_counter() - begin
     return Heard(data, seconds)

@@ -70,25 +70,26 @@ def test_a_host_that_is_cut_off_costs_no_request(site: Site) -> None:
 def test_an_update_while_one_host_is_cut_off_costs_no_request(site: Site, docker_data: Path) -> None:
     """With three nodes: one is lost, one is being replaced, one serves."""
     third = site.fleet.add("gpu-3", gpu=True, docker_data=docker_data)
-    third.power_on()
-    third.wait_ready()
-    site.config["nodes"].append({"name": "gpu-3", "host": third.url})
-    site.up().check()
     lost = site.fleet.hosts["gpu-2"]
-    replace_everything(site)
-    site.config["rollout"]["unreachable"] = "skip"
-    with load(site.request, rate=RATE) as short, load(lambda: speech(site), rate=2) as long:
-        time.sleep(2)
-        lost.cut()
-        update = site.up().check()
-    lost.restore()
-    assert "gpu-2" in update.diagnostics
-    assert {name for name in update.steps if "service" in name} == {
-        "docker:index/container:Container::gpu-1-service",
-        "docker:index/container:Container::gpu-3-service",
-    }
-    assert not short.failures, short.summary()
-    assert not long.failures, long.summary()
-
-    site.settle()
-    site.fleet.hosts.pop("gpu-3").remove()
+    try:
+        third.power_on()
+        third.wait_ready()
+        site.config["nodes"].append({"name": "gpu-3", "host": third.url})
+        site.up().check()
+        replace_everything(site)
+        site.config["rollout"]["unreachable"] = "skip"
+        with load(site.request, rate=RATE) as short, load(lambda: speech(site), rate=2) as long:
+            time.sleep(2)
+            lost.cut()
+            update = site.up().check()
+        assert "gpu-2" in update.diagnostics
+        assert {name for name in update.steps if "service" in name} == {
+            "docker:index/container:Container::gpu-1-service",
+            "docker:index/container:Container::gpu-3-service",
+        }
+        assert not short.failures, short.summary()
+        assert not long.failures, long.summary()
+    finally:
+        lost.restore()
+        site.settle()
+        site.fleet.hosts.pop("gpu-3").remove()

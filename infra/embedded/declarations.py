@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from inference_service.settings import ModelsSettings, RequestSettings
 from infra.gateway.render import RateLimit, Tls, UpstreamServer
+from infra.settings import merged
 from infra.stack import Node, Stack
 
 LOOPBACK = "127.0.0.1"
@@ -163,7 +164,7 @@ def _service_settings(stack: Stack, node: Node, repository: Path) -> dict[str, A
     emotion = ModelsSettings.model_validate(stack.service.config.get("ai", {}).get("models", {})).emotion
     labels = repository / emotion.model_name / "labels.json"
     found = {"ai": {"models": {"emotion": {"labels_path": str(labels)}}}}
-    base = _merged(found, stack.service.config) if labels.is_file() else stack.service.config
+    base = merged(found, stack.service.config) if labels.is_file() else stack.service.config
     runtime: dict[str, Any]
     if node.runtime == "triton":
         runtime = {
@@ -197,13 +198,4 @@ def _service_settings(stack: Stack, node: Node, repository: Path) -> dict[str, A
             "api_keys": [key.get_secret_value() for key in stack.api_keys],
         },
     }
-    return _merged(base, decided)
-
-
-def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """`base` with the keys of `over` set in it, mappings merged."""
-    merged = dict(base)
-    for key, value in over.items():
-        inner = merged.get(key)
-        merged[key] = _merged(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
-    return merged
+    return merged(base, decided)

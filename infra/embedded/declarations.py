@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from inference_service.settings import ModelsSettings, RequestSettings
+from infra.gateway.declare import upstreams
 from infra.gateway.render import RateLimit, Tls, UpstreamServer
 from infra.settings import merged
 from infra.stack import Node, Stack
@@ -117,12 +118,7 @@ def gateway_declaration(stack: Stack) -> GatewayDeclaration:
     return GatewayDeclaration(
         http=gateway.http,
         grpc=gateway.grpc,
-        servers=tuple(
-            UpstreamServer(
-                node.name, node.public_host, node.public_http_port, node.public_grpc_port, node.drained
-            )
-            for node in stack.nodes
-        ),
+        servers=upstreams(stack),
         tls=Tls(gateway.tls.certificate, gateway.tls.key) if gateway.tls else None,
         rate_limit=RateLimit(limit.requests_per_second, limit.burst) if limit else None,
         api_keys=tuple(key.get_secret_value() for key in stack.api_keys),

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from tests.e2e.deployment import STACK, Site
+from tests.e2e.lab.host import wait_until
 from tests.e2e.lab.load import load
 
 SITE = """\
@@ -36,16 +37,25 @@ SERVERS_BEFORE = "# written by hand\nserver 192.0.2.10:8800;\n"
 @pytest.fixture(scope="module")
 def foreign(deployed: Site) -> Iterator[Site]:
     """The gateway host with an nginx of its own, on the port that ours had, and an upstream file of its
-    own."""
+    own; both are gone again at the end, and so is the stack."""
     deployed.settle()
     host = deployed.gateway
     deployed.program.destroy().check()
     host.run("sh", "-c", "cat >/etc/nginx/nginx.conf", stdin=SITE.encode())
     host.run("sh", "-c", f"cat >{SERVERS}", stdin=SERVERS_BEFORE.encode())
     host.run("nginx")
-    deployed.config["gateway"] = {"mode": "existing", "host": host.url}
-    deployed.up().check()
-    yield deployed
+    try:
+        deployed.config["gateway"] = {"mode": "existing", "host": host.url}
+        deployed.up().check()
+        yield deployed
+        deployed.program.destroy().check()
+    finally:
+        host.run("nginx", "-s", "stop")
+        wait_until(
+            "nginx has ended",
+            lambda: host.run("test", "!", "-e", "/run/nginx.pid", check=False).returncode == 0,
+        )
+        host.run("rm", SERVERS)
 
 
 def page(site: Site) -> str:

@@ -8,6 +8,8 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
+from inference_service.audio import mixdown
+
 #: Full scale of the integer sample types that reach us without conversion.
 _FULL_SCALE = {np.dtype(np.int16): 32768.0, np.dtype(np.int32): 2147483648.0}
 
@@ -48,11 +50,9 @@ class Audio:
         """
         scale = _FULL_SCALE.get(self.samples.dtype)
         if self.samples.ndim == 2:
-            # Channel by channel: several times faster than a mean over a short last axis.
-            np.copyto(out, self.samples[:, 0])
-            for channel in range(1, self.samples.shape[1]):
-                out += self.samples[:, channel]
-            out *= np.float32(1.0 / ((scale or 1.0) * self.samples.shape[1]))
+            mixdown.mix_into(out, self.samples)
+            if scale:
+                out *= np.float32(1.0 / scale)
         elif scale:
             np.multiply(self.samples, np.float32(1.0 / scale), out=out, dtype=np.float32, casting="unsafe")
         else:
@@ -61,7 +61,8 @@ class Audio:
     def waveform(self, sample_rate: int) -> NDArray[np.float32]:
         """The audio as float32 mono in [-1, 1], shaped [frames], at `sample_rate` Hz.
 
-        Channels are averaged; the rate is changed with soxr's high-quality band-limited filter.
+        Channels are averaged (`mixdown` says when not); the rate is changed with soxr's high-quality
+        band-limited filter.
         """
         mono = np.empty(self.frames, dtype=np.float32)
         self.write_into(mono)

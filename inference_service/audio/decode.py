@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from inference_service.audio import wav
+from inference_service.audio import mixdown, wav
 from inference_service.audio.audio import Audio
 from inference_service.audio.limits import (
     MAX_CHANNELS,
@@ -123,21 +124,40 @@ def _decode_with_libsndfile(data: Buffer, name: str, max_seconds: float) -> Audi
 
 
 def _read_mono(file: soundfile.SoundFile, limit: int, max_seconds: float) -> NDArray[np.float32]:
-    """The file's channels averaged, block by block, so that many channels cost no more memory than one."""
+    """The file's channels as one, block by block, so that many channels cost no more memory than one."""
+    if file.channels == 1:
+        return _read_blocks(file, lambda block: block[:, 0].copy(), limit, max_seconds)
+    energies = np.zeros(file.channels)
+
+    def average(block: NDArray[np.float32]) -> NDArray[np.float32]:
+        energies[:] += np.einsum("fc,fc->c", block, block)
+        return block.mean(axis=1, dtype=np.float32)
+
+    mono = _read_blocks(file, average, limit, max_seconds)
+    if not mixdown.cancel(mixdown.energy(mono), energies.tolist()):
+        return mono
+    kept = mixdown.loudest(energies.tolist())
+    file.seek(0)  # rare enough to decode twice
+    return _read_blocks(file, lambda block: block[:, kept].copy(), limit, max_seconds)
+
+
+def _read_blocks(
+    file: soundfile.SoundFile,
+    one_channel: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    limit: int,
+    max_seconds: float,
+) -> NDArray[np.float32]:
+    """The file from here to its end, each block [frames, channels] made mono [frames] by `one_channel`."""
     blocks: list[NDArray[np.float32]] = []
     total = 0
-    while True:
-        block = file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)
-        if not len(block):
-            break
+    while len(block := file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)):
         total += len(block)
         if total > limit:
             _check_length(total, file.samplerate, max_seconds)
             raise TooLarge(
                 f"audio decodes to more than {MAX_DECODED_FRAMES} samples a channel, the most allowed"
             )
-        # A copy of a single channel is contiguous; averaging makes one anyway.
-        blocks.append(block[:, 0].copy() if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32))
+        blocks.append(one_channel(block))
     return np.concatenate(blocks) if blocks else np.empty(0, dtype=np.float32)
 
 

@@ -106,9 +106,35 @@ def test_16_bit_audio_is_a_view_of_the_request() -> None:
 
 
 def test_pcm_is_described_by_the_request() -> None:
-    audio = decode(pcm16(np.stack([TONE, -TONE], axis=1)), "PCM", sample_rate=8000, channels=2)
+    audio = decode(pcm16(np.stack([TONE, 0.5 * TONE], axis=1)), "PCM", sample_rate=8000, channels=2)
     assert (audio.frames, audio.sample_rate, audio.duration_ms) == (RATE, 8000, 2000)
-    assert np.abs(audio.waveform(8000)).max() < 1e-4
+    assert np.allclose(audio.waveform(8000), 0.75 * TONE, atol=1e-4)
+
+
+#: Where channels are mixed: from a view of the request, and block by block out of libsndfile.
+MIXED = [("WAV", "PCM_16"), ("WAV", "FLOAT"), ("FLAC", "PCM_16")]
+
+
+@pytest.mark.parametrize(("format", "subtype"), [*MIXED, ("OGG", "VORBIS")])
+@pytest.mark.parametrize("right", [-1.0, -0.8])
+def test_channels_in_opposite_phase_do_not_cancel_to_silence(format: str, subtype: str, right: float) -> None:
+    audio = decode(written(np.stack([TONE, right * TONE], axis=1), format, subtype), format)
+    heard = audio.waveform(RATE)[:RATE]
+    assert abs(np.corrcoef(heard, TONE)[0, 1]) > 0.99
+    assert np.sqrt(np.mean(np.square(heard))) == pytest.approx(np.sqrt(np.mean(np.square(TONE))), rel=0.02)
+
+
+@pytest.mark.parametrize(("format", "subtype"), MIXED)
+@pytest.mark.parametrize("channels", [2, 3, 8])
+def test_unrelated_channels_are_averaged(format: str, subtype: str, channels: int) -> None:
+    noise = np.random.default_rng(channels).uniform(-0.5, 0.5, (RATE, channels)).astype(np.float32)
+    audio = decode(written(noise, format, subtype), format)
+    assert np.allclose(audio.waveform(RATE), noise.mean(axis=1), atol=1e-3)
+
+
+def test_channels_without_sound_are_silence() -> None:
+    audio = decode(written(np.zeros((RATE, 2), np.float32), "WAV"))
+    assert not audio.waveform(RATE).any()
 
 
 def test_a_header_beats_what_the_request_says() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import pulumi
@@ -12,7 +13,7 @@ from infra.gateway.component import Gateway
 from infra.host import DockerHost
 from infra.images import Images
 from infra.node import DockerNode, EmbeddedNode
-from infra.rollout import batches
+from infra.rollout import Finished, batches
 from infra.stack import EmbeddedHost, Host, Node, Stack
 from infra.update import Away
 
@@ -35,6 +36,9 @@ def declare(stack: Stack, away: Away) -> dict[str, Any]:
 
     Resources on hosts that are `away` stay as they stand in the state, and their nodes get no traffic.
     """
+    # What is declared stays until the program ends; looking through all of it for garbage as often as Python
+    # does by default would take longer, the larger the fleet, than declaring it.
+    gc.set_threshold(100_000, 20, 100)
     hosts = Hosts(stack, away)
     near = [node.host for node in stack.nodes if not node.embedded and node.host not in away.hosts]
     images = Images(stack, hosts[near[0]] if stack.images.registry and near else None)
@@ -54,9 +58,10 @@ def declare(stack: Stack, away: Away) -> dict[str, Any]:
     ]
     healthy: list[pulumi.Resource] = []
     for batch in batches(stack.nodes, stack.rollout):
-        ready = [nodes[node.name].start(after, reloaded) for node in batch]
-        after = [resource for resource in ready if resource is not None] or after
-        healthy += [resource for resource in ready if resource is not None]
+        started = [nodes[node.name].start(after, reloaded) for node in batch]
+        ready = [resource for resource in started if resource is not None]
+        after = [Finished(resource) for resource in ready] or after
+        healthy += ready
     gateway = Gateway(stack, gateway_host, healthy, set(away.nodes))
     versions = {name: node.models.versions for name, node in nodes.items() if isinstance(node, DockerNode)}
     return outputs.of(stack, gateway.url, images.tags, versions, set(away.nodes))

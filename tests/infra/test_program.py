@@ -438,7 +438,7 @@ def test_a_preview_of_64_nodes_takes_at_most_ten_seconds_and_grows_linearly(repo
         return time.process_time() - begin
 
     seconds(4)  # what is done once only
-    sixteen, sixty_four = seconds(16), seconds(64)
+    sixteen, sixty_four = (min(seconds(count) for _ in range(2)) for count in (16, 64))
     print(f"16 nodes: {sixteen:.2f} s, 64 nodes: {sixty_four:.2f} s")
     assert sixty_four <= 10
-    assert sixty_four / sixteen <= 4 * 2, (sixteen, sixty_four)
+    assert sixty_four / sixteen <= 4 * 1.25, (sixteen, sixty_four)

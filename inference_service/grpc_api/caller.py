@@ -20,13 +20,25 @@ _REQUEST_ID = "x-request-id"
 _SAFE_ID = re.compile(r"[A-Za-z0-9._:/@+=~-]{1,128}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Caller:
     """What a call's metadata says beside the API key: `x-request-id`, `language`, `flush-interval-ms`."""
 
+    context: grpc.aio.ServicerContext
     request_id: str
     language: str | None
     flush_interval_ms: int | None
+    _is_answered: bool = False
+
+    async def begin_answer(self) -> None:
+        """Send the initial metadata, before the first message.
+
+        Not before there is one: a gateway can tell the client UNAVAILABLE, or ask another node, only while
+        the answer of a node that dies has not begun.
+        """
+        if not self._is_answered:
+            self._is_answered = True
+            await self.context.send_initial_metadata(((_REQUEST_ID, self.request_id),))
 
 
 class Answering:
@@ -37,27 +49,35 @@ class Answering:
 
     @asynccontextmanager
     async def call(self, context: grpc.aio.ServicerContext, route: str) -> AsyncIterator[Caller]:
-        """Check the key, count and time the call. The request id goes back as initial metadata."""
+        """Check the key, count and time the call.
+
+        The request id goes back as initial metadata of an answer, as trailing metadata of a refusal.
+        """
         with metrics.request("grpc", route) as answer:
             answer.status = grpc.StatusCode.CANCELLED.name
+            metadata = _texts(context)
+            request_id = metadata.get(_REQUEST_ID, "")
+            if not _SAFE_ID.fullmatch(request_id):
+                request_id = uuid.uuid4().hex
             try:
-                metadata = _texts(context)
-                request_id = metadata.get(_REQUEST_ID, "")
-                if not _SAFE_ID.fullmatch(request_id):
-                    request_id = uuid.uuid4().hex
-                await context.send_initial_metadata(((_REQUEST_ID, request_id),))
                 self._keys.check(metadata.get("x-api-key"), metadata.get("authorization"))
-                yield Caller(request_id, language(metadata.get("language")), _flush_interval(metadata))
+                caller = Caller(
+                    context, request_id, language(metadata.get("language")), _flush_interval(metadata)
+                )
+                yield caller
+                await caller.begin_answer()
                 answer.status = grpc.StatusCode.OK.name
             except ServiceError as error:
                 answer.status = error.grpc_code
-                await _abort(context, error)
+                await _abort(context, error, request_id)
 
 
-async def _abort(context: grpc.aio.ServicerContext, error: ServiceError) -> None:
-    # What gRPC's own retry policies read: how long to wait on a full node.
-    wait = (("grpc-retry-pushback-ms", str(1000 * error.retry_after)),) if isinstance(error, Busy) else ()
-    await context.abort(grpc.StatusCode[error.grpc_code], str(error), wait)
+async def _abort(context: grpc.aio.ServicerContext, error: ServiceError, request_id: str) -> None:
+    trailing = [(_REQUEST_ID, request_id)]
+    if isinstance(error, Busy):
+        # What gRPC's own retry policies read: how long to wait on a full node.
+        trailing.append(("grpc-retry-pushback-ms", str(1000 * error.retry_after)))
+    await context.abort(grpc.StatusCode[error.grpc_code], str(error), tuple(trailing))
 
 
 def _texts(context: grpc.aio.ServicerContext) -> dict[str, str]:

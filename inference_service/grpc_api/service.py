@@ -71,6 +71,7 @@ class AIService(ai_service_pb2_grpc.AIServiceServicer):
             ) as connection:
 
                 async def send(result: StreamResult) -> None:
+                    await caller.begin_answer()
                     await context.write(_stream_result(result))
 
                 await connection.run(_chunks(request_iterator), send)

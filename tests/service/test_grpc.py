@@ -506,6 +506,24 @@ async def test_the_request_id_comes_back(start: Start) -> None:
     await call
     assert node.runtime.calls[-1] == Call("mine-1", "r", timeout=None)
 
+    refusal = node.stub.GetAIAnalysis(pb.GetAIAnalysisRequest(), metadata=(("x-request-id", "mine-2"),))
+    assert ("x-request-id", "mine-2") in tuple(await refusal.trailing_metadata())
+
+
+async def test_an_answer_does_not_begin_before_there_is_a_result(start: Start) -> None:
+    node = await start()
+    call = node.stub.StreamAudioProcessing(metadata=(("x-request-id", "mine"),))
+    begun = asyncio.ensure_future(call.initial_metadata())
+    await call.write(pb.AudioChunk(data=tone(1.0, 48000), sequence=1))
+    await wait_until(lambda: node.engine.streams.open == 1)
+    assert not (await asyncio.wait({begun}, timeout=0.2))[0]
+
+    await call.write(pb.AudioChunk(sequence=2, is_final=True))
+    assert ("x-request-id", "mine") in tuple(await begun)
+    await call.done_writing()
+    assert (await call.read()).sequence == 2
+    assert await call.code() == grpc.StatusCode.OK
+
 
 async def test_health_says_whether_the_models_can_answer(start: Start) -> None:
     node = await start(SERVER__API_KEYS="secret")

@@ -8,6 +8,7 @@ answering 503 to what is already on its way.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import pickle
 import shutil
@@ -29,6 +30,13 @@ _STABLE = 10.0
 _LONGEST_BACKOFF = 5.0
 #: Seconds beyond the grace after which a worker that has not ended is killed.
 _KILL_AFTER = 5.0
+
+#: Seconds between two looks at whether the workers still move.
+_LOOK_EVERY = 0.5
+#: Asks a worker where it stands, each of its threads.
+WHERE_SIGNAL = signal.SIGUSR1
+#: Seconds from asking a worker that hangs where it stands to killing it.
+_LAST_WORDS = 1.0
 
 #: How glibc's allocator keeps memory, unless the environment says otherwise: bytes that stay when they are
 #: free, and from where on a block is never kept. Left alone, it gives every long request's buffers back to
@@ -83,17 +91,22 @@ def _prepare(directory: Path) -> None:
 
 class _Worker:
     """One worker process. Its standard input brings its settings and then, by ending, says that the parent is
-    gone."""
+    gone. Through a pipe of its own its event loop says that it moves."""
 
     def __init__(self, settings: Settings, listener: socket.socket) -> None:
         self.started = time.monotonic()
+        #: Seconds for which it has not moved; None until it has for the first time.
+        self.silent: float | None = None
+        self._heartbeat, heartbeat = os.pipe()
+        os.set_blocking(self._heartbeat, False)
         fd = listener.fileno()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "inference_service.worker", str(fd)],
+            [sys.executable, "-m", "inference_service.worker", str(fd), str(heartbeat)],
             stdin=subprocess.PIPE,
-            pass_fds=(fd,),
+            pass_fds=(fd, heartbeat),
             env={**_ALLOCATOR, **os.environ},
         )
+        os.close(heartbeat)
         assert self.process.stdin is not None
         try:
             self.process.stdin.write(pickle.dumps(settings))
@@ -103,6 +116,23 @@ class _Worker:
                 "a worker ended before it had its settings"
             )  # its exit status is handled like any other
 
+    def look(self, elapsed: float) -> None:
+        """Bring `silent` up to date, `elapsed` seconds after the last look."""
+        try:
+            moved = bool(os.read(self._heartbeat, 4096))
+        except BlockingIOError:
+            moved = False
+        if moved:
+            self.silent = 0.0
+        elif self.silent is not None:
+            self.silent += elapsed
+
+    def close(self) -> None:
+        """Close the pipes to a worker that has ended."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        os.close(self._heartbeat)
+
 
 class _Supervisor:
     def __init__(self, settings: Settings, listener: socket.socket) -> None:
@@ -111,6 +141,7 @@ class _Supervisor:
         self._workers: list[_Worker] = []
         self._failures = 0
         self._start_at: list[float] = []
+        self._looked_at = time.monotonic()
 
     def run(self) -> int:
         # Blocked, signals wait for sigtimedwait; with a handler, a container's init gets them too.
@@ -126,9 +157,10 @@ class _Supervisor:
         failed = False
         while not failed:
             self._start_due()
-            asked = self._wait(self._next_start())
+            asked = self._wait(min(self._next_start(), _LOOK_EVERY))
             if asked in (signal.SIGTERM, signal.SIGINT):
                 break
+            self._end_hanging()
             failed = self._reap()
         self._stop()
         return 1 if failed else 0
@@ -140,12 +172,34 @@ class _Supervisor:
         self._workers += [_Worker(self._settings, self._listener) for _ in due]
 
     def _next_start(self) -> float:
-        return max(0.0, min(self._start_at) - time.monotonic()) if self._start_at else 3600.0
+        return max(0.0, min(self._start_at, default=math.inf) - time.monotonic())
 
     @staticmethod
     def _wait(seconds: float) -> int | None:
         info = signal.sigtimedwait(_WATCHED, seconds)
         return info.si_signo if info else None
+
+    def _end_hanging(self) -> None:
+        """End the workers whose event loop has stood still for `server.hang_timeout`."""
+        now = time.monotonic()
+        # What the supervisor did not see, because it was stopped or starved itself, is held against nobody.
+        elapsed = min(now - self._looked_at, 2 * _LOOK_EVERY)
+        self._looked_at = now
+        limit = self._settings.server.hang_timeout
+        for worker in self._workers:
+            before = worker.silent
+            worker.look(elapsed)
+            if before is None or worker.silent is None:
+                continue
+            if before < limit <= worker.silent:
+                # It writes to its standard error where it stands; one that is stopped cannot.
+                worker.process.send_signal(WHERE_SIGNAL)
+            elif worker.silent >= limit + _LAST_WORDS:
+                _log.error(
+                    "a worker hangs, ending it", extra={"worker": worker.process.pid, "silent": worker.silent}
+                )
+                worker.process.kill()
+                worker.silent = None
 
     def _reap(self) -> bool:
         """Forget the workers that ended and plan their successors; True when starting again is hopeless."""
@@ -168,8 +222,7 @@ class _Supervisor:
     def _forget(self, worker: _Worker) -> None:
         from inference_service import metrics
 
-        assert worker.process.stdin is not None
-        worker.process.stdin.close()
+        worker.close()
         metrics.forget_worker(worker.process.pid)
 
     def _stop(self) -> None:

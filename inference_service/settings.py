@@ -345,6 +345,9 @@ class ServerSettings(_Group):
         description="Open audio streams on this node, over all workers; idle ones cost little.",
     )
     shutdown_grace: Seconds = Field(default=30.0, description="Seconds after SIGTERM for what is running.")
+    hang_timeout: Seconds = Field(
+        default=5.0, description="Seconds after which a worker whose event loop stands still is replaced."
+    )
     api_keys: Annotated[list[SecretStr], BeforeValidator(_items)] = Field(
         default=[], description="Any of them is accepted; none: no key is asked for."
     )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import logging
+import os
 import pickle
 import signal
 import socket
@@ -20,6 +22,7 @@ from inference_service.engine import Engine
 from inference_service.grpc_api import server as grpc_server
 from inference_service.http.protocol import HttpProtocol
 from inference_service.http.stream import StreamProtocol
+from inference_service.lifecycle import WHERE_SIGNAL
 from inference_service.runtimes import build_runtime
 from inference_service.settings import Settings
 
@@ -35,6 +38,9 @@ _KEEP_ALIVE = 75
 #: while the stream's audio waits to be worked on.
 _WEBSOCKET_PING_TIMEOUT = 120.0
 
+#: Seconds between two signs of life to the parent.
+_HEARTBEAT = 0.4
+
 #: What serves beside HTTP in the same event loop.
 SIDE_SERVERS: tuple[SideServer, ...] = (grpc_server.serve,)
 
@@ -47,8 +53,18 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve(settings: Settings, listener: socket.socket) -> None:
-    """Serve on `listener` until SIGTERM, SIGINT, or the parent's end."""
+async def _beat(heartbeat: int) -> None:
+    """Say, again and again, through the pipe `heartbeat` that this event loop moves."""
+    os.set_blocking(heartbeat, False)
+    while True:
+        # Full: nobody reads, because the parent is stopped. Broken: it is gone, and standard input says so.
+        with contextlib.suppress(BlockingIOError, BrokenPipeError):
+            os.write(heartbeat, b".")
+        await asyncio.sleep(_HEARTBEAT)
+
+
+async def serve(settings: Settings, listener: socket.socket, heartbeat: int) -> None:
+    """Serve on `listener` until SIGTERM, SIGINT, or the parent's end, with a beat to the pipe `heartbeat`."""
     engine = Engine(settings, build_runtime(settings))
     config = uvicorn.Config(
         create_app(engine, SIDE_SERVERS),
@@ -84,20 +100,24 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     loop.add_reader(sys.stdin.fileno(), parent_gone)
+    beating = asyncio.create_task(_beat(heartbeat))
     try:
         await server.serve(sockets=[listener])
     finally:
+        beating.cancel()
         logs.flush_access()
 
 
 def main() -> None:
-    """Run a worker on the listening socket whose descriptor is the argument; settings come on stdin."""
+    """Run a worker on the descriptors given as arguments, the listening socket's and the heartbeat's;
+    settings come on stdin."""
+    faulthandler.register(WHERE_SIGNAL)
     settings: Settings = pickle.load(sys.stdin.buffer)  # from our own parent, through our own pipe
     logs.configure(settings.server.log_level)
     # The parent waits for its signals with them blocked, and a child inherits that.
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(settings, socket.socket(fileno=int(sys.argv[1]))))
+        runner.run(serve(settings, socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ import httpx
 import psutil
 import pytest
 
+from inference_service.lifecycle import WHERE_SIGNAL
 from tests.service.conftest import Service, free_port
 
 
@@ -50,7 +51,7 @@ class Node:
 
     def serving_workers(self) -> set[int]:
         """The workers' process ids, of those whose application has started."""
-        lines = (json.loads(line) for line in self.log.read_text().splitlines())
+        lines = (json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{"))
         started = {line["pid"] for line in lines if line["message"] == "Application startup complete."}
         return started & {child.pid for child in psutil.Process(self.process.pid).children()}
 
@@ -94,6 +95,57 @@ def test_a_crashed_worker_is_replaced_and_its_gauges_go_with_it(node: Node, serv
     assert 'ai_requests_in_flight{entrance="http"} 1.0' in text
     counted = 'ai_requests_total{entrance="http",route="/api/v1/ai/emotion",status="200"} 21.0'
     assert counted in text, "the dead worker's counts are gone"
+
+
+@pytest.mark.parametrize("hung", [1, 2])
+def test_workers_that_hang_are_replaced(service: Service, tmp_path: Path, hung: int) -> None:
+    node = Node(tmp_path, {"AI__HTTP__ENDPOINT": service.url, "SERVER__HANG_TIMEOUT": "1"})
+    node.start()
+    try:
+        before = sorted(node.serving_workers())
+        for pid in before[:hung]:
+            os.kill(pid, signal.SIGSTOP)
+        begun = time.monotonic()
+        assert httpx.get(f"{node.url}/health", timeout=15).status_code == 200
+        if hung == 1:
+            assert time.monotonic() - begun < 1, "the worker that moves did not take the connection"
+        node.wait_until(lambda: len(node.serving_workers() - set(before[:hung])) == 2, 20)
+        assert len(node.serving_workers() & set(before)) == 2 - hung, "a worker that moved was ended"
+        assert emotion(node.url).status_code == 200
+        assert node.log.read_text().count("a worker hangs") == hung
+    finally:
+        node.stop()
+
+
+def test_a_worker_that_is_asked_writes_where_it_stands_and_goes_on(node: Node) -> None:
+    workers = node.serving_workers()
+    for pid in workers:
+        os.kill(pid, WHERE_SIGNAL)
+    node.wait_until(lambda: node.log.read_text().count("worker.py") >= 2, 5)
+    assert node.serving_workers() == workers
+    assert emotion(node.url).status_code == 200
+
+
+def test_a_service_that_was_stopped_as_a_whole_goes_on_with_the_same_workers(
+    service: Service, tmp_path: Path
+) -> None:
+    node = Node(tmp_path, {"AI__HTTP__ENDPOINT": service.url, "SERVER__HANG_TIMEOUT": "2"})
+    node.start()
+    try:
+        workers = node.serving_workers()
+        everybody = [node.process.pid, *workers]
+        for pid in everybody:
+            os.kill(pid, signal.SIGSTOP)
+        time.sleep(4)
+        # The parent first: it finds all workers silent for twice what they are allowed.
+        for pid in everybody:
+            os.kill(pid, signal.SIGCONT)
+            time.sleep(0.3)
+        time.sleep(1.5)
+        assert node.serving_workers() == workers
+        assert emotion(node.url).status_code == 200
+    finally:
+        node.stop()
 
 
 def test_sigterm_finishes_what_runs_refuses_the_rest_and_ends(node: Node, service: Service) -> None:

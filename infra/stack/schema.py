@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.stack.load import PROJECT
-from infra.stack.types import Stack
+from infra.stack.types import ImageSource, Stack
 
 FILE = Path(__file__).resolve().parents[2] / "stack.schema.json"
 
@@ -21,6 +21,9 @@ def schema() -> dict[str, Any]:
         for key in ("host", "mode"):
             definitions[name]["properties"].get(key, {}).pop("default", None)
     definitions["Gateway"]["properties"]["rateLimit"]["anyOf"].append({"const": False})
+    for section in ImageSource.__subclasses__():
+        if section.own_build is not None:
+            definitions[section.__name__]["properties"]["build"]["anyOf"].append({"const": True})
     # A bare address is a node too.
     own["properties"]["nodes"]["items"] = {
         "anyOf": [{"$ref": "#/$defs/Node"}, definitions["Node"]["properties"]["host"]]
@@ -31,6 +34,7 @@ def schema() -> dict[str, Any]:
         "required": ["secure"],
         "additionalProperties": False,
     }
+    definitions, keys = _or_encrypted(definitions), _or_encrypted(own["properties"])
     definitions["Encrypted"] = encrypted | {"description": "What `pulumi config set --secret` writes."}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -43,12 +47,12 @@ def schema() -> dict[str, Any]:
                 "required": [f"{PROJECT}:nodes"],
                 "properties": {
                     f"{PROJECT}:{key}": {"anyOf": [value, {"$ref": "#/$defs/Encrypted"}]}
-                    for key, value in own["properties"].items()
+                    for key, value in keys.items()
                 },
                 # Keys of this project that are not above are mistakes; other namespaces are the providers'.
                 "propertyNames": {
                     "anyOf": [
-                        {"enum": [f"{PROJECT}:{key}" for key in own["properties"]]},
+                        {"enum": [f"{PROJECT}:{key}" for key in keys]},
                         {"not": {"pattern": f"^{PROJECT}:"}},
                     ]
                 },
@@ -56,6 +60,17 @@ def schema() -> dict[str, Any]:
         },
         "$defs": definitions,
     }
+
+
+def _or_encrypted(part: Any) -> Any:
+    """A part of a schema in which each secret may also be what Pulumi encrypted."""
+    if isinstance(part, list):
+        return [_or_encrypted(each) for each in part]
+    if not isinstance(part, dict):
+        return part
+    if part.get("format") == "password":
+        return {"anyOf": [part, {"$ref": "#/$defs/Encrypted"}]}
+    return {key: _or_encrypted(value) for key, value in part.items()}
 
 
 def text() -> str:

@@ -22,18 +22,20 @@ from pydantic import (
     SecretStr,
     StringConstraints,
     WithJsonSchema,
+    field_validator,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
 
-from infra.stack.hosts import EmbeddedHost, Host, SshHost, UnixHost, parse_host
+from infra.stack.hosts import PATTERN, EmbeddedHost, Host, SshHost, UnixHost, parse_host
+from infra.stack.shown import shown
 
 TRITON_IMAGE = "nvcr.io/nvidia/tritonserver:24.10-py3"
 NGINX_IMAGE = "nginx:1.28-alpine"
 
 NAME = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _MEMORY = re.compile(r"([1-9][0-9]*)([kmg]?)b?", re.IGNORECASE)
-_API_KEY = re.compile(r"[A-Za-z0-9._~+/=-]{8,256}")
+API_KEY = r"[A-Za-z0-9._~+/=-]{8,256}"
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
@@ -56,21 +58,6 @@ def _port(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 65535:
         raise ValueError(f"expected a port from 1 to 65535, got {shown(value)}")
     return value
-
-
-def shown(value: object) -> str:
-    """A value as an error message quotes it."""
-    if isinstance(value, str):
-        return f'"{value}"'
-    if isinstance(value, bool):
-        return str(value).lower()
-    if value is None:
-        return "nothing"
-    if isinstance(value, dict):
-        return "a mapping"
-    if isinstance(value, list):
-        return "a list"
-    return str(value)
 
 
 def parse_gpus(value: object) -> object:
@@ -131,7 +118,7 @@ def _keys(value: object) -> object:
     keys = value.replace(",", " ").split() if isinstance(value, str) else value
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         raise ValueError("expected a list of keys, or one text with commas between them")
-    wrong = [str(number) for number, key in enumerate(keys, start=1) if not _API_KEY.fullmatch(key)]
+    wrong = [str(number) for number, key in enumerate(keys, start=1) if not re.fullmatch(API_KEY, key)]
     if wrong:
         allowed = "8 to 256 letters, digits or any of . _ ~ + / = -"
         raise ValueError(f"expected keys of {allowed}; not so: number {', '.join(wrong)}")
@@ -162,7 +149,7 @@ HostAddress = Annotated[
     Host,
     BeforeValidator(parse_host),
     PlainSerializer(str),
-    WithJsonSchema({"type": "string", "pattern": "^(ssh://.+|unix:///.+|embedded)$"}),
+    WithJsonSchema({"type": "string", "pattern": PATTERN}),
 ]
 Batch = Annotated[
     int | str,
@@ -188,12 +175,23 @@ DialledHost = Annotated[
 PemPath = Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9_./+@:,=-]+$")]
 Name = Annotated[str, StringConstraints(pattern=f"^{NAME}$")]
 NonEmpty = Annotated[str, StringConstraints(min_length=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 RuntimeName = Literal["triton", "edge-llm", "remote"]
 Secret = Annotated[SecretStr, Field(strict=False)]
 Keys = Annotated[
     list[Secret],
     BeforeValidator(_keys),
-    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": rf"^[\s,]*({API_KEY}([\s,]+{API_KEY})*)?[\s,]*$"},
+                {
+                    "type": "array",
+                    "items": {"type": "string", "format": "password", "pattern": f"^{API_KEY}$"},
+                },
+            ]
+        }
+    ),
 ]
 
 
@@ -226,18 +224,27 @@ class ImageSource(Section):
 
     image: NonEmpty | None = None
     """The image's reference; it is used as it is."""
-    build: Literal[True] | Build | None = None
-    """true: built from this project; or what it is built from."""
+    build: Build | None = None
+    """true: built from this project, where it has what it takes; or what it is built from."""
 
     default_image: ClassVar[str | None] = None
     own_build: ClassVar[Build | None] = None
+
+    @field_validator("build", mode="before")
+    @classmethod
+    def _build_of(cls, value: object) -> object:
+        if value is None or isinstance(value, dict | Build):
+            return value
+        if cls.own_build is None:
+            raise ValueError(f"expected {{context: …}}, got {shown(value)}")
+        if value is not True:
+            raise ValueError(f"expected true or {{context: …}}, got {shown(value)}")
+        return {}
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if self.image is not None and self.build is not None:
             raise ValueError("expected image or build, got both")
-        if self.build is True and self.own_build is None:
-            raise ValueError("expected {context: …}: this project has nothing to build it from")
         return self
 
     @property
@@ -245,14 +252,12 @@ class ImageSource(Section):
         """The image's reference, or what it is built from; None where none was named."""
         if self.image is not None:
             return self.image
-        if isinstance(self.build, Build):
-            # Arguments alone are for this project's own build.
-            if self.own_build is not None and self.build.model_fields_set <= {"args"}:
-                return self.own_build.model_copy(update={"args": self.build.args})
-            return self.build
-        if self.build is True:
-            return self.own_build
-        return self.default_image or self.own_build
+        if self.build is None:
+            return self.default_image or self.own_build
+        # Arguments alone, or none, are for this project's own build.
+        if self.own_build is not None and self.build.model_fields_set <= {"args"}:
+            return self.own_build.model_copy(update={"args": self.build.args})
+        return self.build
 
 
 class Remote(Section):
@@ -262,7 +267,7 @@ class Remote(Section):
     """Its base address, e.g. https://ai.example.com."""
     token: Secret | None = None
     """Its API key."""
-    timeout_seconds: Annotated[float, Field(gt=0, strict=False)] = 60
+    timeout_seconds: Positive = 60
 
 
 class Node(Section):
@@ -393,7 +398,7 @@ class Tls(Section):
 class RateLimit(Section):
     """How many requests a client may make through the gateway."""
 
-    requests_per_second: Annotated[float, Field(gt=0, strict=False)] = 50
+    requests_per_second: Positive = 50
     burst: Annotated[int, Field(ge=0)] = 10
     """Requests over the rate that are let through before the rest are refused with 429."""
 

@@ -7,12 +7,15 @@ from typing import Any
 
 import pulumi
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pulumi.runtime.mocks import MockCallArgs, MockResourceArgs, Mocks, set_mocks
 
 from infra.paths import PROJECT
 from infra.stack import (
     EmbeddedHost,
     SshHost,
+    Stack,
     StackError,
     UnixHost,
     load,
@@ -141,7 +144,9 @@ def test_all_mistakes_are_told_at_once_and_in_the_order_of_the_keys() -> None:
         ({"nodes": []}, "nodes: expected at least one node, got an empty list"),
         ({}, "nodes: required: the list of hosts"),
         ({"nodes": "gpu-1"}, 'nodes: expected a list of nodes, got "gpu-1"'),
+        ({"nodes": 7}, "nodes: expected a list of nodes, got 7"),
         ({"nodes": [{}]}, "nodes[0].host: required"),
+        ({"nodes": [{"host": None}]}, "embedded, got nothing"),
         ({"nodes": [7]}, "nodes[0]: expected a mapping of keys, got 7"),
         (
             {"nodes": [{"host": GPU_1, "runtime": "tritn"}]},
@@ -164,6 +169,19 @@ def test_all_mistakes_are_told_at_once_and_in_the_order_of_the_keys() -> None:
         (
             {"nodes": [GPU_1], "service": {"image": "a", "build": True}},
             "service: expected image or build, got both",
+        ),
+        (
+            {"nodes": [GPU_1], "service": {"build": "yes"}},
+            "service.build: expected true or {context: …}, got",
+        ),
+        (
+            {"nodes": [GPU_1], "edgeLlm": {"llmNode": {"build": True}}},
+            "edgeLlm.llmNode.build: expected {context: …}, got true",
+        ),
+        ({"nodes": [GPU_1], "service": {"env": {"DEBUG": 1}}}, "service.env.DEBUG: expected text, got 1"),
+        (
+            {"nodes": [GPU_1], "gateway": {"rateLimit": {"requestsPerSecond": float("inf")}}},
+            "gateway.rateLimit.requestsPerSecond: expected a number",
         ),
         (
             {"nodes": [GPU_1], "triton": {"shmSize": "big"}},
@@ -192,6 +210,10 @@ def test_all_mistakes_are_told_at_once_and_in_the_order_of_the_keys() -> None:
         (
             {"nodes": [GPU_1], "service": {"config": {"ai": {"request": {"max_body_bytes": "many"}}}}},
             "service.config.ai.request.max_body_bytes:",
+        ),
+        (
+            {"nodes": [GPU_1], "service": {"config": {"server": {"workers": 4}}}},
+            "service.config.server.workers: has no effect in a stack; set service.workers",
         ),
         ({"nodes": [GPU_1], "apiKeys": ["short"]}, "apiKeys: expected keys of 8 to 256"),
     ],
@@ -227,11 +249,63 @@ def test_the_gateways_ports_clash_with_a_nodes_on_one_host() -> None:
 
 
 def test_a_mistaken_secret_is_not_shown() -> None:
-    said = "\n".join(mistakes(nodes=[GPU_1], apiKeys=["s3cret"], images={"registry": "r", "password": 12345}))
-    assert "apiKeys" in said
-    assert "images.password" in said
-    assert "s3cret" not in said
-    assert "12345" not in said
+    said = "\n".join(
+        mistakes(
+            nodes=[GPU_1],
+            apiKeys=["s3cret"],
+            images={"registry": "r", "password": 12345},
+            models={"source": "s3://a", "credentials": {"AWS_SECRET_ACCESS_KEY": 67890}},
+        )
+    )
+    for path in ("apiKeys", "images.password", "models.credentials.AWS_SECRET_ACCESS_KEY"):
+        assert f"{path}: expected" in said
+    for secret in ("s3cret", "12345", "67890"):
+        assert secret not in said
+
+
+def test_a_long_mistake_is_shown_in_part_and_on_one_line() -> None:
+    (said,) = mistakes(nodes=[{"host": GPU_1, "gpus": "all\n" * 100}])
+    assert len(said) < 200
+    assert "\n" not in said
+    assert said.endswith("…")
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.sampled_from([GPU_1, "embedded"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(config=st.dictionaries(st.sampled_from([info.alias for info in Stack.model_fields.values()]), VALUES))
+@settings(max_examples=300, deadline=None)
+def test_whatever_is_written_is_a_stack_or_has_mistakes_by_path(config: dict[str, Any]) -> None:
+    try:
+        parse(config)
+    except StackError as error:
+        assert all(problem.path for problem in error.problems)
+
+
+@given(
+    section=st.sampled_from([info.alias for info in Stack.model_fields.values() if info.alias != "nodes"]),
+    data=st.data(),
+)
+@settings(max_examples=300, deadline=None)
+def test_whatever_is_written_at_a_known_key_is_fine_or_a_mistake_by_path(
+    section: str, data: st.DataObject
+) -> None:
+    field = next(info for info in Stack.model_fields.values() if info.alias == section)
+    keys = [key.alias for key in getattr(field.annotation, "model_fields", {}).values()]
+    value = data.draw(st.dictionaries(st.sampled_from(keys), VALUES) if keys else VALUES)
+    try:
+        parse({"nodes": [GPU_1], section: value})
+    except StackError as error:
+        assert all(problem.path for problem in error.problems)
 
 
 def test_secrets_are_not_in_a_stacks_text() -> None:
@@ -254,12 +328,47 @@ def test_a_file_is_read_without_pulumi_and_its_encrypted_values_are_named(tmp_pa
     assert (stack.name, stack.encrypted, stack.api_keys) == ("prod", ("apiKeys",), [])
 
 
-@pytest.mark.parametrize("text", ["config: [", "", "config: 7", "[]"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "config: [",
+            "",
+            "config: 7",
+            "[]",
+            "a: &a [*a]",
+            "day: 2026-02-30",
+            "[" * 2000,
+            "big: " + "9" * 5000,
+        ),
+        *("\t", "--- a\n--- b\n", "a: !!python/name:os.system", "{[a]: b}", "\0"),
+    ],
+    ids=lambda text: text[:20],
+)
 def test_a_file_that_is_no_stack_is_told_by_its_path(tmp_path: Path, text: str) -> None:
     file = tmp_path / "Pulumi.prod.yaml"
     file.write_text(text)
     with pytest.raises(StackError, match=r"Pulumi\.prod\.yaml"):
         load_file(file)
+
+
+def test_a_key_that_is_there_twice_is_told_by_its_lines(tmp_path: Path) -> None:
+    file = tmp_path / "Pulumi.prod.yaml"
+    file.write_text(f"config:\n  gpu-inference:nodes: [{GPU_1}]\n  gpu-inference:nodes: [{GPU_2}]\n")
+    with pytest.raises(StackError, match=r"gpu-inference:nodes is in line 2 already\n.*line 3"):
+        load_file(file)
+
+
+def test_what_is_encrypted_and_needed_is_said_to_be_so(tmp_path: Path) -> None:
+    file = tmp_path / "Pulumi.prod.yaml"
+    file.write_text(
+        "config: {'gpu-inference:nodes': [{host: {secure: v1:x}}], 'gpu-inference:apiKeys': [{secure: x}]}\n"
+    )
+    with pytest.raises(StackError) as caught:
+        load_file(file)
+    assert [str(problem) for problem in caught.value.problems] == [
+        "nodes[0].host: is encrypted, and is needed where the file is read without Pulumi"
+    ]
 
 
 def test_pulumis_own_configuration_gives_the_same_stack() -> None:
@@ -280,7 +389,14 @@ def test_pulumis_own_configuration_gives_the_same_stack() -> None:
         },
         ["gpu-inference:apiKeys"],
     )
-    stack = load()
+
+    @pulumi.runtime.test
+    def run() -> None:
+        loaded.append(load())
+
+    loaded: list[Stack] = []
+    run()
+    (stack,) = loaded
     assert stack.name == "prod"
     assert stack.nodes == parse({"nodes": [GPU_1]}).nodes
     assert [key.get_secret_value() for key in stack.api_keys] == ["example-key-1"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -52,11 +53,15 @@ def _schema(check: bool) -> int:
 
 
 def _import(file: Path | None) -> int:
+    name = re.fullmatch(r"Pulumi\.(.+)\.yaml", file.name) if file is not None else None
+    if file is not None and name is None:
+        print(f"{file}: expected Pulumi.<stack>.yaml", file=sys.stderr)
+        return 1
     text = script.import_script(os.environ)
     for line in text.splitlines():
         if line.startswith("# "):
             print(line.removeprefix("# "), file=sys.stderr)
-    if file is None:
+    if file is None or name is None:
         print(text, end="")
         return 0
     try:
@@ -65,7 +70,10 @@ def _import(file: Path | None) -> int:
     except FileExistsError:
         print(f"{file} is there already; name another file", file=sys.stderr)
         return 1
-    print(f"wrote {file}; pulumi preview --stack {file.stem.removeprefix('Pulumi.')} shows what it would do")
+    except OSError as error:
+        print(f"{file} cannot be written: {error.strerror}", file=sys.stderr)
+        return 1
+    print(f"wrote {file}; pulumi stack init {name[1]}, then pulumi preview shows what it would do")
     return 0
 
 

@@ -12,6 +12,7 @@ import yaml
 from infra.stack.hosts import SshHost
 from infra.stack.load import PROJECT, parse
 from infra.stack.problems import Problem, StackError
+from infra.stack.shown import shown
 from infra.stack.types import Models, Ports
 
 # The script's port variables and the keys that they became.
@@ -72,21 +73,24 @@ def import_script(environ: Mapping[str, str]) -> str:
     if environ.get("REMOTE_DIR"):
         config["remoteDir"] = environ["REMOTE_DIR"]
     document = {"config": {f"{PROJECT}:{key}": value for key, value in config.items()}}
-    return _missing_grpc(config) + yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+    return _missing_ports(config) + yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
 
 
-def _missing_grpc(config: Mapping[str, Any]) -> str:
-    """Checks the stack; returns comments on the public gRPC ports that somebody has to add.
+def _missing_ports(config: Mapping[str, Any]) -> str:
+    """Checks the stack; returns comments on the public ports that somebody has to add.
 
-    The script balanced HTTP only: of nodes behind one NAT address it never knew the public gRPC ports.
+    Of nodes behind one NAT address the script never knew the public gRPC ports, as it balanced HTTP only,
+    and the HTTP ports were the upstreams', which need not be in the environment.
     """
     try:
         parse(config, source="the stack that the script's environment gives")
     except StackError as error:
-        if any(not problem.path.endswith(".publicGrpcPort") for problem in error.problems):
+        if any(
+            not problem.path.endswith((".publicHttpPort", ".publicGrpcPort")) for problem in error.problems
+        ):
             raise
         return "".join(
-            f"# Add {problem.path}: the script knew no public gRPC ports, and {problem.message}.\n"
+            f"# Add {problem.path}: the script's environment does not have it, and {problem.message}.\n"
             for problem in error.problems
         )
     return ""
@@ -119,7 +123,7 @@ def _ports(environ: Mapping[str, str], problems: list[Problem]) -> dict[str, int
         if not text:
             continue
         if not re.fullmatch(r"[0-9]{1,5}", text) or not 1 <= int(text) <= 65535:
-            problems.append(Problem(variable, f'expected a port from 1 to 65535, got "{text}"'))
+            problems.append(Problem(variable, f"expected a port from 1 to 65535, got {shown(text)}"))
         else:
             ports[key] = int(text)
     return ports
@@ -132,14 +136,21 @@ def _addresses(
 
     The variable wins where both are set, as it did in the script.
     """
-    found = []
+    found: dict[tuple[str, int], SshHost] = {}
+    places: dict[tuple[str, int], str] = {}
     for where, entry in _entries(environ, variable, file_variable, problems):
         match = _ENTRY.fullmatch(entry)
         if match is None or not 1 <= int(match["port"]) <= 65535:
-            problems.append(Problem(where, f'expected host:port, got "{entry}"'))
-        else:
-            found.append(SshHost(match["v6"] or match["host"], match["user"], int(match["port"])))
-    return found
+            problems.append(Problem(where, f"expected host:port, got {shown(entry)}"))
+            continue
+        address = SshHost(match["v6"] or match["host"], match["user"], int(match["port"]))
+        place = (address.address.lower(), int(match["port"]))
+        if place in found:
+            see = f", also in {places[place]}" if places[place] != where else ""
+            problems.append(Problem(where, f"{entry} is there twice{see}"))
+        found.setdefault(place, address)
+        places.setdefault(place, where)
+    return list(found.values())
 
 
 def _entries(
@@ -151,7 +162,7 @@ def _entries(
     elif environ.get(file_variable):
         path = Path(environ[file_variable]).expanduser()
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
             problems.append(Problem(file_variable, f"{path} cannot be read: {reason}"))

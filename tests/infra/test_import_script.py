@@ -49,6 +49,26 @@ def test_node_files_may_have_comments_and_blank_lines(tmp_path: Path) -> None:
     assert [node.public_host for node in stack.nodes] == ["gpu1.example.com", "gpu2.example.com"]
 
 
+def test_node_files_may_come_from_windows_and_have_ipv6_addresses(tmp_path: Path) -> None:
+    nodes = tmp_path / "nodes.txt"
+    nodes.write_bytes("\ufeff# the fleet\r\n\r\nroot@[2001:db8::1]:2222\r\ngpu2.example.com:22".encode())
+    stack = imported(tmp_path, GPU_AI_NODES_FILE=str(nodes))
+    assert [str(node.host) for node in stack.nodes] == [
+        "ssh://root@[2001:db8::1]:2222",
+        "ssh://root@gpu2.example.com:22",
+    ]
+
+
+def test_a_host_that_is_there_twice_is_told_by_both_lines(tmp_path: Path) -> None:
+    nodes = tmp_path / "nodes.txt"
+    nodes.write_text("gpu1.example.com:22\ngpu2.example.com:22\nroot@GPU1.example.com:22\n")
+    with pytest.raises(StackError) as caught:
+        import_script({"GPU_AI_NODES_FILE": str(nodes)})
+    assert [str(problem) for problem in caught.value.problems] == [
+        f"{nodes}:3: root@GPU1.example.com:22 is there twice, also in {nodes}:1"
+    ]
+
+
 def test_a_bad_address_in_a_file_is_told_by_its_line(tmp_path: Path) -> None:
     nodes = tmp_path / "nodes.txt"
     nodes.write_text("# the fleet\ngpu1.example.com\n\ngpu2.example.com:99999\n")
@@ -78,6 +98,15 @@ def test_lists_of_different_lengths_are_a_mistake() -> None:
         import_script({"GPU_AI_NODES": "a:22 b:22", "AI_INFERENCE_UPSTREAMS": "a:8800"})
 
 
+def test_public_ports_that_are_in_no_upstream_are_asked_for() -> None:
+    text = import_script({"GPU_AI_NODES": "nat.example.com:2201 nat.example.com:2202"})
+    assert [line.split(":")[0] for line in text.splitlines()[:3]] == [
+        "# Add nodes[1].publicHttpPort",
+        "# Add nodes[1].publicGrpcPort",
+        "config",
+    ]
+
+
 def test_public_grpc_ports_that_the_script_never_knew_are_asked_for() -> None:
     text = import_script(
         {
@@ -102,3 +131,18 @@ def test_the_command_writes_a_file_once(
     assert load_file(file).nodes[0].name == "gpu-1"
     assert main(["import-script", str(file)]) == 1
     assert "there already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("prod.yaml", "expected Pulumi.<stack>.yaml"),
+        ("nowhere/Pulumi.prod.yaml", "No such file or directory"),
+    ],
+)
+def test_a_file_that_cannot_be_the_stacks_is_refused(
+    file: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GPU_AI_NODES", "gpu1.example.com:22")
+    assert main(["import-script", str(tmp_path / file)]) == 1
+    assert said in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Before an update: can every host be reached, does Docker answer, is the NVIDIA runtime there.
+"""Before an update: can every host be reached, does Docker answer, are ports free, is NVIDIA's runtime there.
 
 All hosts are asked at once and none is changed. What cannot be reached is named with the reason and the
 remedy.
@@ -11,7 +11,9 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from infra import ports
 from infra.connection import Connection, RemoteError
+from infra.ports import Port
 from infra.stack import EmbeddedHost, Host, Ssh, SshHost, Stack
 
 SECONDS = 8.0
@@ -35,12 +37,13 @@ _NO_DOCKER, _NO_NVIDIA, _NO_SSH = 41, 42, 255
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What is asked of one host; `users` are the nodes there, or the gateway."""
+    """What is asked of one host; `users` are the nodes there, or the gateway, `ports` what they publish."""
 
     host: Host
     users: tuple[str, ...]
     docker: bool = True
     gpus: bool = False
+    ports: tuple[Port, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,10 @@ def checks(stack: Stack) -> list[Check]:
         users.setdefault(gateway.host, []).append("gateway")
         if gateway.mode == "container":
             docker.add(gateway.host)
-    return [Check(host, tuple(names), host in docker, host in gpus) for host, names in users.items()]
+    return [
+        Check(host, tuple(names), host in docker, host in gpus, ports.of(stack, host))
+        for host, names in users.items()
+    ]
 
 
 def run(stack: Stack) -> list[Failure]:
@@ -92,7 +98,11 @@ def probe_all(asked: Iterable[Check], ssh: Ssh) -> list[Failure]:
 
 def probe(check: Check, ssh: Ssh) -> Failure | None:
     """Asks one host; None when nothing is amiss."""
-    script = "\n".join(["true", *([_DOCKER] if check.docker else []), *([NVIDIA] if check.gpus else [])])
+    asked = ["true"]
+    if check.docker:
+        asked += [_DOCKER, "echo --", ports.ASK]
+    if check.gpus:
+        asked.append(NVIDIA)
     connection = Connection.to(check.host, ssh)
     if isinstance(check.host, SshHost):
         # `ssh` takes the first value that it is given.
@@ -100,7 +110,7 @@ def probe(check: Check, ssh: Ssh) -> Failure | None:
             connection.host, ("-o", f"ConnectTimeout={_CONNECT_SECONDS}", *connection.options)
         )
     try:
-        connection.run(script, timeout=SECONDS)
+        done = connection.run("\n".join(asked), timeout=SECONDS)
     except subprocess.TimeoutExpired:
         reason, remedy = (
             f"no answer within {SECONDS:g} s",
@@ -110,7 +120,16 @@ def probe(check: Check, ssh: Ssh) -> Failure | None:
     except RemoteError as error:
         reason, remedy = explain(check, error.status, error.output)
         return Failure(check.host, check.users, reason, remedy, error.status not in (_NO_SSH, _NO_DOCKER))
-    return None
+    if not check.docker:
+        return None
+    # A container that the stack keeps may give its port to another one; the order of the update decides that.
+    # One that it does not keep ends only when all others are there.
+    kept = {port.container for port in check.ports}
+    taken = ports.taken(check.ports, done.stdout.partition("--\n")[2], kept)
+    if not taken:
+        return None
+    reasons, remedies = ("; ".join(getattr(each, name) for each in taken) for name in ("reason", "remedy"))
+    return Failure(check.host, check.users, reasons, remedies, reachable=True)
 
 
 def explain(check: Check, status: int, output: str) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from infra.doctor.checks.docker_node import DockerPlace, container_state, parts
 from infra.doctor.checks.embedded import EmbeddedPlace
 from infra.doctor.checks.gateway import EmbeddedPlace as EmbeddedGateway
 from infra.doctor.checks.gateway import GatewayChecks, RemotePlace
-from infra.doctor.checks.host import HostChecks, Port
+from infra.doctor.checks.host import HostChecks
 from infra.doctor.checks.node import INFERENCE_SECONDS, NodeChecks
 from infra.doctor.findings import Outcome, Status
 from infra.doctor.reach import Reach
@@ -73,7 +73,7 @@ class Plan:
         host = asked.host
         nodes = [node for node in self._stack.nodes if node.host == host]
         reach = Reach(host, self._stack.ssh, self._folder)
-        checks = HostChecks(reach, asked, self._stack, nodes, self._ports(host, nodes))
+        checks = HostChecks(reach, asked, self._stack, nodes, asked.ports)
         found: dict[str, Check] = {}
         self._hosts[host], self._of_host[host] = checks, found
         where = asked.users
@@ -123,31 +123,6 @@ class Plan:
             self._add(
                 Check(checks.asked.users, "clock", "date", ask, needs=[found["ssh"]], after=connected), found
             )
-
-    def _ports(self, host: Host, nodes: Sequence[Node]) -> list[Port]:
-        stack = self._stack
-        ports = []
-        for node in nodes:
-            at, begin = f"nodes[{stack.nodes.index(node)}].ports", f"{stack.name}-{node.name}"
-            ports += [
-                Port(f"{at}.http", node.ports.http, f"{begin}-service"),
-                Port(f"{at}.grpc", node.ports.grpc, f"{begin}-service"),
-            ]
-            if node.runtime == "triton" and stack.triton.publish:
-                ports += [
-                    Port(f"{at}.tritonHttp", node.ports.triton_http, f"{begin}-triton"),
-                    Port(f"{at}.tritonGrpc", node.ports.triton_grpc, f"{begin}-triton"),
-                    Port(f"{at}.tritonMetrics", node.ports.triton_metrics, f"{begin}-triton"),
-                ]
-            if node.runtime == "edge-llm" and stack.edge_llm.publish:
-                ports.append(Port(f"{at}.unitManager", node.ports.unit_manager, f"{begin}-unit-manager"))
-        if stack.gateway.mode == "container" and stack.gateway.host == host:
-            container = f"{stack.name}-gateway"
-            ports += [
-                Port("gateway.http", stack.gateway.http, container),
-                Port("gateway.grpc", stack.gateway.grpc, container),
-            ]
-        return ports
 
     # Nodes ----------------------------------------------------------------------------------------------
 

@@ -93,6 +93,54 @@ def test_a_failing_host_is_named_with_reason_and_remedy(
     assert failure.reachable is reachable
 
 
+@pytest.mark.parametrize(
+    ("containers", "holder"),
+    [
+        ("prod-gateway\t0.0.0.0:8080->8080/tcp, 0.0.0.0:9080->9080/tcp", None),
+        ("web\t0.0.0.0:443->443/tcp, :::8070-8090->80/tcp", "the container web"),
+        ("prod-gone-service\t192.0.2.11:8080->8800/tcp", "the container prod-gone-service"),
+        ("web\t8080/tcp", None),
+    ],
+)
+def test_a_port_that_is_taken_is_named_with_its_holder_before_anything_changes(
+    double: Double, containers: str, holder: str | None
+) -> None:
+    double("ssh", f"printf '28.0.0\\n--\\n{containers}\\n--\\n'")
+    failures = preflight.run(parse({"nodes": [HOST_1]}, "prod"))
+    if holder is None:
+        assert failures == []
+        return
+    [failure] = failures
+    assert f"gateway.http: port 8080 is taken by {holder}" in failure.reason
+    assert "docker stop" in failure.remedy
+    assert "set gateway.http to another port" in failure.remedy
+    assert failure.reachable, "skipping the host would not help"
+
+
+LISTENS = "   0: {}:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1"
+
+
+@pytest.mark.parametrize(
+    ("address", "bind", "free"),
+    [
+        ("00000000", None, False),
+        ("0100007F", None, False),
+        ("00000000000000000000000000000000", "192.0.2.11", False),
+        ("0B0200C0", "192.0.2.11", False),
+        ("0100007F", "192.0.2.11", True),
+    ],
+)
+def test_a_process_that_listens_takes_a_port_where_both_want_one_address(
+    double: Double, address: str, bind: str | None, free: bool
+) -> None:
+    process = 'LISTEN 0 511 *:8080 *:* users:(("httpd",pid=77,fd=6))'
+    double("ssh", f"printf '28.0.0\\n--\\n--\\n%s\\n--\\n%s\\n' '{LISTENS.format(address)}' '{process}'")
+    failures = preflight.run(stack(HOST_1, gateway={"bind": bind} if bind else {}))
+    assert [failure.reason for failure in failures] == (
+        [] if free else ["gateway.http: port 8080 is taken by httpd (pid 77)"]
+    )
+
+
 def test_hosts_that_hang_are_all_given_up_together_within_ten_seconds(
     double: Double, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from infra import preflight
+from infra import ports, preflight
 from infra.doctor import containers
 from infra.doctor.containers import Container
 from infra.doctor.findings import Outcome, Status, ok, problem, warning, worst
@@ -22,15 +22,6 @@ CLOCK_WARNING_SECONDS, CLOCK_PROBLEM_SECONDS = 5.0, 30.0
 DISK_WARNING_KB, DISK_PROBLEM_KB = 5 << 20, 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Port:
-    """A port that a part of the stack publishes on the host: its key in the stack file, and the container."""
-
-    key: str
-    number: int
-    container: str
-
-
 @dataclass
 class HostChecks:
     """The questions to one host; what the answers tell is kept for the checks that come later."""
@@ -39,7 +30,7 @@ class HostChecks:
     asked: preflight.Check
     stack: Stack
     nodes: Sequence[Node]
-    ports: Sequence[Port]
+    ports: Sequence[ports.Port]
     #: Seconds by which the host's clock is ahead of this computer's.
     clock: float | None = None
     containers: dict[str, Container] = field(default_factory=dict)
@@ -193,31 +184,10 @@ class HostChecks:
 
     async def ports_held(self) -> Outcome:
         """Whether each of the stack's ports there is free, or held by the stack's own container."""
-        done = await self.reach.run(
-            "docker ps --no-trunc --format '{{.Names}}\t{{.Ports}}' || exit; echo --; "
-            "cat /proc/net/tcp /proc/net/tcp6 2>/dev/null; echo --; ss -Hltnp 2>/dev/null; true"
-        )
+        done = await self.reach.run(ports.ASK)
         if done.status != 0:
             return problem(done.last_line, "look at Docker on the host")
-        published, listening, sockets = done.out.split("--\n")
-        holders = _published(published)
-        taken = _listening(listening)
-        outcomes = []
-        for port in self.ports:
-            holder = holders.get(port.number)
-            if holder is not None and holder != port.container:
-                said, end = f"the container {holder}", f"docker stop {holder}"
-            elif holder is None and port.number in taken:
-                said = _process(sockets, port.number) or "a process that this user may not see"
-                end = f"find it with: ss -ltnp 'sport = :{port.number}'"
-            else:
-                continue
-            outcomes.append(
-                problem(
-                    f"{port.key}: port {port.number} is taken by {said}",
-                    f"end that ({end}), or set {port.key} to another port",
-                )
-            )
+        outcomes = [problem(found.reason, found.remedy) for found in ports.taken(self.ports, done.out)]
         return worst(
             outcomes, ", ".join(f"{port.number} ({port.key.rpartition('.')[2]})" for port in self.ports)
         )
@@ -257,31 +227,3 @@ def _space(folder: str, use: str, blocks: list[str], inodes: list[str]) -> Outco
 
 def _size(kilobytes: int) -> str:
     return f"{kilobytes / (1 << 20):.1f} GiB" if kilobytes >= 1 << 20 else f"{kilobytes / 1024:.0f} MiB"
-
-
-def _published(listed: str) -> dict[int, str]:
-    """Host port -> container, from `docker ps`."""
-    found: dict[int, str] = {}
-    for line in listed.splitlines():
-        name, _, ports = line.partition("\t")
-        for first, last in re.findall(r":(\d+)(?:-(\d+))?->\d+(?:-\d+)?/tcp", ports):
-            found |= dict.fromkeys(range(int(first), int(last or first) + 1), name)
-    return found
-
-
-def _listening(tables: str) -> set[int]:
-    """The ports that something listens on, from /proc/net/tcp and tcp6."""
-    rows = (line.split() for line in tables.splitlines())
-    return {
-        int(row[1].rpartition(":")[2], 16)
-        for row in rows
-        if len(row) > 3 and row[3] == "0A" and ":" in row[1]
-    }
-
-
-def _process(sockets: str, port: int) -> str | None:
-    """The process that listens on a port, from `ss -ltnp`."""
-    for line in sockets.splitlines():
-        if re.search(rf":{port}\s", line) and (match := re.search(r'\("([^"]+)",pid=(\d+)', line)):
-            return f"{match[1]} (pid {match[2]})"
-    return None

@@ -205,6 +205,16 @@ class SmallTriton:
         os.killpg(self._server.pid, signal.SIGKILL)
         self._server.wait()
 
+    def freeze(self) -> None:
+        """Stop it where it stands: the kernel still takes connections for it."""
+        assert self._server is not None
+        os.kill(self._server.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        assert self._server is not None
+        os.kill(self._server.pid, signal.SIGCONT)
+
     def kill_model(self, name: str) -> None:
         """kill -9 the process of one model, as the kernel does when memory is short."""
         wanted = f"{self._repository}/{name}/1/model.py".encode()

@@ -19,7 +19,7 @@ import tritonclient.grpc
 from inference_service.audio import Audio
 from inference_service.errors import BadRequest, NotReady, RuntimeFailed, RuntimeTimeout, Unsupported
 from inference_service.runtimes.base import Call
-from inference_service.runtimes.triton import TritonRuntime
+from inference_service.runtimes.triton import TritonRuntime, unary
 from inference_service.runtimes.triton import shared_memory as shm
 from inference_service.settings import Settings
 from inference_service.tasks import Task, TranscribeOptions
@@ -383,6 +383,43 @@ def test_a_killed_triton_is_noticed_at_once_and_found_again(own_triton: SmallTri
             assert registered(own_triton)
 
     asyncio.run(check())
+
+
+def test_a_triton_that_hangs_is_given_up_long_before_the_deadline_and_used_again_when_it_moves(
+    own_triton: SmallTriton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unary, "_TICK", 0.1)
+
+    async def check() -> None:
+        async with runtime(own_triton) as models:
+            for _ in range(2):
+                await models.emotion_of_audio(samples(), CALL)
+            own_triton.freeze()
+            begun = time.monotonic()
+            running = [models.emotion_of_audio(samples(0.5), CALL) for _ in range(4)]
+            outcomes = await asyncio.gather(*running, return_exceptions=True)
+            assert all(isinstance(outcome, NotReady) for outcome in outcomes), outcomes
+            assert any("does not answer" in str(outcome) for outcome in outcomes)
+            assert time.monotonic() - begun < 2, "they waited for their deadline of 30 s"
+            begun = time.monotonic()
+            with pytest.raises(NotReady, match="does not answer"):
+                await models.emotion_of_audio(samples(), CALL)
+            assert time.monotonic() - begun < 0.1, "a call was sent to a server that hangs"
+            assert not (await models.readiness()).ready
+            own_triton.thaw()
+            await until(partial(_answers, models), 3)
+            answers = [models.emotion_of_audio(samples(), CALL) for _ in range(4)]
+            assert {answer.emotion for answer in await asyncio.gather(*answers)} == {"length"}
+
+    asyncio.run(check())
+
+
+async def _answers(models: TritonRuntime) -> bool:
+    try:
+        await models.emotion_of_audio(samples(), CALL)
+    except NotReady:
+        return False
+    return True
 
 
 def test_a_model_whose_process_was_killed_is_told_and_loaded_again(tmp_path: Path) -> None:

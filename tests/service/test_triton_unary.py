@@ -13,6 +13,7 @@ import hpack
 import pytest
 import uvloop
 
+from inference_service.runtimes.triton import unary
 from inference_service.runtimes.triton.unary import CallFailed, NotSent, UnaryConnection
 
 ECHO = "/test.Test/Echo"
@@ -218,11 +219,11 @@ class Peer:
 async def peer(*settings: tuple[int, int]) -> AsyncIterator[tuple[Peer, UnaryConnection]]:
     met: asyncio.Future[Peer] = asyncio.get_running_loop().create_future()
     server = await asyncio.start_server(lambda *ends: met.set_result(Peer(*ends)), "127.0.0.1", 0)
-    connection = await UnaryConnection.open(f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    opening = asyncio.create_task(UnaryConnection.open(f"127.0.0.1:{server.sockets[0].getsockname()[1]}"))
     other = await met
     assert await other.reader.readexactly(24) == b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
     other.writer.write(frame(SETTINGS, 0, 0, b"".join(struct.pack(">HI", *each) for each in settings)))
-    await until(lambda: connection._settled)
+    connection = await opening
     try:
         yield other, connection
     finally:
@@ -243,13 +244,62 @@ async def called(
         task.cancel()
 
 
-def test_nothing_is_taken_before_the_servers_settings_are_known() -> None:
+def test_a_server_that_does_not_greet_is_not_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unary, "_GREETING", 0.1)
+
     async def check() -> None:
         server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
-        connection = await UnaryConnection.open(f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
-        assert not connection.takes(1)
-        connection.close()
+        with pytest.raises(OSError):
+            await UnaryConnection.open(f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
         server.close()
+
+    run(check())
+
+
+def test_a_server_that_hangs_fails_its_calls_long_before_their_deadline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(unary, "_TICK", 0.02)
+
+    async def check() -> None:
+        async with called() as (other, connection, task):
+            assert (await other.next(PING))[0] == 0
+            with pytest.raises(CallFailed, match="does not answer") as failed:
+                await task
+            assert failed.value.code is grpc.StatusCode.UNAVAILABLE
+            assert connection.closed and connection.unresponsive
+
+    run(check())
+
+
+def test_a_server_that_answers_pings_may_take_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unary, "_TICK", 0.005)
+
+    async def check() -> None:
+        async with called() as (other, connection, task):
+            for _ in range(3):
+                _, _, payload = await other.next(PING)
+                other.writer.write(frame(PING, 1, 0, payload))
+            await asyncio.sleep(1)
+            other.writer.write(
+                frame(HEADERS, END_HEADERS, 1, fields((":status", "200")))
+                + frame(DATA, 0, 1, MESSAGE)
+                + frame(HEADERS, END_HEADERS | END_STREAM, 1, TRAILERS)
+            )
+            assert await task == b"hello"
+            assert not connection.closed
+
+    run(check())
+
+
+def test_grpcs_own_server_takes_the_pings_of_a_long_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unary, "_TICK", 0.01)
+
+    async def check() -> None:
+        async with grpc_server() as (_, _, connection):
+            for _ in range(3):
+                # 2 + 8 + 32 ticks for as many pings as there are, and then as long again.
+                assert await connection.call("/test.Test/Wait", b"0.8", 5) == b"waited"
 
     run(check())
 

@@ -109,6 +109,9 @@ class TritonClient:
                 _log.debug("Triton did not take the call on its connection, sent over another")
         elif (self._unary is None or self._unary.closed) and (self._opening is None or self._opening.done()):
             self._opening = asyncio.create_task(self._open_unary())
+        if self._unary is not None and self._unary.unresponsive:
+            # Until it takes a new connection a call would only wait for its deadline.
+            raise CallFailed(grpc.StatusCode.UNAVAILABLE, "the server does not answer")
         answer: bytes = await self._model_infer(request, timeout=time_limit)
         return answer
 
@@ -162,7 +165,11 @@ class TritonClient:
     async def register(self, name: str, key: str, size: int) -> None:
         """Make the system shared memory object `key` of `size` bytes known to Triton as `name`."""
         request = pb.SystemSharedMemoryRegisterRequest(name=name, key=key, offset=0, byte_size=size)
-        await self._control(self._stub.SystemSharedMemoryRegister(request, timeout=CONTROL_TIMEOUT))
+        try:
+            await self._control(self._stub.SystemSharedMemoryRegister(request, timeout=CONTROL_TIMEOUT))
+        except RuntimeTimeout as error:
+            # Not the inference was too long: nothing has begun, and another node may do it.
+            raise NotReady(str(error)) from error
 
     async def unregister(self, name: str) -> None:
         """Make Triton forget a region; one that it does not know is no error."""

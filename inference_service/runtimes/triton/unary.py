@@ -45,6 +45,16 @@ _LAST_STREAM_ID = 2**31 - 1
 #: Milliseconds after which a peer that confirms nothing of what was sent is gone (TCP_USER_TIMEOUT).
 _UNCONFIRMED_MS = 10_000
 
+#: Seconds between two looks at whether a server with calls under way still says anything.
+_TICK = 1.0
+#: Ticks of silence after which it is asked with a ping, four times as many after each that it answers, and
+#: how many pings it gets for one silence: gRPC's servers end the connection at the fourth.
+_PING_AFTER, _MOST_PINGS = 2, 3
+#: Ticks without an answer to a ping after which it is taken to hang.
+_PATIENCE = 5
+#: Seconds for the server's greeting, its settings.
+_GREETING = 5.0
+
 _frame_head = struct.Struct(">IBI").pack  # (length << 8 | type), flags, stream
 
 
@@ -78,7 +88,10 @@ class _Stream:
 
 
 class UnaryConnection(asyncio.Protocol):
-    """One connection to a gRPC server; `open` makes it. It ends by itself, and is not opened again."""
+    """One connection to a gRPC server; `open` makes it. It ends by itself, and is not opened again.
+
+    A server that hangs, its connection alive in the kernel all the same, is found by a ping while calls wait.
+    """
 
     def __init__(self, authority: str) -> None:
         self._authority = authority
@@ -88,6 +101,13 @@ class UnaryConnection(asyncio.Protocol):
         self._next_id = 1
         self._closing = False
         self._settled = False  # the server's settings are known
+        self._greeted: asyncio.Future[None] = self._loop.create_future()
+        #: Whether it ended because the server did not answer a ping.
+        self.unresponsive = False
+        self._tick: asyncio.TimerHandle | None = None
+        self._silence = 0  # ticks since anything was received
+        self._pings = 0  # since the last answer to a call
+        self._pinged = False  # and the answer to that is not there yet
         self._unread = b""
         self._block = bytearray()  # a header block whose end has not come yet …
         self._block_of = 0  # … its stream …
@@ -98,10 +118,16 @@ class UnaryConnection(asyncio.Protocol):
 
     @classmethod
     async def open(cls, address: str) -> UnaryConnection:
-        """Connect to `address` (host:port). Raises OSError."""
+        """Connect to `address` (host:port) and wait for the server's settings. Raises OSError."""
         host, _, port = address.rpartition(":")
         loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(lambda: cls(address), host.strip("[]"), int(port))
+        async with asyncio.timeout(_GREETING):
+            _, connection = await loop.create_connection(lambda: cls(address), host.strip("[]"), int(port))
+            try:
+                await connection._greeted
+            except BaseException:
+                connection.close()
+                raise
         return connection
 
     def close(self) -> None:
@@ -154,6 +180,9 @@ class UnaryConnection(asyncio.Protocol):
             )
         )
         timer = self._loop.call_later(time_limit, self._expire, stream_id)
+        if self._tick is None:
+            self._silence = self._pings = 0
+            self._tick = self._loop.call_later(_TICK, self._on_tick)
         try:
             return await stream.answer
         except asyncio.CancelledError:
@@ -186,9 +215,12 @@ class UnaryConnection(asyncio.Protocol):
         for stream in self._streams.values():
             _fail(stream, CallFailed(grpc.StatusCode.UNAVAILABLE, f"connection lost: {exc or 'closed'}"))
         self._streams.clear()
+        if not self._greeted.done():
+            self._greeted.set_exception(ConnectionError(f"connection lost: {exc or 'closed'}"))
 
     def data_received(self, data: bytes) -> None:
         """Act on every whole frame."""
+        self._silence = 0
         if self._unread:
             data = self._unread + data
         at, end = 0, len(data)
@@ -204,7 +236,7 @@ class UnaryConnection(asyncio.Protocol):
                 at += 9 + length
             self._unread = data[at:]
         except (_ProtocolError, hpack.HPACKError, struct.error) as error:
-            self._give_up(f"{type(error).__name__}: {error}")
+            self._give_up(f"not understood: {type(error).__name__}: {error}")
 
     # Frames -----------------------------------------------------------------------------------------------
 
@@ -231,7 +263,9 @@ class UnaryConnection(asyncio.Protocol):
             case 5:  # PUSH_PROMISE
                 raise _ProtocolError("a push, which was switched off")
             case 6:  # PING
-                if not flags & _ACK:
+                if flags & _ACK:
+                    self._pinged = False
+                else:
                     self._write(_frame(_PING, _ACK, 0, payload))
             case 7:  # GOAWAY
                 self._on_goaway(struct.unpack_from(">I", payload)[0] & 0x7FFFFFFF)
@@ -258,6 +292,7 @@ class UnaryConnection(asyncio.Protocol):
         block, stream_id = bytes(self._block), self._block_of
         self._block.clear()
         self._block_of = 0
+        self._pings = 0
         fields = _decoded(block)
         stream = self._streams.get(stream_id)
         if stream is not None:
@@ -284,6 +319,8 @@ class UnaryConnection(asyncio.Protocol):
             elif key == _INITIAL_WINDOW_SIZE:
                 self._stream_window = value
         self._settled = True
+        if not self._greeted.done():
+            self._greeted.set_result(None)
         self._write(_frame(_SETTINGS, _ACK, 0, b""))
 
     def _on_goaway(self, last_id: int) -> None:
@@ -294,6 +331,23 @@ class UnaryConnection(asyncio.Protocol):
         self._close_when_idle()
 
     # ------------------------------------------------------------------------------------------------------
+
+    def _on_tick(self) -> None:
+        """While calls wait: ask a silent server whether it lives, and give one up that does not answer."""
+        self._tick = None
+        if not self._streams or self._closing:
+            return
+        self._silence += 1
+        if self._pinged and self._silence >= _PATIENCE:
+            self.unresponsive = True
+            self._give_up("the server does not answer")
+            return
+        if not self._pinged and self._pings < _MOST_PINGS and self._silence >= _PING_AFTER * 4**self._pings:
+            self._pinged = True
+            self._pings += 1
+            self._silence = 0
+            self._write(_frame(_PING, 0, 0, bytes(8)))
+        self._tick = self._loop.call_later(_TICK, self._on_tick)
 
     def _expire(self, stream_id: int) -> None:
         self._reset(stream_id)
@@ -316,7 +370,7 @@ class UnaryConnection(asyncio.Protocol):
     def _give_up(self, reason: str) -> None:
         self._closing = True
         for stream in self._streams.values():
-            _fail(stream, CallFailed(grpc.StatusCode.UNAVAILABLE, f"not understood: {reason}"))
+            _fail(stream, CallFailed(grpc.StatusCode.UNAVAILABLE, reason))
         if self._transport is not None:
             self._transport.abort()
 

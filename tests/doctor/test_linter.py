@@ -142,6 +142,83 @@ def test_each_backend_has_its_own_file(tmp_path: Path, configuration: str, file:
     assert linter.lint(linter.local(tmp_path), None) == []
 
 
+@pytest.mark.parametrize(
+    ("file", "configuration"),
+    [
+        ("model.onnx", None),
+        ("model.plan", None),
+        ("model.onnx", 'backend: "onnxruntime"'),
+        ("model.plan", 'platform: "tensorrt_plan"'),
+    ],
+)
+def test_a_model_that_describes_itself_may_leave_out_its_tensors(
+    tmp_path: Path, file: str, configuration: str | None
+) -> None:
+    (tmp_path / "asr" / "1").mkdir(parents=True)
+    (tmp_path / "asr" / "1" / file).write_text("a model")
+    if configuration is not None:
+        (tmp_path / "asr" / "config.pbtxt").write_text(configuration)
+    expected = ModelsSettings.model_validate({"emotion": {"enabled": False}, "synthesis": {"enabled": False}})
+    assert faults(tmp_path, expected) == []
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_lines_are_counted_as_editors_do_wherever_the_file_was_written(tmp_path: Path, end: str) -> None:
+    (tmp_path / "any" / "1").mkdir(parents=True)
+    (tmp_path / "any" / "1" / "model.py").write_text("a model")
+    lines = [
+        '# name: "other"',
+        "input [",
+        "  {",
+        '    name: "x" # {',
+        "    data_type: TYPE_FP32 dims: [ -1 ]",
+        '  }, { name: "x" data_type: TYPE_FP32 dims: [ 0 ] }',
+        "]",
+        'output { name: "x" data_type: TYPE_FP32 }',
+        'name: "other"',
+        'backend: "python"',
+    ]
+    (tmp_path / "any" / "config.pbtxt").write_bytes(end.join(lines).encode())
+    found = linter.lint(linter.local(tmp_path), None)
+    assert [(fault.line, fault.message.removeprefix("model any: ")) for fault in found] == [
+        (6, "input 'x' is declared twice"),
+        (6, "input 'x' has dims [0]"),
+        (8, "output 'x' has no dims"),
+        (9, "config.pbtxt names it 'other', and its folder is 'any'"),
+    ]
+    done = subprocess.run(["sh", "-c", script(str(tmp_path))], capture_output=True, check=True)
+    assert linter.lint(parse(done.stdout.decode()), None) == found
+
+
+def test_a_byte_order_mark_is_named(repository: Path) -> None:
+    path = repository / "emotion" / "config.pbtxt"
+    path.write_text("\ufeff" + path.read_text())
+    fault = only(repository)
+    assert fault.line == 1
+    assert "begins with a byte order mark" in fault.message
+
+
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [("Config.pbtxt", "did you mean Config.pbtxt?"), ("inner/config.pbtxt", "is emotion the repository?")],
+)
+def test_a_configuration_elsewhere_is_named(repository: Path, there: str, said: str) -> None:
+    path = repository / "emotion" / there
+    path.parent.mkdir(exist_ok=True)
+    (repository / "emotion" / "config.pbtxt").rename(path)
+    assert said in only(repository).message
+
+
+def test_an_ensemble_needs_steps(tmp_path: Path) -> None:
+    (tmp_path / "both" / "1").mkdir(parents=True)
+    tensor = '[{ name: "x" data_type: TYPE_FP32 dims: [ -1 ] }]'
+    (tmp_path / "both" / "config.pbtxt").write_text(
+        f'platform: "ensemble"\ninput {tensor}\noutput {tensor}\n'
+    )
+    (fault,) = linter.lint(linter.local(tmp_path), None)
+    assert "the ensemble has no step" in fault.message
+
+
 def test_an_ensemble_needs_the_models_of_its_steps(tmp_path: Path) -> None:
     (tmp_path / "both" / "1").mkdir(parents=True)
     tensor = '[{ name: "x" data_type: TYPE_FP32 dims: [ -1 ] }]'
@@ -206,7 +283,7 @@ def test_a_folder_on_a_host_is_read_as_one_here_is(repository: Path) -> None:
     (repository / "emotion" / "1" / "model.py").write_text("")
     edit(repository, "synthesis", "TYPE_FP32", "TYPE_FLOAT")
     done = subprocess.run(["sh", "-c", script(str(repository))], capture_output=True, text=True, check=True)
-    there = linter.lint(parse(done.stdout.splitlines()), ModelsSettings())
+    there = linter.lint(parse(done.stdout), ModelsSettings())
     assert there == faults(repository)
     assert len(there) == 3
 
@@ -216,7 +293,7 @@ def test_a_link_to_a_version_elsewhere_is_followed(repository: Path, tmp_path: P
     (repository / "asr").symlink_to(tmp_path / "store")
     done = subprocess.run(["sh", "-c", script(str(repository))], capture_output=True, text=True, check=True)
     assert faults(repository) == []
-    assert linter.lint(parse(done.stdout.splitlines()), ModelsSettings()) == []
+    assert linter.lint(parse(done.stdout), ModelsSettings()) == []
 
 
 # The command -------------------------------------------------------------------------------------------

@@ -113,7 +113,7 @@ class DockerPlace:
         done = await self.reach.run(listing_script(folder))
         if done.status != 0:
             raise NoAnswer(f"{folder}: {done.last_line}")
-        return folder, parse_listing(done.out.splitlines())
+        return folder, parse_listing(done.out)
 
     # Whether it runs ------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from google.protobuf import text_format
@@ -12,6 +12,12 @@ from tritonclient.grpc import model_config_pb2
 from inference_service.runtimes.triton.contract import Interface, Tensor
 
 _AT = re.compile(r"(\d+):\d+ : (.*)", re.DOTALL)
+_TOKEN = re.compile(
+    r"""\#[^\n]* | \n | [{}<>]
+    | (?P<name>[A-Za-z_]\w*) (?=\s*[:{<\[])
+    | (?P<value> "(?:\\.|[^"\\\n])*" | '(?:\\.|[^'\\\n])*' | [-\w.]+ )""",
+    re.VERBOSE,
+)
 
 
 class Malformed(Exception):
@@ -24,6 +30,8 @@ class Malformed(Exception):
 
 def parse(text: str) -> Any:
     """The `inference.ModelConfig` that the text is. Raises Malformed."""
+    if text.startswith("\ufeff"):
+        raise Malformed(1, "it begins with a byte order mark, which protobuf does not read")
     config = model_config_pb2.ModelConfig()
     try:
         text_format.Parse(text, config)
@@ -70,15 +78,28 @@ def datatype(value: int) -> str:
     return "BYTES" if name == "STRING" else name
 
 
-def line_of(text: str, pattern: str) -> int | None:
-    """The first line that matches, counted from 1."""
-    for number, line in enumerate(text.splitlines(), start=1):
-        if re.search(pattern, line.partition("#")[0]):
-            return number
-    return None
+def line_of(text: str, path: tuple[str, ...], value: str | None = None, nth: int = 1) -> int | None:
+    """The line of the `nth` field at a path of names that has that value (any: None), counted from 1.
+
+    protobuf reads the text without telling where anything stood.
+    """
+    lines = [line for at, there, line in _fields(text) if at == path and value in (None, there)]
+    return lines[nth - 1] if len(lines) >= nth else None
 
 
-def line_of_tensor(text: str, names: Sequence[str]) -> int | None:
-    """The line that names one of these tensors."""
-    alternatives = "|".join(map(re.escape, names))
-    return line_of(text, rf"""name\s*:\s*["']({alternatives})["']""") if names else None
+def _fields(text: str) -> Iterator[tuple[tuple[str, ...], str, int]]:
+    """Path, value and line of every field that holds no message; in lists each element stands for itself."""
+    outer: list[str] = []
+    field, line = "", 1
+    for match in _TOKEN.finditer(text):
+        token = match[0]
+        if token == "\n":
+            line += 1
+        elif token in "{<":
+            outer.append(field)
+        elif token in "}>":
+            field = outer.pop() if outer else ""
+        elif match["name"]:
+            field = token
+        elif match["value"]:
+            yield (*outer, field), token.strip("\"'"), line

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -95,13 +94,14 @@ def script(path: str) -> str:
     return _SCRIPT.format(path=shlex.quote(path), depth=_DEPTH, config=CONFIG)
 
 
-def parse(lines: Iterable[str]) -> Listing:
+def parse(printed: str) -> Listing:
     """The listing that the script printed. Sizes are only told apart from nothing."""
     folders: set[str] = set()
     files: dict[str, int] = {}
     texts: dict[str, list[str]] = {}
     config: list[str] = []
-    for line in lines:
+    # Only "\n" ends a line for the script, and for protobuf.
+    for line in printed.split("\n"):
         kind, _, rest = line.partition(" ")
         name = rest.removeprefix("./")
         if kind == "d":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from inference_service.errors import RuntimeFailed
 from inference_service.runtimes.triton.contract import Contract, contracts, mismatches
 from inference_service.runtimes.triton.labels import find_labels
 from inference_service.settings import ModelsSettings
-from infra.doctor.linter.config import Malformed, interface, line_of, line_of_tensor, parse
+from infra.doctor.linter.config import Malformed, interface, line_of, parse
 from infra.doctor.linter.files import CONFIG, Listing
 
 #: What a backend reads from a version's folder, unless `default_model_filename` names another file.
@@ -24,6 +25,15 @@ _FILES = {
     "openvino": "model.xml",
     "dali": "model.dali",
     "vllm": "model.json",
+}
+#: Models whose files tell Triton their tensors, so that config.pbtxt may leave those out, or be missing.
+_DESCRIBED = {
+    "onnxruntime": "model.onnx",
+    "onnxruntime_onnx": "model.onnx",
+    "tensorrt": "model.plan",
+    "tensorrt_plan": "model.plan",
+    "openvino": "model.xml",
+    "tensorflow_savedmodel": "model.savedmodel",
 }
 _PLATFORMS = {
     "onnxruntime_onnx": "model.onnx",
@@ -96,8 +106,10 @@ class _Model:
 
     def faults(self) -> list[Fault]:
         text = self.listing.configs.get(self.name)
+        if text is None and self._describes_itself():
+            return list(self._versions(None))
         if text is None:
-            said = f"model {self.name}: there is no {CONFIG}"
+            said = f"model {self.name}: there is no {CONFIG}{self._instead()}"
             remedy = f"write {self.path}: name, backend, input, output (see model_repository/ for examples)"
             return [Fault(self.name, self.path, None, said, remedy), *self._versions(None)]
         if isinstance(text, bytes):
@@ -111,6 +123,27 @@ class _Model:
             ]
         return [*self._identity(config, text), *self._tensors(config, text), *self._versions(config)]
 
+    def _describes_itself(self) -> bool:
+        """Whether a version has a file from which Triton makes the configuration that is not there."""
+        versions = [name for name in self.listing.inside(self.name) if re.fullmatch(r"[1-9]\d*", name)]
+        return any(
+            file in self.listing.inside(f"{self.name}/{version}")
+            for version in versions
+            for file in _DESCRIBED.values()
+        )
+
+    def _instead(self) -> str:
+        """What may have been meant for the missing configuration."""
+        below = sorted(
+            file
+            for file in self.listing.files
+            if re.fullmatch(rf"{re.escape(self.name)}/[^/]+/{CONFIG}", file)
+        )
+        if below:
+            return f"; there is {below[0]}: is {self.name} the repository?"
+        near = difflib.get_close_matches(CONFIG, self.listing.inside(self.name), n=1)
+        return f"; did you mean {near[0]}?" if near else ""
+
     def _fault(self, message: str, remedy: str, line: int | None = None, path: str | None = None) -> Fault:
         return Fault(self.name, path or self.path, line, f"model {self.name}: {message}", remedy)
 
@@ -119,7 +152,7 @@ class _Model:
             yield self._fault(
                 f"{CONFIG} names it {config.name!r}, and its folder is {self.name!r}",
                 f'set name: "{self.name}", or rename the folder',
-                line_of(text, r"^\s*name\s*:"),
+                line_of(text, ("name",)),
             )
         if not config.backend and not config.platform:
             yield self._fault(
@@ -129,21 +162,22 @@ class _Model:
             yield self._fault(
                 f"max_batch_size is {config.max_batch_size}",
                 "set max_batch_size to 0 (no batching) or more",
-                line_of(text, r"max_batch_size"),
+                line_of(text, ("max_batch_size",)),
             )
 
     def _tensors(self, config: Any, text: str) -> Iterator[Fault]:
+        complete = config.backend not in _DESCRIBED and config.platform not in _DESCRIBED
         for kind, tensors in (("input", config.input), ("output", config.output)):
-            if not tensors:
+            if not tensors and complete:
                 yield self._fault(f"no {kind} is declared", f"declare every {kind}: name, data_type, dims")
-            seen: set[str] = set()
+            seen: Counter[str] = Counter()
             for tensor in tensors:
-                line = line_of_tensor(text, [tensor.name])
+                seen[tensor.name] += 1
+                line = line_of(text, (kind, "name"), tensor.name, seen[tensor.name])
                 if not tensor.name:
                     yield self._fault(f"an {kind} has no name", f"give every {kind} a name")
-                elif tensor.name in seen:
+                elif seen[tensor.name] == 2:
                     yield self._fault(f"{kind} {tensor.name!r} is declared twice", "remove one of them", line)
-                seen.add(tensor.name)
                 if not tensor.data_type:
                     yield self._fault(
                         f"{kind} {tensor.name!r} has no data_type", "set data_type, e.g. TYPE_FP32", line
@@ -156,14 +190,15 @@ class _Model:
                         "dims are lengths from 1, or -1 for any",
                         line,
                     )
-        yield from self._contract(config, text)
+        if complete or (config.input and config.output):
+            yield from self._contract(config, text)
 
     def _contract(self, config: Any, text: str) -> Iterator[Fault]:
         if self.contract is None or self.expected is None:
             return
         for said in mismatches(self.contract, interface(config)):
-            named = re.findall(r"'([^']+)'|input (\w+) \(", said)
-            line = line_of_tensor(text, [one or other for one, other in named])
+            tensor = re.search(r"(input|output) '?([^' ]+)", said)
+            line = line_of(text, (tensor[1], "name"), tensor[2]) if tensor else None
             yield Fault(self.name, self.path, line, said, _renamed(self.expected, self.name))
         emotion = self.expected.emotion
         if self.name in (emotion.model_name, emotion.text_model_name) and emotion.labels_path is None:
@@ -179,7 +214,7 @@ class _Model:
                 yield self._fault(
                     f"{len(labels)} labels for {output.dims[-1]} logits in {output.name!r}",
                     "make the labels and the output's dims the same number",
-                    line_of_tensor(text, [output.name]),
+                    line_of(text, ("output", "name"), output.name),
                 )
 
     def _versions(self, config: Any) -> Iterator[Fault]:
@@ -208,6 +243,10 @@ class _Model:
 
     def _backend_files(self, config: Any, versions: list[str]) -> Iterator[Fault]:
         if config.platform == "ensemble":
+            if not config.ensemble_scheduling.step:
+                yield self._fault(
+                    "the ensemble has no step", "add ensemble_scheduling with a step for each model"
+                )
             for step in config.ensemble_scheduling.step:
                 if step.model_name not in self.listing.models:
                     yield self._fault(

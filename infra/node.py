@@ -11,7 +11,7 @@ import pulumi_docker as docker
 
 from infra import embedded_steps, runtimes
 from infra.command import step
-from infra.containers import USER, container, healthcheck
+from infra.containers import USER, container, healthcheck, volume
 from infra.host import DockerHost
 from infra.images import HostImage, Images
 from infra.models import NodeModels
@@ -117,7 +117,7 @@ class DockerNode(pulumi.ComponentResource):
 
     def _service(self, image: HostImage, needs: Sequence[pulumi.Resource | None]) -> docker.Container | None:
         stack, node = self._stack, self._node
-        mounts = [docker.ContainerMountArgs(type="volume", source=self._shared_memory, target="/dev/shm")]
+        mounts = [volume(self._shared_memory, "/dev/shm")]
         declared = container(
             stack,
             f"{self._name}-service",

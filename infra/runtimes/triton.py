@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pulumi_docker as docker
 
-from infra.containers import USER, container, gpu_requests, healthcheck
+from infra.containers import USER, container, gpu_requests, healthcheck, volume
 from infra.runtimes.base import Place
 from infra.stack import Build, Node, Stack
 
@@ -82,7 +82,7 @@ def declare(place: Place) -> docker.Container | None:
         user=settings.user or USER,
         device_requests=gpu_requests(node.gpus),
         mounts=[
-            docker.ContainerMountArgs(type="volume", source=place.shared_memory, target="/dev/shm"),
+            volume(place.shared_memory, "/dev/shm"),
             *place.models.mounts("/models"),
         ],
     )

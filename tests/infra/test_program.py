@@ -121,6 +121,15 @@ def test_a_node_whose_host_changes_is_moved_whole() -> None:
     assert moved == {"gpu-2-network", "gpu-2-shm", "gpu-2-triton", "gpu-2-service", "gpu-2-ready"}
 
 
+def test_no_container_copies_its_images_folder_onto_the_shared_memory() -> None:
+    # Docker would give it the mode of the image's folder too, and Triton's user could not write there.
+    fleet = declare(config(1))
+    for part in ("triton", "service"):
+        mounts = fleet[f"gpu-1-{part}"].inputs["mounts"]
+        (shared,) = [mount for mount in mounts if mount["target"] == "/dev/shm"]
+        assert shared["volumeOptions"] == {"noCopy": True}
+
+
 def test_an_added_node_leaves_the_others_as_they_are() -> None:
     before, after = declare(config(2)), declare(config(3))
     assert {name for name in changed(before, after) if "gpu-3" not in name and "192-0-2-13" not in name} == {

@@ -72,10 +72,10 @@ class Reach:
         self._master: asyncio.subprocess.Process | None = None
         self._sessions = asyncio.Semaphore(_SESSIONS)
 
-    async def connect(self) -> Done:
-        """Open the SSH session; status 255 and ssh's own words when that fails."""
+    async def connect(self) -> Done | None:
+        """Open the SSH session; None when it is open, else its end with ssh's own words."""
         if not isinstance(self.host, SshHost):
-            return Done(0, "", "")
+            return None
         command = self._connection.command("")[:-2]
         self._master = await asyncio.create_subprocess_exec(
             *[command[0], "-M", "-N", *command[1:]],
@@ -90,7 +90,7 @@ class Reach:
         if ended.done():
             _, err = ended.result()
             return Done(255, "", err.decode(errors="replace"))
-        return await self.run("true")
+        return None
 
     async def close(self) -> None:
         """End the SSH session."""

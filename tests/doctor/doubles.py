@@ -200,7 +200,7 @@ def _executable(path: Path, text: str) -> None:
 
 
 @contextmanager
-def node_api(answers: Mapping[str, tuple[int, Any]] | None = None) -> Iterator[int]:
+def node_api(answers: Mapping[str, tuple[int, Any]] | None = None, port: int = 0) -> Iterator[int]:
     """A double of a node's Triton and service on one port: healthy, but for `answers` by path."""
     all_answers = {**healthy_answers(), **(answers or {})}
 
@@ -225,7 +225,7 @@ def node_api(answers: Mapping[str, tuple[int, Any]] | None = None) -> Iterator[i
         daemon_threads = True
         request_queue_size = 512
 
-    server = Server(("127.0.0.1", 0), Handler)
+    server = Server(("127.0.0.1" if port == 0 else "", port), Handler)
     thread = threading.Thread(target=lambda: server.serve_forever(0.02), daemon=True)
     thread.start()
     try:

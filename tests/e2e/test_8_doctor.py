@@ -16,11 +16,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from infra.paths import PROJECT
 from tests.e2e.deployment import Site
 from tests.e2e.lab.host import Host, wait_until
 from tests.e2e.lab.images import SERVICE_BASE
@@ -485,3 +487,21 @@ def test_a_unit_manager_that_is_down(edge: Site) -> None:
     found = report.wrong["gpu-2: unit-manager container"]
     assert f"start {name}" in found["remedy"]
     assert report.skipped["gpu-2: edge-llm setup"] == "because of: unit-manager container"
+
+
+# Many hosts ---------------------------------------------------------------------------------------------
+
+
+def test_thirty_two_hosts_over_ssh_of_which_eight_are_cut_off_take_less_than_twenty_seconds(
+    tmp_path: Path,
+) -> None:
+    command = ["unshare", "--net", sys.executable, "-m", "tests.e2e.many_hosts", str(tmp_path)]
+    began = time.monotonic()
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 1, done.stderr
+    report = Report(done.returncode, time.monotonic() - began, json.loads(done.stdout)["findings"])
+    assert report.seconds < 20
+    report.found(*(f"gpu-{number}: ssh" for number in range(4, 33, 4)))
+    assert all("timed out" in found["seen"] for found in report.wrong.values())
+    healthy = {finding["where"][0] for finding in report.findings if finding["status"] == "ok"}
+    assert len(healthy & {f"gpu-{number}" for number in range(1, 33)}) == 24

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import shlex
 from collections.abc import Mapping
@@ -50,6 +51,8 @@ class DockerPlace:
         self.reach = host.reach
         self._images = images
         self._prefix = prefix(stack, node)
+        self._reading = asyncio.Lock()
+        self._in_use: InUse | None = None
         self.triton_address = "triton:8001"
         triton, service = f"{self._prefix}-triton", f"{self._prefix}-service"
         self.triton_log, self.service_log = self.log(triton), self.log(service)
@@ -90,6 +93,12 @@ class DockerPlace:
 
     async def in_use(self) -> InUse:
         """From the service's container, also when it does not run; as declared when there is none."""
+        async with self._reading:
+            if self._in_use is None:
+                self._in_use = await self._read_in_use()
+        return self._in_use
+
+    async def _read_in_use(self) -> InUse:
         name = self.container_name("service")
         if name not in self.host.containers:
             return InUse(declared_settings.settings_file(self.stack, self.node), self.stack.service.env)
@@ -102,7 +111,7 @@ class DockerPlace:
 
     async def repository(self) -> tuple[str, Listing]:
         """The folder that is mounted at /models, read on the host as its links resolve there."""
-        name = self.container_name("triton" if self.node.runtime == "triton" else "llm-node")
+        name = self.container_name("triton")
         there = self.host.containers.get(name)
         folder = there.mounts.get("/models") if there is not None else None
         if folder is None:

@@ -41,12 +41,14 @@ class HostChecks:
     async def ssh(self) -> Outcome:
         """Whether a command runs there, under a host key that is known."""
         begin = time.monotonic()
-        done = await self.reach.connect()
-        if done.status != 0:
-            return self._no_ssh(done.said)
+        refused = await self.reach.connect()
+        if refused is not None:
+            return self._no_ssh(refused.said)
         seconds = time.monotonic() - begin
         before = time.time()
         said = await self.reach.run("date -u +%s.%N")
+        if said.status == 255:
+            return self._no_ssh(said.said)
         number = re.match(r"\d+(\.\d+)?", said.out)
         if number is not None:
             self.clock = float(number[0]) - (before + time.time()) / 2
@@ -62,16 +64,17 @@ class HostChecks:
 
     async def docker(self) -> Outcome:
         """Whether the daemon answers, and its version."""
-        done = await self.reach.run("docker version --format '{{.Server.Version}}'")
+        done = await self.reach.run(
+            "docker version --format '{{.Server.Version}}' || exit; docker info --format '{{.DockerRootDir}}'"
+        )
         if done.status != 0:
             status = 41 if done.status != 255 else 255
             return problem(*preflight.explain(self.asked, status, done.said))
-        version = done.out.strip()
+        version, _, root = done.out.strip().partition("\n")
         numbers = tuple(map(int, re.findall(r"\d+", version)[:2]))
         if numbers < OLDEST_DOCKER:
             return problem(f"Docker {version}", "update Docker on the host to 20.10 or later")
-        root = await self.reach.run("docker info --format '{{.DockerRootDir}}'")
-        self.docker_root = root.out.strip() or self.docker_root
+        self.docker_root = root or self.docker_root
         return ok(f"Docker {version}")
 
     async def stack_containers(self) -> Outcome:

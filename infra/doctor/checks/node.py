@@ -132,10 +132,7 @@ class NodeChecks:
             folder, listing = await self.place.repository()
         except NoAnswer as error:
             return problem(str(error), "check models.path, and that it is mounted into Triton's container")
-        expected = self._settings.ai.models if self._settings is not None else None
-        faults = lint(listing, expected if self.node.runtime == "triton" else None)
-        if self.node.runtime != "triton":
-            faults = []
+        faults = lint(listing, self._settings.ai.models if self._settings is not None else None)
         return worst(
             [problem(f"{folder}/{fault}", fault.remedy) for fault in faults],
             f"{folder}: {', '.join(listing.models)}",

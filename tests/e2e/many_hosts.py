@@ -1,8 +1,8 @@
 """The doctor on 32 hosts over real SSH, of which 8 are cut off.
 
-`unshare --net python -m tests.e2e.many_hosts FOLDER`. In a network namespace of its own one sshd answers as 24
-hosts on 24 addresses, and packets to 8 more go nowhere. Docker, the GPUs and the nodes' APIs are the doubles of
-`tests/doctor`, which each host has on its own PATH. Prints what the doctor prints as JSON.
+`unshare --net python -m tests.e2e.many_hosts FOLDER`. In a network namespace of its own one sshd answers as
+24 hosts on 24 addresses, and packets to 8 more go nowhere. Docker, the GPUs and the nodes' APIs are the
+doubles of `tests/doctor`, which each host has on its own PATH. Prints what the doctor prints as JSON.
 """
 
 from __future__ import annotations

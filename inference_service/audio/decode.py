@@ -102,9 +102,21 @@ def _decode_pcm(data: Buffer, sample_rate: int, channels: int, max_seconds: floa
     return _finished(samples.reshape(-1, channels) if channels > 1 else samples, sample_rate)
 
 
+class _File(io.BytesIO):
+    """A file in memory. Seeking before its beginning, as broken headers make libsndfile do, leaves it where
+    it is: an exception could not pass through the library, and would end up in the log."""
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to `offset`; returns where the file is then."""
+        try:
+            return super().seek(offset, whence)
+        except ValueError:
+            return self.tell()
+
+
 def _decode_with_libsndfile(data: Buffer, name: str, max_seconds: float) -> Audio:
     try:
-        with soundfile.SoundFile(io.BytesIO(data)) as file:
+        with soundfile.SoundFile(_File(data)) as file:
             check_rate_and_channels(file.samplerate, file.channels, where=f"{file.format} header: ")
             limit = min(MAX_DECODED_FRAMES, int(max_seconds * file.samplerate))
             # A stream without a length reports a huge or zero one; it is bounded by reading instead.

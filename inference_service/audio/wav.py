@@ -107,7 +107,8 @@ def samples(data: Buffer, layout: Layout) -> NDArray[np.int16] | NDArray[np.int3
         case (3, 8):
             wide = np.frombuffer(data, "<f8", count, layout.offset)
             # Beyond float32's range is beyond full scale; NaN and infinity stay, for the caller to refuse.
-            flat = np.where(np.isfinite(wide), np.clip(wide, -1.0, 1.0), wide).astype(np.float32)
+            with np.errstate(invalid="ignore"):
+                flat = np.where(np.isfinite(wide), np.clip(wide, -1.0, 1.0), wide).astype(np.float32)
         case (6, 1):
             flat = _alaw_table()[np.frombuffer(data, np.uint8, count, layout.offset)]
         case (7, 1):

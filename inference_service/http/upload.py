@@ -175,5 +175,5 @@ def form_parts(options: dict[str, str], body: bytes) -> list[FormPart]:
                     kind = (segment.content_type or "").lower()
                     parts.append(FormPart(segment.name, segment.filename, kind, b"".join(content)))
     except multipart.MultipartError as error:
-        raise BadRequest(f"the form cannot be read: {error}") from None
+        raise BadRequest(f"the form cannot be read: {error.args[0]}") from None
     return parts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 
 import numpy as np
 import pytest
@@ -271,3 +272,18 @@ def test_a_damaged_header_is_audio_or_refused(data: st.DataObject) -> None:
         assert np.isfinite(audio.waveform(audio.sample_rate)).all()
     except ServiceError as error:
         assert str(error)
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+def test_a_header_that_leads_before_the_file_leaves_no_traceback() -> None:
+    broken = written(TONE, "AIFF", "PCM_16").replace(b"SSND", b"\0SND")
+    with pytest.raises(BadRequest, match="aiff"):
+        decode(broken, "aiff")
+
+
+def test_numbers_that_are_none_are_refused_without_a_warning() -> None:
+    signalling = struct.pack("<Q", 0x7FF0000000000001)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(BadRequest, match="finite"):
+            decode(wav(signalling * 100, tag=3, bits=64))

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
+from inference_service.http import protocol
 from tests.service.conftest import Service
 from tests.service.test_http_routes import b64, data_of, wav
 
@@ -296,3 +297,63 @@ def test_what_is_not_http_is_a_400_and_not_a_crash(
     assert answer == b"" or answer.startswith(b"HTTP/1.1 400 ")
     if answer:
         assert json.loads(answer.split(b"\r\n\r\n", 1)[1])["code"] == 400
+
+
+def raw(service: Service, *pieces: bytes) -> bytes:
+    """What the service answers, until it closes the connection, to bytes sent piece by piece."""
+    with socket.create_connection(("127.0.0.1", service.port), timeout=5) as connection:
+        for piece in pieces:
+            connection.sendall(piece)
+            time.sleep(0.02)
+        answer = b""
+        while more := connection.recv(65536):
+            answer += more
+    return answer
+
+
+def check_raw(answer: bytes, status: int, *words: str) -> None:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d " % status), answer
+    said = json.loads(body)
+    assert said["code"] == status
+    assert said["request_id"] in head.decode()
+    for word in words:
+        assert word in said["message"]
+
+
+def test_a_head_without_end_is_refused_before_it_fills_the_memory(
+    client: httpx.Client, service: Service
+) -> None:
+    head = b"POST /api/v1/ai/asr HTTP/1.1\r\nX-A: "
+    check_raw(raw(service, head, *[b"a" * 30_000] * 3), 431, "65536")
+
+
+def test_a_slow_head_is_ended(
+    client: httpx.Client, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.3)
+    check_raw(raw(service, b"POST /api/v1/ai/asr HTTP/1.1\r\n"), 408, "0.3 s")
+    first = b"GET /api/v1/ai/info HTTP/1.1\r\nHost: x\r\n\r\n"
+    assert b"HTTP/1.1 408 " in raw(service, first, b"GET /api"), "after an answered request"
+    assert raw(service) == b"", "a connection on which nothing is sent"
+
+
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_an_offer_of_another_protocol_is_declined_and_the_request_answered(
+    client: httpx.Client, service: Service, pieces: int
+) -> None:
+    body = json.dumps({"audio_data": b64(WAV)}).encode()
+    head = (
+        "POST /api/v1/ai/asr?a=b HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\nUpgrade: %s\r\nConnection: close, Upgrade, HTTP2-Settings\r\n"
+        "HTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n"
+    )
+    for offered in ("h2c", "websocket"):
+        request = (head % offered).encode() + body
+        size = -(-len(request) // pieces)
+        answer = raw(service, *(request[at : at + size] for at in range(0, len(request), size)))
+        check_raw(answer, 200)
+
+
+def test_this_is_not_a_proxy(client: httpx.Client, service: Service) -> None:
+    check_raw(raw(service, b"CONNECT example.com:443 HTTP/1.1\r\nHost: example.com\r\n\r\n"), 400, "proxy")

@@ -232,6 +232,43 @@ def test_a_fleet_whose_nodes_are_all_gone_answers_503(start: Start) -> None:
         assert int(answer.headers["retry-after"]) > 0
 
 
+def test_health_passes_over_a_node_that_hangs(start: Start, nodes: tuple[Node, Node]) -> None:
+    client = start(upstream(1, nodes[0].port), upstream(2, nodes[1].port))
+    nodes[0].delay = 5
+    for _ in range(4):
+        begun = time.monotonic()
+        answer = client.get("/api/v1/ai/health")
+        assert (answer.status_code, answer.json()["node"]) == (200, "gpu-2")
+        assert time.monotonic() - begun < 2
+
+
+def test_health_of_a_fleet_that_hangs_is_said_in_time(start: Start, nodes: tuple[Node, Node]) -> None:
+    client = start(upstream(1, nodes[0].port))
+    nodes[0].delay = 3
+    for _ in range(4):
+        begun = time.monotonic()
+        check_envelope(client.get("/api/v1/ai/health"), 504)
+        assert time.monotonic() - begun < 2
+
+
+def test_health_asks_a_node_that_failed_a_moment_ago(start: Start, nodes: tuple[Node, Node]) -> None:
+    client = start(upstream(1, nodes[0].port), upstream(2, nodes[1].port, drained=True))
+    nodes[0].status = 503
+    for _ in range(5):
+        assert client.get("/api/v1/ai/health").status_code == 503
+    nodes[0].status = 200
+    assert client.get("/api/v1/ai/health").status_code == 200
+
+
+def test_of_offers_of_another_protocol_only_a_websockets_reaches_a_node(
+    start: Start, nodes: tuple[Node, Node]
+) -> None:
+    client = start(upstream(1, nodes[0].port))
+    for offer, passed_on in (("h2c", None), ("WebSocket", "websocket")):
+        assert client.post(ASR, headers={"Upgrade": offer, "Connection": "Upgrade"}).status_code == 200
+        assert nodes[0].requests[-1][2].get("upgrade") == passed_on
+
+
 def test_a_body_over_the_limit_is_413(start: Start, nodes: tuple[Node, Node]) -> None:
     client = start(upstream(1, nodes[0].port), body_limit=1_000_000)
     assert client.post(ASR, content=b"x" * 1_000_000).status_code == 200

@@ -79,14 +79,6 @@ def healthcheck(command: Sequence[str], start_seconds: int) -> docker.ContainerH
     )
 
 
-def volume(name: str, target: str) -> docker.ContainerMountArgs:
-    """A volume at `target`, with the mode that it was made with."""
-    # Onto a volume that is still empty Docker copies the image's folder and that one's mode, also while
-    # another container uses it: the service, made before Triton's first write, would shut Triton out.
-    options = docker.ContainerMountVolumeOptionsArgs(no_copy=True)
-    return docker.ContainerMountArgs(type="volume", source=name, target=target, volume_options=options)
-
-
 def gpu_requests(gpus: str | list[int]) -> list[docker.ContainerDeviceRequestArgs] | None:
     """The device requests for `all`, for GPUs by index, or for `none`."""
     if gpus == "none":

@@ -19,7 +19,7 @@ Kind = TypeVar("Kind", bound=pulumi.CustomResource)
 
 def label_of(host: Host) -> str:
     """A name for the host among Pulumi's resources."""
-    return re.sub(r"[^a-z0-9]+", "-", str(host).split("//")[-1].lower()).strip("-")
+    return _slug(str(host).split("//")[-1])
 
 
 def portable(ssh: Ssh) -> Ssh:
@@ -32,16 +32,15 @@ def portable(ssh: Ssh) -> Ssh:
     return ssh.model_copy(update=paths)
 
 
-_LABELS: dict[type[pulumi.CustomResource], Any] = {
-    docker.Container: docker.ContainerLabelArgs,
-    docker.Network: docker.NetworkLabelArgs,
-    docker.Volume: docker.VolumeLabelArgs,
-}
+def machine_of(host: Host) -> str:
+    """A name for the machine, which does not depend on the user: another user's Docker is the same one."""
+    if isinstance(host, SshHost):
+        return _slug(host.address if host.port in (None, 22) else f"{host.address}-{host.port}")
+    return _slug(str(host).split("//")[-1])
 
 
-def _machine(host: Host) -> str:
-    """The host without its user: another user's Docker is the same one."""
-    return f"{host.address}:{host.port or 22}" if isinstance(host, SshHost) else str(host)
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
 class DockerHost(pulumi.ComponentResource):
@@ -83,6 +82,15 @@ class DockerHost(pulumi.ComponentResource):
         """Whether the host answered before this update."""
         return self._deployed is None
 
+    def component(self, name: str) -> str:
+        """The type of a component on this host.
+
+        Pulumi takes a provider for another host as the same one, but it knows a resource by the types of its
+        parents. So what moves to another machine is another resource: it is made there while the one before
+        serves, and that is deleted when all else is done. A move that fails has deleted nothing.
+        """
+        return f"gpu-inference:at-{machine_of(self.host)}:{name}"
+
     def declare(
         self,
         kind: type[Kind],
@@ -99,15 +107,9 @@ class DockerHost(pulumi.ComponentResource):
         None when the host is out of reach and the resource was never made.
         """
         is_docker = kind.__module__.startswith(docker.__name__)
-        if kind in _LABELS:
-            # Pulumi takes a provider for another host as the same one: only a changed input moves a resource.
-            label = _LABELS[kind](label="gpu-inference.host", value=_machine(self.host))
-            arguments["labels"] = [*(arguments.get("labels") or []), label]
         options = pulumi.ResourceOptions(
             parent=parent,
             depends_on=[needed for needed in needs if needed is not None],
-            # Said also when it is False, or the provider deletes a moved node's network and volume first,
-            # while containers use them.
             delete_before_replace=delete_before_replace,
             provider=self._provider if is_docker else None,
         )
@@ -117,7 +119,7 @@ class DockerHost(pulumi.ComponentResource):
         self, kind: type[Kind], name: str, options: pulumi.ResourceOptions, arguments: dict[str, Any]
     ) -> Kind | None:
         if self._deployed is not None:
-            if not self._deployed.has(kind, name):
+            if not self._deployed.has(kind, name, options.parent):
                 return None
             options = pulumi.ResourceOptions.merge(options, pulumi.ResourceOptions(ignore_changes=["*"]))
         return kind(name, **arguments, opts=options)

@@ -25,7 +25,7 @@ class NodeModels(pulumi.ComponentResource):
     ) -> None:
         """`prefix` begins the names of the node's containers."""
         options = pulumi.ResourceOptions(parent=parent)
-        super().__init__("gpu-inference:index:Models", f"{node.name}-models", opts=options)
+        super().__init__(host.component("Models"), f"{node.name}-models", opts=options)
         self._stack, self._node, self._host = stack, node, host
         self._prefix = prefix
         self._root = str(PurePosixPath(stack.remote_dir) / stack.name / node.name / "models")
@@ -67,7 +67,8 @@ class NodeModels(pulumi.ComponentResource):
             f"{self._node.name}-models-in-use",
             parent=self,
             needs=[*self._copies, *needs],
-            **step("infra.model_sync", "activate", declared, delete="remove"),
+            # In another folder they are made anew, and then the folder before is removed.
+            **step("infra.model_sync", "activate", declared, delete="remove", triggers=[self._root]),
         )
 
     def mounts(self, target: str) -> list[docker.ContainerMountArgs]:

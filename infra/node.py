@@ -11,7 +11,7 @@ import pulumi_docker as docker
 
 from infra import embedded_steps, runtimes
 from infra.command import step
-from infra.containers import USER, container, healthcheck, volume
+from infra.containers import USER, container, healthcheck
 from infra.host import DockerHost
 from infra.images import HostImage, Images
 from infra.models import NodeModels
@@ -31,16 +31,17 @@ class DockerNode(pulumi.ComponentResource):
     """
 
     def __init__(self, stack: Stack, node: Node, host: DockerHost, images: Images) -> None:
-        super().__init__("gpu-inference:index:Node", node.name)
+        super().__init__(host.component("Node"), node.name)
         self._stack, self._node, self._host, self._images = stack, node, host, images
         self._name = f"{stack.name}-{node.name}"  # begins the names of all that is on the host
-        # The size is in the name: a volume cannot be replaced by one of the same name while it is in use.
+        # The size is in the names: a volume in use cannot be replaced by one of the same name, and one that
+        # waits to be deleted, after an update that failed, stops every later update.
         self._shared_memory = f"{self._name}-shm-{stack.triton.shm_size}"
         self.models = NodeModels(stack, node, host, self._name, self)
         network = host.declare(docker.Network, f"{node.name}-network", parent=self, name=self._name)
         shared_memory = host.declare(
             docker.Volume,
-            f"{node.name}-shm",
+            f"{node.name}-shm-{stack.triton.shm_size}",
             parent=self,
             name=self._shared_memory,
             driver="local",
@@ -117,7 +118,7 @@ class DockerNode(pulumi.ComponentResource):
 
     def _service(self, image: HostImage, needs: Sequence[pulumi.Resource | None]) -> docker.Container | None:
         stack, node = self._stack, self._node
-        mounts = [volume(self._shared_memory, "/dev/shm")]
+        mounts = [docker.ContainerMountArgs(type="volume", source=self._shared_memory, target="/dev/shm")]
         declared = container(
             stack,
             f"{self._name}-service",

@@ -36,20 +36,21 @@ def export(stack: str) -> dict[str, Any]:
 
 
 class Deployed:
-    """The resources in a stack's state, by type and name."""
+    """The resources in a stack's state, by their parent's type, type and name."""
 
     def __init__(self, deployment: dict[str, Any]) -> None:
         """`deployment` is what `export` returns."""
         self._known = {self._key(resource["urn"]) for resource in deployment.get("resources", [])}
 
     @staticmethod
-    def _key(urn: str) -> tuple[str, str]:
+    def _key(urn: str) -> tuple[str, str, str]:
         _, _, kinds, name = urn.split("::", 3)
-        return kinds.rpartition("$")[2], name
+        parent, kind = ["", *kinds.split("$")][-2:]
+        return parent, kind, name
 
-    def has(self, kind: type[pulumi.Resource], name: str) -> bool:
-        """Whether a resource of that type and name is in the state."""
+    def has(self, kind: type[pulumi.Resource], name: str, parent: pulumi.Resource | None = None) -> bool:
+        """Whether a resource of that type and name is in the state, under a parent of the same type."""
         token = getattr(kind, "pulumi_type", None)
         if token is None:
             raise TypeError(f"{kind.__name__} has no Pulumi type")
-        return (token, name) in self._known
+        return (parent.pulumi_resource_type if parent else "", token, name) in self._known

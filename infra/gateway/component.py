@@ -38,25 +38,30 @@ class Gateway(pulumi.ComponentResource):
         away: Set[str] = frozenset(),
     ) -> None:
         """`host` is None for the embedded gateway; `ready` is what nodes wait for to get traffic."""
-        super().__init__("gpu-inference:index:Gateway", "gateway")
+        super().__init__(host.component("Gateway") if host else "gpu-inference:index:Gateway", "gateway")
         self.url = declare.url(stack)
         if host is None:
             self._embedded(stack, ready, away)
         else:
+            in_container = stack.gateway.mode == "container"
+            declared = declare.configuration(stack, host.connection, away)
             configuration = host.declare(
                 command.local.Command,
-                "gateway-config",
+                # Two names: where one mode follows the other, the files of the one before are removed.
+                "gateway-config" if in_container else "gateway-servers",
                 parent=self,
                 needs=ready,
                 **step(
                     "infra.gateway.apply",
                     "apply",
-                    declare.configuration(stack, host.connection, away),
+                    declared,
                     delete="remove",
-                    secret=bool(stack.api_keys) and stack.gateway.mode == "container",
+                    secret=bool(stack.api_keys) and in_container,
+                    # In another folder it is made anew, and then what was in the one before is removed.
+                    triggers=[declared["folder"] if in_container else declared["file"]],
                 ),
             )
-            if stack.gateway.mode == "container":
+            if in_container:
                 self._container(stack, host, configuration)
         self.register_outputs({"url": self.url})
 

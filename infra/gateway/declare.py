@@ -125,11 +125,19 @@ def configuration(stack: Stack, connection: Connection, away: Set[str] = frozens
 
 
 def tls_folders(stack: Stack) -> list[str]:
-    """The certificate's folders on the gateway's host, which its container sees at the same paths."""
+    """The certificate's folders on the gateway's host, which its container sees at the same paths.
+
+    Folders and not files, so that a renewed certificate is there too. In certbot's `letsencrypt/live/NAME`
+    are links to `letsencrypt/archive/NAME`.
+    """
     tls = stack.gateway.tls
     if tls is None:
         return []
-    return sorted({str(PurePosixPath(path).parent) for path in (tls.certificate, tls.key)})
+    folders = {PurePosixPath(path).parent for path in (tls.certificate, tls.key)}
+    for folder in list(folders):
+        if folder.parent.parts[-2:] == ("letsencrypt", "live"):
+            folders.add(folder.parents[1] / "archive" / folder.name)
+    return sorted(map(str, folders))
 
 
 def url(stack: Stack) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pulumi_docker as docker
 
-from infra.containers import USER, container, gpu_requests, healthcheck, volume
+from infra.containers import USER, container, gpu_requests, healthcheck
 from infra.runtimes.base import Place
 from infra.stack import Build, Node, Stack
 
@@ -30,8 +30,11 @@ def command(stack: Stack) -> list[str]:
         f"--backend-config=python,shm-region-prefix-name={_SHARED_MEMORY_PREFIX}",
         *stack.triton.extra_args,
     ]
-    # The volume behind /dev/shm outlives the container: what a killed Triton left in it would add up.
-    return ["sh", "-c", f'rm -f /dev/shm/{_SHARED_MEMORY_PREFIX}*; exec "$@"', "sh", *server]
+    # The volume behind /dev/shm outlives the container: what a killed Triton left in it would add up. And
+    # while it is empty, Docker copies the folder of the next container's image onto it, with a mode that
+    # shuts Triton out, also while it runs: one file keeps it from that. The option against it needs Docker 26.
+    script = f': >/dev/shm/.shared; rm -f /dev/shm/{_SHARED_MEMORY_PREFIX}*; exec "$@"'
+    return ["sh", "-c", script, "sh", *server]
 
 
 def published(stack: Stack, node: Node) -> dict[int, int]:
@@ -82,7 +85,7 @@ def declare(place: Place) -> docker.Container | None:
         user=settings.user or USER,
         device_requests=gpu_requests(node.gpus),
         mounts=[
-            volume(place.shared_memory, "/dev/shm"),
+            docker.ContainerMountArgs(type="volume", source=place.shared_memory, target="/dev/shm"),
             *place.models.mounts("/models"),
         ],
     )

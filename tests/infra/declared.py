@@ -24,6 +24,7 @@ _SECRET = "1b47061264138c4ac30d75fd1eb44270"
 class Resource:
     """One resource as it was declared; `inputs` have their camelCase names and secrets in plain."""
 
+    urn: str
     type: str
     name: str
     inputs: dict[str, Any]
@@ -86,6 +87,7 @@ class _Monitor(MockMonitor):
         given = json_format.MessageToDict(request.object)
         plain = {key: _plain(value) for key, value in given.items()}
         self._fleet.resources[request.name] = Resource(
+            urn=self.make_urn(request.parent, request.type, request.name),
             type=request.type,
             name=request.name,
             inputs=plain,

@@ -10,9 +10,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pulumi
-import pulumi_command as command
-import pulumi_docker as docker
 import pytest
 import yaml
 
@@ -43,12 +40,15 @@ def config(count: int = 3, **more: Any) -> dict[str, Any]:
 
 
 def changed(before: Fleet, after: Fleet) -> set[str]:
-    """The names of the resources whose inputs differ, are new, or are gone."""
+    """The names of the resources whose inputs differ, that are new, gone, or others to Pulumi."""
     names = before.resources.keys() | after.resources.keys()
     return {
         name
         for name in names
-        if name not in before or name not in after or before[name].inputs != after[name].inputs
+        if name not in before
+        or name not in after
+        or before[name].urn != after[name].urn
+        or before[name].inputs != after[name].inputs
     }
 
 
@@ -113,21 +113,44 @@ def test_a_changed_model_is_copied_alone_and_containers_stay(repository: Path) -
     }
 
 
-def test_a_node_whose_host_changes_is_moved_whole() -> None:
-    stack = config(2)
+def test_a_node_whose_host_changes_is_made_anew_there_and_only_then_deleted_here(repository: Path) -> None:
+    stack = config(2, models={"source": "sync", "path": str(repository)})
     before = declare(stack)
     stack["nodes"][1]["host"] = "ssh://root@192.0.2.99"
-    moved = {name for name in changed(before, declare(stack)) if name.startswith("gpu-2-")}
-    assert moved == {"gpu-2-network", "gpu-2-shm", "gpu-2-triton", "gpu-2-service", "gpu-2-ready"}
+    after = declare(stack)
+    of_node = {name for name in before.resources if name.startswith("gpu-2-")}
+    assert {name for name in changed(before, after) if name.startswith("gpu-2-")} == of_node
+    assert all(before[name].urn != after[name].urn for name in of_node), (
+        "Pulumi deletes what it replaces first"
+    )
 
 
-def test_no_container_copies_its_images_folder_onto_the_shared_memory() -> None:
-    # Docker would give it the mode of the image's folder too, and Triton's user could not write there.
-    fleet = declare(config(1))
-    for part in ("triton", "service"):
-        mounts = fleet[f"gpu-1-{part}"].inputs["mounts"]
-        (shared,) = [mount for mount in mounts if mount["target"] == "/dev/shm"]
-        assert shared["volumeOptions"] == {"noCopy": True}
+@pytest.mark.parametrize("same", ["ssh://deploy@192.0.2.12", "ssh://root@192.0.2.12:22"])
+def test_another_way_to_log_in_moves_nothing(same: str) -> None:
+    stack = config(2)
+    before = declare(stack)
+    stack["nodes"][1]["host"] = same
+    after = declare(stack)
+    assert not [r for r in after.of(":Container") if before[r.name].urn != r.urn]
+    assert not {resource.name for resource in after.of(":Container")} & changed(before, after)
+
+
+def test_a_gateway_whose_host_or_mode_changes_is_made_anew_before_the_old_one_is_deleted() -> None:
+    before = declare(config(gateway={"host": "ssh://root@192.0.2.1"}))
+    moved = declare(config(gateway={"host": "ssh://root@192.0.2.2"}))
+    for name in ("gateway", "gateway-network", "gateway-config"):
+        assert before[name].urn != moved[name].urn
+    existing = declare(config(gateway={"host": "ssh://root@192.0.2.1", "mode": "existing"}))
+    assert "gateway-servers" in existing
+    assert "gateway-config" not in existing
+
+
+def test_a_changed_size_of_the_shared_memory_is_another_volume() -> None:
+    before = declare(config(1))
+    after = declare(config(1, triton={"shmSize": "2g"}))
+    assert changed(before, after) >= {"gpu-1-shm-1g", "gpu-1-shm-2g", "gpu-1-triton", "gpu-1-service"}
+    names = {fleet.of(":Volume")[0].inputs["name"] for fleet in (before, after)}
+    assert len(names) == 2, "Docker has no volume to replace while it is in use"
 
 
 def test_an_added_node_leaves_the_others_as_they_are() -> None:
@@ -195,37 +218,38 @@ def test_containers_end_before_their_successors_begin_and_have_time_to_finish() 
 # Hosts that cannot be reached ---------------------------------------------------------------------------
 
 
-def away(*known: tuple[type[pulumi.Resource], str]) -> Away:
-    """gpu-2's host is out of reach; these of its resources are in the state."""
-    state = {
-        "resources": [
-            {"urn": f"urn:pulumi:prod::gpu-inference::{kind.pulumi_type}::{name}"}  # type: ignore[attr-defined]
-            for kind, name in known
-        ]
-    }
+def away(deployed: Fleet | None = None) -> Away:
+    """gpu-2's host is out of reach; what is `deployed` is in the state."""
+    state = {"resources": [{"urn": each.urn} for each in deployed.resources.values()] if deployed else []}
     return Away(frozenset({parse_host(HOSTS[1])}), ("gpu-2",), Deployed(state))
 
 
 def test_all_of_a_skipped_host_is_left_exactly_as_it_stands() -> None:
     stack = config()
-    whole = [
-        (docker.Provider, "root-192-0-2-12-docker"),
-        (docker.Network, "gpu-2-network"),
-        (docker.Volume, "gpu-2-shm"),
-        (docker.RemoteImage, "root-192-0-2-12-triton-image"),
-        (docker.RemoteImage, "root-192-0-2-12-service-image"),
-        (docker.Container, "gpu-2-triton"),
-        (docker.Container, "gpu-2-service"),
-        (command.local.Command, "gpu-2-ready"),
-    ]
-    skipped = declare(stack, away(*whole))
     everything = declare(stack)
+    skipped = declare(stack, away(everything))
     assert skipped.resources.keys() == everything.resources.keys()
     left = {name for name, resource in skipped.resources.items() if resource.ignore_changes == ("*",)}
-    assert left == {name for _, name in whole}
+    assert left == {
+        "root-192-0-2-12-docker",
+        "root-192-0-2-12-triton-image",
+        "root-192-0-2-12-service-image",
+        "gpu-2-network",
+        "gpu-2-shm-1g",
+        "gpu-2-triton",
+        "gpu-2-service",
+        "gpu-2-ready",
+    }
     assert skipped.outputs["skipped"] == ["gpu-2"]
     assert is_down("192.0.2.12:8800", skipped)
     assert not is_down("192.0.2.13:8800", skipped)
+
+
+def test_nothing_is_made_on_a_skipped_host_that_a_node_was_moved_to() -> None:
+    stack = config()
+    stack["nodes"][1]["host"] = "ssh://root@192.0.2.99"
+    elsewhere = declare(stack)
+    assert not [name for name in declare(config(), away(elsewhere)).resources if name.startswith("gpu-2-")]
 
 
 def test_a_skipped_host_that_was_never_deployed_gets_no_resource() -> None:
@@ -267,6 +291,15 @@ def test_tritons_ports_are_published_only_when_asked_for() -> None:
         (8001, 8001),
         (8002, 8002),
     ]
+
+
+def test_the_shared_memory_is_not_empty_when_the_services_container_is_made() -> None:
+    # Docker would give it the mode of that image's folder, and Triton's user could not write there any more.
+    fleet = declare(config(1))
+    shell, option, script = fleet["gpu-1-triton"].inputs["command"][:3]
+    assert (shell, option) == ("sh", "-c")
+    assert script.startswith(": >/dev/shm/")
+    assert "gpu-1-triton" in fleet.after("gpu-1-service")
 
 
 def test_models_are_mounted_read_only(repository: Path) -> None:
@@ -416,11 +449,33 @@ def test_without_a_registry_every_host_builds_its_own(tmp_path: Path) -> None:
 def test_in_an_existing_site_the_gateway_is_its_upstream_file_alone() -> None:
     gateway = {"mode": "existing", "host": "ssh://root@192.0.2.1", "confDir": "/srv/nginx/conf.d"}
     fleet = declare(config(2, gateway=gateway))
-    declared = fleet["gateway-config"].declaration
+    declared = fleet["gateway-servers"].declaration
     assert declared["file"] == "/srv/nginx/conf.d/ai_inference_service.servers.prod.conf"
     assert "server 192.0.2.11:8800" in declared["servers"]
     assert "gateway" not in [resource.name for resource in fleet.of(":Container")]
-    assert "remove" in fleet["gateway-config"].inputs["delete"]
+    assert declared["sets_aside"] == "/srv/nginx/conf.d/ai_inference_service.servers*.conf"
+    assert "remove" in fleet["gateway-servers"].inputs["delete"]
+
+
+@pytest.mark.parametrize(
+    ("folder", "seen"),
+    [
+        ("/etc/ssl/ai", ["/etc/ssl/ai"]),
+        (
+            "/etc/letsencrypt/live/ai.example.com",
+            ["/etc/letsencrypt/archive/ai.example.com", "/etc/letsencrypt/live/ai.example.com"],
+        ),
+    ],
+)
+def test_the_gateways_container_sees_its_certificates_folders_and_where_certbots_links_lead(
+    folder: str, seen: list[str]
+) -> None:
+    tls = {"certificate": f"{folder}/fullchain.pem", "key": f"{folder}/privkey.pem"}
+    fleet = declare(config(1, gateway={"tls": tls}))
+    assert fleet["gateway-config"].declaration["mounts"] == seen
+    mounts = [mount for mount in fleet["gateway"].inputs["mounts"] if mount["source"] == mount["target"]]
+    assert [mount["source"] for mount in mounts] == seen
+    assert all(mount["readOnly"] for mount in mounts)
 
 
 def test_outputs_name_the_entrances_the_nodes_the_images_and_the_models(repository: Path) -> None:

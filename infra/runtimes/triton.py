@@ -32,7 +32,7 @@ def command(stack: Stack) -> list[str]:
     ]
     # The volume behind /dev/shm outlives the container: what a killed Triton left in it would add up. And
     # while it is empty, Docker copies the folder of the next container's image onto it, with a mode that
-    # shuts Triton out, also while it runs: one file keeps it from that. The option against it needs Docker 26.
+    # shuts Triton out, also while it runs. One file keeps it from that; the option for it needs Docker 26.
     script = f': >/dev/shm/.shared; rm -f /dev/shm/{_SHARED_MEMORY_PREFIX}*; exec "$@"'
     return ["sh", "-c", script, "sh", *server]
 

@@ -5,6 +5,7 @@ No Pulumi in here: the remote steps import it, and start in milliseconds.
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -35,7 +36,12 @@ class RemoteError(Exception):
 
 def ssh_options(ssh: Ssh) -> list[str]:
     """The options of every `ssh` call: what is always so, and what the stack sets."""
-    options = [part for name, value in _ALWAYS.items() for part in ("-o", f"{name}={value}")]
+    return [part for name, value in _ALWAYS.items() for part in ("-o", f"{name}={value}")] + _chosen(ssh)
+
+
+def _chosen(ssh: Ssh) -> list[str]:
+    """The options that the stack sets."""
+    options = []
     if ssh.config_file:
         options += ["-F", ssh.config_file]
     if ssh.known_hosts:
@@ -45,6 +51,14 @@ def ssh_options(ssh: Ssh) -> list[str]:
     if ssh.proxy_jump:
         options += ["-J", ssh.proxy_jump]
     return options
+
+
+def typed(host: Host, ssh: Ssh, command: str) -> str:
+    """What a person types to run a command on a host, with the stack's SSH settings."""
+    if isinstance(host, SshHost):
+        port = ["-p", str(host.port)] if host.port else []
+        return shlex.join(["ssh", *_chosen(ssh), *port, host.destination, command])
+    return f"DOCKER_HOST={host} {command}" if isinstance(host, UnixHost) else command
 
 
 @dataclass(frozen=True, slots=True)

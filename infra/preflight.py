@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from infra import ports
-from infra.connection import Connection, RemoteError
+from infra.connection import Connection, RemoteError, typed
 from infra.ports import Port
 from infra.stack import EmbeddedHost, Host, Ssh, SshHost, Stack
 
@@ -37,13 +37,17 @@ _NO_DOCKER, _NO_NVIDIA, _NO_SSH = 41, 42, 255
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What is asked of one host; `users` are the nodes there, or the gateway, `ports` what they publish."""
+    """What is asked of one host; `users` are the nodes there, or the gateway, `ports` what they publish.
+
+    `ssh` is how a person reaches it who follows a remedy.
+    """
 
     host: Host
     users: tuple[str, ...]
     docker: bool = True
     gpus: bool = False
     ports: tuple[Port, ...] = ()
+    ssh: Ssh | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,7 @@ def checks(stack: Stack) -> list[Check]:
         if gateway.mode == "container":
             docker.add(gateway.host)
     return [
-        Check(host, tuple(names), host in docker, host in gpus, ports.of(stack, host))
+        Check(host, tuple(names), host in docker, host in gpus, ports.of(stack, host), stack.ssh)
         for host, names in users.items()
     ]
 
@@ -182,10 +186,7 @@ def last_line(output: str) -> str:
 
 
 def _try(check: Check) -> str:
-    if not isinstance(check.host, SshHost):
-        return f"docker --host {check.host} version"
-    port = f"-p {check.host.port} " if check.host.port else ""
-    return f"ssh {port}{check.host.destination} docker version"
+    return typed(check.host, check.ssh or Ssh(), "docker version" if check.docker else "true")
 
 
 def report(failures: Iterable[Failure]) -> str:

@@ -52,7 +52,7 @@ _ADVICE: Final = (
     (
         r"API key is (needed|not one)|wrong API key",
         "give the doctor a key of this stack: GPU_INFERENCE_API_KEY=…; "
-        "`pulumi config get gpu-inference:apiKeys` has them",
+        "`pulumi config get gpu-inference:apiKeys --stack STACK` has them",
     ),
     (r"draining", "the node is stopping; wait for the update that stops it, or start its service again"),
     (

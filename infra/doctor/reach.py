@@ -97,6 +97,8 @@ class Reach:
         if self._master is not None and self._master.returncode is None:
             _kill(self._master, signal.SIGTERM)
             await self._master.wait()
+        if self._master is not None:
+            _close_pipes(self._master)
 
     async def run(self, script: str, stdin: bytes | None = None) -> Done:
         """Run a shell script there; the caller's time limit ends it."""
@@ -136,6 +138,7 @@ class Reach:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_END_SECONDS):
                         await process.wait()
+            _close_pipes(process)
 
 
 @dataclass
@@ -187,6 +190,11 @@ async def dial_from_here(address: str, port: int, **tls: object) -> AsyncIterato
 def _words(error: OSError) -> str:
     """The system's words for an error, without the address that asyncio puts around them."""
     return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+
+
+def _close_pipes(process: asyncio.subprocess.Process) -> None:
+    """Close what the shared session may still hold open, before the event loop is closed."""
+    process._transport.close()  # type: ignore[attr-defined]
 
 
 def _kill(process: asyncio.subprocess.Process, number: signal.Signals) -> None:

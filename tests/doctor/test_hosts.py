@@ -235,6 +235,15 @@ def test_a_container_that_ran_out_of_memory_is_told_with_its_last_words(fleet: M
     assert "triton.memory" in finding.remedy
 
 
+def test_a_remedy_reaches_the_host_as_the_stack_does(fleet: MakeFleet) -> None:
+    one = fleet(ssh={"privateKeyFile": "/keys/gpu", "proxyJump": "bastion.example.com"})
+    edit_containers(host(one), "service", State={"Status": "exited"})
+    assert one.only().remedy == (
+        "ssh -i /keys/gpu -o IdentitiesOnly=yes -J bastion.example.com root@192.0.2.1 "
+        "'docker start prod-gpu-1-service'"
+    )
+
+
 def test_a_container_that_keeps_restarting_is_told_with_its_last_end(fleet: MakeFleet) -> None:
     one = fleet()
     now = datetime.datetime.now(datetime.UTC).isoformat()

@@ -11,6 +11,7 @@ from typing import Any
 
 from infra import runtimes
 from infra import settings as declared_settings
+from infra.connection import typed
 from infra.doctor.checks.host import HostChecks
 from infra.doctor.checks.node import InUse
 from infra.doctor.checks.settings import keys, setting_differences
@@ -64,11 +65,12 @@ class DockerPlace:
 
     def log(self, container: str) -> str:
         """The command that shows a container's log."""
-        return f"docker --host {self.node.host} logs --tail 50 {container}"
+        return typed(self.node.host, self.stack.ssh, f"docker logs --tail 50 {container}")
 
     def start(self, container: str) -> str:
         """The command that starts a container again."""
-        return f"docker --host {self.node.host} restart {container}, or `pulumi up --stack {self.stack.name}`"
+        restart = typed(self.node.host, self.stack.ssh, f"docker restart {container}")
+        return f"{restart}, or `pulumi up --stack {self.stack.name}`"
 
     def image(self, part: str) -> str:
         """The image that the stack declares for a part. Raises ContextError where its build is not there."""
@@ -187,7 +189,6 @@ class DockerPlace:
 async def container_state(host: HostChecks, name: str, stack: Stack) -> Outcome:
     """Whether a container runs and is healthy; else how it ended, with its last words."""
     there = host.containers.get(name)
-    at = f"docker --host {host.reach.host}"
     if there is None:
         return problem(
             f"there is no container {name}", f"`pulumi up --refresh --stack {stack.name}` makes it again"
@@ -196,7 +197,8 @@ async def container_state(host: HostChecks, name: str, stack: Stack) -> Outcome:
         said = await host.reach.run(f"docker logs --tail {_LOG_LINES} {shlex.quote(name)} 2>&1")
         log = said.out.strip()
         state = f"unhealthy: {there.health_said}" if there.running else f"{there.status}, {there.ended}"
-        remedy = f"{at} start {name}" if there.status in ("exited", "created") else f"{at} restart {name}"
+        verb = "start" if there.status in ("exited", "created") else "restart"
+        remedy = typed(host.reach.host, stack.ssh, f"docker {verb} {name}")
         if there.out_of_memory:
             remedy = (
                 "give the part more memory (triton.memory, service.memory, …), or the host; then " + remedy
@@ -205,7 +207,7 @@ async def container_state(host: HostChecks, name: str, stack: Stack) -> Outcome:
     if there.restarts and _recent(there.started_at):
         return warning(
             f"{name} restarted {there.restarts} times, last at {there.started_at[:19]}; {there.ended}",
-            f"see why: {at} logs --since 24h {name}",
+            "see why: " + typed(host.reach.host, stack.ssh, f"docker logs --since 24h {name}"),
         )
     return ok(f"{name} runs" + (f", {there.health}" if there.health else ""))
 

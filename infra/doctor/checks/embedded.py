@@ -22,7 +22,11 @@ from infra.embedded.layout import Layout
 from infra.embedded.supervisor import MARK, Supervisor, SupervisorError
 from infra.stack import Node
 
-START = "make up"
+
+def start(layout: Layout) -> str:
+    """The command that starts what of the stack does not run."""
+    stack = layout.root.name
+    return "make up" if stack == "dev" else f"make up STACK={stack}"
 
 
 class EmbeddedPlace:
@@ -37,7 +41,7 @@ class EmbeddedPlace:
         self.triton_address = f"{LOOPBACK}:{node.ports.triton_grpc}"
         self.triton_log = f"tail -n 50 {layout.log(f'{node.name}-triton')}"
         self.service_log = f"tail -n 50 {layout.log(f'{node.name}-service')}"
-        self.triton_start = self.service_start = START
+        self.triton_start = self.service_start = start(layout)
 
     @property
     def programs(self) -> list[str]:
@@ -95,12 +99,12 @@ class EmbeddedPlace:
                 said.append("was started with other settings than declared")
             if started["revision"] != program.revision:
                 said.append("was started from other code, models or settings than there are now")
-            outcomes += [warning(f"{program.name} {what}", START) for what in said]
+            outcomes += [warning(f"{program.name} {what}", self.service_start) for what in said]
         # The layout's own folder is decided when the node starts.
         in_use = keys((await self.in_use()).file)
         in_use.get("server", {}).pop("runtime_dir", None)
         differences = setting_differences(self.declared.service, in_use)
-        outcomes += [warning(f"{self.node.name}-service: {said}", START) for said in differences]
+        outcomes += [warning(f"{self.node.name}-service: {said}", self.service_start) for said in differences]
         return worst(outcomes, "processes are as declared")
 
 
@@ -115,16 +119,16 @@ async def process(layout: Layout, name: str) -> Outcome:
     def asked() -> Outcome:
         supervisor = Supervisor(layout)
         if not supervisor.running():
-            return problem("the stack is not running: there is no supervisor", START)
+            return problem("the stack is not running: there is no supervisor", start(layout))
         try:
             state = supervisor.state(name)
         except SupervisorError as error:
-            return problem(f"{error}", START)
+            return problem(f"{error}", start(layout))
         # STARTING is its name for the first second of a process that runs.
         if state.name in ("RUNNING", "STARTING") and state.pid:
             return ok(f"{name}: {state.detail or f'pid {state.pid}, just started'}")
         log = supervisor.last_lines(name, 5)
-        return problem(f"{name}: {state.name}, {state.detail}; its log ends:\n{log}", START)
+        return problem(f"{name}: {state.name}, {state.detail}; its log ends:\n{log}", start(layout))
 
     return await asyncio.to_thread(asked)
 

@@ -17,8 +17,11 @@ from typing import Any, Protocol
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from pydantic import SecretStr
 
+from infra.connection import Connection, typed
 from infra.doctor.advice import advice
+from infra.doctor.checks import embedded
 from infra.doctor.checks.node import NodeChecks, transcribe
 from infra.doctor.findings import Outcome, Status, ok, problem, warning, worst
 from infra.doctor.reach import NoAnswer, Reach, Unreachable, dial_from_here
@@ -72,14 +75,12 @@ class RemotePlace:
         self.reach = reach
         self.repair = f"`pulumi up --refresh --stack {stack.name}`"
         self._container = f"{stack.name}-gateway"
-        self.log = f"docker --host {stack.gateway.host} logs --tail 50 {self._container}"
+        self.log = typed(stack.gateway.host, stack.ssh, f"docker logs --tail 50 {self._container}")
         if stack.gateway.mode == "existing":
             self.log = "look at that nginx's error log"
 
     async def configuration(self) -> tuple[str, str]:
         """The file in use on the host; of the whole configuration only nginx.conf, the keys are not read."""
-        from infra.connection import Connection
-
         declared = declare.configuration(self.stack, Connection.to(self.stack.gateway.host, self.stack.ssh))
         existing = self.stack.gateway.mode == "existing"
         file = declared["file"] if existing else f"{declared['folder']}/current/nginx.conf"
@@ -91,8 +92,6 @@ class RemotePlace:
         # Encrypted keys are not known here, and neither is the name that they give the folder.
         keyless = self.stack
         if "apiKeys" in self.stack.encrypted:
-            from pydantic import SecretStr
-
             keyless = self.stack.model_copy(update={"api_keys": [SecretStr("not-known-here")]})
         wanted = render_site(declare.site(keyless, "revision")).nginx_conf
         return re.sub(rf"{INSIDE}/[0-9a-f]+/", f"{INSIDE}/revision/", done.out), wanted
@@ -114,9 +113,9 @@ class EmbeddedPlace:
     """The nginx of the embedded stack."""
 
     reach = None
-    repair = "make up"
 
     def __init__(self, declared: GatewayDeclaration, layout: Layout) -> None:
+        self.repair = embedded.start(layout)
         self.declared = declared
         self.layout = layout
         self.log = f"tail -n 50 {layout.log('gateway')}"

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from infra import ports, preflight
+from infra.connection import typed
 from infra.doctor import containers
 from infra.doctor.containers import Container
 from infra.doctor.findings import Outcome, Status, ok, problem, warning, worst
@@ -126,8 +127,9 @@ class HostChecks:
         if there is not None and there.running:
             done = await self.reach.run(f"docker exec {shlex.quote(container)} nvidia-smi -L")
             where = f"in {container}"
+            restart = typed(self.reach.host, self.stack.ssh, f"docker restart {container}")
             remedy = (
-                f"docker restart {container} (a reloaded systemd takes the GPU from running containers); "
+                f"{restart} (a reloaded systemd takes the GPU from running containers); "
                 "if that does not help, reinstall nvidia-container-toolkit"
             )
         else:

@@ -18,6 +18,38 @@ HEAD_SECONDS = 30.0
 HEAD_BYTES = 64 * 1024
 
 
+class _Batched:
+    """A connection's transport whose writes within one turn of the event loop go out as one: an answer's head
+    and body are one system call here and one segment for the client, not two of each."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self.transport = transport
+        self._loop = loop
+        self._held = b""
+
+    def write(self, data: bytes) -> None:
+        """Send `data` at the end of this turn."""
+        if self._held:
+            self._held += data
+        elif data:
+            self._held = data
+            self._loop.call_soon(self._flush)
+
+    def close(self) -> None:
+        """Close the connection when everything is sent."""
+        self._flush()
+        self.transport.close()
+
+    def is_closing(self) -> bool:
+        """Whether the connection is closed or about to be."""
+        return self.transport.is_closing()
+
+    def _flush(self) -> None:
+        held, self._held = self._held, b""
+        if held and not self.transport.is_closing():
+            self.transport.write(held)
+
+
 class HttpProtocol(HttpToolsProtocol):
     """One connection. What is refused here never becomes a request, so `front` does not see it."""
 
@@ -27,6 +59,7 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for a request, but not for ever."""
         super().connection_made(transport)
+        self.transport = _Batched(transport, self.loop)  # type: ignore[assignment]
         self._head_timer = self.loop.call_later(HEAD_SECONDS, self._head_is_late)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -59,6 +92,12 @@ class HttpProtocol(HttpToolsProtocol):
         """The request's end."""
         if not self._declines():
             super().on_message_complete()
+
+    def handle_websocket_upgrade(self) -> None:
+        """Hand the connection over to the WebSocket's protocol."""
+        assert isinstance(self.transport, _Batched)
+        self.transport = self.transport.transport
+        super().handle_websocket_upgrade()
 
     def _should_upgrade(self) -> bool:
         # A WebSocket begins with a GET; the library behind it would answer nothing at all to others.

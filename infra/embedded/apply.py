@@ -75,6 +75,7 @@ def node_programs(layout: Layout, node: NodeDeclaration) -> list[Program]:
 
 def start_node(layout: Layout, node: NodeDeclaration) -> list[str]:
     """Start what of the node does not run as declared; returns at once, with the programs (re)started."""
+    _check_folder(layout)
     layout.create()
     programs = node_programs(layout, node)
     supervisor = Supervisor(layout)
@@ -163,10 +164,17 @@ def _environment() -> dict[str, str]:
     """What every process gets, whoever starts it from wherever: another terminal must not be a change."""
     return {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.defpath]),
-        "HOME": os.environ.get("HOME", "/"),
+        "HOME": _home(),
         "LANG": "C.UTF-8",
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def _home() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_dir
+    except KeyError:  # a user whom only the number is known of, as in a container
+        return "/"
 
 
 # The gateway ---------------------------------------------------------------------------------------------
@@ -179,6 +187,7 @@ def apply_gateway(layout: Layout, gateway: GatewayDeclaration, progress: Progres
     nginx's own words when it does not take the configuration; then nothing has changed.
     """
     supervisor = Supervisor(layout)
+    _check_folder(layout)
     check_ports(layout, {f"gateway.{key}": port for key, port in gateway.ports.items()})
     layout.create()
     (layout.gateway / "temp").mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -280,6 +289,13 @@ def check_ports(layout: Layout, ports: dict[str, int]) -> None:
             problems.append(f"{setting}: port {port} is taken by {holder}; end that, or set another port")
     if problems:
         raise EmbeddedError("\n".join(problems))
+
+
+def _check_folder(layout: Layout) -> None:
+    """Raise EmbeddedError for a path in which supervisord or nginx would find more than a path."""
+    unfit = sorted(set('*?["\\$') & set(str(layout.root)))
+    if unfit:
+        raise EmbeddedError(f"{layout.root}: there must be no {' '.join(unfit)} in it; rename the folder")
 
 
 def _await(

@@ -25,6 +25,10 @@ class Layout:
         """The files of the stack of that name under the folder of all stacks' states."""
         return cls(state.absolute() / stack)
 
+    def make(self, target: str) -> str:
+        """The command that a person types for this stack, which is dev unless it is named."""
+        return f"make {target}" if self.root.name == "dev" else f"make {target} STACK={self.root.name}"
+
     @property
     def logs(self) -> Path:
         """The one folder with every process's log."""

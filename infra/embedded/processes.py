@@ -34,7 +34,9 @@ class Listener:
             return None
 
     def __str__(self) -> str:
-        return "another user's process" if self.pid is None else f"{self.name} (pid {self.pid})"
+        if self.pid is None:
+            return f"another user's process (sudo ss -ltnp 'sport = :{self.port}' names it)"
+        return f"{self.name} (pid {self.pid})"
 
 
 def recorded(path: Path) -> int | None:
@@ -44,8 +46,8 @@ def recorded(path: Path) -> int | None:
         pid = int(record["pid"])
         if record["boot"] == boot_id() and start_ticks(pid) == record["start"] and not _has_ended(pid):
             return pid
-    except (FileNotFoundError, ProcessLookupError, json.JSONDecodeError):
-        pass
+    except (FileNotFoundError, ProcessLookupError, ValueError, KeyError, TypeError):
+        pass  # gone, or no record
     return None
 
 
@@ -82,11 +84,16 @@ def has_variable(pid: int, name: str, value: str) -> bool:
         return False
 
 
+def signal_group(pgid: int, number: signal.Signals) -> None:
+    """Send a signal to a process group; to one that is gone, nothing."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pgid, number)
+
+
 def end_group(pgid: int, grace: float) -> None:
     """End a process group: SIGTERM, and SIGKILL for what is left of it after `grace` seconds."""
     for signal_number in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(pgid, signal_number)
+        signal_group(pgid, signal_number)
         deadline = time.monotonic() + grace
         while group_members(pgid) and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)

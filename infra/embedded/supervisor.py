@@ -17,6 +17,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 import xmlrpc.client
 from collections.abc import Iterator, Mapping, Sequence
@@ -268,25 +269,27 @@ class Supervisor:
             _ini("supervisord", settings)
             + _ini("unix_http_server", socket_settings)
             + _ini("rpcinterface:supervisor", {"supervisor.rpcinterface_factory": interface})
-            + _ini("include", {"files": f"{self.layout.programs}/*.conf"})
+            + _ini("include", {"files": f"{self.layout.programs.name}/*.conf"})
         )
         write_private(self.layout.supervisor_conf, conf)
-        daemon = subprocess.run(
-            [sys.executable, "-m", "supervisor.supervisord", "-c", self.layout.supervisor_conf],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env={"PATH": os.defpath, "HOME": os.environ.get("HOME", "/")},
-        )
-        deadline = time.monotonic() + _START_SECONDS
-        while not self.running():
-            if daemon.returncode or time.monotonic() > deadline:
-                raise SupervisorError(
-                    f"supervisord did not start:\n{daemon.stdout}{self.last_lines(_SUPERVISOR)}"
-                )
-            time.sleep(_POLL_SECONDS)
-        launch.record(self._record(_SUPERVISOR), self._call("getPID"))
+        with _interrupted_afterwards():  # one that is half started answers nobody and would be left behind
+            daemon = subprocess.run(
+                [sys.executable, "-m", "supervisor.supervisord", "-c", self.layout.supervisor_conf],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                env={"PATH": os.defpath},
+                start_new_session=True,
+            )
+            deadline = time.monotonic() + _START_SECONDS
+            while not self.running():
+                if daemon.returncode or time.monotonic() > deadline:
+                    raise SupervisorError(
+                        f"supervisord did not start:\n{daemon.stdout}{self.last_lines(_SUPERVISOR)}"
+                    )
+                time.sleep(_POLL_SECONDS)
+            launch.record(self._record(_SUPERVISOR), self._call("getPID"))
 
     def _shut_down(self) -> None:
         if self.running():
@@ -324,22 +327,48 @@ class Supervisor:
     def _end_leftovers(self) -> None:
         """End a supervisor that does not answer, so that it restarts nothing, and what one left running."""
         self._end_leftover(_SUPERVISOR)
-        for record in self.layout.pids.glob("*.json"):
-            self._end_leftover(record.stem)
+        names = [record.stem for record in self.layout.pids.glob("*.json")]
+        for group in filter(None, map(self._leftover, names)):
+            processes.signal_group(group, signal.SIGTERM)  # all at once; each is waited for below
+        for name in names:
+            self._end_leftover(name)
 
     def _end_leftover(self, name: str) -> None:
+        group = self._leftover(name)
+        if group is not None:
+            processes.end_group(group, grace=10)
+        self._record(name).unlink(missing_ok=True)
+
+    def _leftover(self, name: str) -> int | None:
+        """The process group of a program that still runs, also when its leader has died."""
         record = self._record(name)
         try:
-            pid = json.loads(record.read_text())["pid"]
-        except (FileNotFoundError, json.JSONDecodeError):
-            return
+            pid = int(json.loads(record.read_text())["pid"])
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return None
         # A leader that died leaves its group behind: that is ours if its members carry our mark.
         if processes.recorded(record) is not None or any(
             processes.has_variable(member, MARK, str(self.layout.root))
             for member in processes.group_members(pid)
         ):
-            processes.end_group(pid, grace=10)
-        record.unlink(missing_ok=True)
+            return pid
+        return None
+
+
+@contextlib.contextmanager
+def _interrupted_afterwards() -> Iterator[None]:
+    """What is done here is finished before a Ctrl-C interrupts."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    pressed: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _frame: pressed.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        raise KeyboardInterrupt
 
 
 def write_private(path: Path, text: str) -> bool:

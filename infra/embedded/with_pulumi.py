@@ -56,10 +56,18 @@ def api_keys(cli: Path, stack: str, state: Path) -> list[str]:
 
 
 def _run(cli: Path, state: Path, *arguments: str) -> None:
-    done = subprocess.run(
-        [str(cli), *arguments, "--non-interactive"], cwd=PROJECT, env=environment(state), check=False
+    process = subprocess.Popen(
+        [str(cli), *arguments, "--non-interactive"], cwd=PROJECT, env=environment(state)
     )
-    if done.returncode:
+    interrupted = False
+    while process.returncode is None:
+        try:
+            process.wait()
+        except KeyboardInterrupt:
+            interrupted = True  # so is Pulumi, which ends by itself; killed, it would leave its state locked
+    if interrupted:
+        raise KeyboardInterrupt
+    if process.returncode:
         raise EmbeddedError(
-            f"pulumi {arguments[0]} ended with status {done.returncode}; its own words are above"
+            f"pulumi {arguments[0]} ended with status {process.returncode}; its words are above"
         )

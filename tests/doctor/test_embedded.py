@@ -20,7 +20,7 @@ import httpx
 import pytest
 import yaml
 
-from infra.doctor import __main__ as command
+from infra.doctor import cli as command
 from infra.doctor import web
 from infra.doctor.findings import Finding, Status
 from infra.embedded import fleet
@@ -226,7 +226,7 @@ def test_a_killed_triton_is_found_with_the_command_that_starts_it(stack: Stack) 
     found = stack.bad()
     assert set(found) == {"one: triton process"}
     assert "one-triton: STOPPED" in found["one: triton process"].seen
-    assert found["one: triton process"].remedy == "make up"
+    assert found["one: triton process"].remedy == "make up STACK=clinic"
 
 
 def test_a_stopped_service_is_found_and_the_gateway_is_not_accused(stack: Stack) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from inference_service.settings import ModelsSettings
 from infra.doctor import linter
-from infra.doctor.__main__ import main
+from infra.doctor.cli import main
 from infra.doctor.linter import Fault
 from infra.doctor.linter.files import parse, script
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from infra.doctor.__main__ import main as doctor
+from infra.doctor.cli import main as doctor
 from infra.settings import HTTP_PORT
 from infra.stack import load_file
 from tests.doctor.doubles import Hosts, node_api

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.embedded import apply, fleet, processes
+from infra.embedded import apply, cli, fleet, processes, with_pulumi
 from infra.embedded.apply import EmbeddedError
 from infra.embedded.declarations import GatewayDeclaration
 from infra.embedded.layout import PROJECT, Layout
@@ -99,6 +100,65 @@ def test_the_supervisor_ends_with_its_last_program(layout: Layout) -> None:
     assert supervisor.remove(["two"]) == ["two"]
     assert not supervisor.running()
     assert left_running(layout) == []
+
+
+@pytest.mark.parametrize("folder", ["with blanks & 'quotes'", "é" * 100 + "/" + "long" * 20])
+def test_a_stack_runs_in_a_folder_of_any_name(folder: str, tmp_path: Path) -> None:
+    layout = Layout(tmp_path / folder / "dev")
+    try:
+        assert apply.apply_gateway(layout, gateway()) == ["started"]
+    finally:
+        fleet.down(layout)
+    assert left_running(layout) == []
+
+
+@pytest.mark.parametrize("folder", ["a[1]", "a*", 'a"b', "a$b"])
+def test_a_folder_that_supervisord_or_nginx_would_read_otherwise_is_refused(
+    folder: str, tmp_path: Path
+) -> None:
+    layout = Layout(tmp_path / folder / "dev")
+    with pytest.raises(EmbeddedError, match="rename the folder"):
+        apply.apply_gateway(layout, gateway())
+    assert left_running(layout) == []
+
+
+def test_what_runs_does_not_depend_on_who_asked(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    declaration = gateway()
+    apply.apply_gateway(layout, declaration)
+    for variable in ("HOME", "LANG", "PATH", "PYTHONPATH"):
+        monkeypatch.setenv(variable, "/elsewhere")
+    assert apply.apply_gateway(layout, declaration) == []
+
+
+@pytest.mark.parametrize("served_before", [False, True])
+def test_an_interrupted_up_stops_what_it_started_unless_the_stack_served_before(
+    served_before: bool, layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    http, grpc, gateway_http, gateway_grpc = free_ports(4)
+    file = tmp_path / "Pulumi.dev.yaml"
+    file.write_text(
+        f"""config:
+  gpu-inference:nodes:
+    - {{name: never, host: embedded, runtime: remote, ports: {{http: {http}, grpc: {grpc}}}}}
+  gpu-inference:remote: {{endpoint: "http://127.0.0.1:9"}}
+  gpu-inference:gateway: {{mode: embedded, http: {gateway_http}, grpc: {gateway_grpc}}}
+"""
+    )
+    monkeypatch.setattr(cli, "_stack_file", lambda arguments: file)
+    monkeypatch.setattr(with_pulumi, "cli", lambda: None)
+    arguments = ["embedded", "--stack", layout.root.name, "--state", str(layout.root.parent), "up"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    if served_before:
+        apply.apply_gateway(layout, gateway())
+
+    def interrupt() -> None:
+        wait_for(lambda: Supervisor(layout).is_declared("never-service"))
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        cli.main()
+    assert bool(left_running(layout)) == served_before
 
 
 def test_a_programs_environment_is_what_was_declared_and_its_log_is_kept(layout: Layout) -> None:

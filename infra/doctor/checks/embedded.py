@@ -23,12 +23,6 @@ from infra.embedded.supervisor import MARK, Supervisor, SupervisorError
 from infra.stack import Node
 
 
-def start(layout: Layout) -> str:
-    """The command that starts what of the stack does not run."""
-    stack = layout.root.name
-    return "make up" if stack == "dev" else f"make up STACK={stack}"
-
-
 class EmbeddedPlace:
     """Where the processes of one node are."""
 
@@ -41,7 +35,7 @@ class EmbeddedPlace:
         self.triton_address = f"{LOOPBACK}:{node.ports.triton_grpc}"
         self.triton_log = f"tail -n 50 {layout.log(f'{node.name}-triton')}"
         self.service_log = f"tail -n 50 {layout.log(f'{node.name}-service')}"
-        self.triton_start = self.service_start = start(layout)
+        self.triton_start = self.service_start = layout.make("up")
 
     @property
     def programs(self) -> list[str]:
@@ -119,16 +113,16 @@ async def process(layout: Layout, name: str) -> Outcome:
     def asked() -> Outcome:
         supervisor = Supervisor(layout)
         if not supervisor.running():
-            return problem("the stack is not running: there is no supervisor", start(layout))
+            return problem("the stack is not running: there is no supervisor", layout.make("up"))
         try:
             state = supervisor.state(name)
         except SupervisorError as error:
-            return problem(f"{error}", start(layout))
+            return problem(f"{error}", layout.make("up"))
         # STARTING is its name for the first second of a process that runs.
         if state.name in ("RUNNING", "STARTING") and state.pid:
             return ok(f"{name}: {state.detail or f'pid {state.pid}, just started'}")
         log = supervisor.last_lines(name, 5)
-        return problem(f"{name}: {state.name}, {state.detail}; its log ends:\n{log}", start(layout))
+        return problem(f"{name}: {state.name}, {state.detail}; its log ends:\n{log}", layout.make("up"))
 
     return await asyncio.to_thread(asked)
 

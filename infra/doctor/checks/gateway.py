@@ -21,7 +21,6 @@ from pydantic import SecretStr
 
 from infra.connection import Connection, typed
 from infra.doctor.advice import advice
-from infra.doctor.checks import embedded
 from infra.doctor.checks.node import NodeChecks, transcribe
 from infra.doctor.findings import Outcome, Status, ok, problem, warning, worst
 from infra.doctor.reach import NoAnswer, Reach, Unreachable, dial_from_here
@@ -115,7 +114,7 @@ class EmbeddedPlace:
     reach = None
 
     def __init__(self, declared: GatewayDeclaration, layout: Layout) -> None:
-        self.repair = embedded.start(layout)
+        self.repair = layout.make("up")
         self.declared = declared
         self.layout = layout
         self.log = f"tail -n 50 {layout.log('gateway')}"

@@ -1,0 +1,150 @@
+"""Examines a fleet: `python -m infra.doctor --stack NAME`; a model repository: `… models PATH`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from rich.console import Console
+
+from inference_service.settings import ModelsSettings, SettingsError
+from inference_service.settings import load as load_settings
+from infra.doctor import linter, table
+from infra.doctor.findings import Finding, Status
+from infra.doctor.plan import GATEWAY, Plan
+from infra.doctor.runner import chosen, run
+from infra.embedded.layout import PROJECT, STATE, Layout
+from infra.images import ContextError
+from infra.stack import Stack, StackError, load_file
+
+API_KEY = "GPU_INFERENCE_API_KEY"
+_OK, _FOUND, _USAGE = 0, 1, 2
+#: Columns where nobody looks at a terminal: long enough for commands to stay in one piece.
+_PLAIN_WIDTH = 200
+
+
+class Usage(Exception):
+    """The command cannot be carried out as it was given; `str(error)` says why and what is allowed."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; 0: all is well, 1: it is not, 2: the command or the stack file is wrong."""
+    given = _parser().parse_args(arguments)
+    try:
+        return int(given.run(given))
+    except (Usage, StackError, SettingsError, ContextError, linter.NotARepository) as error:
+        print(f"error: {error}", file=sys.stderr)
+    except OSError as error:  # no space for temporary files, for one
+        print(f"error: {error.filename or 'the system'}: {error.strerror}", file=sys.stderr)
+    return _USAGE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m infra.doctor",
+        description="Checks a whole fleet from this computer, changing nothing.",
+        epilog="Exit status: 0 when all is well; 1 when there is a problem or a warning; 2 when the command "
+        f"or the stack file is wrong. {API_KEY} is the API key to use where the nodes' own cannot be read. "
+        "docs/doctor.md has every finding.",
+    )
+    parser.set_defaults(run=examine)
+    parser.add_argument("--stack", default="dev", help="the stack's name: Pulumi.<stack>.yaml (default: dev)")
+    parser.add_argument("--file", type=Path, help="the stack's file, where it is another")
+    parser.add_argument(
+        "--node", action="append", default=[], help="this node only (or `gateway`); may be repeated"
+    )
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+    parser.add_argument("--all", action="store_true", help="show what is well too")
+    parser.add_argument("--state", type=Path, default=STATE, help="the folder of the embedded stacks' states")
+    models = parser.add_subparsers(metavar="models").add_parser(
+        "models", help="check a model repository on this computer", description=linter.__doc__
+    )
+    models.set_defaults(run=lint)
+    models.add_argument("path", type=Path, help="the model repository")
+    models.add_argument("--config", type=Path, help="the service's YAML file that the models are for")
+    models.add_argument(
+        "--for-stack", metavar="STACK", help="the stack whose service.config the models are for"
+    )
+    models.add_argument("--json", action="store_true", help="print the faults as JSON")
+    return parser
+
+
+def examine(given: argparse.Namespace) -> int:
+    """Check the fleet."""
+    stack = load_file(given.file or PROJECT / f"Pulumi.{given.stack}.yaml")
+    allowed = [node.name for node in stack.nodes] + [GATEWAY]
+    unknown = [name for name in given.node if name not in allowed]
+    if unknown:
+        raise Usage(f"--node {unknown[0]}: expected one of {', '.join(allowed)}")
+    console = Console(stderr=given.json, highlight=False)
+    if not console.is_terminal:
+        console.width = _PLAIN_WIDTH
+    begin = time.monotonic()
+    findings = asyncio.run(
+        findings_of(stack, Layout.of(stack.name, given.state), given.node, console, os.environ.get(API_KEY))
+    )
+    seconds = time.monotonic() - begin
+    if given.json:
+        print(json.dumps(report(stack, findings, seconds), indent=1, ensure_ascii=False))
+    else:
+        table.show(console, findings, seconds, verbose=given.all)
+    return _OK if all(finding.status is Status.OK for finding in findings) else _FOUND
+
+
+async def findings_of(
+    stack: Stack, layout: Layout, nodes: list[str], console: Console, api_key: str | None
+) -> list[Finding]:
+    # Not the default folder for temporary files: the path of a control socket has at most 107 bytes.
+    with tempfile.TemporaryDirectory(prefix="doctor-", dir="/tmp") as folder:
+        plan = Plan(stack, Path(folder), layout, api_key)
+        checks = chosen(plan.checks, nodes) if nodes else plan.checks
+        try:
+            with table.Progress(console, checks) as progress:
+                return await run(checks, progress)
+        finally:
+            await plan.close()
+
+
+def report(stack: Stack, findings: list[Finding], seconds: float) -> dict[str, Any]:
+    """The findings as `--json` prints them."""
+    counts = {status.value: sum(finding.status is status for finding in findings) for status in Status}
+    return {
+        "stack": stack.name,
+        "seconds": round(seconds, 2),
+        "counts": counts,
+        "findings": [finding.as_json() for finding in findings],
+    }
+
+
+def lint(given: argparse.Namespace) -> int:
+    """Check a model repository on this computer."""
+    faults = linter.lint(linter.local(given.path), _expected(given))
+    if given.json:
+        print(json.dumps([asdict(fault) for fault in faults], indent=1, ensure_ascii=False))
+    else:
+        for fault in faults:
+            print(f"{given.path}/{fault}\n    → {fault.remedy}")
+        print(f"{len(faults)} faults" if faults else "no fault")
+    return _FOUND if faults else _OK
+
+
+def _expected(given: argparse.Namespace) -> ModelsSettings:
+    """The models that the service asks for: by its file, by the stack, else its defaults."""
+    if given.config is not None:
+        return load_settings(given.config, {})[0].ai.models
+    if given.for_stack is None:
+        return ModelsSettings()
+    stack = load_file(PROJECT / f"Pulumi.{given.for_stack}.yaml")
+    try:
+        return ModelsSettings.model_validate(stack.service.config.get("ai", {}).get("models", {}))
+    except ValidationError as error:
+        raise Usage(f"service.config.ai.models: {error}") from None

@@ -1,0 +1,187 @@
+"""The embedded stack's commands: `python -m infra.embedded --help`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from infra.embedded import apply, demonstration, fleet, with_pulumi
+from infra.embedded.declarations import GatewayDeclaration, NodeDeclaration
+from infra.embedded.layout import PROJECT, STATE, Layout
+from infra.embedded.supervisor import Supervisor, SupervisorError
+from infra.stack import Stack, StackError, load_file
+
+RECORDING = PROJECT / "recordings" / "inaugural-1961.flac"
+
+
+class Reporter:
+    """Prints what each part is waiting for when that changes, and that it still waits every few seconds."""
+
+    _EVERY_SECONDS = 10.0
+
+    def __init__(self) -> None:
+        self._begin = time.monotonic()
+        self._said: dict[str, tuple[str, float]] = {}
+
+    def __call__(self, part: str, message: str) -> None:
+        now = time.monotonic()
+        last, at = self._said.get(part, ("", 0.0))
+        if message != last or now - at >= self._EVERY_SECONDS:
+            self._said[part] = (message, now)
+            print(f"  {now - self._begin:5.1f} s  {part}: {message}", file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    """Run one command; returns the exit status."""
+    arguments = _parser().parse_args()
+    try:
+        return int(arguments.run(arguments))
+    except (apply.EmbeddedError, SupervisorError, StackError, demonstration.DemonstrationFailed) as error:
+        print(f"error: {error}", file=sys.stderr)
+    except ValidationError as error:
+        print(f"error: the declaration on standard input: {error}", file=sys.stderr)
+    except OSError as error:  # a full disk, a folder that this user may not write
+        print(f"error: {error.filename or 'the system'}: {error.strerror}", file=sys.stderr)
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m infra.embedded", description=__doc__)
+    parser.add_argument("--stack", default="dev", help="the stack's name: Pulumi.<stack>.yaml (default: dev)")
+    parser.add_argument("--state", type=Path, default=STATE, help="the folder of all stacks' states")
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    def add(name: str, run: object, description: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=description, description=description)
+        command.set_defaults(run=run)
+        return command
+
+    add("up", up, "bring the stack up, wait until it serves, and send a recording through it")
+    add("down", down, "stop everything of the stack")
+    add("status", status, "show the stack's processes")
+    add("apply-node", apply_node, "make a node be as the JSON on standard input declares it")
+    add("apply-gateway", apply_gateway, "make the gateway be as the JSON on standard input declares it")
+    add("declare", declare, "print the stack's declarations, for apply-node and apply-gateway")
+    add("remove-node", remove_node, "stop a node").add_argument("name")
+    add("remove-gateway", remove_gateway, "stop the gateway")
+    return parser
+
+
+def up(arguments: argparse.Namespace) -> int:
+    """Everything, through Pulumi where it is there, and the demonstration."""
+    layout = _layout(arguments)
+    stack = load_file(_stack_file(arguments))
+    declared = fleet.declare(stack)
+    there = Supervisor(layout).running()
+    try:
+        _up(arguments, layout, stack, declared)
+    except KeyboardInterrupt:
+        if there:
+            print(f"interrupted; `{layout.make('up')}` goes on from here", file=sys.stderr)
+        else:
+            print("interrupted; stopping what was started", file=sys.stderr)
+            fleet.down(layout)
+        raise
+    return 0
+
+
+def _up(arguments: argparse.Namespace, layout: Layout, stack: Stack, declared: fleet.Fleet) -> None:
+    keys = list(declared.gateway.api_keys)
+    cli = with_pulumi.cli()
+    if cli is not None:
+        print(f"Applying the stack {stack.name} with {cli}: pulumi up --stack {stack.name}", flush=True)
+        fleet.check_ports(layout, declared)  # before Pulumi begins, and all of them at once
+        with_pulumi.up(cli, stack.name, arguments.state)
+        if "apiKeys" in stack.encrypted:
+            keys = with_pulumi.api_keys(cli, stack.name, arguments.state)
+    else:
+        print(
+            f"No Pulumi CLI on PATH or in ~/.pulumi/bin: applying the stack {stack.name} directly.",
+            flush=True,
+        )
+        if stack.encrypted:
+            raise apply.EmbeddedError(
+                f"the stack {stack.name} has encrypted values, which take Pulumi: "
+                f"{', '.join(stack.encrypted)}"
+            )
+        done = fleet.up(layout, declared, Reporter())
+        print("\n".join(f"  {line}" for line in done) if done else "  nothing to do: all runs as declared")
+
+    heard = demonstration.send(RECORDING, declared.gateway.url, keys[0] if keys else None)
+    gateway = declared.gateway
+    print(f"\n{RECORDING.relative_to(PROJECT)}, through the gateway:\n{heard}\n")
+    print(f"HTTP  {gateway.url}/api/v1/ai/\ngRPC  127.0.0.1:{gateway.grpc}")
+    for node in declared.nodes:
+        print(f"      {node.name}: {node.url}, gRPC 127.0.0.1:{node.grpc}")
+    print(
+        f"live  .venv/bin/speech transcribe {RECORDING.relative_to(PROJECT)} --realtime --url {gateway.url}"
+    )
+    print(f"logs  {layout.logs}/\nstop  {layout.make('down')}")
+
+
+def down(arguments: argparse.Namespace) -> int:
+    """Stop everything."""
+    stopped = fleet.down(_layout(arguments))
+    print(f"stopped: {', '.join(stopped)}" if stopped else "nothing was running")
+    return 0
+
+
+def status(arguments: argparse.Namespace) -> int:
+    """A line for each process."""
+    supervisor = Supervisor(_layout(arguments))
+    if not supervisor.running():
+        print(f"the stack {arguments.stack} is not running")
+        return 1
+    for name in supervisor.programs:
+        state = supervisor.state(name)
+        print(f"{name:<24} {state.name:<9} {state.detail}")
+    return 0
+
+
+def apply_node(arguments: argparse.Namespace) -> int:
+    """From standard input."""
+    node = NodeDeclaration.model_validate_json(sys.stdin.read())
+    started = apply.apply_node(_layout(arguments), node, Reporter())
+    print(json.dumps({"node": node.name, "url": node.url, "started": started}))
+    return 0
+
+
+def apply_gateway(arguments: argparse.Namespace) -> int:
+    """From standard input."""
+    gateway = GatewayDeclaration.model_validate_json(sys.stdin.read())
+    done = apply.apply_gateway(_layout(arguments), gateway, Reporter())
+    print(json.dumps({"url": gateway.url, "done": done}))
+    return 0
+
+
+def declare(arguments: argparse.Namespace) -> int:
+    """As JSON, secrets included."""
+    declared = fleet.declare(load_file(_stack_file(arguments)))
+    nodes = [node.model_dump(mode="json") for node in declared.nodes]
+    print(json.dumps({"nodes": nodes, "gateway": declared.gateway.model_dump(mode="json")}, indent=1))
+    return 0
+
+
+def remove_node(arguments: argparse.Namespace) -> int:
+    """By name."""
+    print(json.dumps({"stopped": apply.remove_node(_layout(arguments), arguments.name)}))
+    return 0
+
+
+def remove_gateway(arguments: argparse.Namespace) -> int:
+    """The one."""
+    print(json.dumps({"stopped": apply.remove_gateway(_layout(arguments))}))
+    return 0
+
+
+def _stack_file(arguments: argparse.Namespace) -> Path:
+    return PROJECT / f"Pulumi.{arguments.stack}.yaml"
+
+
+def _layout(arguments: argparse.Namespace) -> Layout:
+    return Layout.of(arguments.stack, arguments.state)

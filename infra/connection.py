@@ -1,19 +1,23 @@
 """Runs commands on a host: through the system's `ssh`, or here for a host that is this computer.
 
-No Pulumi in here: the remote steps import it, and start in milliseconds.
+Neither Pulumi nor the stack's types are imported here: steps begin with this, many at once.
 """
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from infra.stack.hosts import Host, SshHost, UnixHost, parse_host
-from infra.stack.types import Ssh
+if TYPE_CHECKING:
+    from infra.stack import Host, Ssh
+
+# As `infra.stack.hosts` writes it.
+_SSH = re.compile(r"ssh://(?P<user>[^@]+@)?(?:\[(?P<v6>.+)\]|(?P<name>[^:]+))(?::(?P<port>\d+))?")
 
 # Host keys are always checked, nobody is ever asked, and a host that is cut off is noticed within a minute.
 _ALWAYS = {
@@ -55,10 +59,15 @@ def _chosen(ssh: Ssh) -> list[str]:
 
 def typed(host: Host, ssh: Ssh, command: str) -> str:
     """What a person types to run a command on a host, with the stack's SSH settings."""
-    if isinstance(host, SshHost):
-        port = ["-p", str(host.port)] if host.port else []
-        return shlex.join(["ssh", *_chosen(ssh), *port, host.destination, command])
-    return f"DOCKER_HOST={host} {command}" if isinstance(host, UnixHost) else command
+    if match := _SSH.fullmatch(str(host)):
+        return shlex.join(["ssh", *_chosen(ssh), *_place(match), command])
+    return f"DOCKER_HOST={host} {command}" if str(host).startswith("unix://") else command
+
+
+def _place(match: re.Match[str]) -> list[str]:
+    """The end of `ssh`'s options, and its destination."""
+    port = ["-p", match["port"]] if match["port"] else []
+    return [*port, f"{match['user'] or ''}{match['v6'] or match['name']}"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +80,8 @@ class Connection:
     @classmethod
     def to(cls, host: Host, ssh: Ssh) -> Connection:
         """The connection to a host with the stack's SSH settings."""
-        return cls(str(host), tuple(ssh_options(ssh)) if isinstance(host, SshHost) else ())
+        text = str(host)
+        return cls(text, tuple(ssh_options(ssh)) if text.startswith("ssh://") else ())
 
     @classmethod
     def of(cls, declared: dict[str, Any]) -> Connection:
@@ -84,12 +94,10 @@ class Connection:
 
     def command(self, script: str) -> list[str]:
         """The command line that runs a shell script on the host."""
-        host = parse_host(self.host)
-        if isinstance(host, SshHost):
-            port = ["-p", str(host.port)] if host.port else []
-            return ["ssh", "-T", *self.options, *port, host.destination, "--", script]
-        if isinstance(host, UnixHost):
-            return ["env", f"DOCKER_HOST={host}", "sh", "-c", script]
+        if match := _SSH.fullmatch(self.host):
+            return ["ssh", "-T", *self.options, *_place(match), "--", script]
+        if self.host.startswith("unix://"):
+            return ["env", f"DOCKER_HOST={self.host}", "sh", "-c", script]
         return ["sh", "-c", script]
 
     def run(

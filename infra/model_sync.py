@@ -23,11 +23,15 @@ from infra.model_files import model_files
 from infra.paths import PROJECT
 
 _MANIFEST = ".sha256"
-_NOT_THERE = 3
+# What a host says that does not have the copy yet.
+_SEND = b"send"
 
 _UNPACK = """
 set -e
+mkdir -p {root}/store {root}/repository
 cd {root}/store
+[ ! -d {final} ] || exit 0
+echo {send}
 rm -rf {partial}
 mkdir {partial}
 tar -xmf - --no-same-owner -C {partial}
@@ -61,25 +65,27 @@ def copy(declared: dict[str, Any]) -> None:
     connection = Connection.of(declared["connection"])
     root = shlex.quote(declared["root"])
     final = shlex.quote(f"{declared['model']}-{declared['version']}")
-    found = connection.run(
-        f"mkdir -p {root}/store {root}/repository && test -d {root}/store/{final} || exit {_NOT_THERE}",
-        allowed=(0, _NOT_THERE),
+    script = _UNPACK.format(
+        root=root, final=final, partial=f".partial-{final}", manifest=_MANIFEST, send=_SEND.decode()
     )
-    if found.returncode == 0:
-        return
-    script = _UNPACK.format(root=root, final=final, partial=f".partial-{final}", manifest=_MANIFEST)
-    sender = subprocess.Popen(
+    host = subprocess.Popen(
         connection.command(script), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
-    assert sender.stdin is not None and sender.stdout is not None
+    assert host.stdin is not None and host.stdout is not None
+    said = b""
     # A host that ends early closes the pipe; what it says is the reason.
     with contextlib.suppress(BrokenPipeError):
-        pack(PROJECT / declared["source"], sender.stdin)
+        for line in host.stdout:
+            if line.strip() == _SEND:
+                pack(PROJECT / declared["source"], host.stdin)
+                break
+            said += line
     with contextlib.suppress(BrokenPipeError):
-        sender.stdin.close()
-    said = sender.stdout.read().decode(errors="replace")
-    if sender.wait() != 0:
-        raise RemoteError(connection.host, sender.returncode, f"copying model {declared['model']}: {said}")
+        host.stdin.close()
+    said += host.stdout.read()
+    if host.wait() != 0:
+        words = said.decode(errors="replace")
+        raise RemoteError(connection.host, host.returncode, f"copying model {declared['model']}: {words}")
 
 
 def pack(model: Path, out: IO[bytes]) -> None:

@@ -70,12 +70,12 @@ class Admission:
             await self._wait(task)
         else:
             self._take(task)
-        metrics.RUNNING.inc()
+        metrics.RUNNING.change(1)
         begun = perf_counter()
         try:
             yield
         finally:
-            metrics.RUNNING.dec()
+            metrics.RUNNING.change(-1)
             # Recent inferences weigh more: the load changes with the kind of audio that comes.
             self._mean_seconds += 0.1 * (perf_counter() - begun - self._mean_seconds)
             self._give_back(task)
@@ -89,7 +89,7 @@ class Admission:
             raise self._busy("queue full", f"{self._total} inferences run and {len(self._waiting)} wait")
         waiter = _Waiter(task)
         self._waiting.append(waiter)
-        metrics.QUEUED.inc()
+        metrics.QUEUED.change(1)
         begun = perf_counter()
         try:
             async with asyncio.timeout(self.queue_timeout):
@@ -104,7 +104,7 @@ class Admission:
                 raise self._busy("queue wait", f"no place within {self.queue_timeout:g} s") from None
             raise
         finally:
-            metrics.QUEUED.dec()
+            metrics.QUEUED.change(-1)
             metrics.QUEUE_SECONDS.observe(perf_counter() - begun)
 
     def _has_room(self, task: Task) -> bool:

@@ -6,6 +6,7 @@ is imported) and any of them renders the sum.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,8 +31,6 @@ REQUEST_SECONDS = Histogram(
 IN_FLIGHT = Gauge(
     "ai_requests_in_flight", "Requests being answered.", ["entrance"], multiprocess_mode="livesum"
 )
-RUNNING = Gauge("ai_inferences_running", "Inferences that hold a place.", multiprocess_mode="livesum")
-QUEUED = Gauge("ai_inferences_queued", "Inferences that wait for a place.", multiprocess_mode="livesum")
 QUEUE_SECONDS = Histogram("ai_queue_seconds", "Time that inferences waited for a place.", buckets=_SECONDS)
 REFUSED = Counter("ai_inferences_refused", "Inferences refused because the node was full.", ["reason"])
 RUNTIME_SECONDS = Histogram(
@@ -39,12 +38,54 @@ RUNTIME_SECONDS = Histogram(
 )
 AUDIO_SECONDS = Counter("ai_audio_seconds", "Audio that was inferred.", ["task"])
 
+#: Seconds after which other workers see a level's change.
+_HOLD = 0.2
+
+
+class Level:
+    """How many of something there are now: a gauge that is written a little after it changed, not each time.
+
+    Every request moves several of them up and down again, and each write is a lock and a file.
+    """
+
+    def __init__(self, gauge: Gauge) -> None:
+        self._gauge = gauge
+        self._now = 0
+        self._writing: asyncio.TimerHandle | None = None
+        _levels.append(self)
+
+    def change(self, by: int) -> None:
+        """Add `by`. Call it in the event loop."""
+        self._now += by
+        if self._writing is None:
+            self._writing = asyncio.get_running_loop().call_later(_HOLD, self._write_changed)
+
+    def write(self) -> None:
+        """Write the gauge now."""
+        self._gauge.set(self._now)
+
+    def _write_changed(self) -> None:
+        self._writing = None
+        self.write()
+
+
+_levels: list[Level] = []
+
+RUNNING = Level(Gauge("ai_inferences_running", "Inferences that hold a place.", multiprocess_mode="livesum"))
+QUEUED = Level(
+    Gauge("ai_inferences_queued", "Inferences that wait for a place.", multiprocess_mode="livesum")
+)
+
 # `labels` takes a lock and builds a key at every call; the label sets here are few.
 _request_counter = lru_cache(maxsize=1024)(REQUESTS.labels)
 _request_histogram = lru_cache(maxsize=256)(REQUEST_SECONDS.labels)
-_in_flight = lru_cache(maxsize=16)(IN_FLIGHT.labels)
 runtime_seconds = lru_cache(maxsize=256)(RUNTIME_SECONDS.labels)
 audio_seconds = lru_cache(maxsize=16)(AUDIO_SECONDS.labels)
+
+
+@lru_cache(maxsize=16)
+def _in_flight(entrance: str) -> Level:
+    return Level(IN_FLIGHT.labels(entrance))
 
 
 class Answer:
@@ -63,18 +104,20 @@ def request(entrance: str, route: str) -> Iterator[Answer]:
     """Count and time one request at `entrance` (http, grpc, websocket); `route` must be one of few."""
     answer = Answer(route)
     in_flight = _in_flight(entrance)
-    in_flight.inc()
+    in_flight.change(1)
     begun = perf_counter()
     try:
         yield answer
     finally:
-        in_flight.dec()
+        in_flight.change(-1)
         _request_histogram(entrance, answer.route).observe(perf_counter() - begun)
         _request_counter(entrance, answer.route, answer.status).inc()
 
 
 def render() -> bytes:
     """All metrics of the node as Prometheus text. Reads files: call it in a thread."""
+    for level in _levels:
+        level.write()
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         return generate_latest(REGISTRY)
     registry = CollectorRegistry()

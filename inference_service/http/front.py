@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-import uuid
+import secrets
 from collections.abc import Mapping
 from time import perf_counter
 from typing import cast
@@ -142,6 +142,6 @@ class Front:
         if given is not None and _REQUEST_ID.fullmatch(given):
             request_id = given.decode("ascii")
         else:
-            request_id = uuid.uuid4().hex
+            request_id = secrets.token_hex(16)
         scope[REQUEST_ID] = request_id  # type: ignore[literal-required]
         return request_id

@@ -88,11 +88,10 @@ class Answer:
 
     def __init__(self, response: pb.ModelInferResponse) -> None:
         self._model = response.model_name
-        self._raw = dict(
-            zip((output.name for output in response.outputs), response.raw_output_contents, strict=False)
-        )
-        self._kinds = {output.name: output.datatype for output in response.outputs}
-        self._shapes = {output.name: output.shape for output in response.outputs}
+        self._outputs = {
+            output.name: (output, raw)
+            for output, raw in zip(response.outputs, response.raw_output_contents, strict=False)
+        }
 
     def floats(self, name: str) -> NDArray[np.float32]:
         """Output `name` as float32, flat, every value finite."""
@@ -104,7 +103,8 @@ class Answer:
     def last_row(self, name: str) -> NDArray[np.float32]:
         """The last row of output `name`, which may hold infinities (the logit of a token never chosen)."""
         values = np.frombuffer(self._bytes(name, "FP32"), dtype=np.float32)
-        width = self._shapes[name][-1] if self._shapes[name] else 1
+        shape = self._outputs[name][0].shape
+        width = shape[-1] if shape else 1
         if not width or len(values) < width:
             raise RuntimeFailed(f"model {self._model}: output {name!r} is empty")
         return values[-width:]
@@ -139,19 +139,20 @@ class Answer:
 
     def has(self, name: str) -> bool:
         """Whether the model gave this output."""
-        return name in self._raw
+        return name in self._outputs
 
     def _bytes(self, name: str, datatype: str) -> bytes:
-        if name not in self._raw:
-            there = ", ".join(self._raw) or "none"
+        if name not in self._outputs:
+            there = ", ".join(self._outputs) or "none"
             raise RuntimeFailed(
                 f"model {self._model}: output {name!r} is missing from its answer; it has {there}"
             )
-        if self._kinds[name] != datatype:
+        output, raw = self._outputs[name]
+        if output.datatype != datatype:
             raise RuntimeFailed(
-                f"model {self._model}: output {name!r} has datatype {self._kinds[name]}, expected {datatype}"
+                f"model {self._model}: output {name!r} has datatype {output.datatype}, expected {datatype}"
             )
-        return self._raw[name]
+        return raw
 
 
 def add_text(request: pb.ModelInferRequest, name: str, shape: tuple[int, ...], text: str) -> None:

@@ -25,11 +25,11 @@ from inference_service.http.languages import english_name
 from inference_service.http.openai_errors import error_object
 from inference_service.http.requests import Source, audio_of, language
 from inference_service.http.upload import MULTIPART, FormPart, form_parts, format_of_file, media_type
-from inference_service.http.word_times import on_the_sound
 from inference_service.runtimes.base import Call
 from inference_service.streaming.buffer import quietest_point
 from inference_service.streaming.decoder import STREAM_RATE
 from inference_service.tasks import DetailedTranscript, Segment, Task, TranscribeOptions, Word
+from inference_service.word_times import on_the_sound
 
 PATH = "/v1/audio/transcriptions"
 

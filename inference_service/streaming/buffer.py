@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,16 +19,38 @@ _EARLIEST_CUT = 0.5
 _HOP_SECONDS = 0.01
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A stretch of a stream: `samples`, and in the `window` around it what helps to understand it.
+
+    `before` and `after` are how many samples of the window are not the piece's own. Its words begin `border`
+    seconds after its samples do, or, below 0, before them.
+    """
+
+    window: Waveform
+    before: int = 0
+    after: int = 0
+    border: float = 0.0
+
+    @property
+    def samples(self) -> Waveform:
+        """The piece itself."""
+        return self.window[self.before : len(self.window) - self.after]
+
+
 class PendingAudio:
     """Samples at `STREAM_RATE`, and which chunk each of them came with.
 
-    Grows only as far as it is filled, and holds no memory while it is empty: most streams are, mostly.
+    Grows only as far as it is filled, and holds no memory before the first of it: most streams are silent,
+    mostly. The last `remembered` samples that were taken are kept, to be heard with those that follow.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, remembered: int = 0) -> None:
+        self._most_remembered = remembered
+        self._remembered = 0  # samples at the beginning of `_samples` that were taken
         self._samples: Waveform = np.empty(0, dtype=np.float32)
-        self._length = 0
-        self._start = 0  # of `_samples` in the stream, in samples
+        self._length = 0  # of what is pending, which comes after them
+        self._start = 0  # of what is pending in the stream, in samples
         # Ascending pairs: up to `_ends[i]` in the stream, the samples came with chunks up to `_sequences[i]`.
         self._ends = array("q")
         self._sequences = array("q")
@@ -42,13 +65,14 @@ class PendingAudio:
 
     def append(self, samples: Waveform) -> None:
         """Add samples at the end."""
-        needed = self._length + len(samples)
+        filled = self._remembered + self._length
+        needed = filled + len(samples)
         if needed > len(self._samples):
-            grown = np.empty(max(needed, 2 * len(self._samples)), dtype=np.float32)
-            grown[: self._length] = self._samples[: self._length]
+            grown = np.empty(max(needed, len(self._samples) * 5 // 4), dtype=np.float32)
+            grown[:filled] = self._samples[:filled]
             self._samples = grown
-        self._samples[self._length : needed] = samples
-        self._length = needed
+        self._samples[filled:needed] = samples
+        self._length += len(samples)
 
     def mark(self, end: int, sequence: int) -> None:
         """Note that the stream's samples up to `end` came with chunks up to `sequence`."""
@@ -60,22 +84,31 @@ class PendingAudio:
 
     def copy(self) -> Waveform:
         """All pending samples."""
-        return self._samples[: self._length].copy()
+        return self._samples[self._remembered : self._remembered + self._length].copy()
 
     def sequence_of(self, count: int) -> int:
         """The sequence of the chunk with which the last of the first `count` samples came."""
         # The resampler may round up by a sample at the very end.
         return self._sequences[min(bisect_left(self._ends, self._start + count), len(self._ends) - 1)]
 
-    def take(self, count: int) -> Waveform:
-        """Remove and return the first `count` samples."""
-        taken = self._samples[:count].copy()
+    def take(self, count: int) -> Piece:
+        """Remove the first `count` samples; gives them with what is remembered and what is pending."""
+        end = self._remembered + count
+        window = self._samples[: self._remembered + self._length].copy()
+        piece = Piece(window, self._remembered, len(window) - end)
+        first_kept = max(0, end - self._most_remembered)
+        self._samples = window[first_kept:].copy()
+        self._remembered = end - first_kept
         self._length -= count
-        self._samples = self._samples[count : count + self._length].copy()
         self._start += count
         first = bisect_left(self._ends, self._start + 1)
         del self._ends[:first], self._sequences[:first]
-        return taken
+        return piece
+
+    def forget(self) -> None:
+        """What follows has nothing to do with what was taken."""
+        self._samples = self._samples[self._remembered : self._remembered + self._length].copy()
+        self._remembered = 0
 
 
 def quietest_point(samples: Waveform) -> int:

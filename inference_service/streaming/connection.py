@@ -12,6 +12,7 @@ from inference_service.errors import BadRequest, Draining, ServiceError, StreamI
 from inference_service.memory import Trimmer
 from inference_service.runtimes.base import Call
 from inference_service.streaming.chunk import Chunk, StreamResult
+from inference_service.streaming.recognition import Recogniser
 from inference_service.streaming.session import Session, StreamOptions
 
 #: Results that wait for a slow reader; the inference of further ones waits with them.
@@ -44,8 +45,9 @@ class Connection:
     """Streams by their stream_id. They are independent, but read one chunk after the other: when one has to
     wait, so do those that share the connection."""
 
-    def __init__(self, engine: Engine, options: StreamOptions, call: Call) -> None:
+    def __init__(self, engine: Engine, recogniser: Recogniser, options: StreamOptions, call: Call) -> None:
         self._engine = engine
+        self._recogniser = recogniser
         self._options = options
         self._call = call
         self._idle_timeout = engine.settings.ai.streaming.idle_timeout
@@ -135,7 +137,9 @@ class Connection:
         place = ExitStack()
         if self._streams:  # the first stream's place is the connection's own
             place.enter_context(self._engine.streams.place())
-        session = Session(stream_id, self._engine, self._options, self._call, self._results.put)
+        session = Session(
+            stream_id, self._engine, self._recogniser, self._options, self._call, self._results.put
+        )
         return _OpenStream(session, place)
 
     async def _write(self, send: Send) -> ServiceError | None:
@@ -165,6 +169,7 @@ class Streaming:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._recogniser = Recogniser(engine)
         self._connections: set[Connection] = set()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -186,7 +191,7 @@ class Streaming:
         if flush_interval_ms is not None:
             options = replace(options, flush_interval_ms=_checked_interval(flush_interval_ms))
         with self._engine.streams.place():
-            connection = Connection(self._engine, options, call)
+            connection = Connection(self._engine, self._recogniser, options, call)
             self._connections.add(connection)
             self._empty.clear()
             try:

@@ -12,14 +12,19 @@ from inference_service.audio import Audio
 from inference_service.engine import Engine
 from inference_service.errors import Busy, ServiceError
 from inference_service.runtimes.base import Call
-from inference_service.streaming.buffer import PendingAudio, quietest_point
+from inference_service.streaming.buffer import PendingAudio, Piece, quietest_point
 from inference_service.streaming.chunk import Chunk, StreamResult
 from inference_service.streaming.decoder import STREAM_RATE, Decoder, Waveform
 from inference_service.streaming.format import StreamFormat
+from inference_service.streaming.recognition import Recogniser
 from inference_service.tasks import Task, TaskResult, TranscribeOptions
 
 #: Seconds for which a final result waits for a place on a full node before the stream is given up.
 _MAX_BUSY_SECONDS = 60.0
+
+#: Seconds of audio with final results that are heard again with what follows. With a full buffer of ten they
+#: are what Whisper hears in one go.
+_REMEMBERED_SECONDS = 10.0
 
 Emit = Callable[[StreamResult | ServiceError], Awaitable[None]]
 
@@ -39,18 +44,26 @@ class Session:
     What is pending never exceeds `max_buffer_ms`; when it reaches it, the audio up to the quietest point of
     its last half is given a final result and the rest stays pending. So every sample is in exactly one
     final result, and `feed` waits (and the client with it) while a full buffer's worth is being worked on.
+    Speech in it is recognised together with the audio around it, of which the last that was answered is kept.
     With a flush interval, what is pending is given a result that is not final whenever the interval has
     passed and there is something new: the cost is bounded by time and by `max_buffer_ms`, however long the
     stream. Nothing runs and no timer is set while nothing is pending.
     """
 
     def __init__(
-        self, stream_id: str, engine: Engine, options: StreamOptions, call: Call, emit: Emit
+        self,
+        stream_id: str,
+        engine: Engine,
+        recogniser: Recogniser,
+        options: StreamOptions,
+        call: Call,
+        emit: Emit,
     ) -> None:
         """Results go to `emit`, in order; so does the error that ends the stream when it does not come of
         what was fed."""
         self._stream_id = stream_id
         self._engine = engine
+        self._recogniser = recogniser
         self._options = TranscribeOptions(language=options.language)
         self._call = call
         self._emit = emit
@@ -59,7 +72,8 @@ class Session:
         self._format = StreamFormat()
         self._offered: tuple[Task, ...] = ()  # the tasks that the node is known to do
         self._decoder: Decoder | None = None
-        self._pending = PendingAudio()
+        self._pending = PendingAudio(round(_REMEMBERED_SECONDS * STREAM_RATE))
+        self._border = 0.0  # seconds from the first pending sample to the first pending word
         self._sequence = 0
         self._base = 0  # samples of the stream before the decoder's first
         self._room = asyncio.Event()
@@ -106,6 +120,8 @@ class Session:
         self._stop_timer()
         if len(self._pending):
             await self._flush(len(self._pending), self._sequence)
+        self._pending.forget()
+        self._border = 0.0
         if decoder is not None:
             decoder.check_whole()
 
@@ -179,10 +195,10 @@ class Session:
             self._work = None
 
     async def _flush(self, count: int, sequence: int) -> None:
-        samples = self._pending.take(count)
+        piece = replace(self._pending.take(count), border=self._border)
         self._room.set()
         self._something_new = len(self._pending) > 0
-        results = await self._infer_patiently(samples)
+        results = await self._infer_patiently(piece)
         self._flushed_at = asyncio.get_running_loop().time()
         await self._emit_all(results, sequence, is_final=True)
 
@@ -192,7 +208,7 @@ class Session:
         begun = loop.time()
         sequence = self._pending.sequence_of(len(self._pending))
         try:
-            results = await self._infer(self._pending.copy())
+            results = await self._infer(Piece(self._pending.copy()))
         except Busy:
             results = None  # a full node answers with final results alone
         # On a slow node partial results become rarer: they take no more than half of a stream's time.
@@ -208,30 +224,32 @@ class Session:
         for task, data in results:
             await self._emit(StreamResult(self._stream_id, sequence, task, data, is_final, now))
 
-    async def _infer_patiently(self, samples: Waveform) -> list[tuple[Task, TaskResult]]:
+    async def _infer_patiently(self, piece: Piece) -> list[tuple[Task, TaskResult]]:
         """Infer; while the node is full, try again: the client waits meanwhile, and no audio is lost."""
         loop = asyncio.get_running_loop()
         give_up = loop.time() + _MAX_BUSY_SECONDS
         while True:
             try:
-                return await self._infer(samples)
+                return await self._infer(piece)
             except Busy as busy:
                 if loop.time() + busy.retry_after > give_up:
                     raise
                 # Not all of the streams that were refused together come back together.
                 await asyncio.sleep(busy.retry_after * random.uniform(0.5, 1.0))
 
-    async def _infer(self, samples: Waveform) -> list[tuple[Task, TaskResult]]:
-        audio = Audio(samples, STREAM_RATE)
+    async def _infer(self, piece: Piece) -> list[tuple[Task, TaskResult]]:
         tasks = self._format.tasks
         try:
             async with asyncio.TaskGroup() as group:
-                running = [
-                    group.create_task(
-                        self._engine.run(task, audio=audio, options=self._options, call=self._call)
-                    )
-                    for task in tasks
-                ]
+                running = [group.create_task(self._do(task, piece)) for task in tasks]
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from None
         return [(task, done.result()) for task, done in zip(tasks, running, strict=True)]
+
+    async def _do(self, task: Task, piece: Piece) -> TaskResult:
+        if task is Task.ASR and (piece.before or piece.after):
+            heard = await self._recogniser.transcribe(piece, self._options, self._call)
+            self._border = heard.next_border
+            return heard.transcript
+        audio = Audio(piece.samples, STREAM_RATE)
+        return await self._engine.run(task, audio=audio, options=self._options, call=self._call)

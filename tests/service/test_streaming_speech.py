@@ -19,11 +19,11 @@ from inference_service.engine import Engine
 from inference_service.grpc_api import server
 from inference_service.grpc_api.generated import ai_service_pb2 as pb
 from inference_service.grpc_api.generated.ai_service_pb2_grpc import AIServiceStub
-from inference_service.http.word_times import on_the_sound
 from inference_service.runtimes import build_runtime
 from inference_service.runtimes.base import Call
 from inference_service.settings import load
 from inference_service.tasks import TranscribeOptions
+from inference_service.word_times import on_the_sound
 from tests.service.conftest import free_port
 from tests.service.streams import pieces
 from tests.triton_server import ROOT, TritonPorts, triton_server

@@ -1,7 +1,7 @@
-"""Words' times, moved onto the sound.
+"""Words' times against the sound.
 
 Recognisers say when a word is decoded, so a word after a pause begins, for them, with the pause. Subtitles
-that are shown then come seconds early.
+that are shown then come seconds early. And they pass over whole sentences now and then: sound without a word.
 """
 
 from __future__ import annotations
@@ -29,6 +29,11 @@ _LONGEST_GAP = 0.25
 #: Seconds left before and after the sound: soft consonants are below the level.
 _MARGIN = 0.06
 
+#: Seconds around a word that may be its sound, too, when sound without a word is looked for, and the longest
+#: word: what was passed over is given to the words beside it.
+_REACH = 0.1
+_LONGEST_WORD = 2.0
+
 
 def on_the_sound(segments: Sequence[Segment], waveform: NDArray[np.float32], rate: int) -> list[Segment]:
     """The segments with each word's time cut down to the sound in it; without any the word stays as it is.
@@ -37,6 +42,25 @@ def on_the_sound(segments: Sequence[Segment], waveform: NDArray[np.float32], rat
     """
     sound = _sound(waveform, rate)
     return [_with_words(segment, [_cut(word, sound) for word in segment.words or ()]) for segment in segments]
+
+
+def passed_over(
+    segments: Sequence[Segment], waveform: NDArray[np.float32], rate: int, start: float, end: float
+) -> float:
+    """Seconds of sound between `start` and `end` (seconds of `waveform`) in which there is no word.
+
+    `segments` have been moved `on_the_sound` of `waveform`, mono [frames] at `rate` Hz. 0 for a recording
+    that has no pauses to be told from speech.
+    """
+    sound = _sound(waveform, rate)
+    if sound.all():
+        return 0.0
+    for segment in segments:
+        for word in segment.words or ():
+            last = min(word.end, word.start + _LONGEST_WORD) + _REACH
+            sound[max(0, int((word.start - _REACH) / _FRAME_SECONDS)) : int(last / _FRAME_SECONDS)] = False
+    part = sound[round(start / _FRAME_SECONDS) : round(end / _FRAME_SECONDS)]
+    return float(np.count_nonzero(part)) * _FRAME_SECONDS
 
 
 def _with_words(segment: Segment, words: list[Word]) -> Segment:

@@ -1,0 +1,153 @@
+"""What is said in a piece of a stream, heard together with what is around it.
+
+A recogniser understands a few seconds that stand alone worse than the same seconds inside a longer
+recording, and at a cut that is not in a pause it mishears a word on either side. So it hears the piece with
+audio before and after it, and the words are the piece's whose middle is in it. In longer audio it passes over
+a sentence now and then; the sound without words shows that, and the piece is then heard alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import dropwhile, takewhile
+from math import inf
+from time import monotonic
+
+from inference_service.audio import Audio
+from inference_service.engine import Engine
+from inference_service.runtimes.base import Call
+from inference_service.streaming.buffer import Piece
+from inference_service.streaming.decoder import STREAM_RATE
+from inference_service.tasks import DetailedTranscript, Segment, TranscribeOptions, Transcript, Word
+from inference_service.word_times import on_the_sound, passed_over
+
+#: Seconds of sound in a piece without a word, from which on something was passed over. Breath and the ends of
+#: words mostly come to less.
+_PASSED_OVER = 0.8
+
+#: A piece is heard with its surroundings while that takes no longer than this part of its own length. On a
+#: node that needs longer for it, many streams wait, and every piece is heard alone, at about half the cost.
+_MOST_TIME = 0.3
+_COST_OF_SURROUNDINGS = 2.0
+
+#: Seconds by which the border between two pieces' words may be away from the cut between their samples.
+_MOST_SHIFT = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What a piece says; `is_complete` as far as the sound tells.
+
+    `next_border` is the `border` of the piece that follows.
+    """
+
+    transcript: Transcript
+    next_border: float = 0.0
+    is_complete: bool = True
+
+
+class Recogniser:
+    """Recognises speech for the streams of one entrance."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._words_have_times = True  # until an answer shows that this runtime does not tell them
+        self._time_around = (
+            0.0  # that the last piece took with its surroundings, or would have, of its length
+        )
+
+    async def transcribe(self, piece: Piece, options: TranscribeOptions, call: Call) -> Heard:
+        """The transcript of a piece that has its final result.
+
+        Raises what `Engine.transcribe` raises.
+        """
+        around = await self._heard_around(piece, options, call)
+        if around is not None and around.is_complete:
+            return around
+        begun = monotonic()
+        found = await self._engine.transcribe(Audio(piece.samples, STREAM_RATE), options, call)
+        self._took(_COST_OF_SURROUNDINGS * (monotonic() - begun), piece)
+        alone = Heard(found.transcript)
+        return alone if around is None else max(alone, around, key=_number_of_words)
+
+    async def _heard_around(self, piece: Piece, options: TranscribeOptions, call: Call) -> Heard | None:
+        if not self._words_have_times or self._time_around > _MOST_TIME:
+            return None
+        begun = monotonic()
+        found = await self._engine.transcribe(
+            Audio(piece.window, STREAM_RATE), replace(options, word_timestamps=True), call
+        )
+        self._took(monotonic() - begun, piece)
+        self._words_have_times = _have_times(found)
+        return _part(found, piece) if self._words_have_times else None
+
+    def _took(self, seconds: float, piece: Piece) -> None:
+        self._time_around = seconds * STREAM_RATE / len(piece.samples)
+
+
+def _have_times(found: DetailedTranscript) -> bool:
+    if found.transcript.text and not found.segments:
+        return False
+    return all(segment.words is not None for segment in found.segments)
+
+
+def _part(found: DetailedTranscript, piece: Piece) -> Heard:
+    """What of the window's transcript is the piece's."""
+    segments = on_the_sound(found.segments, piece.window, STREAM_RATE)
+    cut = (len(piece.window) - piece.after) / STREAM_RATE
+    begin = piece.before / STREAM_RATE + piece.border if piece.before else -inf
+    end = cut if piece.after else inf
+    texts: list[str] = []
+    words: list[Word] = []
+    for segment in segments:
+        after_begin = dropwhile(lambda word: _middle(word) <= begin, segment.words or ())
+        own = list(takewhile(lambda word: _middle(word) <= end, after_begin))
+        if own:
+            texts.append(_text_of(own, segment))
+            words += own
+    transcript = Transcript(
+        text=" ".join(texts),
+        confidence=sum(word.probability for word in words) / len(words) if words else 0.0,
+        language=found.transcript.language,
+        duration_ms=Audio(piece.samples, STREAM_RATE).duration_ms,
+    )
+    silent = passed_over(segments, piece.window, STREAM_RATE, piece.before / STREAM_RATE, cut)
+    return Heard(transcript, _border(words, segments, cut) - cut, silent < _PASSED_OVER)
+
+
+def _number_of_words(heard: Heard) -> int:
+    return len(heard.transcript.text.split())
+
+
+def _border(words: Sequence[Word], segments: Sequence[Segment], cut: float) -> float:
+    """Half-way between the piece's last word and the next piece's first: when the next piece is heard, both
+    may be a little earlier or later, and each has to be found once. In seconds of the window, like `cut`."""
+    later = [
+        middle for segment in segments for word in segment.words or () if (middle := _middle(word)) > cut
+    ]
+    if not words or not later:
+        return cut
+    half_way = (_middle(words[-1]) + later[0]) / 2
+    return min(max(half_way, cut - _MOST_SHIFT), cut + _MOST_SHIFT)
+
+
+def _middle(word: Word) -> float:
+    return (word.start + word.end) / 2
+
+
+def _text_of(own: Sequence[Word], segment: Segment) -> str:
+    """These words of a segment as they stand in its text: not every language has blanks between words."""
+    words = segment.words or []
+    if len(own) == len(words):
+        return segment.text
+    places = []
+    position = 0
+    for word in words:
+        place = segment.text.find(word.word, position)
+        if place < 0:
+            return " ".join(word.word for word in own)
+        places.append(place)
+        position = place + len(word.word)
+    first, last = words.index(own[0]), words.index(own[-1])
+    return segment.text[places[first] : places[last] + len(own[-1].word)]

@@ -17,6 +17,21 @@ from infra.state import Deployed
 Kind = TypeVar("Kind", bound=pulumi.CustomResource)
 
 
+# What the provider would note as updated in place, wholly or in parts, and leave as it is on the host.
+_REPLACING = [
+    "capabilities",
+    "deviceRequests",
+    "healthcheck",
+    "hosts",
+    "init",
+    "labels",
+    "mounts",
+    "networksAdvanced",
+    "ports",
+    "uploads",
+]
+
+
 def label_of(host: Host) -> str:
     """A name for the host among Pulumi's resources."""
     return _slug(str(host).split("//")[-1])
@@ -112,6 +127,7 @@ class DockerHost(pulumi.ComponentResource):
             depends_on=[needed for needed in needs if needed is not None],
             delete_before_replace=delete_before_replace,
             provider=self._provider if is_docker else None,
+            replace_on_changes=_REPLACING if kind is docker.Container else None,
         )
         return self._declared(kind, name, options, arguments)
 

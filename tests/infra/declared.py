@@ -32,6 +32,7 @@ class Resource:
     needs: frozenset[str]
     ignore_changes: tuple[str, ...]
     delete_before_replace: bool
+    replace_on_changes: tuple[str, ...]
     provider: str
 
     @property
@@ -95,6 +96,7 @@ class _Monitor(MockMonitor):
             needs=frozenset(_names(request)),
             ignore_changes=tuple(request.ignoreChanges),
             delete_before_replace=request.deleteBeforeReplace,
+            replace_on_changes=tuple(request.replaceOnChanges),
             provider=request.provider.split("::")[-2] if request.provider else "",
         )
         return super().RegisterResource(request)

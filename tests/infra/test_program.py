@@ -215,6 +215,11 @@ def test_containers_end_before_their_successors_begin_and_have_time_to_finish() 
     assert settings["server"]["shutdown_grace"] == 45
 
 
+def test_a_change_that_docker_cannot_make_in_place_makes_another_container() -> None:
+    for resource in declare(config()).of(":Container"):
+        assert {"mounts", "healthcheck", "init", "labels"} <= set(resource.replace_on_changes), resource.name
+
+
 # Hosts that cannot be reached ---------------------------------------------------------------------------
 
 

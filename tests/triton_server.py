@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from infra.embedded.triton import TritonPorts, find_installation, install_backends, server_process
+from tests.ports import free_ports
 
 ROOT = Path(__file__).parent.parent
 MODEL_REPOSITORY = ROOT / "model_repository"
@@ -33,7 +33,7 @@ def triton_server(
     With `wait_for_models` false it is enough that the server is live, whatever became of the models.
     """
     installation = find_installation(MODELS_VENV)
-    ports = TritonPorts(*_free_ports(3))
+    ports = TritonPorts(*free_ports(3))
     process = server_process(
         installation,
         backends=install_backends(installation, folder / "backends"),
@@ -70,11 +70,3 @@ def _wait(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             time.sleep(0.2)
     raise RuntimeError(f"Triton did not become ready:\n{log.read_text()[-4000:]}")
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]

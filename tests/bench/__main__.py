@@ -29,8 +29,9 @@ from tests.bench import streams
 from tests.bench.load import in_turns, measure, waveform
 from tests.bench.row import Row
 from tests.gateway.nginx import running as running_nginx
+from tests.ports import free_port, free_ports
 from tests.service.small_triton import tensor, write_model
-from tests.triton_server import MODELS_VENV, ROOT, _free_ports, triton_server
+from tests.triton_server import MODELS_VENV, ROOT, triton_server
 
 CONNECTIONS = 4
 
@@ -56,7 +57,7 @@ _LABELS = 'parameters [{ key: "labels" value: { string_value: "[\\"a\\", \\"b\\"
 @contextmanager
 def service(folder: Path, triton_grpc: int, **environment: str) -> Iterator[tuple[psutil.Process, int]]:
     """Run the inference service on Triton; gives its process and its HTTP port once it is ready."""
-    http, grpc = _free_ports(2)
+    http, grpc = free_ports(2)
     log = folder / f"service-{http}.log"
     settings = {
         "AI__RUNTIME__TRITON__ENDPOINT": f"127.0.0.1:{triton_grpc}",
@@ -166,7 +167,7 @@ def throughput(folder: Path, triton: int, http: int, duration: float) -> list[Ro
 @contextmanager
 def bare_route(triton: int) -> Iterator[int]:
     """Run `bare_route.py` under uvicorn with two workers; gives its port."""
-    (port,) = _free_ports(1)
+    port = free_port()
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "uvicorn", "tests.bench.bare_route:app", "--workers", "2"),
@@ -190,7 +191,7 @@ def bare_route(triton: int) -> Iterator[int]:
 def gateway(folder: Path, http: int, duration: float) -> list[Row]:
     """What nginx takes of the throughput."""
     (folder / "nginx").mkdir()
-    ports = _free_ports(2)
+    ports = free_ports(2)
     node = UpstreamServer(name="node-1", host="127.0.0.1", http_port=http, grpc_port=1)
     site = Site(servers=(node,), http=ports[0], grpc=ports[1], rate_limit=None)
     rows = []
@@ -261,7 +262,7 @@ def speech(folder: Path) -> list[Row]:
     with ExitStack() as stack:
         ports = stack.enter_context(triton_server(folder / "asr", models=["asr"]))
         off = {"AI__MODELS__EMOTION__ENABLED": "false", "AI__MODELS__SYNTHESIS__ENABLED": "false"}
-        grpc_port = _free_ports(1)[0]
+        grpc_port = free_port()
         _, http = stack.enter_context(service(folder, ports.grpc, SERVER__GRPC_PORT=str(grpc_port), **off))
         for seconds in (10, 20, 30):
             clip = [samples[n % len(samples)] for n in range(seconds * rate)]
@@ -310,7 +311,7 @@ def main() -> int:
                 "AI__MODELS__SYNTHESIS__ENABLED": "false",
                 "AI__MODELS__EMOTION__TEXT_MODEL_NAME": "",
             }
-            grpc_port = _free_ports(1)[0]
+            grpc_port = free_port()
             process, http = stack.enter_context(
                 service(folder, ports.grpc, SERVER__GRPC_PORT=str(grpc_port), **only_emotion)
             )

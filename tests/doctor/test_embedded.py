@@ -27,7 +27,8 @@ from infra.embedded import fleet
 from infra.embedded.layout import PROJECT, Layout
 from infra.embedded.supervisor import Supervisor
 from infra.stack import load_file
-from tests.embedded.conftest import free_ports, left_running
+from tests.embedded.conftest import left_running
+from tests.ports import free_ports
 
 _SECONDS = 30
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,15 +12,7 @@ from infra.embedded import fleet, processes
 from infra.embedded.layout import Layout
 from infra.embedded.supervisor import MARK, Supervisor
 from infra.stack import parse
-
-
-def free_ports(count: int) -> list[int]:
-    """Distinct loopback ports that nothing listens on now."""
-    with ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
+from tests.ports import free_ports
 
 
 def left_running(layout: Layout) -> list[int]:

@@ -22,7 +22,8 @@ from infra.embedded.declarations import GatewayDeclaration
 from infra.embedded.layout import PROJECT, Layout
 from infra.embedded.supervisor import Program, Supervisor
 from infra.stack import parse
-from tests.embedded.conftest import declared, free_ports, left_running
+from tests.embedded.conftest import declared, left_running
+from tests.ports import free_ports
 
 SLEEP = [sys.executable, "-c", "import time; print('awake', flush=True); time.sleep(600)"]
 

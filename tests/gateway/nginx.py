@@ -19,14 +19,6 @@ from infra.gateway.render import Paths, RenderedSite, Site, render_site
 START_SECONDS = 10
 
 
-def free_port() -> int:
-    """A loopback port that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def local(site: Site, folder: Path) -> Site:
     """`site` with its files in `folder`, on loopback, under the user who runs the tests."""
     (folder / "temp").mkdir(exist_ok=True)

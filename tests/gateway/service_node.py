@@ -23,7 +23,7 @@ from inference_service import worker
 from inference_service.runtimes.base import Runtime
 from inference_service.settings import Settings, load
 from infra.gateway.render import UpstreamServer
-from tests.gateway.nginx import free_port
+from tests.ports import free_port
 from tests.service.conftest import DoubleRuntime
 
 ROOT = Path(__file__).resolve().parents[2]

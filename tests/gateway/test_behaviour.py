@@ -24,6 +24,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from infra.gateway.render import RateLimit, Site, Tls, UpstreamServer
 from tests.gateway import nginx
 from tests.gateway.test_render import certificate  # noqa: F401
+from tests.ports import free_port
 
 ASR = "/api/v1/ai/asr"
 
@@ -93,7 +94,7 @@ def grpc_node(port: int = 0) -> Iterator[int]:
 
 def upstream(number: int, http: int, grpc_port: int = 0, drained: bool = False) -> UpstreamServer:
     return UpstreamServer(
-        f"gpu-{number}", "127.0.0.1", http or nginx.free_port(), grpc_port or nginx.free_port(), drained
+        f"gpu-{number}", "127.0.0.1", http or free_port(), grpc_port or free_port(), drained
     )
 
 
@@ -108,9 +109,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         def start_gateway(
             *servers: UpstreamServer, rate_limit: RateLimit | None = None, **settings
         ) -> httpx.Client:
-            site = Site(
-                servers, http=nginx.free_port(), grpc=nginx.free_port(), rate_limit=rate_limit, **settings
-            )
+            site = Site(servers, http=free_port(), grpc=free_port(), rate_limit=rate_limit, **settings)
             site = stack.enter_context(nginx.running(site, tmp_path))
             client = httpx.Client(
                 base_url=f"http{'s' if site.tls else ''}://127.0.0.1:{site.http}",
@@ -157,7 +156,7 @@ def test_a_drained_node_gets_nothing(start: Start, nodes: tuple[Node, Node]) -> 
 def test_a_post_to_a_node_that_is_gone_is_answered_by_the_next(
     start: Start, nodes: tuple[Node, Node]
 ) -> None:
-    client = start(upstream(1, nginx.free_port()), upstream(2, nodes[1].port))
+    client = start(upstream(1, free_port()), upstream(2, nodes[1].port))
     for _ in range(10):
         answer = client.post(ASR, content=b"audio")
         assert answer.json() == {"node": "gpu-2"}
@@ -527,7 +526,7 @@ def test_grpc_without_a_node_is_unavailable(start: Start, open_channel: OpenChan
 def test_grpc_nodes_that_were_all_gone_a_moment_ago_are_asked_again(
     start: Start, open_channel: OpenChannel
 ) -> None:
-    ports = [nginx.free_port(), nginx.free_port()]
+    ports = [free_port(), free_port()]
     channel = open_channel(start(*(upstream(n, 0, port) for n, port in enumerate(ports))))
     for _ in range(5):
         assert call(channel, UNKNOWN_METHOD).code() is grpc.StatusCode.UNAVAILABLE

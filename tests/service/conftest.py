@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -30,6 +29,7 @@ from inference_service.tasks import (
     TranscribeOptions,
     Transcript,
 )
+from tests.ports import free_port
 
 _T = TypeVar("_T")
 
@@ -171,14 +171,6 @@ class Service:
         self._server.should_exit = True
         self._thread.join(10)
         assert not self._thread.is_alive(), "the service did not stop within 10 s"
-
-
-def free_port() -> int:
-    """A loopback port that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def settings_in(directory: Path, **environment: str) -> Settings:

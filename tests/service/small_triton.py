@@ -11,7 +11,8 @@ from pathlib import Path
 import grpc
 
 from infra.embedded.triton import TritonPorts, find_installation, install_backends, server_process
-from tests.triton_server import MODELS_VENV, _free_ports
+from tests.ports import free_ports
+from tests.triton_server import MODELS_VENV
 
 #: Gives back what it was given: logits are the first sample, the last, and the length in seconds.
 #: A first sample of 1 keeps it busy for a second; -1 makes it fail; 0.5 makes it refuse.
@@ -156,7 +157,7 @@ class SmallTriton:
 
     def __init__(self, folder: Path, repository: Path, *extra_args: str) -> None:
         installation = find_installation(MODELS_VENV)
-        self.ports = TritonPorts(*_free_ports(3))
+        self.ports = TritonPorts(*free_ports(3))
         self._repository = repository
         self._process = server_process(
             installation,

@@ -26,7 +26,8 @@ from inference_service.engine import Engine
 from inference_service.errors import Busy
 from inference_service.grpc_api import server
 from inference_service.settings import Settings
-from tests.service.conftest import DoubleRuntime, Service, free_port
+from tests.ports import free_port
+from tests.service.conftest import DoubleRuntime, Service
 from tests.service.streams import tone
 
 SECONDS = 3.0

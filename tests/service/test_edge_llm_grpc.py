@@ -20,7 +20,8 @@ from inference_service.grpc_api.generated.ai_service_pb2_grpc import AIServiceSt
 from inference_service.runtimes.edge_llm import EdgeLlmRuntime, pool
 from inference_service.tasks import Task
 from tests.doubles.unit_manager import UnitManager
-from tests.service.conftest import DoubleRuntime, free_port
+from tests.ports import free_port
+from tests.service.conftest import DoubleRuntime
 from tests.service.streams import pieces, tone
 from tests.service.test_edge_llm_http import node, recording, shape
 

@@ -24,7 +24,8 @@ from inference_service.grpc_api.generated.ai_service_pb2_grpc import AIServiceSt
 from inference_service.runtimes.base import Call
 from inference_service.settings import Settings
 from inference_service.tasks import Task
-from tests.service.conftest import DoubleRuntime, free_port
+from tests.ports import free_port
+from tests.service.conftest import DoubleRuntime
 from tests.service.streams import pieces, tone
 
 pytestmark = pytest.mark.anyio

@@ -21,7 +21,8 @@ import psutil
 import pytest
 
 from inference_service.lifecycle import WHERE_SIGNAL
-from tests.service.conftest import Service, free_port
+from tests.ports import free_port
+from tests.service.conftest import Service
 
 
 class Node:

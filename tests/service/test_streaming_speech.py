@@ -24,7 +24,7 @@ from inference_service.runtimes.base import Call
 from inference_service.settings import load
 from inference_service.tasks import TranscribeOptions
 from inference_service.word_times import on_the_sound
-from tests.service.conftest import free_port
+from tests.ports import free_port
 from tests.service.streams import pieces
 from tests.triton_server import ROOT, TritonPorts, triton_server
 

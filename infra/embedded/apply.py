@@ -11,6 +11,7 @@ import http.client
 import json
 import os
 import pwd
+import re
 import ssl
 import subprocess
 import sys
@@ -120,6 +121,13 @@ def _triton_program(layout: Layout, node: NodeDeclaration, declared: TritonDecla
         installation = triton.find_installation(MODELS_VENV)
     except triton.TritonNotInstalled as error:
         raise EmbeddedError(f"node {node.name}: {error}") from None
+    for folder in (layout.root, declared.repository.absolute()):
+        unfit = sorted(set(re.findall(r"[^\w./+@%=:,~-]", str(folder))))
+        if unfit:
+            raise EmbeddedError(
+                f"node {node.name}: Triton starts its models through a shell that would take {folder} "
+                f"apart at {' '.join(map(repr, unfit))}; rename the folder"
+            )
     backends = triton.install_backends(installation, layout.root / "triton-backends")
     # Of this node alone: other stacks' nodes may have the same name, and no name has an underscore.
     shared_memory = Path(f"/dev/shm/triton-{_digest(str(layout.root))[:12]}-{node.name}_")

@@ -123,6 +123,13 @@ def test_a_folder_that_supervisord_or_nginx_would_read_otherwise_is_refused(
     assert left_running(layout) == []
 
 
+def test_a_folder_that_tritons_shell_would_take_apart_is_refused_at_once(tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "with blanks" / "dev")
+    with pytest.raises(EmbeddedError, match=r"with blanks/dev apart at ' '; rename the folder"):
+        fleet.up(layout, declared())
+    assert left_running(layout) == []
+
+
 def test_what_runs_does_not_depend_on_who_asked(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     declaration = gateway()
     apply.apply_gateway(layout, declaration)

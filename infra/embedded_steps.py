@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import secrets
 import shlex
 from collections.abc import Set
@@ -42,12 +41,7 @@ def node(stack: Stack, declared: Node) -> dict[str, Any]:
 
 def gateway(stack: Stack, away: Set[str]) -> dict[str, Any]:
     """The arguments of the `local.Command` that is the embedded gateway."""
-    declaration = gateway_declaration(stack)
-    servers = tuple(
-        dataclasses.replace(server, drained=server.drained or server.name in away)
-        for server in declaration.servers
-    )
-    declared = declaration.model_copy(update={"servers": servers})
+    declared = gateway_declaration(stack, away)
     stacked = f"--stack {shlex.quote(stack.name)}"
     return step(
         _MODULE,

@@ -19,7 +19,7 @@ from infra.doctor.reach import Reach
 from infra.doctor.runner import Check
 from infra.embedded.declarations import gateway_declaration, node_declaration
 from infra.embedded.layout import PROJECT, Layout
-from infra.gateway import declare
+from infra.gateway.entrance import upstreams
 from infra.images import Images
 from infra.stack import Host, Node, SshHost, Stack
 
@@ -271,7 +271,7 @@ class Plan:
             Check(where, "gateway http", f"GET {checks.site.url}", checks.http, needs=started), found
         )
         behind = []
-        for server in declare.upstreams(stack):
+        for server in upstreams(stack):
             node = stack.node(server.name)
             earlier = [*self._of_host.get(node.host, {}).values(), *self._of_node[node.name].values()]
             earlier = [

@@ -6,13 +6,14 @@ input, so whoever declares the stack (Pulumi, or `up` directly) starts the same 
 
 from __future__ import annotations
 
+from collections.abc import Set
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from inference_service.settings import ModelsSettings, RequestSettings
-from infra.gateway.declare import upstreams
+from infra.gateway.entrance import entrance
 from infra.gateway.render import RateLimit, Tls, UpstreamServer
 from infra.settings import merged
 from infra.stack import Node, Stack
@@ -110,21 +111,10 @@ def node_declaration(stack: Stack, node: Node, project: Path) -> NodeDeclaration
     )
 
 
-def gateway_declaration(stack: Stack) -> GatewayDeclaration:
-    """The declaration of the stack's gateway as a process here."""
+def gateway_declaration(stack: Stack, away: Set[str] = frozenset()) -> GatewayDeclaration:
+    """The stack's gateway as a process here; nodes that are `away`, by name, get no traffic."""
     gateway = stack.gateway
-    limit = gateway.rate_limit
-    request = RequestSettings.model_validate(stack.service.config.get("ai", {}).get("request", {}))
-    return GatewayDeclaration(
-        http=gateway.http,
-        grpc=gateway.grpc,
-        servers=upstreams(stack),
-        tls=Tls(gateway.tls.certificate, gateway.tls.key) if gateway.tls else None,
-        rate_limit=RateLimit(limit.requests_per_second, limit.burst) if limit else None,
-        api_keys=tuple(key.get_secret_value() for key in stack.api_keys),
-        body_limit=request.max_body_bytes,
-        grpc_balancing=gateway.grpc_balancing,
-    )
+    return GatewayDeclaration(http=gateway.http, grpc=gateway.grpc, **entrance(stack, away))
 
 
 def _triton(stack: Stack, node: Node, project: Path) -> TritonDeclaration:

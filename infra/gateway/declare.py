@@ -10,70 +10,24 @@ from typing import Any
 
 from infra.connection import Connection
 from infra.gateway.apply import INSIDE, OLDER_NGINX
+from infra.gateway.entrance import entrance, upstreams
 from infra.gateway.existing import PATTERN
-from infra.gateway.render import (
-    Paths,
-    RateLimit,
-    Site,
-    Tls,
-    UpstreamServer,
-    render_servers,
-    render_site,
-    servers_file_name,
-)
-from infra.stack import Node, Stack, UnixHost
+from infra.gateway.render import Paths, Site, render_servers, render_site, servers_file_name
+from infra.stack import Stack
 
 # The ports inside the container; those outside are the stack's.
 HTTP_PORT, GRPC_PORT = 8080, 9080
 _REVISION_LENGTH = 16
 
 
-def upstreams(stack: Stack, away: Set[str] = frozenset()) -> tuple[UpstreamServer, ...]:
-    """The nodes as the gateway dials them; drained ones, and those `away` by name, get no traffic."""
-    return tuple(
-        UpstreamServer(
-            node.name,
-            dialled(stack, node),
-            node.public_http_port,
-            node.public_grpc_port,
-            drained=node.drained or node.name in away,
-        )
-        for node in stack.nodes
-    )
-
-
-def dialled(stack: Stack, node: Node) -> str:
-    """The host that the gateway dials for a node."""
-    if (
-        stack.gateway.mode == "container"
-        and isinstance(node.host, UnixHost)
-        and node.public_host == node.host.address
-    ):
-        return "host.docker.internal"  # In a container, 127.0.0.1 is the container.
-    return node.public_host
-
-
 def site(stack: Stack, revision: str, away: Set[str] = frozenset()) -> Site:
     """The container's whole nginx. `revision` names the folder of this configuration."""
-    gateway = stack.gateway
-    limit = gateway.rate_limit
     return Site(
-        servers=upstreams(stack, away),
+        **entrance(stack, away),
         http=HTTP_PORT,
         grpc=GRPC_PORT,
-        tls=Tls(gateway.tls.certificate, gateway.tls.key) if gateway.tls else None,
-        rate_limit=RateLimit(limit.requests_per_second, limit.burst) if limit else None,
-        api_keys=tuple(key.get_secret_value() for key in stack.api_keys),
-        grpc_balancing=gateway.grpc_balancing,
-        body_limit=_body_limit(stack),
         paths=Paths(api_keys=f"{INSIDE}/{revision}/api_keys.conf"),
     )
-
-
-def _body_limit(stack: Stack) -> int:
-    """The service's own limit, so that both refuse the same bodies; 100 MB unless it is set."""
-    request = stack.service.config.get("ai", {}).get("request", {})
-    return int(request.get("max_body_bytes", 100_000_000))
 
 
 def target(stack: Stack, connection: Connection | None) -> dict[str, Any]:

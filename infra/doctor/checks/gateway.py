@@ -31,6 +31,7 @@ from infra.embedded.declarations import GatewayDeclaration
 from infra.embedded.layout import Layout
 from infra.gateway import declare
 from infra.gateway.apply import INSIDE
+from infra.gateway.entrance import upstreams
 from infra.gateway.render import UpstreamServer, render_site
 from infra.stack import Stack
 
@@ -234,8 +235,8 @@ class GatewayChecks:
             log = await self.place.recent_log()
         except NoAnswer as error:
             return ok(f"not known: {error}")
-        names = {server.http_address: server.name for server in declare.upstreams(self.stack)}
-        names |= {server.grpc_address: server.name for server in declare.upstreams(self.stack)}
+        names = {server.http_address: server.name for server in upstreams(self.stack)}
+        names |= {server.grpc_address: server.name for server in upstreams(self.stack)}
         down: dict[str, str] = {}
         for line in log.splitlines():
             if "temporarily disabled" in line and (match := re.search(r'upstream: "\w+://([^/"]+)', line)):

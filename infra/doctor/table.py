@@ -9,6 +9,7 @@ from typing import Self
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -16,6 +17,9 @@ from infra.doctor.findings import Finding, Status
 from infra.doctor.runner import Check
 
 _STYLES = {Status.OK: "green", Status.WARNING: "yellow", Status.PROBLEM: "bold red", Status.SKIPPED: "dim"}
+#: On fewer, the findings are a list.
+_TABLE_COLUMNS = 90
+_Row = tuple[str, str, Status, str, str]
 _SIGNS = {Status.OK: "✓", Status.WARNING: "!", Status.PROBLEM: "✗", Status.SKIPPED: "–"}
 
 
@@ -65,21 +69,11 @@ def names(checks: Sequence[Check] | Sequence[Finding]) -> list[str]:
 
 def show(console: Console, findings: Sequence[Finding], seconds: float, *, verbose: bool) -> None:
     """All that is wrong with what to do about it, then a line for each node."""
-    table = Table(box=None, pad_edge=False, show_header=True, header_style="bold")
-    for title in ("", "where", "check"):
-        table.add_column(title, no_wrap=True)
-    table.add_column("seen, and what to do", overflow="fold")
     shown = [finding for finding in findings if verbose or finding.status is not Status.OK]
     places = names(findings)
-    for where, check, status, seen, remedy in _rows(
-        sorted(shown, key=lambda each: places.index(each.where[0]))
-    ):
-        what = Text(seen)
-        if remedy:
-            what.append(f"\n→ {remedy}", "cyan")
-        table.add_row(Text(_SIGNS[status], _STYLES[status]), where, Text(check, _STYLES[status]), what)
-    if shown:
-        console.print(table)
+    rows = list(_rows(sorted(shown, key=lambda each: places.index(each.where[0]))))
+    if rows:
+        (_print_table if console.width >= _TABLE_COLUMNS else _print_list)(console, rows)
         console.print()
     for name in names(findings):
         mine = [finding for finding in findings if name in finding.where]
@@ -87,7 +81,34 @@ def show(console: Console, findings: Sequence[Finding], seconds: float, *, verbo
     console.print(f"{len(findings)} checks in {seconds:.1f} s: {_counted(findings)}")
 
 
-def _rows(findings: Sequence[Finding]) -> Iterator[tuple[str, str, Status, str, str]]:
+def _print_table(console: Console, rows: Sequence[_Row]) -> None:
+    table = Table(box=None, pad_edge=False, show_header=True, header_style="bold")
+    for title in ("", "where", "check"):
+        table.add_column(title, no_wrap=True)
+    table.add_column("seen, and what to do", overflow="fold")
+    for where, check, status, seen, remedy in rows:
+        sign, name = Text(_SIGNS[status], _STYLES[status]), Text(check, _STYLES[status])
+        table.add_row(sign, where, name, _what(seen, remedy))
+    console.print(table)
+
+
+def _print_list(console: Console, rows: Sequence[_Row]) -> None:
+    """For a terminal on which the table's last column would have no room."""
+    for where, check, status, seen, remedy in rows:
+        console.print(
+            Text.assemble((_SIGNS[status], _STYLES[status]), f" {where}: ", (check, _STYLES[status]))
+        )
+        console.print(Padding(_what(seen, remedy), (0, 0, 0, 2)))
+
+
+def _what(seen: str, remedy: str) -> Text:
+    what = Text(seen)
+    if remedy:
+        what.append(f"\n→ {remedy}", "cyan")
+    return what
+
+
+def _rows(findings: Sequence[Finding]) -> Iterator[_Row]:
     """Where, check, status, seen, remedy; what is skipped at one place for one reason is one row."""
     skipped: dict[tuple[str, str], list[str]] = {}
     for finding in findings:

@@ -41,7 +41,7 @@ def remove(declared: dict[str, Any]) -> None:
     """Takes the configuration away; in an existing site, puts back the file that was there before."""
     if declared["mode"] == "container":
         folder = shlex.quote(declared["folder"])
-        script = f"rm -rf -- {folder} && rmdir -p --ignore-fail-on-non-empty -- $(dirname -- {folder})"
+        script = f"rm -rf -- {folder} && {{ rmdir -p -- $(dirname -- {folder}) 2>/dev/null || :; }}"
         Connection.of(declared["connection"]).run(script)
     else:
         existing.remove(declared)

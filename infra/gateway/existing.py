@@ -84,7 +84,7 @@ _GO_BACK = "go_back\n"
 
 _KEEP = """
 rm -rf "$undo"
-rmdir -p --ignore-fail-on-non-empty "$(dirname "$undo")"
+rmdir -p -- "$(dirname "$undo")" 2>/dev/null || :
 """
 
 

@@ -173,3 +173,11 @@ def test_a_folder_without_models_is_a_mistake(tmp_path: Path) -> None:
         versions(tmp_path)
     with pytest.raises(ModelsError, match=r"models\.path: there is no folder"):
         versions(tmp_path / "none")
+
+
+def test_a_node_is_removed_also_where_the_folder_above_is_a_link(node: Node, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "host").symlink_to(tmp_path / "disk")
+    node.copy()
+    model_sync.remove({"connection": HERE, "root": str(node.root)})
+    assert list((tmp_path / "disk").iterdir()) == []

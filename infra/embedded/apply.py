@@ -315,9 +315,10 @@ def _await(
     while (reason := _unready(url)) is not None:
         for name in names:
             state = supervisor.state(name)
-            if state.name == "BACKOFF":
-                starts[name].add(state.started)
-            if state.given_up or len(starts[name]) >= _CRASHES:
+            starts[name] |= {state.started} - {0}
+            # The last start may still succeed. A slow one that fails is RUNNING until then.
+            failed = len(starts[name]) - (state.name in ("STARTING", "RUNNING"))
+            if state.given_up or failed >= _CRASHES:
                 raise _failed(supervisor, name, f"does not start ({state.name}: {state.detail})")
         if time.monotonic() - begin > seconds:
             raise _failed(supervisor, names[-1], f"is not ready after {seconds} s: {reason}")

@@ -231,6 +231,21 @@ def test_a_process_that_cannot_start_is_shown_with_its_last_words(layout: Layout
     assert "server.http_port" in str(refusal.value)
 
 
+def test_a_process_that_ends_long_after_its_start_is_not_waited_for_for_ever(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = declared().nodes[0].model_copy(update={"triton": None})
+    code = "import time; time.sleep(1.3); print('no more'); raise SystemExit(1)"
+    monkeypatch.setattr(
+        apply,
+        "node_programs",
+        lambda layout, node: [program("dev-1-service", command=[sys.executable, "-c", code])],
+    )
+    with pytest.raises(EmbeddedError, match="dev-1-service does not start") as refusal:
+        apply.apply_node(layout, node)
+    assert "no more" in str(refusal.value)
+
+
 def test_a_configuration_that_nginx_refuses_changes_nothing(layout: Layout) -> None:
     declaration = gateway()
     apply.apply_gateway(layout, declaration)

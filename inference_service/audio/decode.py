@@ -132,7 +132,14 @@ def _decode_with_libsndfile(data: Buffer, name: str, max_seconds: float) -> Audi
     except (soundfile.LibsndfileError, RuntimeError) as error:
         hint = "; for raw 16-bit samples set format to pcm" if name in {"wav", "wave"} else ""
         reason = str(getattr(error, "error_string", error)).rstrip(".")
+        if _is_video_container(data):
+            reason, hint = "MP4, M4A and WebM are not read here; convert it to FLAC, MP3 or Ogg", ""
         raise BadRequest(f"audio: cannot be read as {name}: {reason}{hint}") from error
+
+
+def _is_video_container(data: Buffer) -> bool:
+    """Whether this is what telephones and browsers record, and libsndfile does not read."""
+    return bytes(data[4:8]) == b"ftyp" or bytes(data[:4]) == b"\x1a\x45\xdf\xa3"
 
 
 def _read_mono(file: soundfile.SoundFile, limit: int, max_seconds: float) -> NDArray[np.float32]:

@@ -8,8 +8,12 @@ from typing import Any
 #: The routes that answer so; all others use the envelope.
 PREFIX = "/v1/"
 
-#: A reason that names its field begins so.
-_NAMED = re.compile(r"([a-z_]{1,40}(?:\[\])?): ")
+#: A reason that names its field begins so, perhaps after the name of the model that gives it. What the
+#: service calls the audio is the form's file.
+_NAMED = re.compile(
+    r"(?:[\w-]{1,40}: )?"
+    r"(audio|file|include|language|model|prompt|response_format|stream|temperature|timestamp_granularities): "
+)
 
 _TYPES = {401: "authentication_error", 429: "rate_limit_error"}
 _CODES = {401: "invalid_api_key", 404: "not_found"}
@@ -22,7 +26,7 @@ def error_object(status: int, reason: str) -> dict[str, Any]:
         "error": {
             "message": reason,
             "type": _TYPES.get(status, "invalid_request_error" if status < 500 else "server_error"),
-            "param": named[1] if named else None,
+            "param": named[1].replace("audio", "file") if named else None,
             "code": _CODES.get(status),
         }
     }

@@ -14,7 +14,7 @@ import soundfile
 from openai import OpenAI
 
 from inference_service.audio import Audio
-from inference_service.errors import Busy, NotReady
+from inference_service.errors import BadRequest, Busy, NotReady
 from inference_service.http import subtitles
 from inference_service.runtimes.base import Call
 from inference_service.tasks import DetailedTranscript, Segment, TranscribeOptions, Transcript, Word
@@ -189,7 +189,9 @@ def test_the_models_are_listed_and_found(client: OpenAI) -> None:
         ({"timestamp_granularities": ["word"]}, "need response_format", "timestamp_granularities"),
         ({"include": ["logprobs"]}, "log probabilities are not returned", "include"),
         ({"stream": True, "response_format": "srt"}, "stream: true goes with", "stream"),
-        ({"file": ("a.wav", b"RIFF")}, "cannot be read as wav", "audio"),
+        ({"file": ("a.wav", b"RIFF")}, "cannot be read as wav", "file"),
+        ({"file": ("a.m4a", b"\0\0\0\x1cftypM4A ")}, "convert it to FLAC, MP3 or Ogg", "file"),
+        ({"file": ("a.webm", b"\x1a\x45\xdf\xa3webm")}, "convert it to FLAC, MP3 or Ogg", "file"),
         ({"file": ("a.wav", b"")}, "audio is empty", None),
     ],
 )  # fmt: skip
@@ -199,6 +201,13 @@ def test_bad_requests_are_explained(
     with pytest.raises(openai.BadRequestError, match=reason) as caught:
         client.audio.transcriptions.create(**{"file": recording(), "model": "asr", **fields})  # type: ignore[call-overload]
     assert (caught.value.type, caught.value.param) == ("invalid_request_error", param)
+
+
+def test_the_field_is_named_also_when_the_model_refuses_it(client: OpenAI, service: Service) -> None:
+    service.runtime.error = BadRequest("asr: language: the model does not know 'de', only en")
+    with pytest.raises(openai.BadRequestError, match="only en") as caught:
+        client.audio.transcriptions.create(file=recording(), model="asr", language="de")
+    assert caught.value.param == "language"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.doctor.checks.gateway import GatewayChecks, expiry, recent
+from infra.doctor.checks.gateway import GatewayChecks, covers, expiry, recent
 from infra.doctor.findings import Outcome, Status
 from infra.doctor.reach import NoAnswer, Reach
 from infra.stack import Stack, parse
@@ -93,15 +93,48 @@ def test_a_certificate_is_told_before_it_expires(days: int, status: Status, seen
     assert seen in found.seen
 
 
-@pytest.mark.parametrize(("days", "status"), [(3, Status.WARNING), (60, Status.OK)])
+@pytest.mark.parametrize(
+    ("certificate", "host", "covered"),
+    [
+        (["ai.example.com"], "AI.example.com", True),
+        (["*.example.com"], "ai.example.com", True),
+        (["*.example.com"], "eu.ai.example.com", False),
+        (["example.com", "192.0.2.9"], "192.0.2.9", True),
+        (["example.com"], "192.0.2.9", False),
+        ([], "ai.example.com", False),
+    ],
+)
+def test_a_certificate_is_for_its_names_and_those_below_a_star(
+    certificate: list[str], host: str, covered: bool
+) -> None:
+    assert covers(certificate, host) == covered
+
+
+@pytest.mark.parametrize(
+    ("days", "name", "status"),
+    [
+        (3, "IP:127.0.0.1", Status.WARNING),
+        (60, "IP:127.0.0.1", Status.OK),
+        (60, "DNS:ai.example.com", Status.WARNING),
+    ],
+)
 def test_the_certificate_that_is_served_is_the_one_that_counts(
-    tmp_path: Path, days: int, status: Status
+    tmp_path: Path, days: int, name: str, status: Status
 ) -> None:
     if shutil.which("openssl") is None:
         pytest.skip("openssl, which makes the test's certificate, is not installed")
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=localhost"
-    files = ["-days", str(days), "-keyout", str(key), "-out", str(certificate)]
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=site"
+    files = [
+        "-addext",
+        f"subjectAltName={name}",
+        "-days",
+        str(days),
+        "-keyout",
+        str(key),
+        "-out",
+        str(certificate),
+    ]
     subprocess.run([*command.split(), *files], check=True, capture_output=True)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate, key)
@@ -118,7 +151,9 @@ def test_the_certificate_that_is_served_is_the_one_that_counts(
 
     found = asyncio.run(examined())
     assert found.status is status
-    if status is Status.OK:
+    if name == "DNS:ai.example.com":
+        assert found.seen == "the certificate is for ai.example.com, not for 127.0.0.1"
+    elif status is Status.OK:
         assert "this computer does not trust it by itself: self-signed certificate" in found.seen
     else:
         assert found.remedy == "renew /etc/tls/site.pem on the gateway's host, then nginx -s reload"

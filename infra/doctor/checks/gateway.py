@@ -170,7 +170,7 @@ class GatewayChecks:
         """Whether the gRPC entrance passes a health check on to a node, maybe an `unhealthy` one."""
         gateway = self.stack.gateway
         address = f"{gateway.public_host}:{gateway.grpc}"
-        options = [("grpc.enable_http_proxy", 0)]
+        options: list[tuple[str, Any]] = [("grpc.enable_http_proxy", 0)]
         if gateway.tls is None:
             channel = grpc.aio.insecure_channel(address, options=options)
         else:
@@ -179,6 +179,10 @@ class GatewayChecks:
             except Unreachable as error:
                 return problem(f"the gateway at {address} cannot be reached: {error}", self.place.log)
             credentials = grpc.ssl_channel_credentials(root_certificates=pem.encode())
+            # Whether the certificate is for this name is the question of another check.
+            options += [
+                ("grpc.ssl_target_name_override", name.replace("*", "any")) for name in names(pem)[:1]
+            ]
             channel = grpc.aio.secure_channel(address, credentials, options=options)
         async with channel:
             stub = health_pb2_grpc.HealthStub(channel)
@@ -284,6 +288,11 @@ class GatewayChecks:
             return problem(str(error), self.place.log)
         remedy = f"renew {gateway.tls.certificate} on the gateway's host, then nginx -s reload"
         outcome = expiry(_expires(pem), datetime.datetime.now(datetime.UTC), remedy)
+        if outcome.status is Status.OK and not covers(names(pem), gateway.public_host):
+            return warning(
+                f"the certificate is for {', '.join(names(pem)) or 'no name'}, not for {gateway.public_host}",
+                "set gateway.publicHost to a name that it is for, or get one for that name",
+            )
         with contextlib.suppress(Unreachable):
             refused = await _refused(gateway.public_host, gateway.http)
             if refused and outcome.status is Status.OK:
@@ -338,14 +347,34 @@ def expiry(expires: datetime.datetime, now: datetime.datetime, remedy: str) -> O
     return ok(f"good until {expires:%Y-%m-%d}")
 
 
+def names(pem: str) -> list[str]:
+    """The names and addresses that a certificate is for."""
+    decoded = _decoded(pem)
+    alternatives = [
+        value for kind, value in decoded.get("subjectAltName", ()) if kind in ("DNS", "IP Address")
+    ]
+    subject = dict(pair for part in decoded.get("subject", ()) for pair in part)
+    return alternatives or [value for key, value in subject.items() if key == "commonName"]
+
+
+def covers(names: Sequence[str], host: str) -> bool:
+    """Whether a certificate for these names is one for the host."""
+    wanted = {host.lower(), f"*.{host.lower().partition('.')[2]}"}
+    return any(name.lower() in wanted for name in names)
+
+
 def _expires(pem: str) -> datetime.datetime:
+    seconds = ssl.cert_time_to_seconds(_decoded(pem)["notAfter"])
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+
+
+def _decoded(pem: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "certificate.pem"
         path.write_text(pem)
         # Python's own reader of certificate files; the public ones read only what they also verify.
         decoded: dict[str, Any] = ssl._ssl._test_decode_cert(str(path))  # type: ignore[attr-defined]
-    seconds = ssl.cert_time_to_seconds(decoded["notAfter"])
-    return datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    return decoded
 
 
 async def _refused(address: str, port: int) -> str | None:

@@ -28,6 +28,7 @@ class Log:
     """The part of a place that the log's checks ask."""
 
     repair = log = "see nginx"
+    reload = "nginx -s reload"
 
     def __init__(self, text: str | None) -> None:
         self.text = text

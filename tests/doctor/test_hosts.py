@@ -23,6 +23,9 @@ from infra.stack import Stack, parse
 from tests.doctor.doubles import Hosts, edit_containers, node_api
 
 
+AN_HOUR_AHEAD = '#!/bin/sh\nexec /bin/date -u -d "@$(($(/bin/date +%s) + 3600))" +%s\n'
+
+
 def stack_of(addresses: list[str], **more: Any) -> Stack:
     """Nodes gpu-1, gpu-2, … at these addresses, and the gateway as one of this computer."""
     nodes = [{"name": f"gpu-{n}", "host": f"ssh://root@{address}"} for n, address in enumerate(addresses, 1)]
@@ -192,13 +195,20 @@ def test_a_gpu_index_that_is_not_there_is_told(fleet: MakeFleet) -> None:
 
 def test_a_clock_off_by_an_hour_is_told_and_the_others_are_not_accused(fleet: MakeFleet) -> None:
     one = fleet(4)
-    ahead = '#!/bin/sh\nexec /bin/date -u -d "@$(($(/bin/date +%s) + 3600))" +%s\n'
-    (host(one, 3) / "date").write_text(ahead)
+    (host(one, 3) / "date").write_text(AN_HOUR_AHEAD)
     (host(one, 3) / "date").chmod(0o755)
     finding = one.only()
     assert (finding.where, finding.check) == (("gpu-3",), "clock")
     assert "ahead of the fleet's middle" in finding.seen
     assert "timedatectl set-ntp true" in finding.remedy
+
+
+def test_a_wrong_clock_on_this_computer_accuses_no_host(fleet: MakeFleet) -> None:
+    one = fleet(3)
+    for number in (1, 2, 3):
+        (host(one, number) / "date").write_text(AN_HOUR_AHEAD)
+        (host(one, number) / "date").chmod(0o755)
+    assert one.bad() == {}
 
 
 def test_a_full_disk_is_told(fleet: MakeFleet) -> None:

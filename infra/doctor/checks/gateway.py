@@ -58,6 +58,8 @@ class Place(Protocol):
 
     #: The command that puts its configuration right.
     repair: str
+    #: The command that has it read its configuration and its certificate again.
+    reload: str
     log: str
 
     async def configuration(self) -> tuple[str, str]:
@@ -76,8 +78,11 @@ class RemotePlace:
         self.repair = f"`pulumi up --refresh --stack {stack.name}`"
         self._container = f"{stack.name}-gateway"
         self.log = typed(stack.gateway.host, stack.ssh, f"docker logs --tail 50 {self._container}")
+        reload = f"docker exec {self._container} nginx -c {INSIDE}/current/nginx.conf -s reload"
         if stack.gateway.mode == "existing":
             self.log = "look at that nginx's error log"
+            reload = f"{stack.gateway.nginx} -s reload"
+        self.reload = typed(stack.gateway.host, stack.ssh, reload)
 
     async def configuration(self) -> tuple[str, str]:
         """The file in use on the host; of the whole configuration only nginx.conf, the keys are not read."""
@@ -116,6 +121,7 @@ class EmbeddedPlace:
 
     def __init__(self, declared: GatewayDeclaration, layout: Layout) -> None:
         self.repair = layout.make("up")
+        self.reload = f"kill -HUP $(cat {layout.gateway}/nginx.pid)"
         self.declared = declared
         self.layout = layout
         self.log = f"tail -n 50 {layout.log('gateway')}"
@@ -252,7 +258,7 @@ class GatewayChecks:
             return warning(
                 f"nginx considers down for {_AVOIDED_SECONDS} s: {nodes} "
                 "(“upstream server temporarily disabled”)",
-                "see those nodes' findings; nginx tries them again by itself, at once after nginx -s reload",
+                f"see those nodes' findings; nginx tries them again by itself, at once after {self.place.reload}",
             )
         return ok(f"nginx avoided no node in the last {_AVOIDED_SECONDS} s")
 
@@ -286,7 +292,7 @@ class GatewayChecks:
             pem = await _certificate(gateway.public_host, gateway.http)
         except Unreachable as error:
             return problem(str(error), self.place.log)
-        remedy = f"renew {gateway.tls.certificate} on the gateway's host, then nginx -s reload"
+        remedy = f"renew {gateway.tls.certificate} on the gateway's host, then {self.place.reload}"
         outcome = expiry(_expires(pem), datetime.datetime.now(datetime.UTC), remedy)
         if outcome.status is Status.OK and not covers(names(pem), gateway.public_host):
             return warning(

@@ -277,57 +277,63 @@ def speech(folder: Path) -> list[Row]:
     return rows
 
 
+def small_model(folder: Path, wanted: set[str], duration: float) -> list[Row]:
+    """Everything that is measured on the model that does next to nothing."""
+    repository = folder / "models"
+    write_model(
+        repository,
+        "emotion",
+        MODEL,
+        [tensor("audio_input", "FP32", "[ -1 ]")],
+        [tensor("logits", "FP32", "[ 3 ]")],
+        _LABELS,
+    )
+    only_emotion = {
+        "AI__MODELS__ASR__ENABLED": "false",
+        "AI__MODELS__SYNTHESIS__ENABLED": "false",
+        "AI__MODELS__EMOTION__TEXT_MODEL_NAME": "",
+    }
+    grpc_port = free_port()
+    rows: list[Row] = []
+    with ExitStack() as stack:
+        ports = stack.enter_context(triton_server(folder, model_repository=repository))
+        process, http = stack.enter_context(
+            service(folder, ports.grpc, SERVER__GRPC_PORT=str(grpc_port), **only_emotion)
+        )
+        if "memory" in wanted:  # first, while the workers have done nothing
+            rows += memory(folder, process, http)
+        if "latency" in wanted:
+            rows += latency(folder, ports.grpc, http, duration)
+            rows += streams.unary(ports.grpc, grpc_port, duration)
+        if "throughput" in wanted:
+            rows += throughput(folder, ports.grpc, http, duration)
+        if "gateway" in wanted:
+            rows += gateway(folder, http, duration)
+    return rows
+
+
 def main() -> int:
     """Measure, print the table, write the JSON."""
+    parts = ["memory", "latency", "throughput", "gateway", "speech"]
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--duration", type=float, default=5.0, help="seconds of each measurement")
     parser.add_argument("--json", type=Path, default=ROOT / "build" / "bench.json", help="where results go")
-    parser.add_argument(
-        "--only", nargs="*", choices=["throughput", "latency", "gateway", "memory", "speech"], default=None
-    )
+    parser.add_argument("--only", nargs="*", choices=parts, default=parts)
     arguments = parser.parse_args()
     if not (MODELS_VENV / "bin" / "python").exists():
         print(f"{MODELS_VENV} is not there: run make setup", file=sys.stderr)
         return 2
-    wanted = arguments.only or ["memory", "latency", "throughput", "gateway", "speech"]
+    wanted = set(arguments.only)
     # Ended from outside, what was started is stopped all the same.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     rows: list[Row] = []
-    with tempfile.TemporaryDirectory(prefix="bench-") as name, ExitStack() as stack:
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
-        repository = folder / "models"
-        write_model(
-            repository,
-            "emotion",
-            MODEL,
-            [tensor("audio_input", "FP32", "[ -1 ]")],
-            [tensor("logits", "FP32", "[ 3 ]")],
-            _LABELS,
-        )
-        if set(wanted) - {"speech"}:
-            ports = stack.enter_context(triton_server(folder, model_repository=repository))
-            only_emotion = {
-                "AI__MODELS__ASR__ENABLED": "false",
-                "AI__MODELS__SYNTHESIS__ENABLED": "false",
-                "AI__MODELS__EMOTION__TEXT_MODEL_NAME": "",
-            }
-            grpc_port = free_port()
-            process, http = stack.enter_context(
-                service(folder, ports.grpc, SERVER__GRPC_PORT=str(grpc_port), **only_emotion)
-            )
-            if "memory" in wanted:  # first, while the workers have done nothing
-                rows += memory(folder, process, http)
-            if "latency" in wanted:
-                rows += latency(folder, ports.grpc, http, arguments.duration)
-                rows += streams.unary(ports.grpc, grpc_port, arguments.duration)
-            if "throughput" in wanted:
-                rows += throughput(folder, ports.grpc, http, arguments.duration)
-            if "gateway" in wanted:
-                rows += gateway(folder, http, arguments.duration)
-        stack.pop_all().close()
+        if wanted - {"speech"}:
+            rows += small_model(folder, wanted, arguments.duration)
         if "speech" in wanted:
             rows += speech(folder)
-        _show(rows)
+    _show(rows)
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     results = [{**asdict(row), "reached": row.reached} for row in rows]
     arguments.json.write_text(json.dumps({"cores": os.cpu_count(), "rows": results}, indent=2) + "\n")

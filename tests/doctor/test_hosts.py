@@ -22,7 +22,6 @@ from infra.embedded.layout import Layout
 from infra.stack import Stack, parse
 from tests.doctor.doubles import Hosts, edit_containers, node_api
 
-
 AN_HOUR_AHEAD = '#!/bin/sh\nexec /bin/date -u -d "@$(($(/bin/date +%s) + 3600))" +%s\n'
 
 

@@ -258,7 +258,7 @@ class GatewayChecks:
             return warning(
                 f"nginx considers down for {_AVOIDED_SECONDS} s: {nodes} "
                 "(“upstream server temporarily disabled”)",
-                f"see those nodes' findings; nginx tries them again by itself, at once after {self.place.reload}",
+                f"see those nodes' findings; nginx tries them again by itself; at once: {self.place.reload}",
             )
         return ok(f"nginx avoided no node in the last {_AVOIDED_SECONDS} s")
 

@@ -60,12 +60,13 @@ $(MODELS_VENV): model_repository/requirements-embedded.txt model_repository/requ
 	@touch $@
 
 define venv
-[ -x $(1)/bin/pip ] || { \
+if [ -x $(1)/bin/pip ]; then echo "bringing $(1) up to date"; else \
 	for python in $(PYTHON) ""; do \
 		$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && break; \
 	done; \
 	if [ -z "$$python" ]; then echo "Python 3.11, 3.12 or 3.13 is needed; none of these is: $(PYTHON)" >&2; exit 1; fi; \
 	echo "setting up $(1) with $$python: $(2)"; \
 	$$python -m venv $(1) || { \
-		rm -rf $(1); echo "on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }; }
+		rm -rf $(1); echo "on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }; \
+fi
 endef

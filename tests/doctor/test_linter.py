@@ -255,6 +255,14 @@ def test_a_wrong_shape_is_told_in_the_services_own_words(repository: Path) -> No
     )
 
 
+def test_a_batched_models_shape_is_told_as_triton_has_it(repository: Path) -> None:
+    edit(repository, "emotion", "max_batch_size: 0", "max_batch_size: 4")
+    edit(repository, "emotion", "dims: [ -1 ]", "dims: [ 1, -1 ]")
+    assert only(repository).message == (
+        "model emotion: input 'audio_input' has shape [-1, 1, -1], expected [-1]"
+    )
+
+
 def test_a_label_too_few_is_told_in_the_services_own_words(repository: Path) -> None:
     edit(repository, "emotion", "dims: [ 6 ]", "dims: [ 7 ]")
     assert only(repository).message == "model emotion: 6 labels for 7 logits in 'logits'"

@@ -40,7 +40,7 @@ def triton_server(
         model_repository=model_repository,
         ports=ports,
         models=models,
-        # A model that failed to load keeps Triton from ending until then; no request of a test takes that long.
+        # A model that failed to load keeps Triton from ending until then; no request here takes that long.
         extra_args=["--exit-timeout-secs=5"],
         extra_environment=environment,
     )

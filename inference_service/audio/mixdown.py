@@ -16,6 +16,10 @@ from numpy.typing import NDArray
 #: leaves close to all of it, opposite phases leave next to nothing: 10 dB lie well between.
 _LEAST_KEPT = 0.1
 
+#: Frames from which on that can be said: in a few, as the pieces of a stream may be, unrelated channels are
+#: opposite often enough.
+_ENOUGH_FRAMES = 4000
+
 
 def energy(samples: NDArray[np.float32]) -> float:
     """The sum of squares of float32 samples [frames]."""
@@ -46,5 +50,5 @@ def mix_into(
         energies.append(energy(channel))
         out += channel
     out *= np.float32(1.0 / channels)
-    if cancel(energy(out), energies):
+    if len(out) >= _ENOUGH_FRAMES and cancel(energy(out), energies):
         np.copyto(out, samples[:, loudest(energies)])

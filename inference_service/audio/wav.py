@@ -32,6 +32,10 @@ _SUBFORMAT_TAIL = bytes.fromhex("000000001000800000aa00389b71")
 _STREAMING_SIZE = 0x7FFF0000
 
 
+#: Chunks before the samples. Recorders write a few; a hundred megabytes of empty ones take seconds to pass.
+_MOST_CHUNKS = 1000
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """Where a WAV file's samples are and what they look like. `frames` counts complete ones."""
@@ -66,7 +70,9 @@ def is_16_bit(data: Buffer) -> bool:
 def parse(data: Buffer) -> Layout:
     """Find the samples of a file that `is_wav`. Raises BadRequest that says what is wrong with the header."""
     position, fmt = 12, None
-    while position + 8 <= len(data):
+    for _ in range(_MOST_CHUNKS):
+        if position + 8 > len(data):
+            break
         name, size = struct.unpack_from("<4sI", data, position)
         start = position + 8
         if name == b"data":
@@ -81,6 +87,8 @@ def parse(data: Buffer) -> Layout:
         if name == b"fmt ":
             fmt = bytes(data[start : start + size])
         position = start + size + (size & 1)  # chunks are padded to an even length
+    else:
+        raise BadRequest(f"audio: WAV header has more than {_MOST_CHUNKS} chunks before its samples")
     missing = "fmt chunk" if fmt is None else "data chunk"
     raise BadRequest(f"audio: WAV header is cut short: no {missing} in {len(data)} bytes")
 

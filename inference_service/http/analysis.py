@@ -37,6 +37,9 @@ from inference_service.tasks import ModelStatus, Task, TaskResult, TranscribeOpt
 
 BASE = "/api/v1/ai"
 
+#: What a body with a list or free names may hold: a hundred megabytes of empty tasks would be gigabytes here.
+_MOST_MEMBERS = 1_000_000
+
 
 class SetupAnswer(msgspec.Struct, frozen=True):
     """`data` of `/setup`; `timestamp` in Unix seconds, as the seeds' clients read it."""
@@ -159,6 +162,8 @@ class _Routes:
 def _json(post: Post, kind: type[Any]) -> Any:
     if post.kind and not _is_json(post.kind):
         raise UnsupportedMedia(f"Content-Type {post.kind[:80]} is not read here; send application/json")
+    if post.body.count(b'"') + post.body.count(b"{") > _MOST_MEMBERS:
+        raise BadRequest(f"the body has more than {_MOST_MEMBERS} objects and quotation marks")
     return decode_json(post.body, kind)
 
 

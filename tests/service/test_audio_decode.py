@@ -133,6 +133,11 @@ def test_unrelated_channels_are_averaged(format: str, subtype: str, channels: in
     assert np.allclose(audio.waveform(RATE), noise.mean(axis=1), atol=1e-3)
 
 
+def test_a_wav_of_nothing_but_chunks_is_refused_at_once() -> None:
+    with pytest.raises(BadRequest, match="more than 1000 chunks"):
+        decode(wav(b"", before=b"junk\0\0\0\0" * 1000))
+
+
 def test_channels_without_sound_are_silence() -> None:
     audio = decode(written(np.zeros((RATE, 2), np.float32), "WAV"))
     assert not audio.waveform(RATE).any()

@@ -141,6 +141,20 @@ def test_json_that_is_broken_or_a_bomb(client: httpx.Client, route: str, body: b
 
 
 @pytest.mark.parametrize(
+    ("route", "body"),
+    [
+        ("batch", b'{"tasks":[' + b"{}," * 1_000_000 + b"{}]}"),
+        ("analyze", b'{"params":{' + b'"a":1,' * 500_000 + b'"a":1}}'),
+        ("setup", b'{"models":[' + b'"",' * 500_000 + b'""]}'),
+    ],
+)
+def test_json_that_would_fill_the_memory_is_refused_before_it_is_read(
+    client: httpx.Client, route: str, body: bytes
+) -> None:
+    refused(client.post(f"/{route}", content=body, headers=JSON), 400, "more than 1000000")
+
+
+@pytest.mark.parametrize(
     "kind", ["text/plain", "image/png", "video/mp4", "application/xml", "nonsense", "a/b/c;;="]
 )
 def test_an_unknown_media_type_is_a_415_that_names_the_known_ones(client: httpx.Client, kind: str) -> None:

@@ -412,7 +412,20 @@ def test_units_of_a_unit_managers_earlier_life_that_answer_too_are_made_to_exit(
             await restart(manager)
             manager.begin_again(answered_also_by="llm.1002")
             assert await heard(edge_llm, speech(2), call("c")) == expected(speech(2))
-            assert [frame["work_id"] for frame in manager.actions("exit")] == ["llm.1002"]
+            assert sorted(frame["work_id"] for frame in manager.actions("exit")) == ["llm.1001", "llm.1002"]
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("meeting", ["a", "new"])
+def test_so_are_those_of_sessions_that_nobody_used_when_it_restarted(meeting: str) -> None:
+    async def scenario() -> None:
+        async with UnitManager() as manager, runtime(manager) as edge_llm:
+            for idle in ("a", "b", "c"):
+                await heard(edge_llm, speech(1), call(idle))
+            await restart(manager)
+            manager.begin_again(answered_also_by="llm.1002")
+            assert await heard(edge_llm, speech(2), call(meeting)) == expected(speech(2))
 
     run(scenario())
 

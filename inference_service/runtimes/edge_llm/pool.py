@@ -96,6 +96,12 @@ class SessionPool:
                 self._evict(slot)
         self._dispatch()
 
+    def drop_lost(self) -> None:
+        """Close the sessions that nobody uses just now and whose connection broke; `on_lost` is told."""
+        for slot in [slot for slot in self._slots.values() if slot.free]:
+            if slot.session is not None and slot.session.lost:
+                self._evict(slot)
+
     def disown_idle(self) -> None:
         """Forget the sessions that nobody uses just now, without an exit: their units are gone."""
         for slot in [slot for slot in self._slots.values() if slot.free]:

@@ -87,6 +87,7 @@ class EdgeLlmRuntime:
         )
         self._newest = -1  # number of the latest work id given out by the unit manager as it runs now
         self._left_behind: dict[int, str] = {}  # work ids, by number, of units that got no exit
+        self._dismissing = asyncio.Lock()  # held while they are told to exit
         self._probe = Probe(self._address, self._framing.delay, PROBE_TIME)
         self._outage = 0  # questions in a row that the unit manager or the llm node left unanswered
         self._generation = 0
@@ -176,8 +177,10 @@ class EdgeLlmRuntime:
 
         async def infer(session: Session) -> str:
             text = await session.infer(pieces, self._framing.delay)
-            if self._left_behind and await session.is_shared():
-                await session.dismiss(self._take_left_behind())
+            self.pool.drop_lost()  # a restart broke the connections of idle sessions, too
+            if (self._left_behind or self._dismissing.locked()) and await session.is_shared():
+                async with self._dismissing:  # who comes meanwhile waits, and asks again, too
+                    await session.dismiss(self._take_left_behind())
                 text = await session.infer(pieces, self._framing.delay)
             return text
 

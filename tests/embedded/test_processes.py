@@ -19,6 +19,7 @@ import pytest
 from infra.embedded import apply, cli, fleet, processes, with_pulumi
 from infra.embedded.apply import EmbeddedError
 from infra.embedded.declarations import GatewayDeclaration
+from infra.embedded.launch import boot_id, start_ticks
 from infra.embedded.layout import PROJECT, Layout
 from infra.embedded.supervisor import Program, Supervisor
 from infra.stack import parse
@@ -197,16 +198,19 @@ def test_down_finds_what_a_killed_supervisor_left_running(layout: Layout) -> Non
 def test_what_a_killed_supervisor_left_running_does_not_stand_in_the_way_of_the_next(layout: Layout) -> None:
     declaration = gateway()
     assert apply.apply_gateway(layout, declaration) == ["started"]
+    left = Supervisor(layout).state("gateway").pid
     kill(Supervisor(layout).pid)
     assert apply.apply_gateway(layout, declaration) == ["started"]
+    assert not processes.is_alive(left)
     assert apply.apply_gateway(layout, declaration) == []
 
 
-def test_down_ends_no_stranger_that_has_a_recorded_pid_now(layout: Layout) -> None:
+@pytest.mark.parametrize("differs", ["start", "boot"])
+def test_down_ends_no_stranger_that_has_a_recorded_pid_now(differs: str, layout: Layout) -> None:
     layout.create()
     with subprocess.Popen(SLEEP, start_new_session=True, stdout=subprocess.DEVNULL) as stranger:
-        record = {"pid": stranger.pid, "start": 1, "boot": "another"}
-        (layout.pids / "one.json").write_text(json.dumps(record))
+        record = {"pid": stranger.pid, "start": start_ticks(stranger.pid), "boot": boot_id()}
+        (layout.pids / "one.json").write_text(json.dumps(record | {differs: "another"}))
         fleet.down(layout)
         assert stranger.poll() is None
         stranger.kill()

@@ -26,8 +26,8 @@ from inference_service.word_times import on_the_sound, passed_over
 #: words mostly come to less.
 _PASSED_OVER = 0.8
 
-#: A piece is heard with its surroundings while that takes no longer than this part of its own length. On a
-#: node that needs longer for it, many streams wait, and every piece is heard alone, at about half the cost.
+#: A piece is heard with its surroundings while that takes no longer than this part of its own length. A node
+#: that needs longer has too many streams: it hears every piece alone, at about half the cost.
 _MOST_TIME = 0.3
 _COST_OF_SURROUNDINGS = 2.0
 
@@ -53,9 +53,7 @@ class Recogniser:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._words_have_times = True  # until an answer shows that this runtime does not tell them
-        self._time_around = (
-            0.0  # that the last piece took with its surroundings, or would have, of its length
-        )
+        self._time_around = 0.0  # of its length that the last piece took, or would have, with surroundings
 
     async def transcribe(self, piece: Piece, options: TranscribeOptions, call: Call) -> Heard:
         """The transcript of a piece that has its final result.
@@ -83,7 +81,8 @@ class Recogniser:
         return _part(found, piece) if self._words_have_times else None
 
     def _took(self, seconds: float, piece: Piece) -> None:
-        self._time_around = seconds * STREAM_RATE / len(piece.samples)
+        if piece.after:  # the last of a stream may be short, and nothing waits behind it
+            self._time_around = seconds * STREAM_RATE / len(piece.samples)
 
 
 def _have_times(found: DetailedTranscript) -> bool:

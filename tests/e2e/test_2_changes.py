@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.deployment import Site
+from tests.e2e.lab.host import Host
 from tests.e2e.lab.images import PROJECT
 from tests.e2e.lab.load import load
 
@@ -146,11 +147,25 @@ def test_a_gateway_setting_touches_the_gateway_only(deployed: Site) -> None:
     assert not seen.failures, seen.summary()
 
 
-def test_an_added_node_joins_without_touching_the_others(deployed: Site, docker_data: Path) -> None:
+@pytest.fixture(scope="module")
+def third(deployed: Site, docker_data: Path) -> Iterator[Host]:
+    """A host more, which no node is on again at the end."""
     host = deployed.fleet.add("gpu-3", gpu=True, docker_data=docker_data)
     host.power_on()
     host.wait_ready()
-    deployed.config["nodes"].append({"name": "gpu-3", "host": host.url})
+    yield host
+    deployed.settle()
+    deployed.fleet.hosts.pop("gpu-3").remove()
+
+
+def without_third(site: Site) -> None:
+    site.config["nodes"] = [node for node in site.config["nodes"] if node["name"] != "gpu-3"]
+
+
+def test_an_added_node_joins_without_touching_the_others(deployed: Site, third: Host) -> None:
+    without_third(deployed)
+    deployed.up().check()
+    deployed.config["nodes"].append({"name": "gpu-3", "host": third.url})
     with load(deployed.request, rate=20) as seen:
         change = deployed.change()
     assert change.as_previewed(), names_of(change.previewed.steps) + "\n--\n" + names_of(change.applied.steps)
@@ -162,15 +177,45 @@ def test_an_added_node_joins_without_touching_the_others(deployed: Site, docker_
     assert node_count(deployed, "gpu-3", 8800) > before
 
 
-def test_a_removed_node_leaves_nothing_running_and_no_request_behind(deployed: Site) -> None:
-    deployed.config["nodes"] = [node for node in deployed.config["nodes"] if node["name"] != "gpu-3"]
+def test_a_removed_node_leaves_nothing_running_and_no_request_behind(deployed: Site, third: Host) -> None:
+    if all(node["name"] != "gpu-3" for node in deployed.config["nodes"]):
+        deployed.config["nodes"].append({"name": "gpu-3", "host": third.url})
+        deployed.up().check()
+    without_third(deployed)
     with load(deployed.request, rate=20) as seen:
         change = deployed.change()
     assert change.as_previewed(), names_of(change.previewed.steps) + "\n--\n" + names_of(change.applied.steps)
     assert change.touched_hosts == {"gpu-3"}
-    assert deployed.fleet.hosts["gpu-3"].containers(everything=True) == {}
+    assert_empty(third)
     assert not seen.failures, seen.summary()
-    deployed.fleet.hosts.pop("gpu-3").remove()
+
+
+def test_a_node_whose_host_changes_moves_without_a_failed_request(deployed: Site, third: Host) -> None:
+    before = deployed.fleet.hosts["gpu-2"]
+    deployed.node("gpu-2").pop("ports", None)
+    deployed.node("gpu-2")["host"] = third.url
+    with load(deployed.request, rate=20) as seen:
+        change = deployed.change()
+    assert change.as_previewed(), names_of(change.previewed.steps) + "\n--\n" + names_of(change.applied.steps)
+    assert change.touched_hosts == {"gpu-2", "gpu-3"}
+    assert not seen.failures, seen.summary()
+    assert deployed.healthy(third)
+    assert_empty(before)
+
+
+def assert_empty(host: Host) -> None:
+    """Nothing of the stack is on the host but images."""
+    assert host.containers(everything=True) == {}
+    assert host.docker("volume", "ls", "--quiet").stdout == ""
+    assert "e2e" not in host.docker("network", "ls", "--format", "{{.Name}}").stdout
+    assert host.run("test", "!", "-e", "/opt/gpu-inference", check=False).returncode == 0, "copied models"
+
+
+@pytest.fixture(autouse=True)
+def first_state_before_a_repetition(request: pytest.FixtureRequest, deployed: Site) -> None:
+    """A test that is repeated makes its change again."""
+    if getattr(request.node, "execution_count", 1) > 1:
+        deployed.settle()
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -22,8 +22,9 @@ def replace_everything(site: Site) -> None:
 
 
 @pytest.mark.parametrize("keep_alive", [True, False], ids=["kept connections", "a connection each"])
-def test_replacing_every_container_fails_no_request(site: Site, keep_alive: bool) -> None:
+def test_replacing_every_container_and_volume_fails_no_request(site: Site, keep_alive: bool) -> None:
     replace_everything(site)
+    site.config["triton"]["shmSize"] = "768m"
     with load(site.request, rate=RATE, keep_alive=keep_alive) as seen:
         change = site.change()
     assert change.touched_hosts == {"gpu-1", "gpu-2"}

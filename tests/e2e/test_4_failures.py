@@ -16,6 +16,7 @@ from tests.e2e.lab.load import load
 def test_a_bad_canary_stops_the_update_and_the_others_go_on_serving(site: Site) -> None:
     before = site.containers()
     site.config["rollout"]["readyTimeoutSeconds"] = 15
+    site.config["triton"]["shmSize"] = "768m"
     site.config["service"]["config"] = {"ai": {"models": {"emotion": {"model_name": "no-such-model"}}}}
     with load(site.request, rate=20) as seen:
         failed = site.up()
@@ -40,6 +41,20 @@ def test_a_host_that_is_down_is_named_within_ten_seconds_before_anything_changes
     assert failed.seconds <= 10
     assert "gpu-2" in failed.diagnostics
     assert site.containers() == before
+
+
+def test_a_port_that_is_taken_is_named_before_anything_changes(site: Site) -> None:
+    site.gateway.docker("run", "--detach", "--name", "web", "--publish", "8085:80", "base", "sleep", "1000")
+    site.config["gateway"]["http"] = 8085
+    before = site.containers()
+    try:
+        failed = site.up()
+        after = site.containers()
+    finally:
+        site.gateway.docker("rm", "--force", "web")
+    assert failed.returncode != 0
+    assert "gateway.http: port 8085 is taken by the container web" in failed.diagnostics
+    assert after == before
 
 
 def test_skip_updates_the_rest_and_the_lost_host_catches_up(site: Site) -> None:

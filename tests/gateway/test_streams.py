@@ -14,6 +14,8 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
@@ -168,6 +170,17 @@ def test_a_grpc_stream_needs_an_accepted_key(
         assert status_of(connection, chunks(1.0), *refused) is grpc.StatusCode.UNAUTHENTICATED
     for accepted in [("x-api-key", KEY), ("authorization", f"Bearer {KEY}")]:
         assert status_of(connection, chunks(1.0), accepted) is grpc.StatusCode.OK
+
+
+def test_reflection_and_health_come_through(start: Start, node: ServiceNode, channel: Channel) -> None:
+    connection = channel(start(node))
+    asked = reflection_pb2.ServerReflectionRequest(list_services="")
+    [listed] = reflection_pb2_grpc.ServerReflectionStub(connection).ServerReflectionInfo(iter([asked]))
+    assert "grpc.AIService" in {service.name for service in listed.list_services_response.service}
+    health = health_pb2_grpc.HealthStub(connection).Check(
+        health_pb2.HealthCheckRequest(service="grpc.AIService"), timeout=10
+    )
+    assert health.status == health_pb2.HealthCheckResponse.SERVING
 
 
 def test_a_websocket_needs_an_accepted_key(start: Start, node: ServiceNode) -> None:

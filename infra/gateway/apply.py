@@ -89,11 +89,23 @@ def _apply_container(declared: dict[str, Any]) -> None:
         connection.run(f'[ "$(readlink {folder}/current)" = {revision} ] || rm -rf {folder}/{revision}')
         raise Rejected(declared, tested.stdout + tested.stderr)
     connection.run(f"cd {folder} && ln -sfn {revision} .new && mv -T .new current")
-    reload(declared)
+    if _sees_mounts(connection, declared):
+        reload(declared)
     connection.run(
         f"cd {folder} && for old in *; do"
         f' case "$old" in current|{revision}) ;; *) rm -rf -- "$old";; esac; done'
     )
+
+
+def _sees_mounts(connection: Connection, declared: dict[str, Any]) -> bool:
+    """Whether the running container has all folders that the configuration reads.
+
+    One without a new certificate's folder is replaced after this, and could not read the configuration.
+    """
+    name = shlex.quote(declared["container"])
+    form = "{{range .Mounts}}{{println .Destination}}{{end}}"
+    seen = connection.run(f"docker inspect --format '{form}' {name}", allowed=range(255))
+    return set(declared["mounts"]) <= set(seen.stdout.splitlines())
 
 
 def _archive(files: dict[str, str]) -> bytes:

@@ -257,7 +257,7 @@ case "$1" in
   run) for last; do :; done
        file="$FOLDER/${last#/etc/gpu-inference/}"
        if grep -q nonsense "$file"; then echo 'nginx: [emerg] unexpected "nonsense"' >&2; exit 1; fi;;
-  inspect) echo true;;
+  inspect) case "$*" in *Mounts*) echo "${SEES-/etc/ssl/ai}";; *) echo true;; esac;;
 esac
 """
 
@@ -296,6 +296,16 @@ def test_a_containers_configuration_is_tested_then_switched_then_reloaded(
     assert (
         done.splitlines()[-1] == "exec prod-gateway nginx -c /etc/gpu-inference/current/nginx.conf -s reload"
     )
+
+
+def test_a_container_that_lacks_a_new_certificates_folder_is_left_to_its_replacement(
+    folder: Path, double: Double, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEES", "/etc/gpu-inference")
+    calls = double("docker", DOCKER)
+    apply.apply(container(folder, "one", "events {}"))
+    assert (folder / "current").readlink() == Path("one")
+    assert "reload" not in calls.read_text()
 
 
 def test_a_containers_configuration_that_fails_is_not_switched_to(folder: Path, double: Double) -> None:

@@ -43,6 +43,9 @@ class DockerNode(pulumi.ComponentResource):
             docker.Volume,
             f"{node.name}-shm-{stack.triton.shm_size}",
             parent=self,
+            # Docker refuses a second network of the name, but takes a volume that is there for a new one:
+            # another address of the same machine must fail before it has made the node's own volume its.
+            needs=[network],
             name=self._shared_memory,
             driver="local",
             driver_opts={

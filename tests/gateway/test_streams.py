@@ -108,7 +108,7 @@ def websocket(site: Site, tls: Tls | None = None, **options: Any) -> ClientConne
     if tls is None:
         return connect(f"ws://127.0.0.1:{site.http}/api/v1/ai/stream", **options)
     trusted = ssl.create_default_context(cafile=tls.certificate)
-    return connect(f"wss://localhost:{site.http}/api/v1/ai/stream", ssl=trusted, **options)
+    return connect(f"wss://127.0.0.1:{site.http}/api/v1/ai/stream", ssl=trusted, **options)
 
 
 def spoken_into(socket: ClientConnection, seconds: int) -> list[dict[str, Any]]:

@@ -436,7 +436,8 @@ def test_a_model_whose_process_was_killed_is_told_and_loaded_again(tmp_path: Pat
                 server.kill_model("emotion")
                 with pytest.raises(NotReady, match="its process died"):
                     await models.emotion_of_audio(samples(), CALL)
-                assert (await models.readiness()).problems == ["model emotion is not ready: its process died"]
+                # Triton may say already that it is not ready itself, while the model is loaded again.
+                assert "model emotion is not ready: its process died" in (await models.readiness()).problems
                 assert (await models.detect_synthesis(samples(), CALL)).duration_ms == 1000
                 for worker in (models, other_worker):
                     assert await until(partial(_ready, worker), 10) < 10

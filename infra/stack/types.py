@@ -31,7 +31,7 @@ from infra.stack.hosts import PATTERN, EmbeddedHost, Host, SshHost, UnixHost, pa
 from infra.stack.shown import shown
 
 TRITON_IMAGE = "nvcr.io/nvidia/tritonserver:24.10-py3"
-NGINX_IMAGE = "nginx:1.28-alpine"
+NGINX_IMAGE = "nginx:1.28"
 
 NAME = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _MEMORY = re.compile(r"([1-9][0-9]*)([kmg]?)b?", re.IGNORECASE)

@@ -17,8 +17,7 @@ SEED = random.SystemRandom().randrange(1000)
 def test_after_a_kill_at_a_random_moment_up_converges(site: Site, attempt: int) -> None:
     clean = site.containers()
     mark = f"{SEED}-{attempt}"
-    site.config["triton"]["env"] = {"E2E_MARK": mark}
-    site.config["service"]["env"] = {"E2E_MARK": mark}
+    site.mark(mark)
     site.program.configure(site.config)
     after = random.Random(SEED * 10 + attempt).uniform(1, 25)
     print(f"seed {SEED}: killed after {after:.1f} s")

@@ -51,7 +51,7 @@ def machine_of(host: Host) -> str:
     """A name for the machine, which does not depend on the user: another user's Docker is the same one."""
     if isinstance(host, SshHost):
         return _slug(host.address if host.port in (None, 22) else f"{host.address}-{host.port}")
-    return _slug(str(host).split("//")[-1])
+    return label_of(host)
 
 
 def _slug(text: str) -> str:

@@ -21,6 +21,7 @@ from typing import IO, Any
 from infra.connection import Connection, RemoteError
 from infra.model_files import model_files
 from infra.paths import PROJECT
+from infra.step import run
 
 _MANIFEST = ".sha256"
 # What a host says that does not have the copy yet.
@@ -162,22 +163,8 @@ def _reload(connection: Connection, declared: dict[str, Any], changed: list[str]
 
 def remove(declared: dict[str, Any]) -> None:
     """Takes the node's models off the host."""
-    connection = Connection.of(declared["connection"])
-    root = shlex.quote(declared["root"])
-    # Of the folders above, those that are empty, up to one that is somebody's link to a larger disk.
-    connection.run(f"rm -rf -- {root} && {{ rmdir -p -- $(dirname -- {root}) 2>/dev/null || :; }}")
-
-
-def main() -> int:
-    """Runs one action on the declaration on standard input; returns the exit status."""
-    actions = {"copy": copy, "activate": activate, "remove": remove}
-    try:
-        actions[sys.argv[1]](json.load(sys.stdin))
-    except RemoteError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    Connection.of(declared["connection"]).remove_folder(declared["root"])
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run({"copy": copy, "activate": activate, "remove": remove}, RemoteError))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Set
 from typing import Any
 
 from infra.stack import Stack
+from infra.stack.hosts import bracketed
 
 
 def of(
@@ -21,11 +22,11 @@ def of(
     """
     gateway = stack.gateway
     found: dict[str, Any] = {
-        "gateway": {"http": gateway_url, "grpc": f"{_bracketed(gateway.public_host)}:{gateway.grpc}"},
+        "gateway": {"http": gateway_url, "grpc": f"{bracketed(gateway.public_host)}:{gateway.grpc}"},
         "nodes": {
             node.name: {
-                "http": f"http://{_bracketed(node.public_host)}:{node.public_http_port}",
-                "grpc": f"{_bracketed(node.public_host)}:{node.public_grpc_port}",
+                "http": f"http://{bracketed(node.public_host)}:{node.public_http_port}",
+                "grpc": f"{bracketed(node.public_host)}:{node.public_grpc_port}",
                 "drained": node.drained,
             }
             for node in stack.nodes
@@ -36,7 +37,3 @@ def of(
     if skipped:
         found["skipped"] = sorted(skipped)
     return found
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
+#: What is sent through a fleet to see that it serves.
+RECORDING = PROJECT / "recordings" / "inaugural-1961.flac"
 
 
 def here(path: str | Path) -> str:
@@ -25,3 +28,9 @@ def python() -> str:
     """This Python, relative to the project where it is the project's own."""
     executable = Path(sys.executable)
     return str(executable.relative_to(PROJECT)) if executable.is_relative_to(PROJECT) else str(executable)
+
+
+def pulumi_cli() -> Path | None:
+    """The Pulumi CLI: on PATH, or where its installer puts it."""
+    found = shutil.which("pulumi") or shutil.which("pulumi", path=str(Path.home() / ".pulumi" / "bin"))
+    return Path(found) if found else None

@@ -86,11 +86,6 @@ def checks(stack: Stack) -> list[Check]:
     ]
 
 
-def run(stack: Stack) -> list[Failure]:
-    """Asks every host of the stack, all at once; returns those that cannot be updated."""
-    return probe_all(checks(stack), stack.ssh)
-
-
 def probe_all(asked: Iterable[Check], ssh: Ssh) -> list[Failure]:
     """The failures among `asked`, in its order."""
     asked = list(asked)

@@ -8,7 +8,6 @@ addresses can be reached from here.
 
 from __future__ import annotations
 
-import json
 import shlex
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from typing import Any
 
 from infra.connection import Connection, RemoteError
 from infra.gateway import apply as gateway
+from infra.step import run
 
 _POLL_SECONDS = 1.0
 _LOG_LINES = 30
@@ -103,16 +103,5 @@ def _reload_gateway(declared: dict[str, Any]) -> None:
         print(f"the gateway was not reloaded: {error}", file=sys.stderr)
 
 
-def main() -> int:
-    """Runs one action on the declaration on standard input; returns the exit status."""
-    actions = {"wait": wait}
-    try:
-        actions[sys.argv[1]](json.load(sys.stdin))
-    except NotReady as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run({"wait": wait}, NotReady))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import pulumi
+
+from infra.paths import pulumi_cli
 
 
 class StateError(RuntimeError):
@@ -20,16 +20,15 @@ def export(stack: str) -> dict[str, Any]:
 
     Raises StateError.
     """
-    cli = shutil.which("pulumi") or str(Path.home() / ".pulumi" / "bin" / "pulumi")
-    try:
-        done = subprocess.run(
-            [cli, "stack", "export", "--stack", stack, "--non-interactive"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    except FileNotFoundError:
-        raise StateError("the pulumi command is neither on PATH nor in ~/.pulumi/bin") from None
+    cli = pulumi_cli()
+    if cli is None:
+        raise StateError("the pulumi command is neither on PATH nor in ~/.pulumi/bin")
+    done = subprocess.run(
+        [str(cli), "stack", "export", "--stack", stack, "--non-interactive"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode:
         raise StateError(f"the state of {stack} cannot be read: {done.stderr.strip()}")
     return dict(json.loads(done.stdout)["deployment"] or {})

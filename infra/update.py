@@ -33,9 +33,10 @@ def prepare(stack: Stack) -> Away:
 
     A preview asks nobody. Raises CannotUpdate.
     """
-    if pulumi.runtime.is_dry_run() or not preflight.checks(stack):
+    checks = preflight.checks(stack)
+    if pulumi.runtime.is_dry_run() or not checks:
         return Away()
-    failures = preflight.probe_all(preflight.checks(stack), portable(stack.ssh))
+    failures = preflight.probe_all(checks, portable(stack.ssh))
     lacking = [failure for failure in failures if failure.reachable]
     away = [failure for failure in failures if not failure.reachable]
     if lacking or (away and stack.rollout.unreachable == "fail"):

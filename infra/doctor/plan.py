@@ -18,9 +18,10 @@ from infra.doctor.findings import Outcome, Status
 from infra.doctor.reach import Reach
 from infra.doctor.runner import Check
 from infra.embedded.declarations import gateway_declaration, node_declaration
-from infra.embedded.layout import PROJECT, Layout
+from infra.embedded.layout import Layout
 from infra.gateway.entrance import upstreams
 from infra.images import Images
+from infra.paths import PROJECT
 from infra.stack import Host, Node, SshHost, Stack
 
 GATEWAY = "gateway"

@@ -12,6 +12,7 @@ from http.client import HTTPException, HTTPResponse
 from typing import Any, cast
 
 from infra.doctor.reach import NoAnswer, Reach, Stream, Unreachable, dial_from_here
+from infra.stack.hosts import bracketed
 
 #: Seconds for an answer that takes no work.
 ANSWER_SECONDS = 5.0
@@ -63,8 +64,7 @@ class Site:
     @property
     def url(self) -> str:
         """Its URL, as a person would type it."""
-        host = f"[{self.address}]" if ":" in self.address else self.address
-        return f"{'https' if self.tls else 'http'}://{host}:{self.port}"
+        return f"{'https' if self.tls else 'http'}://{bracketed(self.address)}:{self.port}"
 
     async def get(self, path: str) -> Answer:
         """GET. Raises Unreachable, NoAnswer."""

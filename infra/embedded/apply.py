@@ -31,10 +31,11 @@ from infra.embedded.declarations import (
     NodeDeclaration,
     TritonDeclaration,
 )
-from infra.embedded.layout import PROJECT, Layout
+from infra.embedded.layout import Layout
 from infra.embedded.revision import revision
 from infra.embedded.supervisor import Program, Supervisor, write_private
 from infra.gateway.render import Paths, Site, render_site
+from infra.paths import PROJECT
 
 MODELS_VENV = PROJECT / ".venv-models"
 GATEWAY = "gateway"

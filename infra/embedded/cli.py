@@ -12,11 +12,10 @@ from pydantic import ValidationError
 
 from infra.embedded import apply, demonstration, fleet, with_pulumi
 from infra.embedded.declarations import GatewayDeclaration, NodeDeclaration
-from infra.embedded.layout import PROJECT, STATE, Layout
+from infra.embedded.layout import STATE, Layout
 from infra.embedded.supervisor import Supervisor, SupervisorError
+from infra.paths import PROJECT, RECORDING, pulumi_cli
 from infra.stack import Stack, StackError, load_file
-
-RECORDING = PROJECT / "recordings" / "inaugural-1961.flac"
 
 
 class Reporter:
@@ -92,7 +91,7 @@ def up(arguments: argparse.Namespace) -> int:
 
 def _up(arguments: argparse.Namespace, layout: Layout, stack: Stack, declared: fleet.Fleet) -> None:
     keys = list(declared.gateway.api_keys)
-    cli = with_pulumi.cli()
+    cli = pulumi_cli()
     if cli is not None:
         print(f"Applying the stack {stack.name} with {cli}: pulumi up --stack {stack.name}", flush=True)
         fleet.check_ports(layout, declared)  # before Pulumi begins, and all of them at once

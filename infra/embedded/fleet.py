@@ -14,8 +14,9 @@ from infra.embedded.declarations import (
     gateway_declaration,
     node_declaration,
 )
-from infra.embedded.layout import PROJECT, Layout
+from infra.embedded.layout import Layout
 from infra.embedded.supervisor import Supervisor
+from infra.paths import PROJECT
 from infra.stack import Stack
 
 

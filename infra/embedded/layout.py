@@ -7,7 +7,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-PROJECT = Path(__file__).resolve().parents[2]
+from infra.paths import PROJECT
+
 STATE = PROJECT / ".state"
 
 # The kernel takes 107 bytes for the path of a Unix socket.

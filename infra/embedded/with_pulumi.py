@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
 from infra.embedded.apply import EmbeddedError
-from infra.embedded.layout import PROJECT
+from infra.paths import PROJECT
 
 #: The dev stack holds no secrets, so its passphrase is none either; PULUMI_CONFIG_PASSPHRASE is for others.
 DEV_PASSPHRASE = "dev"
-
-
-def cli() -> Path | None:
-    """The Pulumi CLI: on PATH, or where its installer puts it."""
-    found = shutil.which("pulumi") or shutil.which("pulumi", path=str(Path.home() / ".pulumi" / "bin"))
-    return Path(found) if found else None
 
 
 def environment(state: Path) -> dict[str, str]:

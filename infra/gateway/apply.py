@@ -11,7 +11,6 @@ a link to the one in use. `existing`: the stack's one file in the folder that th
 from __future__ import annotations
 
 import io
-import json
 import shlex
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from typing import Any
 from infra.connection import Connection, RemoteError
 from infra.gateway import existing
 from infra.gateway.rejected import Rejected
+from infra.step import run
 
 # Where the container sees the folder of its configurations.
 INSIDE = "/etc/gpu-inference"
@@ -40,9 +40,7 @@ def apply(declared: dict[str, Any]) -> None:
 def remove(declared: dict[str, Any]) -> None:
     """Takes the configuration away; in an existing site, puts back the file that was there before."""
     if declared["mode"] == "container":
-        folder = shlex.quote(declared["folder"])
-        script = f"rm -rf -- {folder} && {{ rmdir -p -- $(dirname -- {folder}) 2>/dev/null || :; }}"
-        Connection.of(declared["connection"]).run(script)
+        Connection.of(declared["connection"]).remove_folder(declared["folder"])
     else:
         existing.remove(declared)
 
@@ -120,16 +118,5 @@ def _archive(files: dict[str, str]) -> bytes:
     return out.getvalue()
 
 
-def main() -> int:
-    """Runs one action on the declaration on standard input; returns the exit status."""
-    actions = {"apply": apply, "remove": remove}
-    try:
-        actions[sys.argv[1]](json.load(sys.stdin))
-    except (Rejected, RemoteError, subprocess.TimeoutExpired) as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run({"apply": apply, "remove": remove}, Rejected, RemoteError, subprocess.TimeoutExpired))

@@ -14,6 +14,7 @@ from infra.gateway.entrance import entrance, upstreams
 from infra.gateway.existing import PATTERN
 from infra.gateway.render import Paths, Site, render_servers, render_site, servers_file_name
 from infra.stack import Stack
+from infra.stack.hosts import bracketed
 
 # The ports inside the container; those outside are the stack's.
 HTTP_PORT, GRPC_PORT = 8080, 9080
@@ -97,5 +98,4 @@ def tls_folders(stack: Stack) -> list[str]:
 def url(stack: Stack) -> str:
     """The gateway's HTTP entrance; in an existing site, the site's own address is not known here."""
     scheme = "https" if stack.gateway.tls else "http"
-    host = stack.gateway.public_host
-    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{stack.gateway.http}"
+    return f"{scheme}://{bracketed(stack.gateway.public_host)}:{stack.gateway.http}"

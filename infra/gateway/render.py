@@ -14,6 +14,8 @@ from typing import Literal
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
+from infra.stack.hosts import bracketed
+
 TEMPLATES = Path(__file__).resolve().parents[2] / "nginx"
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
@@ -56,12 +58,12 @@ class UpstreamServer:
     @property
     def http_address(self) -> str:
         """`host:port` of HTTP, IPv6 addresses in brackets."""
-        return f"{_bracketed(self.host)}:{self.http_port}"
+        return f"{bracketed(self.host)}:{self.http_port}"
 
     @property
     def grpc_address(self) -> str:
         """`host:port` of gRPC, IPv6 addresses in brackets."""
-        return f"{_bracketed(self.host)}:{self.grpc_port}"
+        return f"{bracketed(self.host)}:{self.grpc_port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,10 +230,6 @@ def _template(name: str) -> Template:
 def _pattern(key: str) -> str:
     """`key` as a regular expression for nginx: only what `_API_KEY` allows can be in it."""
     return re.sub(r"[.+]", lambda match: f"\\{match[0]}", key)
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
 
 
 def _is_ip(text: str) -> bool:

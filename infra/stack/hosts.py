@@ -19,6 +19,11 @@ _SSH = re.compile(
 PATTERN = f"^({re.sub('[?]P<[a-z0-9]+>', '', _SSH.pattern)}|unix:///.+|embedded)$"
 
 
+def bracketed(address: str) -> str:
+    """A host as it stands before a port: an IPv6 address in brackets."""
+    return f"[{address}]" if ":" in address else address
+
+
 @dataclass(frozen=True, slots=True)
 class SshHost:
     """A Docker host reached through `ssh`; without user or port, the SSH configuration decides."""
@@ -33,10 +38,9 @@ class SshHost:
         return f"{self.user}@{self.address}" if self.user else self.address
 
     def __str__(self) -> str:
-        address = f"[{self.address}]" if ":" in self.address else self.address
         user = f"{self.user}@" if self.user else ""
         port = f":{self.port}" if self.port else ""
-        return f"ssh://{user}{address}{port}"
+        return f"ssh://{user}{bracketed(self.address)}{port}"
 
 
 @dataclass(frozen=True, slots=True)

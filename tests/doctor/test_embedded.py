@@ -24,8 +24,9 @@ from infra.doctor import cli as command
 from infra.doctor import web
 from infra.doctor.findings import Finding, Status
 from infra.embedded import fleet
-from infra.embedded.layout import PROJECT, Layout
+from infra.embedded.layout import Layout
 from infra.embedded.supervisor import Supervisor
+from infra.paths import PROJECT
 from infra.stack import load_file
 from tests.embedded.conftest import left_running
 from tests.ports import free_ports

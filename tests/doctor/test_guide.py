@@ -8,7 +8,8 @@ import pytest
 
 from infra.doctor.advice import advice
 from infra.doctor.plan import Plan
-from infra.embedded.layout import PROJECT, Layout
+from infra.embedded.layout import Layout
+from infra.paths import PROJECT
 from infra.stack import parse
 
 GUIDE = (PROJECT / "docs" / "doctor.md").read_text(encoding="utf-8")

@@ -16,12 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from infra.embedded import apply, cli, fleet, processes, with_pulumi
+from infra.embedded import apply, cli, fleet, processes
 from infra.embedded.apply import EmbeddedError
 from infra.embedded.declarations import GatewayDeclaration
 from infra.embedded.launch import boot_id, start_ticks
-from infra.embedded.layout import PROJECT, Layout
+from infra.embedded.layout import Layout
 from infra.embedded.supervisor import Program, Supervisor
+from infra.paths import PROJECT
 from infra.stack import parse
 from tests.embedded.conftest import declared, left_running
 from tests.ports import free_ports
@@ -154,7 +155,7 @@ def test_an_interrupted_up_stops_what_it_started_unless_the_stack_served_before(
 """
     )
     monkeypatch.setattr(cli, "_stack_file", lambda arguments: file)
-    monkeypatch.setattr(with_pulumi, "cli", lambda: None)
+    monkeypatch.setattr(cli, "pulumi_cli", lambda: None)
     arguments = ["embedded", "--stack", layout.root.name, "--state", str(layout.root.parent), "up"]
     monkeypatch.setattr(sys, "argv", arguments)
     if served_before:

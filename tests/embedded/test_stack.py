@@ -15,7 +15,7 @@ import httpx
 import jiwer
 
 from infra.embedded import demonstration
-from infra.embedded.layout import PROJECT
+from infra.paths import PROJECT
 from tests.embedded.conftest import Running
 
 RECORDING = PROJECT / "recordings" / "inaugural-1961.flac"

@@ -16,12 +16,16 @@ def stack(*hosts: str, **more: object) -> Stack:
     return parse({"nodes": nodes, **more})
 
 
+def failures_of(stack: Stack) -> list[preflight.Failure]:
+    return preflight.probe_all(preflight.checks(stack), stack.ssh)
+
+
 HOST_1, HOST_2 = "ssh://root@192.0.2.11", "ssh://deploy@192.0.2.12:2222"
 
 
 def test_hosts_that_answer_are_no_failures(double: Double) -> None:
     calls = double("ssh", "exit 0")
-    assert preflight.run(stack(HOST_1, HOST_2)) == []
+    assert failures_of(stack(HOST_1, HOST_2)) == []
     asked = calls.read_text()
     assert asked.count("docker version") == 2
     assert "-p 2222 deploy@192.0.2.12" in asked
@@ -40,7 +44,7 @@ def test_each_host_is_asked_once_whoever_uses_it() -> None:
 def test_the_nvidia_runtime_is_asked_for_where_gpus_are_wanted(double: Double) -> None:
     calls = double("ssh", "exit 0")
     nodes = [{"host": HOST_1, "gpus": "none"}, {"host": HOST_2, "gpus": [0]}]
-    preflight.run(parse({"nodes": nodes}))
+    failures_of(parse({"nodes": nodes}))
     with_nvidia = [call for call in calls.read_text().split("-T ") if "nvidia" in call]
     assert len(with_nvidia) == 1
     assert "192.0.2.12" in with_nvidia[0]
@@ -85,7 +89,7 @@ def test_a_failing_host_is_named_with_reason_and_remedy(
     double: Double, script: str, reason: str, remedy: str, reachable: bool
 ) -> None:
     double("ssh", f'case "$*" in *192.0.2.12*) {script};; esac')
-    [failure] = preflight.run(stack(HOST_1, HOST_2))
+    [failure] = failures_of(stack(HOST_1, HOST_2))
     assert "gpu-2" in str(failure)
     assert HOST_2 in str(failure)
     assert reason in failure.reason
@@ -106,7 +110,7 @@ def test_a_port_that_is_taken_is_named_with_its_holder_before_anything_changes(
     double: Double, containers: str, holder: str | None
 ) -> None:
     double("ssh", f"printf '28.0.0\\n--\\n{containers}\\n--\\n'")
-    failures = preflight.run(parse({"nodes": [HOST_1]}, "prod"))
+    failures = failures_of(parse({"nodes": [HOST_1]}, "prod"))
     if holder is None:
         assert failures == []
         return
@@ -135,7 +139,7 @@ def test_a_process_that_listens_takes_a_port_where_both_want_one_address(
 ) -> None:
     process = 'LISTEN 0 511 *:8080 *:* users:(("httpd",pid=77,fd=6))'
     double("ssh", f"printf '28.0.0\\n--\\n--\\n%s\\n--\\n%s\\n' '{LISTENS.format(address)}' '{process}'")
-    failures = preflight.run(stack(HOST_1, gateway={"bind": bind} if bind else {}))
+    failures = failures_of(stack(HOST_1, gateway={"bind": bind} if bind else {}))
     assert [failure.reason for failure in failures] == (
         [] if free else ["gateway.http: port 8080 is taken by httpd (pid 77)"]
     )
@@ -148,7 +152,7 @@ def test_hosts_that_hang_are_all_given_up_together_within_ten_seconds(
     monkeypatch.setattr(preflight, "SECONDS", 1.0)
     double("ssh", "exec sleep 30")
     begin = time.monotonic()
-    failures = preflight.run(stack(*(f"ssh://root@192.0.2.{number}" for number in range(1, 9))))
+    failures = failures_of(stack(*(f"ssh://root@192.0.2.{number}" for number in range(1, 9))))
     assert len(failures) == 8
     assert time.monotonic() - begin < 5
     assert all("no answer within" in failure.reason for failure in failures)

@@ -27,10 +27,10 @@ from infra.doctor.findings import Outcome, ok, problem, warning, worst
 from infra.doctor.linter import Listing, lint
 from infra.doctor.reach import NoAnswer, Reach, Unreachable
 from infra.doctor.web import Site
+from infra.paths import RECORDING
 from infra.stack import Node
 
-RECORDING = Path(__file__).resolve().parents[3] / "recordings" / "inaugural-1961.flac"
-#: So much of it is sent: enough for a sentence, and short for an Edge-LLM node that is fed slowly.
+#: So much of the recording is sent: enough for a sentence, and short for an Edge-LLM node that is fed slowly.
 SPOKEN_SECONDS = 3
 INFERENCE_SECONDS = 25.0
 _BASE = "/api/v1/ai"

@@ -13,10 +13,11 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import pulumi  # noqa: E402
 
-from infra import program, update  # noqa: E402
-from infra.images import ContextError  # noqa: E402
-from infra.model_files import ModelsError  # noqa: E402
+from infra.models.files import ModelsError  # noqa: E402
+from infra.program import fleet  # noqa: E402
+from infra.program.images import ContextError  # noqa: E402
 from infra.stack import StackError, load  # noqa: E402
+from infra.update import prepare  # noqa: E402
 
 
 def main() -> None:
@@ -26,9 +27,9 @@ def main() -> None:
     signal.signal(signal.SIGINT, _end)
     try:
         stack = load()
-        for name, value in program.declare(stack, update.prepare(stack)).items():
+        for name, value in fleet.declare(stack, prepare.prepare(stack)).items():
             pulumi.export(name, value)
-    except (StackError, ContextError, ModelsError, update.CannotUpdate) as error:
+    except (StackError, ContextError, ModelsError, prepare.CannotUpdate) as error:
         raise pulumi.RunError(str(error)) from None
 
 

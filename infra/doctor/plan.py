@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from infra import preflight
 from infra.doctor.checks import embedded
 from infra.doctor.checks.docker_node import DockerPlace, container_state, parts
 from infra.doctor.checks.embedded import EmbeddedPlace
@@ -20,9 +19,10 @@ from infra.doctor.runner import Check
 from infra.embedded.declarations import gateway_declaration, node_declaration
 from infra.embedded.layout import Layout
 from infra.gateway.entrance import upstreams
-from infra.images import Images
 from infra.paths import PROJECT
+from infra.program.images import Images
 from infra.stack import Host, Node, SshHost, Stack
+from infra.update import preflight
 
 GATEWAY = "gateway"
 # A little more than its own limit, which can say what did not answer.

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from inference_service.settings import ModelsSettings, RequestSettings
 from infra.gateway.entrance import entrance
 from infra.gateway.render import RateLimit, Tls, UpstreamServer
-from infra.settings import merged
+from infra.service_settings import merged
 from infra.stack import Node, Stack
 
 LOOPBACK = "127.0.0.1"

@@ -9,12 +9,12 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from infra.connection import Connection
-from infra.gateway.apply import INSIDE, OLDER_NGINX
 from infra.gateway.entrance import entrance, upstreams
-from infra.gateway.existing import PATTERN
 from infra.gateway.render import Paths, Site, render_servers, render_site, servers_file_name
 from infra.stack import Stack
 from infra.stack.hosts import bracketed
+from infra.steps.existing_site import PATTERN
+from infra.steps.gateway import INSIDE, OLDER_NGINX
 
 # The ports inside the container; those outside are the stack's.
 HTTP_PORT, GRPC_PORT = 8080, 9080

@@ -20,7 +20,7 @@ from typing import Any
 
 from google.protobuf import json_format
 
-from infra import settings
+from infra import service_settings as settings
 from infra.doctor.checks.docker_node import parts
 from infra.doctor.linter.config import interface, parse
 from infra.stack import Node, Stack

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from infra import settings
+from infra import service_settings as settings
 from infra.doctor.checks import docker_node
 from infra.doctor.findings import Finding, Status
 from infra.doctor.plan import Plan

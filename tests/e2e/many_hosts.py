@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from infra.doctor.cli import main as doctor
-from infra.settings import HTTP_PORT
+from infra.service_settings import HTTP_PORT
 from infra.stack import load_file
 from tests.doctor.doubles import Hosts, node_api
 from tests.e2e.lab.prerequisites import find

@@ -11,9 +11,9 @@ import pulumi
 from google.protobuf import json_format
 from pulumi.runtime.mocks import MockMonitor, MockResourceArgs, Mocks, set_mocks
 
-from infra import program
+from infra.program.fleet import declare as declare_fleet
 from infra.stack import parse
-from infra.update import Away
+from infra.update.prepare import Away
 
 # How Pulumi marks a secret on its way to the engine.
 _SIGNATURE = "4dabf18193072939515e22adb298388d"
@@ -129,7 +129,7 @@ def declare(config: dict[str, Any], away: Away | None = None) -> Fleet:
 
     @pulumi.runtime.test
     def run() -> None:
-        fleet.outputs = program.declare(parse(config, "prod"), away or Away())
+        fleet.outputs = declare_fleet(parse(config, "prod"), away or Away())
 
     run()
     return fleet

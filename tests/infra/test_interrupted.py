@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from infra.interrupted import Unrecorded, unrecorded
+from infra.update.interrupted import Unrecorded, unrecorded
 
 PROVIDER = "urn:pulumi:prod::gpu-inference::pulumi:providers:docker::gpu-1"
 

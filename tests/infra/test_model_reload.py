@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from infra import model_sync
 from infra.connection import RemoteError
-from infra.model_files import versions
+from infra.models.files import versions
+from infra.steps import models as model_sync
 from tests.infra.conftest import Double
 from tests.triton_server import triton_server
 

@@ -7,9 +7,9 @@ from typing import IO, Any
 
 import pytest
 
-from infra import model_sync
 from infra.connection import RemoteError
-from infra.model_files import ModelsError, versions
+from infra.models.files import ModelsError, versions
+from infra.steps import models as model_sync
 from tests.infra.conftest import Double
 
 # A host that is this computer: scripts run here.

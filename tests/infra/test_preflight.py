@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from infra import preflight
 from infra.stack import Stack, parse
+from infra.update import preflight
 from tests.infra.conftest import Double
 
 

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import yaml
 
-from infra.model_files import versions
+from infra.models.files import versions
 from infra.paths import PROJECT
 from infra.stack import parse_host
-from infra.state import Deployed
-from infra.update import Away
+from infra.update.prepare import Away
+from infra.update.state import Deployed
 from tests.infra.declared import Fleet, declare
 
 HOSTS = [f"ssh://root@192.0.2.{number}" for number in (11, 12, 13, 14)]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from infra import readiness
+from infra.steps import readiness
 from tests.infra.conftest import Double
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from infra.rollout import batches
+from infra.program.rollout import batches
 from infra.stack import parse
 
 NODES = ["a", "b", "c", "d", "e"]

@@ -7,7 +7,7 @@ from typing import cast
 import pulumi
 import pulumi_docker as docker
 
-from infra.state import Deployed
+from infra.update.state import Deployed
 
 AT = "gpu-inference:at-192-0-2-10:Node"
 URN = f"urn:pulumi:prod::gpu-inference::{AT}$docker:index/container:Container::gpu-1-service"

@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-from infra import runtimes
-from infra import settings as declared_settings
+from infra import service_settings as declared_settings
 from infra.connection import typed
 from infra.doctor.checks.host import HostChecks
 from infra.doctor.checks.node import InUse
@@ -22,7 +21,8 @@ from infra.doctor.linter.files import parse as parse_listing
 from infra.doctor.linter.files import script as listing_script
 from infra.doctor.reach import NoAnswer
 from infra.doctor.web import Site
-from infra.images import Images
+from infra.program import runtimes
+from infra.program.images import Images
 from infra.stack import Build, Node, Stack
 
 _TRITON_HTTP, _UNIT_MANAGER = 8000, 19001

@@ -30,10 +30,10 @@ from infra.embedded import apply as embedded_apply
 from infra.embedded.declarations import GatewayDeclaration
 from infra.embedded.layout import Layout
 from infra.gateway import declare
-from infra.gateway.apply import INSIDE
 from infra.gateway.entrance import upstreams
 from infra.gateway.render import UpstreamServer, render_site
 from infra.stack import Stack
+from infra.steps.gateway import INSIDE
 
 #: How long nginx avoids a node that failed (`fail_timeout` of its upstreams).
 _AVOIDED_SECONDS = 30

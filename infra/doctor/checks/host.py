@@ -10,13 +10,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from infra import ports, preflight
 from infra.connection import typed
 from infra.doctor import containers
 from infra.doctor.containers import Container
 from infra.doctor.findings import Outcome, Status, ok, problem, warning, worst
 from infra.doctor.reach import Reach
 from infra.stack import Node, SshHost, Stack
+from infra.update import ports, preflight
 
 OLDEST_DOCKER = (20, 10)
 CLOCK_WARNING_SECONDS, CLOCK_PROBLEM_SECONDS = 5.0, 30.0

@@ -1,4 +1,4 @@
-"""Waits until a node says that it is healthy: `python -m infra.readiness wait`.
+"""Waits until a node says that it is healthy: `python -m infra.steps.readiness wait`.
 
 The declaration comes on standard input.
 
@@ -15,8 +15,8 @@ import time
 from typing import Any
 
 from infra.connection import Connection, RemoteError
-from infra.gateway import apply as gateway
-from infra.step import run
+from infra.steps import gateway
+from infra.steps.run import run
 
 _POLL_SECONDS = 1.0
 _LOG_LINES = 30

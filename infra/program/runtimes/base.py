@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import pulumi
 
-from infra.host import DockerHost
-from infra.images import Images
-from infra.models import NodeModels
+from infra.program.host import DockerHost
+from infra.program.images import Images
+from infra.program.models import NodeModels
 from infra.stack import Node, Stack
 
 

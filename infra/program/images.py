@@ -12,8 +12,8 @@ from pathlib import Path
 import pulumi
 import pulumi_docker as docker
 
-from infra.host import DockerHost
 from infra.paths import PROJECT, here
+from infra.program.host import DockerHost
 from infra.stack import Build, Stack
 
 _TAG_LENGTH = 16

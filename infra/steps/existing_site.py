@@ -16,7 +16,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from infra.connection import Connection
-from infra.gateway.rejected import Rejected
+from infra.steps.rejected import Rejected
 
 #: What the site's upstream includes.
 PATTERN = "ai_inference_service.servers*.conf"

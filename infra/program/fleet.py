@@ -7,15 +7,15 @@ from typing import Any
 
 import pulumi
 
-from infra import outputs
 from infra.gateway import declare as gateway_declaration
-from infra.gateway.component import Gateway
-from infra.host import DockerHost
-from infra.images import Images
-from infra.node import DockerNode, EmbeddedNode
-from infra.rollout import Finished, batches
+from infra.program import outputs
+from infra.program.gateway import Gateway
+from infra.program.host import DockerHost
+from infra.program.images import Images
+from infra.program.node import DockerNode, EmbeddedNode
+from infra.program.rollout import Finished, batches
 from infra.stack import EmbeddedHost, Host, Node, Stack
-from infra.update import Away
+from infra.update.prepare import Away
 
 
 class Hosts:

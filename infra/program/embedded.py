@@ -8,12 +8,12 @@ from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
-from infra.command import step
 from infra.embedded.declarations import gateway_declaration, node_declaration
 from infra.embedded.layout import Layout
 from infra.embedded.revision import revision
 from infra.embedded.supervisor import Supervisor
 from infra.paths import PROJECT
+from infra.program.command import step
 from infra.stack import Node, Stack
 
 _MODULE = "infra.embedded"

@@ -12,7 +12,7 @@ import pulumi_docker as docker
 from infra.connection import Connection
 from infra.paths import here
 from infra.stack import Host, Ssh, SshHost, Stack
-from infra.state import Deployed
+from infra.update.state import Deployed
 
 Kind = TypeVar("Kind", bound=pulumi.CustomResource)
 

@@ -11,10 +11,10 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from infra import ports
 from infra.connection import Connection, RemoteError, typed
-from infra.ports import Port
 from infra.stack import EmbeddedHost, Host, Ssh, SshHost, Stack
+from infra.update import ports
+from infra.update.ports import Port
 
 SECONDS = 8.0
 _CONNECT_SECONDS = 5

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import pulumi
 
-from infra import interrupted, preflight, state
-from infra.host import portable
+from infra.program.host import portable
 from infra.stack import Host, Stack
+from infra.update import interrupted, preflight, state
 
 
 class CannotUpdate(Exception):

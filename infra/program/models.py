@@ -10,10 +10,10 @@ import pulumi
 import pulumi_command as command
 import pulumi_docker as docker
 
-from infra.command import step
-from infra.host import DockerHost
-from infra.model_files import versions
+from infra.models.files import versions
 from infra.paths import PROJECT
+from infra.program.command import step
+from infra.program.host import DockerHost
 from infra.stack import Node, Stack
 
 
@@ -48,7 +48,7 @@ class NodeModels(pulumi.ComponentResource):
             command.local.Command,
             f"{self._node.name}-model-{name}",
             parent=self,
-            **step("infra.model_sync", "copy", {**self._target(), **source}),
+            **step("infra.steps.models", "copy", {**self._target(), **source}),
         )
 
     def activate(self, needs: Sequence[pulumi.Resource | None]) -> command.local.Command | None:
@@ -68,7 +68,7 @@ class NodeModels(pulumi.ComponentResource):
             parent=self,
             needs=[*self._copies, *needs],
             # In another folder they are made anew, and then the folder before is removed.
-            **step("infra.model_sync", "activate", declared, delete="remove", triggers=[self._root]),
+            **step("infra.steps.models", "activate", declared, delete="remove", triggers=[self._root]),
         )
 
     def mounts(self, target: str) -> list[docker.ContainerMountArgs]:

@@ -9,14 +9,15 @@ import pulumi
 import pulumi_command as command
 import pulumi_docker as docker
 
-from infra import embedded_steps, runtimes
-from infra.command import step
-from infra.containers import USER, container, healthcheck
-from infra.host import DockerHost
-from infra.images import HostImage, Images
-from infra.models import NodeModels
-from infra.runtimes.base import Place
-from infra.settings import FILE, GRPC_PORT, HTTP_PORT, service_secrets, settings_file
+from infra.program import embedded as embedded_steps
+from infra.program import runtimes
+from infra.program.command import step
+from infra.program.containers import USER, container, healthcheck
+from infra.program.host import DockerHost
+from infra.program.images import HostImage, Images
+from infra.program.models import NodeModels
+from infra.program.runtimes.base import Place
+from infra.service_settings import FILE, GRPC_PORT, HTTP_PORT, service_secrets, settings_file
 from infra.stack import Node, Stack, memory_bytes
 
 # The service's own grace, and then some for its processes to end.
@@ -102,7 +103,7 @@ class DockerNode(pulumi.ComponentResource):
             parent=self,
             needs=containers[-1:],
             **step(
-                "infra.readiness",
+                "infra.steps.readiness",
                 "wait",
                 {
                     "node": node.name,

@@ -8,8 +8,8 @@ from typing import Any
 import pulumi
 import pulumi_docker as docker
 
-from infra.containers import container, gpu_requests, healthcheck
-from infra.runtimes.base import Place
+from infra.program.containers import container, gpu_requests, healthcheck
+from infra.program.runtimes.base import Place
 from infra.stack import Build, EdgeLlmPart, Stack
 
 PORT = 19001

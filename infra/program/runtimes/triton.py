@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pulumi_docker as docker
 
-from infra.containers import USER, container, gpu_requests, healthcheck
-from infra.runtimes.base import Place
+from infra.program.containers import USER, container, gpu_requests, healthcheck
+from infra.program.runtimes.base import Place
 from infra.stack import Build, Node, Stack
 
 HTTP_PORT, GRPC_PORT, METRICS_PORT = 8000, 8001, 8002

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pulumi_docker as docker
 
-from infra.runtimes import edge_llm, triton
-from infra.runtimes.base import Place
+from infra.program.runtimes import edge_llm, triton
+from infra.program.runtimes.base import Place
 from infra.stack import Build, Stack
 from infra.stack.types import RuntimeName
 

@@ -8,12 +8,12 @@ import pulumi
 import pulumi_command as command
 import pulumi_docker as docker
 
-from infra.command import step
-from infra.containers import container
 from infra.gateway import declare
-from infra.gateway.apply import INSIDE
-from infra.host import DockerHost
+from infra.program.command import step
+from infra.program.containers import container
+from infra.program.host import DockerHost
 from infra.stack import Stack
+from infra.steps.gateway import INSIDE
 
 # nginx's own process opens the files and the sockets as root and gives its workers to its own user.
 _CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "SETGID", "SETUID")
@@ -52,7 +52,7 @@ class Gateway(pulumi.ComponentResource):
                 parent=self,
                 needs=ready,
                 **step(
-                    "infra.gateway.apply",
+                    "infra.steps.gateway",
                     "apply",
                     declared,
                     delete="remove",
@@ -103,7 +103,7 @@ class Gateway(pulumi.ComponentResource):
         )
 
     def _embedded(self, stack: Stack, ready: Sequence[pulumi.Resource | None], away: Set[str]) -> None:
-        from infra import embedded_steps
+        from infra.program import embedded as embedded_steps
 
         command.local.Command(
             "gateway-process",

@@ -1,0 +1,1 @@
+"""The Triton model folders that a stack serves."""

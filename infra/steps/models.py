@@ -1,0 +1,170 @@
+"""Copies a model to a host and switches a node to it: `python -m infra.steps.models copy|activate|remove`.
+
+On the host, `<root>/store/<model>-<version>` are complete copies and `<root>/repository/<model>` are links to
+those in use. A copy is made under another name, checked against its files' digests and renamed, and a link is
+replaced by a rename, so that nothing that was cut short is ever served.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import shlex
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import IO, Any
+
+from infra.connection import Connection, RemoteError
+from infra.models.files import model_files
+from infra.paths import PROJECT
+from infra.steps.run import run
+
+_MANIFEST = ".sha256"
+# What a host says that does not have the copy yet.
+_SEND = b"send"
+
+_UNPACK = """
+set -e
+mkdir -p {root}/store {root}/repository
+cd {root}/store
+[ ! -d {final} ] || exit 0
+echo {send}
+rm -rf {partial}
+mkdir {partial}
+tar -xmf - --no-same-owner -C {partial}
+cd {partial}
+sha256sum --quiet --check {manifest}
+rm {manifest}
+chmod -R u+rwX,go+rX-w .
+cd ..
+rm -rf {final}
+mv -T {partial} {final}
+"""
+
+# Runs in the service's container, which has Python and is on Triton's network.
+_RELOAD = """
+import json, sys, urllib.error, urllib.request
+def call(path):
+    request = urllib.request.Request("http://triton:8000/v2/" + path, data=b"{}", method="POST")
+    return urllib.request.urlopen(request, timeout=600).read()
+for action, model in json.load(sys.stdin):
+    try:
+        call(f"repository/models/{model}/{action}")
+    except urllib.error.HTTPError as error:
+        sys.exit(f"{model}: {json.loads(error.read()).get('error')}")
+    except OSError as error:
+        sys.exit(f"Triton does not answer: {error}")
+"""
+
+
+def copy(declared: dict[str, Any]) -> None:
+    """Makes the copy of one version of a model be on the host; does nothing when it is there."""
+    connection = Connection.of(declared["connection"])
+    root = shlex.quote(declared["root"])
+    final = shlex.quote(f"{declared['model']}-{declared['version']}")
+    script = _UNPACK.format(
+        root=root, final=final, partial=f".partial-{final}", manifest=_MANIFEST, send=_SEND.decode()
+    )
+    host = subprocess.Popen(
+        connection.command(script), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    assert host.stdin is not None and host.stdout is not None
+    said = b""
+    # A host that ends early closes the pipe; what it says is the reason.
+    with contextlib.suppress(BrokenPipeError):
+        for line in host.stdout:
+            if line.strip() == _SEND:
+                pack(PROJECT / declared["source"], host.stdin)
+                break
+            said += line
+    with contextlib.suppress(BrokenPipeError):
+        host.stdin.close()
+    said += host.stdout.read()
+    if host.wait() != 0:
+        words = said.decode(errors="replace")
+        raise RemoteError(connection.host, host.returncode, f"copying model {declared['model']}: {words}")
+
+
+def pack(model: Path, out: IO[bytes]) -> None:
+    """Writes a model's files to `out` as a tar archive, with a list of their digests."""
+    manifest = []
+    with tarfile.open(fileobj=out, mode="w|") as archive:
+        for name, path in model_files(model):
+            with path.open("rb") as file:
+                manifest.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {name}\n")
+            archive.add(path.resolve(), name, recursive=False)
+        text = "".join(manifest).encode()
+        entry = tarfile.TarInfo(_MANIFEST)
+        entry.size = len(text)
+        archive.addfile(entry, io.BytesIO(text))
+
+
+def activate(declared: dict[str, Any]) -> None:
+    """Makes the node's repository be the declared versions, and a running Triton load those that changed.
+
+    When Triton refuses one, the links go back to what they were. Copies that are not in use any more are
+    removed.
+    """
+    connection = Connection.of(declared["connection"])
+    root = declared["root"]
+    wanted = {model: f"../store/{model}-{version}" for model, version in declared["models"].items()}
+    before = _links(connection, root)
+    changed = [model for model, link in wanted.items() if before.get(model) != link]
+    gone = sorted(before.keys() - wanted.keys())
+    _switch(connection, root, {model: wanted[model] for model in changed}, gone)
+    try:
+        _reload(connection, declared, changed, gone)
+    except RemoteError as error:
+        added = [model for model in changed if model not in before]
+        _switch(
+            connection, root, {model: before[model] for model in [*changed, *gone] if model in before}, added
+        )
+        raise RemoteError(connection.host, error.status, f"node {declared['node']}: {error.output}") from None
+    keep = " ".join(shlex.quote(Path(link).name) for link in wanted.values())
+    connection.run(
+        f"cd {shlex.quote(root)}/store && rm -rf .partial-* && for copy in * ; do"
+        f' case " {keep} " in *" $copy "*) ;; *) rm -rf -- "$copy";; esac; done'
+    )
+
+
+def _links(connection: Connection, root: str) -> dict[str, str]:
+    script = (
+        f"mkdir -p {shlex.quote(root)}/repository && cd {shlex.quote(root)}/repository &&"
+        ' for model in *; do if [ -L "$model" ]; then echo "$model $(readlink "$model")"; fi; done'
+    )
+    return dict(line.split(" ", 1) for line in connection.run(script).stdout.splitlines())
+
+
+def _switch(connection: Connection, root: str, links: dict[str, str], gone: list[str]) -> None:
+    lines = [f"set -e; cd {shlex.quote(root)}/repository"]
+    for model, link in sorted(links.items()):
+        name, new = shlex.quote(model), shlex.quote(f".new-{model}")
+        lines += [f"ln -sfn {shlex.quote(link)} {new}", f"mv -T {new} {name}"]
+    lines += [f"rm -f {shlex.quote(model)}" for model in gone]
+    connection.run("\n".join(lines))
+
+
+def _reload(connection: Connection, declared: dict[str, Any], changed: list[str], gone: list[str]) -> None:
+    steps = [("unload", model) for model in gone] + [("load", model) for model in changed]
+    triton, service = declared["triton"], declared["service"]
+    if not steps or triton is None:
+        return
+    running = connection.run("docker ps --format '{{.Names}}'").stdout.split()
+    if triton in running and service in running:
+        connection.run(
+            f"docker exec -i {shlex.quote(service)} python -c {shlex.quote(_RELOAD)}",
+            stdin=json.dumps(steps).encode(),
+        )
+
+
+def remove(declared: dict[str, Any]) -> None:
+    """Takes the node's models off the host."""
+    Connection.of(declared["connection"]).remove_folder(declared["root"])
+
+
+if __name__ == "__main__":
+    sys.exit(run({"copy": copy, "activate": activate, "remove": remove}, RemoteError))

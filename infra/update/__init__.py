@@ -1,0 +1,1 @@
+"""What an update does before it declares a resource: ask the hosts, clear what a killed update left."""

@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from inference_service import lifecycle, logs
+from inference_service import logs, supervisor
 from inference_service.settings import SettingsError, load
 
 
@@ -37,8 +37,8 @@ def main() -> int:
     if arguments.check:
         return 0
     try:
-        return lifecycle.run(settings)
-    except lifecycle.StartError as error:
+        return supervisor.run(settings)
+    except supervisor.StartError as error:
         print(error, file=sys.stderr)
         return 1
 

@@ -14,9 +14,10 @@ from litestar.types import ASGIApp, ControllerRouterHandler
 
 from inference_service.engine import Engine
 from inference_service.errors import ServiceError
-from inference_service.http import analysis, openai_audio, openapi, status, stream
+from inference_service.http import analysis, openapi, status, websocket
 from inference_service.http.errors import http_exception, internal_error, service_error
 from inference_service.http.front import Front
+from inference_service.http.openai import transcriptions
 
 _log = logging.getLogger(__name__)
 
@@ -28,8 +29,8 @@ ROUTES: tuple[Callable[[Engine], Sequence[ControllerRouterHandler]], ...] = (
     status.routes,
     analysis.routes,
     openapi.routes,
-    stream.routes,
-    openai_audio.routes,
+    websocket.routes,
+    transcriptions.routes,
 )
 
 

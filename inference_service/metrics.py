@@ -1,6 +1,6 @@
 """What Prometheus sees: one set of metrics for every entrance, correct over all workers of the node.
 
-With several workers each writes to files in PROMETHEUS_MULTIPROC_DIR (set by `lifecycle` before this module
+With several workers each writes to files in PROMETHEUS_MULTIPROC_DIR (set by `supervisor` before this module
 is imported) and any of them renders the sum.
 """
 

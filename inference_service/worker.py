@@ -21,10 +21,10 @@ from inference_service.app import SideServer, create_app
 from inference_service.engine import Engine
 from inference_service.grpc_api import server as grpc_server
 from inference_service.http.protocol import HttpProtocol
-from inference_service.http.stream import StreamProtocol
-from inference_service.lifecycle import WHERE_SIGNAL
+from inference_service.http.websocket import StreamProtocol
 from inference_service.runtimes import build_runtime
 from inference_service.settings import Settings
+from inference_service.supervisor import WHERE_SIGNAL
 
 _log = logging.getLogger(__name__)
 

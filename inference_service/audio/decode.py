@@ -10,13 +10,13 @@ import soundfile
 from numpy.typing import NDArray
 
 from inference_service.audio import mixdown, wav
-from inference_service.audio.audio import Audio
 from inference_service.audio.limits import (
     MAX_CHANNELS,
     MAX_SAMPLE_RATE,
     MIN_SAMPLE_RATE,
     check_rate_and_channels,
 )
+from inference_service.audio.waveform import Audio
 from inference_service.errors import BadRequest, TooLarge
 
 #: Names of raw little-endian 16-bit samples; they alone need `sample_rate` and `channels` from the client.

@@ -9,7 +9,7 @@ import msgspec
 from litestar.types import Scope, Send
 
 from inference_service.errors import Busy, Draining, MethodNotAllowed, ServiceError
-from inference_service.http import openai_errors
+from inference_service.http.openai import errors as openai_errors
 
 JSON = b"application/json"
 

@@ -22,8 +22,8 @@ from litestar.params import FromPath
 
 from inference_service import __version__
 from inference_service.engine import Engine
-from inference_service.http import openai_description
 from inference_service.http.analysis import BASE
+from inference_service.http.openai import description as openai_description
 from inference_service.http.upload import AUDIO_TYPES
 from inference_service.tasks import TASK_NAMES, Task
 

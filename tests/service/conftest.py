@@ -17,7 +17,7 @@ from inference_service.app import create_app
 from inference_service.audio import Audio
 from inference_service.engine import Engine
 from inference_service.http.protocol import HttpProtocol
-from inference_service.http.stream import StreamProtocol
+from inference_service.http.websocket import StreamProtocol
 from inference_service.runtimes.base import Call, Readiness
 from inference_service.settings import Settings, load
 from inference_service.tasks import (

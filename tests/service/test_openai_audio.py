@@ -15,7 +15,7 @@ from openai import OpenAI
 
 from inference_service.audio import Audio
 from inference_service.errors import BadRequest, Busy, NotReady
-from inference_service.http import subtitles
+from inference_service.http.openai import subtitles
 from inference_service.runtimes.base import Call
 from inference_service.tasks import DetailedTranscript, Segment, TranscribeOptions, Transcript, Word
 from inference_service.word_times import on_the_sound

@@ -20,7 +20,7 @@ import httpx
 import psutil
 import pytest
 
-from inference_service.lifecycle import WHERE_SIGNAL
+from inference_service.supervisor import WHERE_SIGNAL
 from tests.ports import free_port
 from tests.service.conftest import Service
 

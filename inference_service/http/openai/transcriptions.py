@@ -18,11 +18,11 @@ from litestar.types import HTTPScope, Receive, Scope, Send
 from inference_service.audio import Audio
 from inference_service.engine import Engine
 from inference_service.errors import BadRequest, MethodNotAllowed, NotFound, ServiceError, Unsupported
-from inference_service.http import subtitles
 from inference_service.http.body import ClientGone, header, read_body, unless_client_leaves
 from inference_service.http.envelope import JSON, request_id_of, send_bytes
-from inference_service.http.languages import english_name
-from inference_service.http.openai_errors import error_object
+from inference_service.http.openai import subtitles
+from inference_service.http.openai.errors import error_object
+from inference_service.http.openai.languages import english_name
 from inference_service.http.requests import Source, audio_of, language
 from inference_service.http.upload import MULTIPART, FormPart, form_parts, format_of_file, media_type
 from inference_service.runtimes.base import Call

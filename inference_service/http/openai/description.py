@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from inference_service.http.openai_audio import OPENAI_NAMES, PATH
+from inference_service.http.openai.transcriptions import OPENAI_NAMES, PATH
 from inference_service.http.upload import MULTIPART
 
 Schema = dict[str, Any]

@@ -9,7 +9,7 @@ from typing import TypeVar
 import pulumi
 from pulumi.resource import DependencyResource
 
-from infra.stack.types import Rollout
+from infra.stack import Rollout
 
 T = TypeVar("T")
 

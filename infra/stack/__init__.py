@@ -1,28 +1,14 @@
 """A stack's configuration: typed, checked as a whole, read from Pulumi or from its file."""
 
+from infra.stack.gateway import Gateway, RateLimit, Tls
 from infra.stack.hosts import EmbeddedHost, Host, SshHost, UnixHost, parse_host
+from infra.stack.images import Build, Images, ImageSource
 from infra.stack.load import PROJECT, load, load_file, parse
+from infra.stack.node import Node, Ports, Remote
 from infra.stack.problems import Problem, StackError
-from infra.stack.types import (
-    Build,
-    EdgeLlm,
-    EdgeLlmPart,
-    Gateway,
-    Images,
-    ImageSource,
-    Models,
-    Node,
-    Ports,
-    RateLimit,
-    Remote,
-    Rollout,
-    Service,
-    Ssh,
-    Stack,
-    Tls,
-    Triton,
-    memory_bytes,
-)
+from infra.stack.runtimes import EdgeLlm, EdgeLlmPart, Models, Service, Triton
+from infra.stack.types import Rollout, Ssh, Stack
+from infra.stack.values import memory_bytes
 
 __all__ = [
     "PROJECT",

@@ -11,9 +11,11 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from infra.stack import rules
+from infra.stack.node import Node
 from infra.stack.problems import Problem, StackError, from_validation, unknown_key
+from infra.stack.section import Section
 from infra.stack.shown import shown
-from infra.stack.types import Node, Section, Stack
+from infra.stack.types import Stack
 
 PROJECT = "gpu-inference"
 

@@ -7,9 +7,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from inference_service import settings
+from infra.stack.gateway import Gateway
 from infra.stack.hosts import EmbeddedHost, Host, SshHost
+from infra.stack.images import Images
+from infra.stack.node import Node, Ports
 from infra.stack.problems import Problem
-from infra.stack.types import EdgeLlm, Gateway, Images, Models, Node, Ports, Service, Triton
+from infra.stack.runtimes import EdgeLlm, Models, Service, Triton
 
 # The ports that a node listens on for its host beside http and grpc, by the key that sets each.
 _TRITON_PORTS = {"triton_http": "tritonHttp", "triton_grpc": "tritonGrpc", "triton_metrics": "tritonMetrics"}

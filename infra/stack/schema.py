@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from infra.stack.images import ImageSource
 from infra.stack.load import PROJECT
-from infra.stack.types import ImageSource, Stack
+from infra.stack.types import Stack
 
 FILE = Path(__file__).resolve().parents[2] / "stack.schema.json"
 

@@ -11,9 +11,10 @@ import yaml
 
 from infra.stack.hosts import SshHost
 from infra.stack.load import PROJECT, parse
+from infra.stack.node import Ports
 from infra.stack.problems import Problem, StackError
+from infra.stack.runtimes import Models
 from infra.stack.shown import shown
-from infra.stack.types import Models, Ports
 
 # The script's port variables and the keys that they became.
 PORTS = {

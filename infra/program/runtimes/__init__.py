@@ -7,7 +7,7 @@ import pulumi_docker as docker
 from infra.program.runtimes import edge_llm, triton
 from infra.program.runtimes.base import Place
 from infra.stack import Build, Stack
-from infra.stack.types import RuntimeName
+from infra.stack.values import RuntimeName
 
 
 def declare(place: Place) -> list[docker.Container | None]:

@@ -1,0 +1,59 @@
+"""The gateway of a stack: where its nginx runs, its certificate and its limits."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from infra.stack.hosts import EmbeddedHost
+from infra.stack.section import Section
+from infra.stack.values import DialledHost, HostAddress, HostPath, NonEmpty, PemPath, Port, Positive, off
+
+NGINX_IMAGE = "nginx:1.28"
+
+
+class Tls(Section):
+    """The gateway's certificate."""
+
+    certificate: PemPath
+    """The certificate chain (PEM), a path on the gateway's host."""
+    key: PemPath
+    """Its private key (PEM), a path on the gateway's host."""
+
+
+class RateLimit(Section):
+    """How many requests a client may make through the gateway."""
+
+    requests_per_second: Positive = 50
+    burst: Annotated[int, Field(ge=0)] = 10
+    """Requests over the rate that are let through before the rest are refused with 429."""
+
+
+class Gateway(Section):
+    """The one HTTP and the one gRPC entrance over all nodes."""
+
+    mode: Literal["container", "existing", "embedded"] = "container"
+    """container: nginx in Docker; existing: an nginx that is there already; embedded: a process here.
+    embedded when left out and every node is embedded, else container."""
+    host: HostAddress = EmbeddedHost()
+    """Where it runs; the first node's host when left out."""
+    public_host: DialledHost = Field(default_factory=lambda data: data["host"].address)
+    """The name that clients use; the host's address when left out."""
+    http: Port = 8080
+    grpc: Port = 9080
+    image: NonEmpty = NGINX_IMAGE
+    """container: the nginx image."""
+    conf_dir: HostPath = "/etc/nginx/conf.d"
+    """existing: the folder whose ai_inference_service.servers*.conf the site includes."""
+    nginx: NonEmpty = "nginx"
+    """existing: the command that is that nginx, e.g. `sudo nginx` or `docker exec site-nginx nginx`."""
+    bind: DialledHost | None = None
+    """The IP address to listen on; all when left out (embedded: this computer only)."""
+    grpc_balancing: Literal["http2", "layer4"] = "http2"
+    """http2: gRPC calls are balanced; layer4: gRPC connections are."""
+    tls: Tls | None = None
+    rate_limit: Annotated[RateLimit | None, BeforeValidator(off)] = Field(
+        default_factory=lambda data: None if data["mode"] == "embedded" else RateLimit(),
+    )
+    """false: none. Left out: 50 requests a second and a burst of 10; none for an embedded gateway."""

@@ -1,0 +1,73 @@
+"""Where container images come from and where built ones go."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from infra.stack.section import Section
+from infra.stack.shown import shown
+from infra.stack.values import NonEmpty, Secret
+
+
+class Build(Section):
+    """An image built from a folder; `args` alone are for this project's own."""
+
+    context: NonEmpty = "."
+    """The build context, relative to the project."""
+    dockerfile: NonEmpty = "Dockerfile"
+    """The Dockerfile, relative to the context."""
+    args: dict[str, str] = Field(default_factory=dict)
+    """Build arguments, e.g. BASE_IMAGE where the public base image cannot be had."""
+
+
+class ImageSource(Section):
+    """An image that is there already, or one that is built."""
+
+    image: NonEmpty | None = None
+    """The image's reference; it is used as it is."""
+    build: Build | None = None
+    """true: built from this project, where it has what it takes; or what it is built from."""
+
+    default_image: ClassVar[str | None] = None
+    own_build: ClassVar[Build | None] = None
+
+    @field_validator("build", mode="before")
+    @classmethod
+    def _build_of(cls, value: object) -> object:
+        if value is None or isinstance(value, dict | Build):
+            return value
+        if cls.own_build is None:
+            raise ValueError(f"expected {{context: …}}, got {shown(value)}")
+        if value is not True:
+            raise ValueError(f"expected true or {{context: …}}, got {shown(value)}")
+        return {}
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.image is not None and self.build is not None:
+            raise ValueError("expected image or build, got both")
+        return self
+
+    @property
+    def source(self) -> str | Build | None:
+        """The image's reference, or what it is built from; None where none was named."""
+        if self.image is not None:
+            return self.image
+        if self.build is None:
+            return self.default_image or self.own_build
+        # Arguments alone, or none, are for this project's own build.
+        if self.own_build is not None and self.build.model_fields_set <= {"args"}:
+            return self.own_build.model_copy(update={"args": self.build.args})
+        return self.build
+
+
+class Images(Section):
+    """Where built images go."""
+
+    registry: NonEmpty | None = None
+    """Build once and push here, e.g. registry.example.com/gpu; left out, each host builds its own."""
+    username: NonEmpty | None = None
+    password: Secret | None = None
+    platform: NonEmpty = "linux/amd64"

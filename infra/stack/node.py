@@ -1,0 +1,85 @@
+"""One GPU host of a stack and the ports that it publishes."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from infra.stack.hosts import EmbeddedHost, Host, SshHost, UnixHost
+from infra.stack.section import Section
+from infra.stack.values import DialledHost, Gpus, HostAddress, Name, Port, Positive, RuntimeName, Secret
+
+
+class Ports(Section):
+    """The ports that a node's host publishes (Triton's and the unit manager's only when asked for)."""
+
+    http: Port = 8800
+    """The inference service's HTTP port."""
+    grpc: Port = 9800
+    """The inference service's gRPC port."""
+    triton_http: Port = 8000
+    triton_grpc: Port = 8001
+    triton_metrics: Port = 8002
+    unit_manager: Port = 8801
+
+
+class Remote(Section):
+    """The inference service that a `remote` node forwards to."""
+
+    endpoint: Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+")] | None = None
+    """Its base address, e.g. https://ai.example.com."""
+    token: Secret | None = None
+    """Its API key."""
+    timeout_seconds: Positive = 60
+
+
+class Node(Section):
+    """One GPU host: an inference runtime and the inference service."""
+
+    host: HostAddress
+    """ssh://user@host[:port], unix:///var/run/docker.sock, or embedded (processes on this computer)."""
+    name: Name = Field(default_factory=lambda data: _name_of(data["host"]))
+    """Names the node's containers; from the host when left out."""
+    public_host: DialledHost = Field(default_factory=lambda data: data["host"].address)
+    """What the gateway dials; the host's address when left out."""
+    ports: Ports = Field(default_factory=Ports)
+    """What differs from the stack's `ports` on this node."""
+    public_http_port: Port = Field(default_factory=lambda data: data["ports"].http)
+    """The port that the gateway dials for HTTP; behind NAT it differs from the node's own."""
+    public_grpc_port: Port = Field(default_factory=lambda data: data["ports"].grpc)
+    """The port that the gateway dials for gRPC."""
+    runtime: RuntimeName = "triton"
+    gpus: Gpus = Field(
+        default_factory=lambda data: (
+            "none" if isinstance(data["host"], EmbeddedHost) or data["runtime"] == "remote" else "all"
+        )
+    )
+    """all, none, or GPU indices. all when left out; none for embedded and remote nodes."""
+    remote: Remote = Field(default_factory=Remote)
+    """What differs from the stack's `remote` on this node."""
+    drained: bool = False
+    """true: stays deployed, and the gateway sends it nothing."""
+
+    @property
+    def wants_gpus(self) -> bool:
+        """Whether the node's runtime asks for GPUs."""
+        return self.gpus != "none"
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the node is made of processes on this computer."""
+        return isinstance(self.host, EmbeddedHost)
+
+
+def _name_of(host: Host) -> str:
+    """A node's name from its host: stable, and fit for container names."""
+    match host:
+        case SshHost(address=address, port=port):
+            text = address if port in (None, 22) else f"{address}-{port}"
+        case UnixHost():
+            text = "local"
+        case EmbeddedHost():
+            text = "embedded"
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:63].strip("-")

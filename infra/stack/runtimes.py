@@ -1,0 +1,91 @@
+"""What runs on a node: Triton or Edge-LLM, the inference service, and the models."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, StringConstraints
+
+from infra.stack.images import Build, ImageSource
+from infra.stack.section import Section
+from infra.stack.values import HostPath, Memory, NonEmpty, Secret
+
+TRITON_IMAGE = "nvcr.io/nvidia/tritonserver:24.10-py3"
+
+
+class Triton(ImageSource):
+    """The Triton runtime."""
+
+    default_image = TRITON_IMAGE
+    own_build = Build(context=".", dockerfile="docker/triton.Dockerfile")
+
+    publish: bool = False
+    """Publish Triton's ports on the host; off, only the service reaches them."""
+    shm_size: Memory = "1g"
+    """The shared memory between Triton and the service, and of Triton's python backend."""
+    memory: Memory | None = None
+    """The container's memory limit."""
+    extra_args: list[str] = Field(default_factory=list)
+    """Further arguments for tritonserver."""
+    env: dict[str, str] = Field(default_factory=dict)
+    user: NonEmpty | None = None
+    """The user that the container runs as; the image's own when left out."""
+
+
+class EdgeLlmPart(ImageSource):
+    """One of the Edge-LLM containers."""
+
+    command: list[str] = Field(default_factory=list)
+    """Replaces the image's command."""
+    env: dict[str, str] = Field(default_factory=dict)
+    memory: Memory | None = None
+    """The container's memory limit."""
+    user: NonEmpty | None = None
+    """The user that the container runs as; the image's own when left out."""
+
+
+class EdgeLlm(Section):
+    """The Edge-LLM runtime: a unit manager and an llm node on one host, with one /tmp between them."""
+
+    unit_manager: EdgeLlmPart = Field(default_factory=EdgeLlmPart)
+    llm_node: EdgeLlmPart = Field(default_factory=EdgeLlmPart)
+    publish: bool = False
+    """Publish the unit manager's port (`ports.unitManager`) on the host."""
+    model_path: HostPath = "/models"
+    """Where the llm node sees the models."""
+
+
+class Service(ImageSource):
+    """The inference service."""
+
+    own_build = Build(context=".", dockerfile="docker/service.Dockerfile")
+
+    workers: Annotated[int, Field(ge=1, le=256)] = 2
+    """Processes."""
+    max_concurrency: Annotated[int, Field(ge=1)] = 64
+    """Requests that the node works on at a time."""
+    shutdown_grace_seconds: Annotated[int, Field(ge=1, le=3600)] = 30
+    """How long a stopping service may take to finish what it is doing."""
+    memory: Memory | None = None
+    """The container's memory limit."""
+    config: dict[str, Any] = Field(default_factory=dict)
+    """The service's own settings, as in ai-inference-service.yaml."""
+    env: dict[str, str] = Field(default_factory=dict)
+
+
+class Models(Section):
+    """Where the models come from."""
+
+    source: Annotated[str, StringConstraints(pattern=r"^(host|sync|(s3|gs|as)://.+)$")] = "host"
+    """host: already on each node; sync: copied from here; or an object store: s3://, gs://, as://."""
+    path: NonEmpty = Field(
+        default_factory=lambda data: "./model_repository" if data["source"] == "sync" else "/models"
+    )
+    """host: the folder on each node; sync: the folder here, relative to the project."""
+    credentials: dict[str, Secret] = Field(default_factory=dict)
+    """Object store: environment variables of Triton, e.g. AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY."""
+
+    @property
+    def object_store(self) -> bool:
+        """Whether Triton reads the models itself from an object store."""
+        return "://" in self.source

@@ -1,0 +1,169 @@
+"""The values that keys of a stack take: ports, GPUs, sizes, paths, names and secrets.
+
+Each has its check, its error message and its part of the JSON Schema.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+from typing import Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    SecretStr,
+    StringConstraints,
+    WithJsonSchema,
+)
+
+from infra.stack.hosts import PATTERN, Host, parse_host
+from infra.stack.shown import shown
+
+NAME = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+API_KEY = r"[A-Za-z0-9._~+/=-]{8,256}"
+_MEMORY = re.compile(r"([1-9][0-9]*)([kmg]?)b?", re.IGNORECASE)
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+
+def _port(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 65535:
+        raise ValueError(f"expected a port from 1 to 65535, got {shown(value)}")
+    return value
+
+
+def parse_gpus(value: object) -> object:
+    """`all`, `none`, or a list of GPU indices, each once."""
+    if value in ("all", "none") and isinstance(value, str):
+        return value
+    if not isinstance(value, list):
+        raise ValueError(f"expected all, none or a list of GPU indices such as [0, 1], got {shown(value)}")
+    problems = []
+    for position, index in enumerate(value):
+        if isinstance(index, bool) or not isinstance(index, int):
+            problems.append(f"expected GPU indices, got {shown(index)}")
+        elif index < 0:
+            problems.append(f"GPU index {index} is negative; the first GPU is 0")
+        elif index in value[:position]:
+            problems.append(f"GPU index {index} is there twice")
+    if not value:
+        problems.append("expected at least one GPU index, or none for a node without GPUs")
+    if problems:
+        raise ValueError("; ".join(dict.fromkeys(problems)))
+    return value
+
+
+def _batch(value: object) -> object:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        return value
+    if isinstance(value, str) and (match := re.fullmatch(r"([1-9][0-9]?|100)%", value)):
+        return f"{int(match[1])}%"
+    raise ValueError(f'expected a number of nodes from 1 or a share such as "25%", got {shown(value)}')
+
+
+def memory_bytes(text: str) -> int:
+    """The bytes that a size such as `512m` or `16g` means. Raises ValueError when it is none."""
+    match = _MEMORY.fullmatch(text)
+    if match is None:
+        raise ValueError(f"expected a size such as 512m or 16g, got {shown(text)}")
+    return int(match[1]) * _UNITS[match[2].lower()]
+
+
+def _memory(value: str) -> str:
+    memory_bytes(value)
+    return value.lower()
+
+
+def _absolute(value: str) -> str:
+    if not value.startswith("/") or ".." in PurePosixPath(value).parts:
+        raise ValueError(f"expected an absolute path on the host, got {shown(value)}")
+    return str(PurePosixPath(value))
+
+
+def off(value: object) -> object:
+    """`false`, which is also how YAML reads `off`: none."""
+    return None if value is False else value
+
+
+def _keys(value: object) -> object:
+    """API keys as a list, or one text with commas or blanks between them (what an encrypted value holds)."""
+    keys = value.replace(",", " ").split() if isinstance(value, str) else value
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+        raise ValueError("expected a list of keys, or one text with commas between them")
+    wrong = [str(number) for number, key in enumerate(keys, start=1) if not re.fullmatch(API_KEY, key)]
+    if wrong:
+        allowed = "8 to 256 letters, digits or any of . _ ~ + / = -"
+        raise ValueError(f"expected keys of {allowed}; not so: number {', '.join(wrong)}")
+    return keys
+
+
+Port = Annotated[
+    int, BeforeValidator(_port), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": 65535})
+]
+Gpus = Annotated[
+    Literal["all", "none"] | list[int],
+    BeforeValidator(parse_gpus),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"enum": ["all", "none"]},
+                {
+                    "type": "array",
+                    "minItems": 1,
+                    "uniqueItems": True,
+                    "items": {"type": "integer", "minimum": 0},
+                },
+            ]
+        }
+    ),
+]
+HostAddress = Annotated[
+    Host,
+    BeforeValidator(parse_host),
+    PlainSerializer(str),
+    WithJsonSchema({"type": "string", "pattern": PATTERN}),
+]
+Batch = Annotated[
+    int | str,
+    BeforeValidator(_batch),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1},
+                {"type": "string", "pattern": "^([1-9][0-9]?|100)%$"},
+            ]
+        }
+    ),
+]
+Memory = Annotated[
+    str, AfterValidator(_memory), Field(json_schema_extra={"pattern": "^[1-9][0-9]*[kKmMgG]?[bB]?$"})
+]
+HostPath = Annotated[str, AfterValidator(_absolute), Field(json_schema_extra={"pattern": "^/"})]
+# What nginx, URLs and `ssh` all take for a host: a DNS name or an IP address.
+DialledHost = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9_]([A-Za-z0-9_.:-]{0,252}[A-Za-z0-9_.])?$")
+]
+# A path that stands in nginx's configuration without quotes.
+PemPath = Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9_./+@:,=-]+$")]
+Name = Annotated[str, StringConstraints(pattern=f"^{NAME}$")]
+NonEmpty = Annotated[str, StringConstraints(min_length=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+RuntimeName = Literal["triton", "edge-llm", "remote"]
+Secret = Annotated[SecretStr, Field(strict=False)]
+Keys = Annotated[
+    list[Secret],
+    BeforeValidator(_keys),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": rf"^[\s,]*({API_KEY}([\s,]+{API_KEY})*)?[\s,]*$"},
+                {
+                    "type": "array",
+                    "items": {"type": "string", "format": "password", "pattern": f"^{API_KEY}$"},
+                },
+            ]
+        }
+    ),
+]

@@ -32,8 +32,9 @@ from infra.embedded.declarations import (
     TritonDeclaration,
 )
 from infra.embedded.layout import Layout
+from infra.embedded.program import Program, write_private
 from infra.embedded.revision import revision
-from infra.embedded.supervisor import Program, Supervisor, write_private
+from infra.embedded.supervisor import Supervisor
 from infra.gateway.render import Paths, Site, render_site
 from infra.paths import PROJECT
 

@@ -45,6 +45,18 @@ class Layout:
         """What `launch` records of each process, so that one that was left behind can be found."""
         return self.root / "pids"
 
+    def program_conf(self, program: str) -> Path:
+        """The program's section of the supervisor's configuration."""
+        return self.programs / f"{program}.conf"
+
+    def specification(self, program: str) -> Path:
+        """What `launch` starts as this program."""
+        return self.programs / f"{program}.json"
+
+    def record(self, program: str) -> Path:
+        """Which process the program last was."""
+        return self.pids / f"{program}.json"
+
     @property
     def supervisor_conf(self) -> Path:
         return self.root / "supervisord.conf"

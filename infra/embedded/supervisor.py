@@ -8,59 +8,34 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import http.client
 import json
 import os
 import pwd
-import shlex
 import signal
 import subprocess
 import sys
 import threading
 import time
 import xmlrpc.client
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from supervisor.xmlrpc import SupervisorTransport  # type: ignore[import-untyped]
 
-from infra.embedded import launch, processes
+from infra.embedded import launch, leftovers, processes
 from infra.embedded.layout import Layout
-
-#: Set in every process, with the stack's folder as its value: how its children are known when it is gone.
-MARK = "GPU_INFERENCE_STATE"
+from infra.embedded.leftovers import SUPERVISOR
+from infra.embedded.program import Program, ini, program_files, write_private
 
 _START_SECONDS = 15
 _STOP_SECONDS = 7200  # the supervisor itself kills what takes longer than its own `stop_seconds`
 _POLL_SECONDS = 0.05
-_SUPERVISOR = "supervisord"  # its own record among the programs'
 
 
 class SupervisorError(Exception):
     """The supervisor cannot do what it was asked; `str(error)` says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Program:
-    """A process to keep running.
-
-    `environment` is all of its environment. `revision` stands for what it reads at its start: a program with
-    another revision is restarted. `stop_seconds` is how long it may take to end after `stop_signal`.
-    `leftovers` is how the paths of the files begin that it leaves behind when it is killed: they are removed
-    before it starts and when it is removed.
-    """
-
-    name: str
-    command: Sequence[str]
-    environment: Mapping[str, str]
-    directory: Path
-    revision: str
-    stop_seconds: int
-    stop_signal: str = "TERM"
-    leftovers: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +78,7 @@ class Supervisor:
     @property
     def pid(self) -> int | None:
         """The supervisor's own process, None when there is none."""
-        return processes.recorded(self._record(_SUPERVISOR))
+        return processes.recorded(self.layout.record(SUPERVISOR))
 
     def is_declared(self, name: str) -> bool:
         """Whether a program of that name is kept running."""
@@ -150,10 +125,10 @@ class Supervisor:
                 for name in there:
                     if running:
                         self._stop_group(name)
-                    specification = json.loads(self._specification(name).read_text())
-                    for path in (self._conf(name), self._specification(name)):
+                    specification = json.loads(self.layout.specification(name).read_text())
+                    for path in (self.layout.program_conf(name), self.layout.specification(name)):
                         path.unlink(missing_ok=True)
-                    self._end_leftover(name)
+                    leftovers.end(self.layout, name)
                     launch.remove_leftovers(specification.get("leftovers", ""))
                 removed += there
             if not self.programs:
@@ -202,57 +177,16 @@ class Supervisor:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
-    def _conf(self, name: str) -> Path:
-        return self.layout.programs / f"{name}.conf"
-
-    def _specification(self, name: str) -> Path:
-        return self.layout.programs / f"{name}.json"
-
-    def _record(self, name: str) -> Path:
-        return self.layout.pids / f"{name}.json"
-
-    def _files(self, program: Program) -> tuple[str, str]:
-        """The text of a program's launch and of its part of the supervisor's configuration."""
-        specification = json.dumps(
-            {
-                "command": list(program.command),
-                "environment": {**program.environment, MARK: str(self.layout.root)},
-                "directory": str(program.directory),
-                "record": str(self._record(program.name)),
-                "leftovers": program.leftovers,
-                "revision": program.revision,
-            },
-            indent=1,
-            sort_keys=True,
-        )
-        command = [sys.executable, "-I", "-S", launch.__file__, str(self._specification(program.name))]
-        # The digest is there for the supervisor to see that what it would launch has changed.
-        settings = {
-            "command": shlex.join(command),
-            "environment": f'SPECIFICATION="{hashlib.sha256(specification.encode()).hexdigest()}"',
-            "autorestart": "true",
-            "startsecs": "1",
-            "startretries": "1000",
-            "stopsignal": program.stop_signal,
-            "stopwaitsecs": str(program.stop_seconds),
-            "killasgroup": "true",
-            "redirect_stderr": "true",
-            "stdout_logfile": str(self.layout.log(program.name)),
-            "stdout_logfile_maxbytes": "10MB",
-            "stdout_logfile_backups": "2",
-        }
-        return specification, _ini(f"program:{program.name}", settings)
-
     def _write(self, program: Program) -> None:
-        specification, conf = self._files(program)
-        write_private(self._specification(program.name), specification)
-        write_private(self._conf(program.name), conf)
+        specification, conf = program_files(self.layout, program)
+        write_private(self.layout.specification(program.name), specification)
+        write_private(self.layout.program_conf(program.name), conf)
 
     def _start(self) -> None:
         """Start the supervisor, which starts every declared program."""
-        self._end_leftovers()
+        leftovers.end_all(self.layout)
         settings = {
-            "logfile": str(self.layout.log(_SUPERVISOR)),
+            "logfile": str(self.layout.log(SUPERVISOR)),
             "logfile_maxbytes": "1MB",
             "logfile_backups": "1",
             "pidfile": str(self.layout.root / "supervisord.pid"),
@@ -266,10 +200,10 @@ class Supervisor:
         socket_settings = {"file": str(self.layout.supervisor_socket), "chmod": "0700"}
         interface = "supervisor.rpcinterface:make_main_rpcinterface"
         conf = (
-            _ini("supervisord", settings)
-            + _ini("unix_http_server", socket_settings)
-            + _ini("rpcinterface:supervisor", {"supervisor.rpcinterface_factory": interface})
-            + _ini("include", {"files": f"{self.layout.programs.name}/*.conf"})
+            ini("supervisord", settings)
+            + ini("unix_http_server", socket_settings)
+            + ini("rpcinterface:supervisor", {"supervisor.rpcinterface_factory": interface})
+            + ini("include", {"files": f"{self.layout.programs.name}/*.conf"})
         )
         write_private(self.layout.supervisor_conf, conf)
         with _interrupted_afterwards():  # one that is half started answers nobody and would be left behind
@@ -286,10 +220,10 @@ class Supervisor:
             while not self.running():
                 if daemon.returncode or time.monotonic() > deadline:
                     raise SupervisorError(
-                        f"supervisord did not start:\n{daemon.stdout}{self.last_lines(_SUPERVISOR)}"
+                        f"supervisord did not start:\n{daemon.stdout}{self.last_lines(SUPERVISOR)}"
                     )
                 time.sleep(_POLL_SECONDS)
-            launch.record(self._record(_SUPERVISOR), self._call("getPID"))
+            launch.record(self.layout.record(SUPERVISOR), self._call("getPID"))
 
     def _shut_down(self) -> None:
         if self.running():
@@ -300,7 +234,7 @@ class Supervisor:
             if time.monotonic() > deadline:
                 os.kill(pid, signal.SIGKILL)
             time.sleep(_POLL_SECONDS)
-        self._end_leftovers()
+        leftovers.end_all(self.layout)
         for path in (self.layout.supervisor_conf, self.layout.supervisor_socket):
             path.unlink(missing_ok=True)
 
@@ -324,36 +258,6 @@ class Supervisor:
                 raise
         return True
 
-    def _end_leftovers(self) -> None:
-        """End a supervisor that does not answer, so that it restarts nothing, and what one left running."""
-        self._end_leftover(_SUPERVISOR)
-        names = [record.stem for record in self.layout.pids.glob("*.json")]
-        for group in filter(None, map(self._leftover, names)):
-            processes.signal_group(group, signal.SIGTERM)  # all at once; each is waited for below
-        for name in names:
-            self._end_leftover(name)
-
-    def _end_leftover(self, name: str) -> None:
-        group = self._leftover(name)
-        if group is not None:
-            processes.end_group(group, grace=10)
-        self._record(name).unlink(missing_ok=True)
-
-    def _leftover(self, name: str) -> int | None:
-        """The process group of a program that still runs, also when its leader has died."""
-        record = self._record(name)
-        try:
-            pid = int(json.loads(record.read_text())["pid"])
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
-            return None
-        # A leader that died leaves its group behind: that is ours if its members carry our mark.
-        if processes.recorded(record) is not None or any(
-            processes.has_variable(member, MARK, str(self.layout.root))
-            for member in processes.group_members(pid)
-        ):
-            return pid
-        return None
-
 
 @contextlib.contextmanager
 def _interrupted_afterwards() -> Iterator[None]:
@@ -369,22 +273,3 @@ def _interrupted_afterwards() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
     if pressed:
         raise KeyboardInterrupt
-
-
-def write_private(path: Path, text: str) -> bool:
-    """Replace a file of the owner's alone, atomically; returns whether its text is another now."""
-    with contextlib.suppress(FileNotFoundError):
-        if path.read_text() == text:
-            return False
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.unlink(missing_ok=True)
-    temporary.touch(mode=0o600, exist_ok=False)
-    temporary.write_text(text)
-    temporary.replace(path)
-    return True
-
-
-def _ini(section: str, settings: Mapping[str, str]) -> str:
-    """A section as supervisord reads it: `%` begins an expansion there."""
-    lines = [f"{key} = {value.replace('%', '%%')}" for key, value in settings.items()]
-    return f"[{section}]\n" + "\n".join(lines) + "\n\n"

@@ -10,7 +10,8 @@ import pytest
 
 from infra.embedded import fleet, processes
 from infra.embedded.layout import Layout
-from infra.embedded.supervisor import MARK, Supervisor
+from infra.embedded.program import MARK
+from infra.embedded.supervisor import Supervisor
 from infra.stack import parse
 from tests.ports import free_ports
 

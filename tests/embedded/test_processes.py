@@ -21,7 +21,8 @@ from infra.embedded.apply import EmbeddedError
 from infra.embedded.declarations import GatewayDeclaration
 from infra.embedded.launch import boot_id, start_ticks
 from infra.embedded.layout import Layout
-from infra.embedded.supervisor import Program, Supervisor
+from infra.embedded.program import Program
+from infra.embedded.supervisor import Supervisor
 from infra.paths import PROJECT
 from infra.stack import parse
 from tests.embedded.conftest import declared, left_running

@@ -19,7 +19,8 @@ from infra.doctor.web import Site
 from infra.embedded import apply
 from infra.embedded.declarations import LOOPBACK, NodeDeclaration
 from infra.embedded.layout import Layout
-from infra.embedded.supervisor import MARK, Supervisor, SupervisorError
+from infra.embedded.program import MARK
+from infra.embedded.supervisor import Supervisor, SupervisorError
 from infra.stack import Node
 
 

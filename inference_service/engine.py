@@ -49,7 +49,7 @@ class Engine:
             {
                 task: server.per_worker(limit)
                 for task in Task
-                if (limit := settings.ai.models.of(task).max_concurrent) is not None
+                if (limit := settings.ai.models.for_task(task).max_concurrent) is not None
             },
         )
         self.streams = Streams(server.per_worker(server.max_streams))
@@ -132,7 +132,7 @@ class Engine:
 
     async def warm(self, task: Task, call: Call) -> ModelStatus:
         """Load or touch the task's model. What keeps it from being ready is in the status, not raised."""
-        model = self.settings.ai.models.of(task)
+        model = self.settings.ai.models.for_task(task)
         try:
             self.check_offered(task)
             async with asyncio.timeout(self._time_limit(task, call)):
@@ -176,13 +176,17 @@ class Engine:
 
     def check_offered(self, task: Task) -> None:
         """Raise Unsupported when the task is switched off or the runtime cannot do it."""
-        if not self.settings.ai.models.of(task).enabled:
+        if not self.settings.ai.models.for_task(task).enabled:
             raise Unsupported(f"{task} is switched off on this node (ai.models.{task.model}.enabled)")
         if task not in self.runtime.capabilities:
             raise Unsupported(f"the {self.runtime.name} runtime cannot do {task}")
 
     def _time_limit(self, task: Task, call: Call) -> float:
-        limits = (call.timeout, self.settings.ai.request.timeout, self.settings.ai.models.of(task).timeout)
+        limits = (
+            call.timeout,
+            self.settings.ai.request.timeout,
+            self.settings.ai.models.for_task(task).timeout,
+        )
         return min(limit for limit in limits if limit is not None)
 
     async def _infer(

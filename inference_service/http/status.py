@@ -55,7 +55,7 @@ def routes(engine: Engine) -> list[HTTPRouteHandler]:
                 "version": __version__,
                 "description": "Speech recognition, emotion detection and synthetic-speech detection",
                 "capabilities": [task.value for task in Task if task in engine.capabilities],
-                "models": {task.model: models.of(task).model_name for task in Task},
+                "models": {task.model: models.for_task(task).model_name for task in Task},
                 "runtime": engine.runtime.name,
                 "timestamp": int(time.time()),
             },

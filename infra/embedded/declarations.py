@@ -134,7 +134,7 @@ def _models_in_use(stack: Stack) -> tuple[str, ...] | None:
     if any(name.upper().startswith("AI__MODELS") for name in stack.service.env):
         return None
     models = ModelsSettings.model_validate(stack.service.config.get("ai", {}).get("models", {}))
-    names = {models.of(task).model_name for task in models.tasks}
+    names = {models.for_task(task).model_name for task in models.tasks}
     if models.asr.enabled and models.asr.decoder_path:
         names.add(models.asr.decoder_path)
     if models.emotion.enabled and models.emotion.text_model_name:

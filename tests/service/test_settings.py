@@ -1,4 +1,4 @@
-"""Settings: the seeds' keys, every mistake at once, each key by environment."""
+"""Settings: the original service's keys, every mistake at once, each key by environment."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def loaded(tmp_path: Path, text: str, **environment: str) -> tuple[Settings, lis
     return load(path, environment)
 
 
-def test_without_a_file_the_defaults_are_the_seeds_ports() -> None:
+def test_without_a_file_the_defaults_are_the_original_services_ports() -> None:
     settings, warnings = load(None, {})
     assert (settings.server.http_port, settings.server.grpc_port) == (8800, 9800)
     assert settings.ai.runtime.triton.grpc_address == "triton:8001"
@@ -83,7 +83,7 @@ def test_lists_and_durations_are_read_as_people_write_them() -> None:
         },
     )
     assert [key.get_secret_value() for key in settings.server.api_keys] == ["one", "two"]
-    assert settings.ai.models.of(Task.ASR).output_names == ["text", "confidence"]
+    assert settings.ai.models.for_task(Task.ASR).output_names == ["text", "confidence"]
     assert settings.ai.models.asr.timeout == 120
     assert settings.ai.request.timeout == 0.5
 
@@ -135,7 +135,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     assert "absent.yaml: cannot be read" in problems(tmp_path / "absent.yaml")[0]
 
 
-def test_a_file_of_the_seeds_system_works_and_says_what_has_no_effect(tmp_path: Path) -> None:
+def test_a_file_of_the_original_service_works_and_says_what_has_no_effect(tmp_path: Path) -> None:
     settings, warnings = loaded(
         tmp_path,
         """

@@ -137,7 +137,7 @@ class EdgeLlmRuntime:
             """The session is there; nothing more to do."""
 
         await self._run(task, call, set_up)
-        return ModelStatus(model_name=model, ready=True, model_path=self._models.of(task).model_path)
+        return ModelStatus(model_name=model, ready=True, model_path=self._models.for_task(task).model_path)
 
     async def transcribe(self, audio: Audio, options: TranscribeOptions, call: Call) -> DetailedTranscript:
         """Speech to text; units give no segments."""
@@ -169,7 +169,7 @@ class EdgeLlmRuntime:
     def _model(self, task: Task) -> str:
         if task not in self.capabilities:
             raise Unsupported(f"{task} is switched off on this node (ai.models.{task.model}.enabled)")
-        return self._models.of(task).model_name
+        return self._models.for_task(task).model_name
 
     async def _ask(self, task: Task, payload: str, call: Call) -> Answer:
         model = self._model(task)
@@ -197,7 +197,7 @@ class EdgeLlmRuntime:
             stage.has_session = True
             return await work(session)
 
-        limits = (call.timeout, self._models.of(task).timeout)
+        limits = (call.timeout, self._models.for_task(task).timeout)
         limit = min(seconds for seconds in limits if seconds is not None)
         try:
             async with asyncio.timeout(limit):

@@ -118,7 +118,7 @@ class TritonRuntime:
 
     async def warm(self, task: Task, call: Call) -> ModelStatus:
         """Load the task's models where Triton allows it, and run each once on a second of silence."""
-        settings = self._models.of(task)
+        settings = self._models.for_task(task)
         silence = Audio(np.zeros(mel.SAMPLE_RATE, dtype=np.int16), mel.SAMPLE_RATE)
         error = None
         try:
@@ -258,7 +258,7 @@ class TritonRuntime:
 
     def _names(self, task: Task) -> list[str]:
         """The task's models in Triton."""
-        settings = self._models.of(task)
+        settings = self._models.for_task(task)
         second = {
             Task.ASR: self._models.asr.decoder_path,
             Task.EMOTION: self._models.emotion.text_model_name,

@@ -1,0 +1,82 @@
+"""Settings of `ai.models`: the models' names in the runtime, and their tensors."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from inference_service.settings.values import Names, OptionalPath, OptionalText, Seconds, Section
+from inference_service.tasks import Task
+
+
+class ModelSettings(Section):
+    """One model: its name in the runtime and the tensors by which it is called."""
+
+    enabled: bool = Field(default=True, description="false: the node does not offer this task (501).")
+    model_name: str = Field(min_length=1)
+    model_path: OptionalText = Field(
+        default=None, description="Shown by /setup; the runtime knows its own paths."
+    )
+    input_name: str = Field(default="audio_input", min_length=1)
+    output_names: Names = Field(min_length=1)
+    input_type: Literal["waveform", "mel"] = "waveform"
+    labels_path: OptionalPath = None
+    sample_rate: int = Field(default=16000, ge=1000, le=384000, description="Hz that the model takes.")
+    channels: Literal[1] = Field(default=1, description="Models here take mono; other audio is mixed down.")
+    timeout: Seconds = 30.0
+    max_concurrent: int | None = Field(
+        default=None, ge=1, description="Inferences of this model at once on this node."
+    )
+
+
+class AsrModelSettings(ModelSettings):
+    """Speech recognition: one model from waveform to text, or an encoder with a decoder beside it."""
+
+    model_name: str = Field(default="asr", min_length=1)
+    output_names: Names = Field(default=["text", "confidence", "language", "segments"], min_length=1)
+    timeout: Seconds = 120.0
+    decoder_path: OptionalText = Field(
+        default=None, description="The decoder's model name; set: an encoder/decoder pair."
+    )
+    decoder_input_names: Names = Field(default=["tokens", "encoder_output"])
+    decoder_output_names: Names = Field(default=["logits"])
+    tokenizer_path: OptionalPath = None
+    special_tokens_path: OptionalPath = None
+    config_path: OptionalPath = None
+
+
+class EmotionModelSettings(ModelSettings):
+    """Emotion: of audio through `model_name`, of text through `text_model_name`."""
+
+    model_name: str = Field(default="emotion", min_length=1)
+    text_model_name: OptionalText = Field(
+        default="emotion-text", description="Empty: emotion of text is not offered."
+    )
+    output_names: Names = Field(default=["logits"], min_length=1)
+
+
+class SynthesisModelSettings(ModelSettings):
+    """Synthetic-speech detection."""
+
+    model_name: str = Field(default="synthesis", min_length=1)
+    output_names: Names = Field(default=["synthesis_output"], min_length=1)
+    input_type: Literal["waveform", "mel"] = "mel"
+
+
+class ModelsSettings(Section):
+    """The three models."""
+
+    asr: AsrModelSettings = AsrModelSettings()
+    emotion: EmotionModelSettings = EmotionModelSettings()
+    synthesis: SynthesisModelSettings = SynthesisModelSettings()
+
+    def for_task(self, task: Task) -> ModelSettings:
+        """Return the settings of the model that does `task`."""
+        model: ModelSettings = getattr(self, task.model)
+        return model
+
+    @property
+    def tasks(self) -> frozenset[Task]:
+        """The tasks whose model is enabled."""
+        return frozenset(task for task in Task if self.for_task(task).enabled)

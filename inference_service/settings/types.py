@@ -1,0 +1,124 @@
+"""The settings as one type: the sections `ai` and `server`, with defaults and limits."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
+
+from inference_service.settings.models import ModelsSettings
+from inference_service.settings.runtime import BackendName, RemoteSettings, RuntimeSettings
+from inference_service.settings.values import OptionalPath, Port, Seconds, Section, split_items
+
+
+class RequestSettings(Section):
+    """Limits of one request, and how Edge-LLM requests are cut into frames."""
+
+    timeout: Seconds = Field(
+        default=150.0, description="Seconds for one inference, whatever the model's own limit."
+    )
+    max_body_bytes: int = Field(default=100_000_000, ge=1, description="100 MB.")
+    max_audio_seconds: float = Field(default=1800.0, gt=0, description="Longest audio of one request.")
+    max_text_characters: int = Field(default=100_000, ge=1, description="Longest text of one request.")
+    upload_timeout: Seconds = Field(
+        default=60.0, description="Seconds within which a request's body must arrive."
+    )
+    max_batch_tasks: int = Field(default=256, ge=1, description="Most tasks in one /batch.")
+    max_single_delta_len: int = Field(
+        default=2048, ge=1, description="Edge-LLM: a longer text is cut into frames."
+    )
+    audio_stream_chunk_size: int = Field(default=512, ge=1, description="Edge-LLM: characters in one frame.")
+    audio_stream_chunk_delay_ms: float = Field(
+        default=10.0, ge=0, description="Edge-LLM: milliseconds between frames."
+    )
+
+
+class StreamingSettings(Section):
+    """Streams of audio (gRPC and WebSocket)."""
+
+    flush_interval_ms: int = Field(
+        default=0, ge=0, description="Milliseconds between results; 0: never by time."
+    )
+    max_buffer_ms: int = Field(
+        default=10_000, ge=100, description="Milliseconds of audio after which a stream is flushed."
+    )
+    idle_timeout: Seconds = Field(
+        default=300.0, description="Seconds without a chunk after which a stream is ended."
+    )
+
+
+class AiSettings(Section):
+    """Settings of inference: the section `ai`, as in the original service."""
+
+    runtime: RuntimeSettings = RuntimeSettings()
+    http: RemoteSettings = RemoteSettings()
+    models: ModelsSettings = ModelsSettings()
+    request: RequestSettings = RequestSettings()
+    streaming: StreamingSettings = StreamingSettings()
+
+
+class ServerSettings(Section):
+    """The process: addresses, workers, limits of the whole node."""
+
+    host: str = Field(default="0.0.0.0", min_length=1)
+    http_port: Port = 8800
+    grpc_port: Port = 9800
+    workers: int = Field(default=2, ge=1, le=256)
+    max_concurrency: int = Field(
+        default=64, ge=1, description="Inferences at once on this node, over all workers."
+    )
+    max_queue: int = Field(default=128, ge=0, description="Inferences waiting for a place, over all workers.")
+    queue_timeout: Seconds = Field(default=10.0, description="Seconds that an inference waits for a place.")
+    max_streams: int = Field(
+        default=4096,
+        ge=1,
+        description="Open audio streams on this node, over all workers; idle ones cost little.",
+    )
+    shutdown_grace: Seconds = Field(default=30.0, description="Seconds after SIGTERM for what is running.")
+    hang_timeout: Seconds = Field(
+        default=5.0, description="Seconds after which a worker whose event loop stands still is replaced."
+    )
+    api_keys: Annotated[list[SecretStr], BeforeValidator(split_items)] = Field(
+        default=[], description="Any of them is accepted; none: no key is asked for."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    runtime_dir: OptionalPath = Field(
+        default=None,
+        description="What the workers share: metrics, results by task id. Default: under the system's /tmp.",
+    )
+    results_max: int = Field(default=10_000, ge=1, description="Results kept by task id.")
+    results_ttl: Seconds = Field(default=3600.0, description="Seconds for which a result is kept by task id.")
+
+    def per_worker(self, node_limit: int) -> int:
+        """One worker's share of a limit that holds for the whole node."""
+        return math.ceil(node_limit / self.workers)
+
+    @property
+    def directory(self) -> Path:
+        """The runtime directory of this node's service (one for each HTTP port)."""
+        return self.runtime_dir or Path(tempfile.gettempdir()) / f"ai-inference-service-{self.http_port}"
+
+
+class Settings(Section):
+    """All of it."""
+
+    ai: AiSettings = AiSettings()
+    server: ServerSettings = ServerSettings()
+
+    @model_validator(mode="after")
+    def _remote_has_endpoint(self) -> Settings:
+        if self.ai.runtime.backend == "remote" and not self.ai.http.endpoint:
+            raise ValueError("ai.http.endpoint: needed because ai.runtime.backend is remote")
+        return self
+
+    @property
+    def backend(self) -> BackendName:
+        """The runtime to use: the configured one; for `auto`, what the given endpoints say."""
+        if self.ai.runtime.backend != "auto":
+            return self.ai.runtime.backend
+        if self.ai.http.endpoint:
+            return "remote"
+        return "edge-llm" if self.ai.runtime.edge_llm.endpoint else "triton"

@@ -19,7 +19,7 @@ import tritonclient.grpc
 from inference_service.audio import Audio
 from inference_service.errors import BadRequest, NotReady, RuntimeFailed, RuntimeTimeout, Unsupported
 from inference_service.runtimes.base import Call
-from inference_service.runtimes.triton import TritonRuntime, unary
+from inference_service.runtimes.triton import TritonRuntime, hang
 from inference_service.runtimes.triton import shared_memory as shm
 from inference_service.settings import Settings
 from inference_service.tasks import Task, TranscribeOptions
@@ -388,7 +388,8 @@ def test_a_killed_triton_is_noticed_at_once_and_found_again(own_triton: SmallTri
 def test_a_triton_that_hangs_is_given_up_long_before_the_deadline_and_used_again_when_it_moves(
     own_triton: SmallTriton, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unary, "_TICK", 0.1)
+    monkeypatch.setattr(hang, "_INTERVAL", 0.1)
+    monkeypatch.setattr(hang, "POLL_TIMEOUT", 0.5)
 
     async def check() -> None:
         async with runtime(own_triton) as models:
@@ -410,6 +411,37 @@ def test_a_triton_that_hangs_is_given_up_long_before_the_deadline_and_used_again
             await until(partial(_answers, models), 3)
             answers = [models.emotion_of_audio(samples(), CALL) for _ in range(4)]
             assert {answer.emotion for answer in await asyncio.gather(*answers)} == {"length"}
+
+    asyncio.run(check())
+
+
+def test_a_triton_that_is_slow_or_loads_a_model_is_not_taken_to_hang(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hang, "_INTERVAL", 0.1)
+    monkeypatch.setattr(hang, "POLL_TIMEOUT", 1.0)
+    slow_to_load = """
+import time
+class TritonPythonModel:
+    def initialize(self, args):
+        time.sleep(3)
+"""
+    repository = write_models(tmp_path / "models")
+    write_model(
+        repository, "slow", slow_to_load, [tensor("x", "FP32", "[ 1 ]")], [tensor("y", "FP32", "[ 1 ]")]
+    )
+
+    async def check() -> None:
+        server = SmallTriton(tmp_path, repository, "--model-control-mode=explicit", "--load-model=emotion")
+        try:
+            await asyncio.to_thread(server.start)
+            async with runtime(server) as models:
+                loading = asyncio.create_task(models._client.load("slow", 30))
+                answers = [models.emotion_of_audio(samples(1.0), CALL) for _ in range(3)]  # one after another
+                assert {answer.emotion for answer in await asyncio.gather(*answers)} == {"first"}
+                await loading
+        finally:
+            server.stop()
 
     asyncio.run(check())
 

@@ -1,13 +1,11 @@
 """Calls to one Triton server over one kept gRPC connection, with its errors as the service's.
 
-tritonclient's own stubs on a `grpc.aio` channel: its `InferInput` would copy every waveform twice more.
-Inferences whose tensors lie in shared memory are small messages and take a `UnaryConnection` (see `unary`).
+tritonclient's generated stubs on a `grpc.aio` channel: its `InferInput` would copy every waveform twice more.
+One channel carries all calls of a worker at once: waveforms lie in shared memory, so its messages are small.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 
@@ -16,15 +14,12 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
 from inference_service.errors import BadRequest, NotReady, RuntimeFailed, RuntimeTimeout, ServiceError
-from inference_service.runtimes.triton.unary import CallFailed, NotSent, UnaryConnection
+from inference_service.runtimes.triton.hang import HangDetector
 
-_log = logging.getLogger(__name__)
 _Answer = TypeVar("_Answer")
 
 #: Seconds for questions about the server itself. Readiness must be known within one.
 CONTROL_TIMEOUT = 0.9
-
-_MODEL_INFER = "/inference.GRPCInferenceService/ModelInfer"
 
 _CHANNEL_OPTIONS: list[tuple[str, int]] = [
     # A restarted Triton is found again within a second; gRPC's own backoff grows to two minutes.
@@ -65,16 +60,15 @@ class TritonClient:
         self.address = address
         self._channel = grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
-        self._model_infer = self._channel.unary_unary(_MODEL_INFER)
-        self._unary: UnaryConnection | None = None
-        self._opening: asyncio.Task[None] | None = None
+        self._hang = HangDetector(self._live)
+
+    def start(self) -> None:
+        """Begin to watch for a server that hangs, in the running event loop."""
+        self._hang.start()
 
     async def close(self) -> None:
         """Close the connection; calls still running are cancelled."""
-        if self._opening is not None:
-            self._opening.cancel()
-        if self._unary is not None:
-            self._unary.close()
+        await self._hang.close()
         await self._channel.close()
 
     async def connected(self) -> None:
@@ -88,39 +82,26 @@ class TritonClient:
 
     async def infer(self, request: pb.ModelInferRequest, time_limit: float) -> pb.ModelInferResponse:
         """Run a model. Raises BadRequest for what the model itself refuses, SharedMemoryGone, ModelDied."""
+        self._hang.check()
         try:
-            answer = await self._infer(request.SerializeToString(), time_limit)
-        except (grpc.aio.AioRpcError, CallFailed) as error:
-            code, reason = _status(error)
+            return await self._hang.wait_for(self._stub.ModelInfer(request, timeout=time_limit))
+        except grpc.aio.AioRpcError as error:
+            reason = error.details() or ""
             if "find shared memory region" in reason:
                 raise SharedMemoryGone(reason) from error
             if reason.startswith("Stub process") and "is not healthy" in reason:
                 raise ModelDied(f"model {request.model_name} is not ready: its process died") from error
-            if code is grpc.StatusCode.INVALID_ARGUMENT:
+            if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
                 raise BadRequest(f"{request.model_name}: {_first_line(reason)}") from error
             raise self._translated(error, f"model {request.model_name}") from error
-        return pb.ModelInferResponse.FromString(answer)
 
-    async def _infer(self, request: bytes, time_limit: float) -> bytes:
-        if self._unary is not None and self._unary.takes(len(request)):
-            try:
-                return await self._unary.call(_MODEL_INFER, request, time_limit)
-            except NotSent:
-                _log.debug("Triton did not take the call on its connection, sent over another")
-        elif (self._unary is None or self._unary.closed) and (self._opening is None or self._opening.done()):
-            self._opening = asyncio.create_task(self._open_unary())
-        if self._unary is not None and self._unary.unresponsive:
-            # Until it takes a new connection a call would only wait for its deadline.
-            raise CallFailed(grpc.StatusCode.UNAVAILABLE, "the server does not answer")
-        answer: bytes = await self._model_infer(request, timeout=time_limit)
-        return answer
-
-    async def _open_unary(self) -> None:
-        """Open the connection for small messages. Where that fails, the channel's own error says why."""
+    async def _live(self, time_limit: float) -> bool:
+        """Whether Triton answers within `time_limit` seconds. A lost connection is not a hang."""
         try:
-            self._unary = await UnaryConnection.open(self.address)
-        except OSError as error:
-            _log.debug("no connection to Triton: %s", error)
+            await self._stub.ServerLive(pb.ServerLiveRequest(), timeout=time_limit)
+        except grpc.aio.AioRpcError as error:
+            return error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED
+        return True
 
     async def server_ready(self) -> bool:
         """Triton's own word on whether it is ready."""
@@ -164,6 +145,7 @@ class TritonClient:
 
     async def register(self, name: str, key: str, size: int) -> None:
         """Make the system shared memory object `key` of `size` bytes known to Triton as `name`."""
+        self._hang.check()
         request = pb.SystemSharedMemoryRegisterRequest(name=name, key=key, offset=0, byte_size=size)
         try:
             await self._control(self._stub.SystemSharedMemoryRegister(request, timeout=CONTROL_TIMEOUT))
@@ -189,22 +171,15 @@ class TritonClient:
         except grpc.aio.AioRpcError as error:
             raise self._translated(error, what) from error
 
-    def _translated(self, error: grpc.aio.AioRpcError | CallFailed, what: str) -> ServiceError:
-        code, details = _status(error)
-        reason = _first_line(details)
-        match code:
+    def _translated(self, error: grpc.aio.AioRpcError, what: str) -> ServiceError:
+        reason = _first_line(error.details() or "")
+        match error.code():
             case grpc.StatusCode.DEADLINE_EXCEEDED:
                 return RuntimeTimeout(f"{what} did not answer in time")
             case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED | grpc.StatusCode.NOT_FOUND:
                 return NotReady(f"{what} is not ready: {reason} (Triton at {self.address})")
-            case _:
+            case code:
                 return RuntimeFailed(f"{what} failed ({code.name}): {reason}")
-
-
-def _status(error: grpc.aio.AioRpcError | CallFailed) -> tuple[grpc.StatusCode, str]:
-    if isinstance(error, CallFailed):
-        return error.code, error.details
-    return error.code(), error.details() or ""
 
 
 def _first_line(reason: str) -> str:

@@ -72,6 +72,7 @@ class TritonRuntime:
     async def start(self) -> None:
         """Connect, and check each model against what Triton has; also whenever Triton comes back."""
         self._client = TritonClient(self._triton.grpc_address)
+        self._client.start()
         self._pool = SharedMemoryPool(self._client, enabled=self._triton.shared_memory != "off")
         self._revival = Revival(self._client, time_limit=self._triton.timeout)
         self._inference = Inference(self._client, self._pool, self._revival)

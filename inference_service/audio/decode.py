@@ -72,10 +72,13 @@ def decode_audio(
         raise BadRequest("audio is empty: 0 bytes")
     # Twelve bytes that spell RIFF and WAVE are no accident, so a WAV called pcm is read as what it is.
     if wav.is_wav(data):
-        layout = wav.parse(data)
+        layout = wav.read_header(data)
+        if layout is None:
+            raise BadRequest(f"audio: WAV is truncated: its {len(data)} bytes end before the samples")
         if layout.is_plain:
-            _check_length(layout.frames, layout.sample_rate, max_seconds)
-            return _finished(wav.samples(data, layout), layout.sample_rate)
+            samples = wav.sample_bytes(data, layout)
+            _check_length(len(samples) // layout.block, layout.sample_rate, max_seconds)
+            return _finished(wav.samples(samples, layout), layout.sample_rate)
         return _decode_with_libsndfile(data, name, max_seconds)
     if name in PCM_FORMATS:
         return _decode_pcm(data, sample_rate, channels, max_seconds)

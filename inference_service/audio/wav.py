@@ -1,16 +1,18 @@
-"""WAV: the header by hand, so that 16-bit samples stay a view of the request's bytes.
+"""WAV headers: reads those that libsndfile refuses or misreads, and writes them.
 
-Accepts what recorders and pipes really write: streaming sizes, extra chunks, an incomplete last frame,
-WAVE_FORMAT_EXTENSIBLE.
+Recorders and pipes leave open-ended sizes and an incomplete last frame, and a stream's header arrives before
+its samples. libsndfile converts the samples, except those that numpy can use in place.
 """
 
 from __future__ import annotations
 
+import io
 import struct
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import soundfile
 from numpy.typing import NDArray
 
 from inference_service.audio.limits import check_rate_and_channels
@@ -18,117 +20,137 @@ from inference_service.errors import BadRequest
 
 Buffer = bytes | bytearray | memoryview
 
-_PCM, _FLOAT, _ALAW, _MULAW, _EXTENSIBLE = 1, 3, 6, 7, 0xFFFE
+#: Format tags: integer and floating-point samples.
+PCM, FLOAT = 1, 3
+_EXTENSIBLE = 0xFFFE
 
-#: Which sample widths, in bytes, each format tag read here comes in.
-_WIDTHS = {_PCM: (1, 2, 3, 4), _FLOAT: (4, 8), _ALAW: (1,), _MULAW: (1,)}
+#: libsndfile's names of the sample types that are read here, by format tag and bytes in a sample.
+_SUBTYPES = {
+    (PCM, 1): "PCM_U8",
+    (PCM, 2): "PCM_16",
+    (PCM, 3): "PCM_24",
+    (PCM, 4): "PCM_32",
+    (FLOAT, 4): "FLOAT",
+    (FLOAT, 8): "DOUBLE",
+    (6, 1): "ALAW",
+    (7, 1): "ULAW",
+}
 
-_KIND = {_PCM: "PCM", _FLOAT: "float", _ALAW: "A-law", _MULAW: "mu-law"}
+#: Sample types that need no conversion: the samples stay a view of the request's bytes.
+_VIEWS = {"PCM_16": "<i2", "PCM_32": "<i4", "FLOAT": "<f4"}
 
 #: The last 14 bytes of every extensible sub-format whose first two are an ordinary format tag.
 _SUBFORMAT_TAIL = bytes.fromhex("000000001000800000aa00389b71")
 
 #: Writers that cannot seek back leave 0, 0xFFFFFFFF, or something just under 2 GiB as the size of the data.
-_STREAMING_SIZE = 0x7FFF0000
+_OPEN_ENDED_FROM = 0x7FFF0000
 
-
-#: Chunks before the samples. Recorders write a few; a hundred megabytes of empty ones take seconds to pass.
-_MOST_CHUNKS = 1000
+#: Chunks before the samples. Recorders write a few; a hundred megabytes of empty ones take seconds to skip.
+_MAX_CHUNKS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where a WAV file's samples are and what they look like. `frames` counts complete ones."""
+    """A WAV's sample type, and where its samples are. Layouts of one sample type are equal."""
 
     tag: int  # the format tag, with the extensible one resolved
     channels: int
     sample_rate: int  # Hz
     width: int  # bytes in a sample
-    offset: int  # of the first sample, in bytes
-    frames: int
+    block: int  # bytes in a frame
+    offset: int = field(default=0, compare=False)  # of the first sample, in bytes
+    size: int = field(default=0, compare=False)  # bytes of samples, as declared
 
     @property
     def is_plain(self) -> bool:
-        """Whether `samples` reads this format tag; others (ADPCM, GSM, …) are libsndfile's."""
-        return self.tag in _WIDTHS
+        """Whether `samples` reads this sample type. It does not read compressed ones (ADPCM, GSM, …)."""
+        return (self.tag, self.width) in _SUBTYPES
+
+    @property
+    def is_open_ended(self) -> bool:
+        """Whether the writer did not know the size: the samples go on to the end of the file or stream."""
+        return self.size == 0 or self.size >= _OPEN_ENDED_FROM
 
 
 def is_wav(data: Buffer) -> bool:
-    """Whether the bytes start as a RIFF WAVE file."""
+    """Return whether the bytes start as a RIFF WAVE file."""
     return bytes(data[:4]) == b"RIFF" and bytes(data[8:12]) == b"WAVE"
 
 
 def is_16_bit(data: Buffer) -> bool:
-    """Whether a file that `is_wav` holds 16-bit PCM; False also for a header that cannot be read."""
+    """Return whether a file that `is_wav` holds 16-bit PCM; False also for an invalid header."""
     try:
-        layout = parse(data)
+        layout = read_header(data)
     except BadRequest:
         return False
-    return layout.tag == _PCM and layout.width == 2
+    return layout is not None and (layout.tag, layout.width) == (PCM, 2)
 
 
-def parse(data: Buffer) -> Layout:
-    """Find the samples of a file that `is_wav`. Raises BadRequest that says what is wrong with the header."""
+def read_header(data: Buffer) -> Layout | None:
+    """Read the header of a file or stream that `is_wav`; None if `data` ends before the samples.
+
+    Raises BadRequest with what is wrong with the header.
+    """
     position, fmt = 12, None
-    for _ in range(_MOST_CHUNKS):
+    for _ in range(_MAX_CHUNKS):
         if position + 8 > len(data):
-            break
+            return None
         name, size = struct.unpack_from("<4sI", data, position)
-        start = position + 8
+        position += 8
         if name == b"data":
             if fmt is None:
                 raise BadRequest("audio: WAV has its data chunk before its fmt chunk")
-            return _layout(fmt, start, size, len(data) - start)
-        if start + size > len(data):
-            raise BadRequest(
-                f"audio: WAV is truncated: chunk {_printable(name)} declares {size} bytes, "
-                f"{len(data) - start} are there"
-            )
+            return _layout(fmt, position, size)
         if name == b"fmt ":
-            fmt = bytes(data[start : start + size])
-        position = start + size + (size & 1)  # chunks are padded to an even length
-    else:
-        raise BadRequest(f"audio: WAV header has more than {_MOST_CHUNKS} chunks before its samples")
-    missing = "fmt chunk" if fmt is None else "data chunk"
-    raise BadRequest(f"audio: WAV header is cut short: no {missing} in {len(data)} bytes")
+            fmt = bytes(data[position : position + size])
+        position += size + (size & 1)  # chunks are padded to an even length
+    raise BadRequest(f"audio: WAV header has more than {_MAX_CHUNKS} chunks before its samples")
+
+
+def sample_bytes(data: Buffer, layout: Layout) -> memoryview:
+    """Return the samples of the file `data` in whole frames. Raises BadRequest if some are missing."""
+    available = len(data) - layout.offset
+    size = layout.size
+    if size == 0 or (layout.is_open_ended and size > available):
+        size = available
+    # Up to one frame may be missing at the end: writers that stop in the middle of one are common.
+    if size - available >= layout.block:
+        raise BadRequest(f"audio: WAV is truncated: {size} bytes of samples declared, {available} are there")
+    size = min(size, available) // layout.block * layout.block
+    return memoryview(data)[layout.offset : layout.offset + size]
 
 
 def samples(data: Buffer, layout: Layout) -> NDArray[np.int16] | NDArray[np.int32] | NDArray[np.float32]:
-    """The samples of a plain layout, [frames] or [frames, channels]; 16-bit, 32-bit and float32 as views."""
-    count = layout.frames * layout.channels
-    match layout.tag, layout.width:
-        case (1, 2):
-            flat = np.frombuffer(data, "<i2", count, layout.offset)
-        case (1, 4):
-            flat = np.frombuffer(data, "<i4", count, layout.offset)
-        case (1, 1):
-            unsigned = np.frombuffer(data, np.uint8, count, layout.offset)
-            flat = (unsigned.astype(np.int16) - 128) << 8
-        case (1, 3):
-            # The three bytes become the upper ones of 32 bits: full scale stays full scale.
-            packed = np.frombuffer(data, np.uint8, count * 3, layout.offset).reshape(count, 3)
-            widened = np.zeros((count, 4), dtype=np.uint8)
-            widened[:, 1:] = packed
-            flat = widened.view("<i4").reshape(count)
-        case (3, 4):
-            flat = np.frombuffer(data, "<f4", count, layout.offset)
-        case (3, 8):
-            wide = np.frombuffer(data, "<f8", count, layout.offset)
-            # Beyond float32's range is beyond full scale; NaN and infinity stay, for the caller to refuse.
-            with np.errstate(invalid="ignore"):
-                flat = np.where(np.isfinite(wide), np.clip(wide, -1.0, 1.0), wide).astype(np.float32)
-        case (6, 1):
-            flat = _alaw_table()[np.frombuffer(data, np.uint8, count, layout.offset)]
-        case (7, 1):
-            flat = _mulaw_table()[np.frombuffer(data, np.uint8, count, layout.offset)]
-        case _:
-            raise ValueError(f"not a plain layout: {layout}")
-    return flat.reshape(-1, layout.channels) if layout.channels > 1 else flat
+    """Return whole frames of a plain layout as [frames] or [frames, channels], without a copy if possible."""
+    subtype = _SUBTYPES[layout.tag, layout.width]
+    if subtype in _VIEWS:
+        flat: NDArray[Any] = np.frombuffer(data, _VIEWS[subtype])
+        return flat.reshape(-1, layout.channels) if layout.channels > 1 else flat
+    converted: NDArray[np.float32]
+    converted, _ = soundfile.read(
+        io.BytesIO(data),
+        dtype="float32",
+        samplerate=layout.sample_rate,
+        channels=layout.channels,
+        format="RAW",
+        subtype=subtype,
+        endian="LITTLE",
+    )
+    return converted
 
 
-def _layout(fmt: bytes, offset: int, size: int, there: int) -> Layout:
+def header(tag: int, channels: int, sample_rate: int, width: int, size: int) -> bytes:
+    """Return the 44 bytes before `size` bytes of samples, each of `width` bytes, at `sample_rate` Hz."""
+    block = channels * width
+    fmt = struct.pack("<HHIIHH", tag, channels, sample_rate, sample_rate * block, block, 8 * width)
+    return (
+        struct.pack("<4sI8sI", b"RIFF", 36 + size, b"WAVEfmt ", 16) + fmt + struct.pack("<4sI", b"data", size)
+    )
+
+
+def _layout(fmt: bytes, offset: int, size: int) -> Layout:
     if len(fmt) < 16:
-        raise BadRequest(f"audio: WAV fmt chunk has {len(fmt)} bytes; 16 at least are needed")
+        raise BadRequest(f"audio: WAV fmt chunk has {len(fmt)} bytes; it needs at least 16")
     tag, channels, sample_rate, _, block, bits = struct.unpack_from("<HHIIHH", fmt)
     if tag == _EXTENSIBLE:
         if len(fmt) < 40 or fmt[26:40] != _SUBFORMAT_TAIL:
@@ -136,39 +158,14 @@ def _layout(fmt: bytes, offset: int, size: int, there: int) -> Layout:
         tag = int.from_bytes(fmt[24:26], "little")
     check_rate_and_channels(sample_rate, channels, where="audio: WAV header: ")
     width = (bits + 7) // 8
-    if tag in _WIDTHS:
-        if width not in _WIDTHS[tag]:
-            allowed = ", ".join(str(8 * w) for w in _WIDTHS[tag])
-            raise BadRequest(f"audio: WAV with {bits}-bit {_KIND[tag]} samples; allowed are {allowed} bits")
-        if block != width * channels:
-            raise BadRequest(
-                f"audio: WAV header contradicts itself: {channels} channel(s) of {bits} bits "
-                f"make frames of {width * channels} bytes, it declares {block}"
-            )
-    if size == 0 or (size >= _STREAMING_SIZE and size > there):
-        size = there
-    # Up to one frame may be missing at the end: writers that stop in the middle of one are common.
-    if size - there >= max(block, 1):
-        raise BadRequest(f"audio: WAV is truncated: {size} bytes of samples declared, {there} are there")
-    return Layout(tag, channels, sample_rate, width, offset, min(size, there) // max(block, 1))
-
-
-def _printable(name: bytes) -> str:
-    return ascii(name.decode("latin-1"))
-
-
-@cache
-def _mulaw_table() -> NDArray[np.int16]:
-    """G.711 mu-law: every byte's 16-bit sample."""
-    code = ~np.arange(256, dtype=np.int32) & 0xFF
-    magnitude = ((((code & 0x0F) << 3) + 0x84) << ((code >> 4) & 7)) - 0x84
-    return np.where(code & 0x80, -magnitude, magnitude).astype(np.int16)
-
-
-@cache
-def _alaw_table() -> NDArray[np.int16]:
-    """G.711 A-law: every byte's 16-bit sample."""
-    code = np.arange(256, dtype=np.int32) ^ 0x55
-    exponent, mantissa = (code >> 4) & 7, (code & 0x0F) << 4
-    magnitude = np.where(exponent == 0, mantissa + 8, (mantissa + 0x108) << np.maximum(exponent - 1, 0))
-    return np.where(code & 0x80, magnitude, -magnitude).astype(np.int16)
+    widths = [width for known, width in _SUBTYPES if known == tag]
+    if widths and width not in widths:
+        allowed = ", ".join(str(8 * width) for width in widths)
+        kind = _SUBTYPES[tag, widths[0]].partition("_")[0]
+        raise BadRequest(f"audio: WAV with {bits}-bit {kind} samples; allowed are {allowed} bits")
+    if widths and block != width * channels:
+        raise BadRequest(
+            f"audio: WAV header contradicts itself: {channels} channel(s) of {bits} bits "
+            f"make frames of {width * channels} bytes, it declares {block}"
+        )
+    return Layout(tag, channels, sample_rate, width, max(block, 1), offset, size)

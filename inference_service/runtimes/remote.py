@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ssl
-import struct
 from typing import Any, TypeVar
 
 import httpx
@@ -11,7 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from inference_service.audio import Audio
+from inference_service.audio import Audio, wav
 from inference_service.errors import (
     BadRequest,
     Busy,
@@ -175,21 +174,8 @@ def as_wav(audio: Audio) -> tuple[bytes, memoryview]:
     """The audio as a WAV file without another copy: its header, and its samples as they were decoded."""
     samples: NDArray[Any] = np.ascontiguousarray(audio.samples)
     channels = samples.shape[1] if samples.ndim == 2 else 1
-    width = samples.dtype.itemsize
-    tag = 3 if samples.dtype == np.float32 else 1
-    fmt = struct.pack(
-        "<HHIIHH",
-        tag,
-        channels,
-        audio.sample_rate,
-        audio.sample_rate * channels * width,
-        channels * width,
-        8 * width,
-    )
-    header = (
-        b"RIFF" + struct.pack("<I", 36 + samples.nbytes) + b"WAVE"
-        b"fmt " + struct.pack("<I", len(fmt)) + fmt + b"data" + struct.pack("<I", samples.nbytes)
-    )
+    tag = wav.FLOAT if samples.dtype == np.float32 else wav.PCM
+    header = wav.header(tag, channels, audio.sample_rate, samples.dtype.itemsize, samples.nbytes)
     return header, samples.reshape(-1).view(np.uint8).data
 
 

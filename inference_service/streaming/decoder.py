@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,12 +22,6 @@ _MAX_WAV_HEADER = 64 * 1024
 #: Seconds of audio that are decoded in one go: an event loop is not held up by a big chunk.
 _SLICE_SECONDS = 1.0
 
-_PCM16 = 1  # the WAV format tag of integer samples
-_OPEN_END = b"\xff\xff\xff\xff"
-
-#: Writers that cannot seek back leave 0, 0xFFFFFFFF, or something just under 2 GiB as the size of the data.
-_OPEN_END_FROM = 0x7FFF0000
-
 Waveform = NDArray[np.float32]
 
 
@@ -47,7 +40,7 @@ class Decoder:
         self._resampler: soxr.ResampleStream | None = None
         self._frames = 0
         if not format.is_wav:
-            self._start(wav.Layout(_PCM16, format.channels, format.sample_rate, 2, 0, 0))
+            self._start(wav.Layout(wav.PCM, format.channels, format.sample_rate, 2, 2 * format.channels))
 
     @property
     def received(self) -> int:
@@ -67,7 +60,7 @@ class Decoder:
             data, after = data[: self._left], data[self._left :]
             self._left -= len(data)
             _check_not_audio(after)
-        frame = layout.width * layout.channels
+        frame = layout.block
         if self._held:
             data = self._held + data
         whole = len(data) - len(data) % frame
@@ -75,9 +68,8 @@ class Decoder:
         step = max(1, int(_SLICE_SECONDS * layout.sample_rate)) * frame
         for start in range(0, whole, step):
             part = memoryview(data)[start : min(start + step, whole)]
-            frames = len(part) // frame
-            self._frames += frames
-            samples = wav.samples(part, replace(layout, offset=0, frames=frames))
+            self._frames += len(part) // frame
+            samples = wav.samples(part, layout)
             _check_finite(samples)
             mono = Audio(samples, layout.sample_rate).waveform(layout.sample_rate)
             np.clip(mono, -1.0, 1.0, out=mono)  # floats beyond full scale, as a player does
@@ -95,7 +87,7 @@ class Decoder:
             if self._held:
                 raise BadRequest(f"audio: WAV header is cut short after {len(self._held)} bytes")
         elif self._held and not self._is_wav:  # recorders that are stopped leave WAVs with half a frame
-            frame = self._layout.width * self._layout.channels
+            frame = self._layout.block
             raise BadRequest(
                 f"audio: the PCM ends in the middle of a frame: {len(self._held)} of its {frame} bytes came"
                 f" (16-bit samples, channels: {self._layout.channels})"
@@ -119,7 +111,7 @@ class Decoder:
             if self._held or not wav.is_wav(data):
                 return data
             layout, samples, left = _read_header(data) or _cut_short(data)
-            if replace(layout, offset=0) != replace(self._layout, offset=0):
+            if layout != self._layout:
                 raise BadRequest(
                     "audio: a second WAV with another rate, channel count or sample type in one stream; "
                     "end the stream (is_final) before it"
@@ -141,23 +133,17 @@ class Decoder:
 
 
 def _read_header(data: bytes) -> tuple[wav.Layout, bytes, int | None] | None:
-    """A WAV's layout, the bytes after its header, and how many of them it says are samples (None: all that
-    will come). None when the header is not complete. Raises BadRequest for one that cannot be streamed."""
-    position = 12
-    while position + 8 <= len(data):
-        name, size = (
-            data[position : position + 4],
-            int.from_bytes(data[position + 4 : position + 8], "little"),
-        )
-        position += 8
-        if name == b"data":
-            # The samples are not here yet: to the parser this is a file of a writer that could not seek.
-            layout = wav.parse(data[: position - 4] + _OPEN_END)
-            if not layout.is_plain:
-                raise BadRequest("audio: this WAV is compressed and cannot be streamed; send PCM samples")
-            return layout, data[position:], size if 0 < size < _OPEN_END_FROM else None
-        position += size + (size & 1)
-    return None
+    """Split the start of a WAV into its layout, the bytes after the header, and the number of sample bytes.
+
+    The number is None if the samples go on to the end of the stream. Returns None if the header is not
+    complete. Raises BadRequest for a WAV that cannot be streamed.
+    """
+    layout = wav.read_header(data)
+    if layout is None:
+        return None
+    if not layout.is_plain:
+        raise BadRequest("audio: this WAV is compressed and cannot be streamed; send PCM samples")
+    return layout, data[layout.offset :], None if layout.is_open_ended else layout.size
 
 
 def _check_not_audio(after: bytes) -> None:

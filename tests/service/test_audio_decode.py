@@ -91,12 +91,12 @@ def test_lossy_compression_keeps_length_and_loudness(format: str) -> None:
 
 
 @pytest.mark.parametrize("tag", ["ALAW", "ULAW"])
-def test_g711_tables_are_libsndfile_s(tag: str) -> None:
+def test_every_g711_code_is_decoded(tag: str) -> None:
     data = wav(bytes(range(256)), tag={"ALAW": 6, "ULAW": 7}[tag], bits=8)
     reference, _ = soundfile.read(
         io.BytesIO(bytes(range(256))), dtype="int16", samplerate=RATE, channels=1, format="RAW", subtype=tag
     )
-    assert np.array_equal(decode(data).samples, reference)
+    assert np.array_equal(decode(data).waveform(RATE) * 32768, reference)
 
 
 def test_16_bit_audio_is_a_view_of_the_request() -> None:
@@ -181,9 +181,9 @@ def test_other_chunks_are_skipped() -> None:
     [
         (b"", "0 bytes"),
         (b"RIFF", "cannot be read as wav"),
-        (b"RIFF\0\0\0\0WAVE", "no fmt chunk"),
+        (b"RIFF\0\0\0\0WAVE", "truncated: its 12 bytes end before the samples"),
         (wav(b"")[:30], "truncated"),
-        (wav(b"")[:40], "no data chunk"),
+        (wav(b"")[:40], "truncated: its 40 bytes end before the samples"),
         (wav(b""), "no samples"),
         (wav(pcm16(TONE))[:-1000], "truncated: 32000 bytes of samples declared, 31000 are there"),
         (wav(pcm16(TONE), rate=0), "sample_rate: 0 is not allowed"),

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import base64
-import struct
 from typing import Final
 
 import numpy as np
 
-from inference_service.audio import Audio
+from inference_service.audio import Audio, wav
 
 #: Hz, mono, 16 bits: what every unit reads, whatever the client sent.
 SAMPLE_RATE: Final = 16_000
@@ -19,29 +18,9 @@ def audio_payload(audio: Audio) -> str:
 
     Takes milliseconds for each minute of audio, more where it has to be resampled: not for the event loop.
     """
-    return f"audio_format=wav,sample_rate={SAMPLE_RATE},data={base64.b64encode(_wav(audio)).decode('ascii')}"
-
-
-def _wav(audio: Audio) -> bytes:
     samples = _pcm(audio)
-    byte_rate = SAMPLE_RATE * 2
-    header = struct.pack(
-        "<4sI4s4sIHHIIHH4sI",
-        b"RIFF",
-        36 + len(samples),
-        b"WAVE",
-        b"fmt ",
-        16,
-        1,  # PCM
-        1,  # channel
-        SAMPLE_RATE,
-        byte_rate,
-        2,  # bytes in a frame
-        16,  # bits in a sample
-        b"data",
-        len(samples),
-    )
-    return header + samples
+    file = wav.header(wav.PCM, 1, SAMPLE_RATE, 2, len(samples)) + samples
+    return f"audio_format=wav,sample_rate={SAMPLE_RATE},data={base64.b64encode(file).decode('ascii')}"
 
 
 def _pcm(audio: Audio) -> bytes:

@@ -19,24 +19,24 @@ from infra.stack import Stack, StackError, load_file
 
 
 class Reporter:
-    """Prints what each part is waiting for when that changes, and that it still waits every few seconds."""
+    """Prints why each part of the stack is not ready: at every change, and again every ten seconds."""
 
     _EVERY_SECONDS = 10.0
 
     def __init__(self) -> None:
         self._begin = time.monotonic()
-        self._said: dict[str, tuple[str, float]] = {}
+        self._printed: dict[str, tuple[str, float]] = {}
 
     def __call__(self, part: str, message: str) -> None:
         now = time.monotonic()
-        last, at = self._said.get(part, ("", 0.0))
-        if message != last or now - at >= self._EVERY_SECONDS:
-            self._said[part] = (message, now)
+        last, printed_at = self._printed.get(part, ("", 0.0))
+        if message != last or now - printed_at >= self._EVERY_SECONDS:
+            self._printed[part] = (message, now)
             print(f"  {now - self._begin:5.1f} s  {part}: {message}", file=sys.stderr, flush=True)
 
 
 def main() -> int:
-    """Run one command; returns the exit status."""
+    """Run the command that the arguments name; returns the exit status."""
     arguments = _parser().parse_args()
     try:
         return int(arguments.run(arguments))
@@ -61,10 +61,14 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     add("up", up, "bring the stack up, wait until it serves, and send a recording through it")
-    add("down", down, "stop everything of the stack")
+    add("down", down, "stop every process of the stack")
     add("status", status, "show the stack's processes")
-    add("apply-node", apply_node, "make a node be as the JSON on standard input declares it")
-    add("apply-gateway", apply_gateway, "make the gateway be as the JSON on standard input declares it")
+    add("apply-node", apply_node, "start or change a node as the JSON on standard input declares it")
+    add(
+        "apply-gateway",
+        apply_gateway,
+        "start or change the gateway as the JSON on standard input declares it",
+    )
     add("declare", declare, "print the stack's declarations, for apply-node and apply-gateway")
     add("remove-node", remove_node, "stop a node").add_argument("name")
     add("remove-gateway", remove_gateway, "stop the gateway")
@@ -72,16 +76,16 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def up(arguments: argparse.Namespace) -> int:
-    """Everything, through Pulumi where it is there, and the demonstration."""
+    """Bring the stack up, through Pulumi if the CLI is installed, and send a recording through it."""
     layout = _layout(arguments)
     stack = load_file(_stack_file(arguments))
     declared = fleet.declare(stack)
-    there = Supervisor(layout).running()
+    was_running = Supervisor(layout).running()
     try:
         _up(arguments, layout, stack, declared)
     except KeyboardInterrupt:
-        if there:
-            print(f"interrupted; `{layout.make('up')}` goes on from here", file=sys.stderr)
+        if was_running:
+            print(f"interrupted; `{layout.make('up')}` continues from here", file=sys.stderr)
         else:
             print("interrupted; stopping what was started", file=sys.stderr)
             fleet.down(layout)
@@ -94,7 +98,7 @@ def _up(arguments: argparse.Namespace, layout: Layout, stack: Stack, declared: f
     cli = pulumi_cli()
     if cli is not None:
         print(f"Applying the stack {stack.name} with {cli}: pulumi up --stack {stack.name}", flush=True)
-        fleet.check_ports(layout, declared)  # before Pulumi begins, and all of them at once
+        fleet.check_ports(layout, declared)  # before Pulumi starts, so that one error names every taken port
         with_pulumi.up(cli, stack.name, arguments.state)
         if "apiKeys" in stack.encrypted:
             keys = with_pulumi.api_keys(cli, stack.name, arguments.state)
@@ -105,15 +109,19 @@ def _up(arguments: argparse.Namespace, layout: Layout, stack: Stack, declared: f
         )
         if stack.encrypted:
             raise apply.EmbeddedError(
-                f"the stack {stack.name} has encrypted values, which take Pulumi: "
+                f"the stack {stack.name} has encrypted values, and only Pulumi can decrypt them: "
                 f"{', '.join(stack.encrypted)}"
             )
         done = fleet.up(layout, declared, Reporter())
-        print("\n".join(f"  {line}" for line in done) if done else "  nothing to do: all runs as declared")
+        print(
+            "\n".join(f"  {line}" for line in done)
+            if done
+            else "  nothing to do: everything runs as declared"
+        )
 
-    heard = demonstration.send(RECORDING, declared.gateway.url, keys[0] if keys else None)
+    answers = demonstration.send(RECORDING, declared.gateway.url, keys[0] if keys else None)
     gateway = declared.gateway
-    print(f"\n{RECORDING.relative_to(PROJECT)}, through the gateway:\n{heard}\n")
+    print(f"\n{RECORDING.relative_to(PROJECT)}, through the gateway:\n{answers}\n")
     print(f"HTTP  {gateway.url}/api/v1/ai/\ngRPC  127.0.0.1:{gateway.grpc}")
     for node in declared.nodes:
         print(f"      {node.name}: {node.url}, gRPC 127.0.0.1:{node.grpc}")
@@ -124,14 +132,14 @@ def _up(arguments: argparse.Namespace, layout: Layout, stack: Stack, declared: f
 
 
 def down(arguments: argparse.Namespace) -> int:
-    """Stop everything."""
+    """Stop every process of the stack."""
     stopped = fleet.down(_layout(arguments))
     print(f"stopped: {', '.join(stopped)}" if stopped else "nothing was running")
     return 0
 
 
 def status(arguments: argparse.Namespace) -> int:
-    """A line for each process."""
+    """Print one line for each process; exit status 1 while the stack does not run."""
     supervisor = Supervisor(_layout(arguments))
     if not supervisor.running():
         print(f"the stack {arguments.stack} is not running")
@@ -143,7 +151,7 @@ def status(arguments: argparse.Namespace) -> int:
 
 
 def apply_node(arguments: argparse.Namespace) -> int:
-    """From standard input."""
+    """Apply the node that standard input declares as JSON."""
     node = NodeDeclaration.model_validate_json(sys.stdin.read())
     started = apply.apply_node(_layout(arguments), node, Reporter())
     print(json.dumps({"node": node.name, "url": node.url, "started": started}))
@@ -151,7 +159,7 @@ def apply_node(arguments: argparse.Namespace) -> int:
 
 
 def apply_gateway(arguments: argparse.Namespace) -> int:
-    """From standard input."""
+    """Apply the gateway that standard input declares as JSON."""
     gateway = GatewayDeclaration.model_validate_json(sys.stdin.read())
     done = apply.apply_gateway(_layout(arguments), gateway, Reporter())
     print(json.dumps({"url": gateway.url, "done": done}))
@@ -159,7 +167,7 @@ def apply_gateway(arguments: argparse.Namespace) -> int:
 
 
 def declare(arguments: argparse.Namespace) -> int:
-    """As JSON, secrets included."""
+    """Print the stack's declarations as JSON, secrets included."""
     declared = fleet.declare(load_file(_stack_file(arguments)))
     nodes = [node.model_dump(mode="json") for node in declared.nodes]
     print(json.dumps({"nodes": nodes, "gateway": declared.gateway.model_dump(mode="json")}, indent=1))
@@ -167,13 +175,13 @@ def declare(arguments: argparse.Namespace) -> int:
 
 
 def remove_node(arguments: argparse.Namespace) -> int:
-    """By name."""
+    """Stop the named node."""
     print(json.dumps({"stopped": apply.remove_node(_layout(arguments), arguments.name)}))
     return 0
 
 
 def remove_gateway(arguments: argparse.Namespace) -> int:
-    """The one."""
+    """Stop the gateway."""
     print(json.dumps({"stopped": apply.remove_gateway(_layout(arguments))}))
     return 0
 

@@ -1,4 +1,4 @@
-"""Sends a real recording through a gateway and shows what comes back."""
+"""Sends a real recording through a gateway and shows the answers."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _TIMEOUT_SECONDS = 180
 
 
 class DemonstrationFailed(Exception):
-    """The gateway did not answer the recording as it should; `str(error)` says what it said."""
+    """The gateway refused the recording; `str(error)` gives the task and the gateway's message."""
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """What the fleet made of a recording: each task's `data`, and how long its answer took, in seconds."""
+class Answers:
+    """The fleet's answers to a recording: `data` and the time taken in `seconds`, by task."""
 
     data: dict[str, dict[str, Any]]
     seconds: dict[str, float]
@@ -38,8 +38,8 @@ class Heard:
         )
 
 
-def send(recording: Path, url: str, api_key: str | None = None) -> Heard:
-    """Send a sound file (.wav, .flac, .ogg, .mp3) as it is to the three audio routes of the gateway at `url`.
+def send(recording: Path, url: str, api_key: str | None = None) -> Answers:
+    """Send a sound file (.wav, .flac, .ogg, .mp3) unchanged to the gateway's three audio routes at `url`.
 
     Raises DemonstrationFailed when an answer is not 200 with a result.
     """
@@ -48,9 +48,9 @@ def send(recording: Path, url: str, api_key: str | None = None) -> Heard:
     for task in TASKS:
         begin = time.perf_counter()
         try:
-            # The certificate is for the gateway's public name, and this goes to the loopback address.
+            # The certificate names the public host, and this request goes to the loopback address.
             data[task] = ask(task, url, recording, api_key=api_key, timeout=_TIMEOUT_SECONDS, verify=False)
         except ClientError as error:
             raise DemonstrationFailed(f"{task} of {recording.name}: {error}") from None
         seconds[task] = time.perf_counter() - begin
-    return Heard(data, seconds)
+    return Answers(data, seconds)

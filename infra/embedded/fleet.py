@@ -1,4 +1,4 @@
-"""Brings a whole embedded stack up, a node at a time, and takes it down."""
+"""Brings a whole embedded stack up, one node after the other, and takes it down."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from infra.stack import Stack
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """All that is declared of an embedded stack."""
+    """The declarations of an embedded stack."""
 
     nodes: tuple[NodeDeclaration, ...]
     gateway: GatewayDeclaration
@@ -31,20 +31,20 @@ class Fleet:
 def declare(stack: Stack, project: Path = PROJECT) -> Fleet:
     """The declarations of a stack whose nodes and gateway are all `embedded`.
 
-    Raises EmbeddedError naming what runs elsewhere.
+    Raises EmbeddedError naming the nodes that run elsewhere.
     """
     elsewhere = [f"node {node.name} is on {node.host}" for node in stack.nodes if not node.embedded]
     if stack.gateway.mode != "embedded":
         elsewhere.append(f"the gateway is in mode {stack.gateway.mode}")
     if elsewhere:
-        raise EmbeddedError(f"the stack {stack.name} is not for this computer alone: {'; '.join(elsewhere)}")
+        raise EmbeddedError(f"the stack {stack.name} is not embedded as a whole: {'; '.join(elsewhere)}")
     return Fleet(
         tuple(node_declaration(stack, node, project) for node in stack.nodes), gateway_declaration(stack)
     )
 
 
 def check_ports(layout: Layout, fleet: Fleet) -> None:
-    """Raise EmbeddedError naming every port of the fleet that somebody else holds."""
+    """Raise EmbeddedError naming every port of the fleet that another process listens on."""
     ports = {
         f"node {node.name}: ports.{key}": port for node in fleet.nodes for key, port in node.ports.items()
     }
@@ -53,10 +53,10 @@ def check_ports(layout: Layout, fleet: Fleet) -> None:
 
 
 def up(layout: Layout, fleet: Fleet, progress: Progress = quiet) -> list[str]:
-    """Make everything be as declared; returns what was done, nothing when nothing had to be.
+    """Start and change what does not run as declared; returns one line for each change.
 
-    Nothing is started when a port is taken. Nodes that are down start together; those that change while they
-    serve do so one after the other, each healthy before the next. Raises EmbeddedError.
+    If a port is taken, nothing starts. Nodes that are down start together; nodes that serve change one after
+    the other, each healthy before the next. Raises EmbeddedError.
     """
     check_ports(layout, fleet)
     done: list[str] = []
@@ -74,20 +74,20 @@ def up(layout: Layout, fleet: Fleet, progress: Progress = quiet) -> list[str]:
             progress(node.name, "ready")
     done += [f"gateway {what}" for what in apply.apply_gateway(layout, fleet.gateway, progress)]
     progress("gateway", "ready")
-    for name in gone(layout, fleet.nodes):
+    for name in orphaned(layout, fleet.nodes):
         done += [f"{program} removed" for program in apply.remove_node(layout, name)]
     return done
 
 
-def gone(layout: Layout, nodes: Sequence[NodeDeclaration]) -> list[str]:
-    """The nodes that run and are not declared any more."""
+def orphaned(layout: Layout, nodes: Sequence[NodeDeclaration]) -> list[str]:
+    """The names of the nodes that run and are no longer declared."""
     return sorted(set(apply.declared_nodes(layout)) - {node.name for node in nodes})
 
 
 def down(layout: Layout) -> list[str]:
-    """Stop everything that `up` started, also what a killed supervisor left; returns the programs.
+    """Stop every program that `up` started, orphaned ones included; returns their names.
 
-    The gateway stops first, so that no request is on its way when the nodes do.
+    The gateway stops first, so that no request is under way when the nodes stop.
     """
     if not layout.root.exists():
         return []

@@ -1,8 +1,8 @@
-"""Becomes one program of an embedded stack: `python launch.py SPECIFICATION.json`.
+"""Replaces itself by one program of an embedded stack: `python launch.py SPECIFICATION.json`.
 
-The supervisor starts every program through this file, so that a command line and an environment need no
-quoting in its configuration, and so that the process can be found again by its pid and start time if the
-supervisor itself is killed. Uses the standard library only and is run by path, to start at once.
+supervisord starts every program through this file for two reasons: its configuration then needs no quoting
+of command lines and environments, and the recorded pid and start time identify the process if supervisord is
+killed. Imports the standard library only and is run by path, to start fast.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ from pathlib import Path
 
 
 def start_ticks(pid: int) -> int:
-    """When a process started, in clock ticks since the computer did.
+    """The start time of a process, in clock ticks since boot.
 
-    Raises FileNotFoundError when it is gone.
+    Raises FileNotFoundError when the process has ended.
     """
     fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     return int(fields[19])
 
 
 def boot_id() -> str:
-    """Which start of the computer this is."""
+    """The kernel's id of this boot."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def record(path: Path, pid: int) -> None:
-    """Write down which process `pid` is."""
+    """Record the process `pid` with its start time and boot, which together identify it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(json.dumps({"pid": pid, "start": start_ticks(pid), "boot": boot_id()}))
     temporary.replace(path)
 
 
 def remove_leftovers(prefix: str) -> None:
-    """Remove the files whose paths begin with `prefix`; none for an empty one."""
+    """Remove the files whose paths begin with `prefix`; an empty prefix removes none."""
     folder, name = os.path.split(prefix)
     for path in Path(folder).glob(f"{name}*") if name else ():
         path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Where an embedded stack keeps its files: everything of one stack is under one folder."""
+"""The files of an embedded stack, all under one folder."""
 
 from __future__ import annotations
 
@@ -27,34 +27,34 @@ class Layout:
         return cls(state.absolute() / stack)
 
     def make(self, target: str) -> str:
-        """The command that a person types for this stack, which is dev unless it is named."""
+        """The make command for this stack; `dev` is make's default stack."""
         return f"make {target}" if self.root.name == "dev" else f"make {target} STACK={self.root.name}"
 
     @property
     def logs(self) -> Path:
-        """The one folder with every process's log."""
+        """The folder with the log of every process."""
         return self.root / "logs"
 
     @property
     def programs(self) -> Path:
-        """A program's part of the supervisor's configuration (`.conf`) and its launch (`.json`)."""
+        """Each program's section of supervisord's configuration (`.conf`) and its specification (`.json`)."""
         return self.root / "programs"
 
     @property
     def pids(self) -> Path:
-        """What `launch` records of each process, so that one that was left behind can be found."""
+        """The processes that `launch` recorded, by which orphaned ones are identified."""
         return self.root / "pids"
 
     def program_conf(self, program: str) -> Path:
-        """The program's section of the supervisor's configuration."""
+        """The program's section of supervisord's configuration."""
         return self.programs / f"{program}.conf"
 
     def specification(self, program: str) -> Path:
-        """What `launch` starts as this program."""
+        """The command line and environment that `launch` starts as this program."""
         return self.programs / f"{program}.json"
 
     def record(self, program: str) -> Path:
-        """Which process the program last was."""
+        """The program's last process, as `launch` recorded it."""
         return self.pids / f"{program}.json"
 
     @property
@@ -63,7 +63,7 @@ class Layout:
 
     @property
     def supervisor_socket(self) -> Path:
-        """In the stack's folder, or under the system's temporary folder where that path is too long."""
+        """The socket: in the stack's folder, or in the system's temporary folder if that path is too long."""
         path = self.root / "supervisor.sock"
         if len(bytes(path)) <= _SOCKET_BYTES:
             return path
@@ -71,7 +71,7 @@ class Layout:
         return Path(tempfile.gettempdir()) / f"gpu-inference-{digest}.sock"
 
     def node(self, name: str) -> Path:
-        """A node's own folder: its service's settings and what its workers share."""
+        """A node's folder: its service's settings and the files that its workers share."""
         return self.root / "nodes" / name
 
     @property
@@ -83,7 +83,7 @@ class Layout:
         return self.logs / f"{program}.log"
 
     def create(self) -> None:
-        """Make the folders. They hold secrets, so they are for their owner alone."""
+        """Create the folders, readable by their owner only because they hold secrets."""
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         for folder in (self.logs, self.programs, self.pids):
             folder.mkdir(mode=0o700, exist_ok=True)

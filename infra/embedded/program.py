@@ -22,10 +22,10 @@ MARK = "GPU_INFERENCE_STATE"
 class Program:
     """A process to keep running.
 
-    `environment` is all of its environment. `revision` stands for what it reads at its start: a program with
-    another revision is restarted. `stop_seconds` is how long it may take to end after `stop_signal`.
-    `leftovers` is how the paths of the files begin that it leaves behind when it is killed: they are removed
-    before it starts and when it is removed.
+    `environment` is the complete environment. `revision` is a digest of the files that the program reads at
+    start: a new revision restarts it. `stop_seconds` is how long the program may take to end after
+    `stop_signal`. `leftovers` is a path prefix: files that begin with it stay behind when the program is
+    killed, and are removed before it starts and when it is removed.
     """
 
     name: str

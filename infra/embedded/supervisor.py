@@ -1,7 +1,7 @@
 """The supervisord of one embedded stack, which keeps the stack's processes running.
 
-It starts with the first program and ends with the last. Programs stand in files of their own, so that each
-can be added, changed and removed alone.
+supervisord starts with the first program and ends with the last. Each program has files of its own, so that
+it can be added, changed and removed without the others.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from infra.embedded.leftovers import SUPERVISOR
 from infra.embedded.program import Program, ini, program_files, write_private
 
 _START_SECONDS = 15
-_STOP_SECONDS = 7200  # the supervisor itself kills what takes longer than its own `stop_seconds`
+_STOP_SECONDS = 7200  # supervisord kills a program sooner: after the program's own `stop_seconds`
 _POLL_SECONDS = 0.05
 
 
 class SupervisorError(Exception):
-    """The supervisor cannot do what it was asked; `str(error)` says why."""
+    """supervisord refused or failed a command; `str(error)` gives its reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A program as the supervisor sees it.
+    """The state of a program in supervisord.
 
-    `name` is its state (RUNNING, BACKOFF, …), `started` the Unix time of its last start.
+    `name` is the state (RUNNING, BACKOFF, …), `started` the Unix time of its last start.
     """
 
     name: str
@@ -52,12 +52,12 @@ class State:
 
     @property
     def given_up(self) -> bool:
-        """Whether nobody tries to run it any more."""
+        """Whether supervisord has stopped trying to run the program."""
         return self.name in ("FATAL", "STOPPED", "EXITED", "UNKNOWN")
 
 
 class Supervisor:
-    """The supervisord of the stack whose files `layout` names; nothing is started by making one of these."""
+    """The supervisord of one stack. Creating this object starts no process."""
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
@@ -68,7 +68,7 @@ class Supervisor:
         return sorted(path.stem for path in self.layout.programs.glob("*.conf"))
 
     def running(self) -> bool:
-        """Whether the supervisor answers."""
+        """Whether supervisord answers on its socket."""
         try:
             self._call("getState")
         except (OSError, http.client.HTTPException):
@@ -77,17 +77,18 @@ class Supervisor:
 
     @property
     def pid(self) -> int | None:
-        """The supervisor's own process, None when there is none."""
+        """The process id of supervisord; None while it does not run."""
         return processes.recorded(self.layout.record(SUPERVISOR))
 
     def is_declared(self, name: str) -> bool:
-        """Whether a program of that name is kept running."""
-        return (self.layout.programs / f"{name}.conf").exists()
+        """Whether supervisord has to keep a program of this name running."""
+        return self.layout.program_conf(name).exists()
 
     def apply(self, programs: Sequence[Program]) -> list[str]:
-        """Keep these programs running as declared; those that already do are left alone.
+        """Start the programs that do not run as declared, and keep all of them running.
 
-        Changed ones stop in reverse order and start in order. Returns the names of those (re)started.
+        Changed programs stop in reverse order and start in order. Returns the names of the programs that were
+        started or restarted.
         """
         with self._locked():
             for program in programs:
@@ -111,18 +112,18 @@ class Supervisor:
             return started
 
     def remove(self, *batches: Sequence[str]) -> list[str]:
-        """Stop these programs and forget them: those of a batch together, one batch after the other.
+        """Stop and forget the programs of each batch together, one batch after the other.
 
-        Returns those that were there. The supervisor ends with its last program.
+        Returns the names of the programs that were declared. supervisord ends with its last program.
         """
         with self._locked():
             removed = []
             running = self.running()
             for batch in batches:
-                there = [name for name in batch if self.is_declared(name)]
-                for name in there if running else ():
+                known = [name for name in batch if self.is_declared(name)]
+                for name in known if running else ():
                     self._ignoring_unknown("stopProcessGroup", name, False)
-                for name in there:
+                for name in known:
                     if running:
                         self._stop_group(name)
                     specification = json.loads(self.layout.specification(name).read_text())
@@ -130,13 +131,13 @@ class Supervisor:
                         path.unlink(missing_ok=True)
                     leftovers.end(self.layout, name)
                     launch.remove_leftovers(specification.get("leftovers", ""))
-                removed += there
+                removed += known
             if not self.programs:
                 self._shut_down()
             return removed
 
     def state(self, name: str) -> State:
-        """What the supervisor knows of a program. Raises SupervisorError when it knows none of that name."""
+        """The state of a program. Raises SupervisorError when supervisord does not know the name."""
         try:
             info = self._call("getProcessInfo", name)
         except xmlrpc.client.Fault as fault:
@@ -157,21 +158,21 @@ class Supervisor:
             return "(no log)"
 
     def own_pids(self) -> set[int]:
-        """The leaders of the process groups that this stack started."""
+        """The process ids of the group leaders that this stack started."""
         records = self.layout.pids.glob("*.json")
         return {pid for record in records if (pid := processes.recorded(record)) is not None}
 
-    # What it is made of ---------------------------------------------------------------------------------
+    # Internals ----------------------------------------------------------------------------------------
 
     def _call(self, method: str, *arguments: Any) -> Any:
-        # The address is not used: the transport connects to the socket.
+        # ServerProxy wants an address; the transport ignores it and connects to the socket.
         transport = SupervisorTransport(None, None, f"unix://{self.layout.supervisor_socket}")
         with xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport) as server:
             return getattr(server.supervisor, method)(*arguments)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        """One change at a time, whichever process makes it."""
+        """Hold the stack's lock, so that one process at a time changes its programs."""
         self.layout.create()
         with (self.layout.root / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -183,7 +184,7 @@ class Supervisor:
         write_private(self.layout.program_conf(program.name), conf)
 
     def _start(self) -> None:
-        """Start the supervisor, which starts every declared program."""
+        """Start supervisord, which starts every declared program."""
         leftovers.end_all(self.layout)
         settings = {
             "logfile": str(self.layout.log(SUPERVISOR)),
@@ -192,7 +193,7 @@ class Supervisor:
             "pidfile": str(self.layout.root / "supervisord.pid"),
             "directory": str(self.layout.root),
             "umask": "077",
-            # Triton and nginx open many connections; what they may is raised as far as the user may.
+            # Triton and nginx open many connections: supervisord raises its soft limit to the hard one.
             "minfds": "1024",
         }
         if os.geteuid() == 0:
@@ -206,7 +207,7 @@ class Supervisor:
             + ini("include", {"files": f"{self.layout.programs.name}/*.conf"})
         )
         write_private(self.layout.supervisor_conf, conf)
-        with _interrupted_afterwards():  # one that is half started answers nobody and would be left behind
+        with _interrupts_deferred():  # a half-started supervisord answers no command and would be orphaned
             daemon = subprocess.run(
                 [sys.executable, "-m", "supervisor.supervisord", "-c", self.layout.supervisor_conf],
                 stdin=subprocess.DEVNULL,
@@ -239,16 +240,16 @@ class Supervisor:
             path.unlink(missing_ok=True)
 
     def _stop_group(self, name: str) -> None:
-        """Stop a program and take it out of the supervisor. One it does not know is left alone."""
+        """Stop a program and remove it from supervisord; a name that supervisord does not know is skipped."""
         deadline = time.monotonic() + _STOP_SECONDS
         self._ignoring_unknown("stopProcessGroup", name)
         while not self._ignoring_unknown("removeProcessGroup", name):
             if time.monotonic() > deadline:
-                raise SupervisorError(f"{name} does not stop")
+                raise SupervisorError(f"{name} did not stop within {_STOP_SECONDS} s")
             time.sleep(_POLL_SECONDS)
 
     def _ignoring_unknown(self, method: str, *arguments: Any) -> bool:
-        """Call what a program that the supervisor does not know has no need of; False while it still runs."""
+        """Call a method that needs no effect on an unknown program. Returns False while the program runs."""
         try:
             self._call(method, *arguments)
         except xmlrpc.client.Fault as fault:
@@ -260,8 +261,8 @@ class Supervisor:
 
 
 @contextlib.contextmanager
-def _interrupted_afterwards() -> Iterator[None]:
-    """What is done here is finished before a Ctrl-C interrupts."""
+def _interrupts_deferred() -> Iterator[None]:
+    """Finish the block first; a Ctrl-C during it raises KeyboardInterrupt at its end."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -256,7 +256,7 @@ def _check_distinct(servers: tuple[UpstreamServer, ...], *fields: str) -> None:
         for server in servers:
             value = getattr(server, what)
             if value in seen:
-                raise ValueError(f"servers: {what} {value} is there twice")
+                raise ValueError(f"servers: {what} {value} is listed twice")
             seen.add(value)
 
 

@@ -17,13 +17,13 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns the exit status, 1 for a stack that cannot be used."""
     parser = argparse.ArgumentParser(prog="python -m infra.stack")
     commands = parser.add_subparsers(dest="command", required=True)
-    check = commands.add_parser("check", help="check a stack file and name everything that is wrong with it")
+    check = commands.add_parser("check", help="check a stack file and report every mistake in it")
     check.add_argument("file", type=Path)
     fresh = commands.add_parser("schema", help=f"write {schema.FILE.name}, the JSON Schema of a stack file")
-    fresh.add_argument("--check", action="store_true", help="only say whether it is fresh")
+    fresh.add_argument("--check", action="store_true", help="only check that the file is up to date")
     imported = commands.add_parser(
         "import-script",
-        help="turn the old script's environment variables and node files into a stack file",
+        help="turn the original deployment script's environment into a stack file",
         epilog=f"reads {', '.join(script.VARIABLES)}",
     )
     imported.add_argument("file", type=Path, nargs="?", help="the stack file to write, e.g. Pulumi.prod.yaml")
@@ -31,7 +31,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if given.command == "check":
             stack = load_file(given.file)
-            print(f"{given.file}: {len(stack.nodes)} nodes, no mistakes")
+            nodes = "1 node" if len(stack.nodes) == 1 else f"{len(stack.nodes)} nodes"
+            print(f"{given.file}: {nodes}, no mistakes")
         elif given.command == "schema":
             return _schema(given.check)
         else:
@@ -48,7 +49,7 @@ def _schema(check: bool) -> int:
         return 0
     if schema.is_fresh():
         return 0
-    print(f"{schema.FILE.name} is stale: run python -m infra.stack schema", file=sys.stderr)
+    print(f"{schema.FILE.name} is out of date: run python -m infra.stack schema", file=sys.stderr)
     return 1
 
 
@@ -68,7 +69,7 @@ def _import(file: Path | None) -> int:
         with file.open("x", encoding="utf-8") as out:
             out.write(text)
     except FileExistsError:
-        print(f"{file} is there already; name another file", file=sys.stderr)
+        print(f"{file} exists already; name another file", file=sys.stderr)
         return 1
     except OSError as error:
         print(f"{file} cannot be written: {error.strerror}", file=sys.stderr)

@@ -23,23 +23,23 @@ class Tls(Section):
 
 
 class RateLimit(Section):
-    """How many requests a client may make through the gateway."""
+    """How many requests each client address may send through the gateway."""
 
     requests_per_second: Positive = 50
     burst: Annotated[int, Field(ge=0)] = 10
-    """Requests over the rate that are let through before the rest are refused with 429."""
+    """Requests above the rate that pass before nginx refuses more with 429."""
 
 
 class Gateway(Section):
     """The one HTTP and the one gRPC entrance over all nodes."""
 
     mode: Literal["container", "existing", "embedded"] = "container"
-    """container: nginx in Docker; existing: an nginx that is there already; embedded: a process here.
-    embedded when left out and every node is embedded, else container."""
+    """container: nginx in Docker; existing: an nginx that runs already; embedded: a process on this computer.
+    Default: embedded if every node is embedded, else container."""
     host: HostAddress = EmbeddedHost()
-    """Where it runs; the first node's host when left out."""
+    """Where the gateway runs. Default: the first node's host."""
     public_host: DialledHost = Field(default_factory=lambda data: data["host"].address)
-    """The name that clients use; the host's address when left out."""
+    """The name that clients use. Default: the host's address."""
     http: Port = 8080
     grpc: Port = 9080
     image: NonEmpty = NGINX_IMAGE
@@ -47,13 +47,13 @@ class Gateway(Section):
     conf_dir: HostPath = "/etc/nginx/conf.d"
     """existing: the folder whose ai_inference_service.servers*.conf the site includes."""
     nginx: NonEmpty = "nginx"
-    """existing: the command that is that nginx, e.g. `sudo nginx` or `docker exec site-nginx nginx`."""
+    """existing: the command that runs that nginx, e.g. `sudo nginx` or `docker exec site-nginx nginx`."""
     bind: DialledHost | None = None
-    """The IP address to listen on; all when left out (embedded: this computer only)."""
+    """The IP address to listen on. Default: all addresses (embedded: the loopback address)."""
     grpc_balancing: Literal["http2", "layer4"] = "http2"
     """http2: gRPC calls are balanced; layer4: gRPC connections are."""
     tls: Tls | None = None
     rate_limit: Annotated[RateLimit | None, BeforeValidator(off)] = Field(
         default_factory=lambda data: None if data["mode"] == "embedded" else RateLimit(),
     )
-    """false: none. Left out: 50 requests a second and a burst of 10; none for an embedded gateway."""
+    """false: no limit. Default: 50 requests a second with a burst of 10; no limit for an embedded gateway."""

@@ -1,4 +1,4 @@
-"""Where a node or the gateway runs: an SSH host, this computer's Docker socket, or plain processes here."""
+"""Where a node or the gateway runs: an SSH host, this computer's Docker socket, or plain processes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _SSH = re.compile(
     r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?))"
     r"(?::(?P<port>[0-9]{1,5}))?/?"
 )
-#: The same for a JSON Schema, which has no names for groups and leaves the port's range to `parse_host`.
+#: The same pattern for the JSON Schema, without named groups; `parse_host` checks the port's range.
 PATTERN = f"^({re.sub('[?]P<[a-z0-9]+>', '', _SSH.pattern)}|unix:///.+|embedded)$"
 
 
 def bracketed(address: str) -> str:
-    """A host as it stands before a port: an IPv6 address in brackets."""
+    """A host as written before `:port`: an IPv6 address gets brackets."""
     return f"[{address}]" if ":" in address else address
 
 
@@ -70,7 +70,7 @@ Host = SshHost | UnixHost | EmbeddedHost
 def parse_host(text: object) -> Host:
     """The host that `text` names.
 
-    Raises ValueError, saying what was expected and what was there, when it names none.
+    Raises ValueError with the expected form and the given text.
     """
     if isinstance(text, SshHost | UnixHost | EmbeddedHost):
         return text

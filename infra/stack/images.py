@@ -12,23 +12,23 @@ from infra.stack.values import NonEmpty, Secret
 
 
 class Build(Section):
-    """An image built from a folder; `args` alone are for this project's own."""
+    """An image built from a folder; `args` without a context apply to this project's own build."""
 
     context: NonEmpty = "."
     """The build context, relative to the project."""
     dockerfile: NonEmpty = "Dockerfile"
     """The Dockerfile, relative to the context."""
     args: dict[str, str] = Field(default_factory=dict)
-    """Build arguments, e.g. BASE_IMAGE where the public base image cannot be had."""
+    """Build arguments, e.g. BASE_IMAGE if the hosts cannot pull the public base image."""
 
 
 class ImageSource(Section):
-    """An image that is there already, or one that is built."""
+    """An image that exists already, or one to build."""
 
     image: NonEmpty | None = None
-    """The image's reference; it is used as it is."""
+    """The reference of an existing image."""
     build: Build | None = None
-    """true: built from this project, where it has what it takes; or what it is built from."""
+    """true: built from this project; or the folder and Dockerfile to build from."""
 
     default_image: ClassVar[str | None] = None
     own_build: ClassVar[Build | None] = None
@@ -52,7 +52,7 @@ class ImageSource(Section):
 
     @property
     def source(self) -> str | Build | None:
-        """The image's reference, or what it is built from; None where none was named."""
+        """The image's reference, or its build; None if the stack names neither and there is no default."""
         if self.image is not None:
             return self.image
         if self.build is None:
@@ -67,7 +67,7 @@ class Images(Section):
     """Where built images go."""
 
     registry: NonEmpty | None = None
-    """Build once and push here, e.g. registry.example.com/gpu; left out, each host builds its own."""
+    """Build once and push here, e.g. registry.example.com/gpu. Default: each host builds its own."""
     username: NonEmpty | None = None
     password: Secret | None = None
     platform: NonEmpty = "linux/amd64"

@@ -1,4 +1,4 @@
-"""Reads a stack from Pulumi's configuration or from its file, and checks all of it at once."""
+"""Reads a stack from Pulumi's configuration or from its file, and reports every mistake at once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PROJECT = "gpu-inference"
 def parse(data: Mapping[str, Any], name: str = "stack", source: str | None = None) -> Stack:
     """The stack that the camelCase keys of `data` declare, with every default filled in.
 
-    Raises StackError with everything that is wrong.
+    Raises StackError with every mistake.
     """
     problems: list[Problem] = []
     fields = {info.alias or field: field for field, info in Stack.model_fields.items()}
@@ -95,16 +95,18 @@ def load_file(path: str | Path) -> Stack:
     try:
         with path.open(encoding="utf-8") as file:
             document = yaml.load(file, _Loader)
-        json.dumps(document, skipkeys=True, default=str)  # refuses what contains itself, as YAML can say
+        json.dumps(
+            document, skipkeys=True, default=str
+        )  # refuses a document that contains itself (YAML aliases)
     except OSError as error:
         raise StackError([Problem("", f"cannot be read: {error.strerror}")], str(path)) from error
-    # Beside YAMLError: bytes that are no UTF-8, dates that are none, numbers too long for Python to read.
+    # ValueError: bytes that are not UTF-8, impossible dates, numbers with too many digits for Python.
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise StackError([Problem("", f"is no YAML of a stack: {error}")], str(path)) from error
+        raise StackError([Problem("", f"is not a stack file in YAML: {error}")], str(path)) from error
     config = document.get("config") if isinstance(document, dict) else None
     if not isinstance(config, dict):
         raise StackError([Problem("config", f"expected the keys {PROJECT}:nodes, …")], str(path))
-    # Keys of other namespaces are the providers'.
+    # Keys of other namespaces belong to providers.
     own = {
         str(key).removeprefix(f"{PROJECT}:"): value
         for key, value in config.items()
@@ -120,14 +122,16 @@ def load_file(path: str | Path) -> Stack:
 
 
 def _encrypted(problem: Problem, encrypted: Collection[str]) -> Problem:
-    """The problem, said as it is where what is missing is only not known here."""
+    """The problem, reworded if the key is not missing but encrypted."""
     if problem.path in encrypted and problem.message.startswith("required"):
-        return Problem(problem.path, "is encrypted, and is needed where the file is read without Pulumi")
+        return Problem(
+            problem.path, "is encrypted, and only Pulumi can decrypt it; this command needs its value"
+        )
     return problem
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which no key stands twice, as Pulumi reads it; the second would silently win."""
+    """Refuses YAML with a repeated key, as Pulumi does: PyYAML would silently keep the last one."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
@@ -136,8 +140,8 @@ class _Loader(yaml.SafeLoader):
             if not isinstance(key, yaml.ScalarNode):
                 continue
             if key.value in first:
-                said = f"the key {key.value} is in line {first[key.value]} already"
-                raise yaml.MarkedYAMLError(problem=said, problem_mark=key.start_mark)
+                repeated = f"the key {key.value} is already in line {first[key.value]}"
+                raise yaml.MarkedYAMLError(problem=repeated, problem_mark=key.start_mark)
             first[key.value] = key.start_mark.line + 1
         return node
 
@@ -161,7 +165,7 @@ def load(project: str = PROJECT) -> Stack:
 
 
 def _structured(value: str) -> Any:
-    """Pulumi hands lists and mappings over as JSON and everything else as text."""
+    """Parses a value of Pulumi's configuration: lists and mappings come as JSON, everything else as text."""
     if value[:1] in ("[", "{"):
         try:
             return json.loads(value)
@@ -170,19 +174,19 @@ def _structured(value: str) -> Any:
     return value
 
 
-def _without_encrypted(value: Any, path: str, found: list[str]) -> Any:
-    """`value` without what Pulumi encrypted, or lists with it; the paths of that are added to `found`."""
+def _without_encrypted(value: Any, path: str, encrypted: list[str]) -> Any:
+    """`value` without encrypted values and lists that hold one; adds their paths to `encrypted`."""
     if isinstance(value, dict):
         kept = {}
         for key, inner in value.items():
             inner_path = f"{path}.{key}" if path else str(key)
             if any(_is_encrypted(each) for each in (inner if isinstance(inner, list) else [inner])):
-                found.append(inner_path)
+                encrypted.append(inner_path)
             else:
-                kept[key] = _without_encrypted(inner, inner_path, found)
+                kept[key] = _without_encrypted(inner, inner_path, encrypted)
         return kept
     if isinstance(value, list):
-        return [_without_encrypted(inner, f"{path}[{i}]", found) for i, inner in enumerate(value)]
+        return [_without_encrypted(inner, f"{path}[{i}]", encrypted) for i, inner in enumerate(value)]
     return value
 
 

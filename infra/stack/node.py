@@ -13,7 +13,7 @@ from infra.stack.values import DialledHost, Gpus, HostAddress, Name, Port, Posit
 
 
 class Ports(Section):
-    """The ports that a node's host publishes (Triton's and the unit manager's only when asked for)."""
+    """The ports that a node's host publishes; Triton's and the unit manager's only with `publish`."""
 
     http: Port = 8800
     """The inference service's HTTP port."""
@@ -41,13 +41,13 @@ class Node(Section):
     host: HostAddress
     """ssh://user@host[:port], unix:///var/run/docker.sock, or embedded (processes on this computer)."""
     name: Name = Field(default_factory=lambda data: _name_of(data["host"]))
-    """Names the node's containers; from the host when left out."""
+    """The node's name, part of its containers' names. Default: made from the host."""
     public_host: DialledHost = Field(default_factory=lambda data: data["host"].address)
-    """What the gateway dials; the host's address when left out."""
+    """The address that the gateway dials. Default: the host's address."""
     ports: Ports = Field(default_factory=Ports)
-    """What differs from the stack's `ports` on this node."""
+    """Ports of this node that differ from the stack's `ports`."""
     public_http_port: Port = Field(default_factory=lambda data: data["ports"].http)
-    """The port that the gateway dials for HTTP; behind NAT it differs from the node's own."""
+    """The port that the gateway dials for HTTP. Behind NAT it differs from the node's own port."""
     public_grpc_port: Port = Field(default_factory=lambda data: data["ports"].grpc)
     """The port that the gateway dials for gRPC."""
     runtime: RuntimeName = "triton"
@@ -56,11 +56,11 @@ class Node(Section):
             "none" if isinstance(data["host"], EmbeddedHost) or data["runtime"] == "remote" else "all"
         )
     )
-    """all, none, or GPU indices. all when left out; none for embedded and remote nodes."""
+    """all, none, or GPU indices. Default: all; none for embedded and remote nodes."""
     remote: Remote = Field(default_factory=Remote)
-    """What differs from the stack's `remote` on this node."""
+    """Keys that differ from the stack's `remote` on this node."""
     drained: bool = False
-    """true: stays deployed, and the gateway sends it nothing."""
+    """true: the node stays deployed and gets no traffic from the gateway."""
 
     @property
     def wants_gpus(self) -> bool:
@@ -69,12 +69,12 @@ class Node(Section):
 
     @property
     def embedded(self) -> bool:
-        """Whether the node is made of processes on this computer."""
+        """Whether the node runs as processes on this computer."""
         return isinstance(self.host, EmbeddedHost)
 
 
 def _name_of(host: Host) -> str:
-    """A node's name from its host: stable, and fit for container names."""
+    """A node's name from its host: stable and valid in container names."""
     match host:
         case SshHost(address=address, port=port):
             text = address if port in (None, 22) else f"{address}-{port}"

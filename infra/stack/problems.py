@@ -49,7 +49,7 @@ _KINDS = {
     "model_type": "a mapping of keys",
     "model_attributes_type": "a mapping of keys",
 }
-# A mistake in one of these is named without the value.
+# An error about one of these does not show the value.
 _SECRET = re.compile(r"^apiKeys|\.(token|password)$|^models\.credentials\.")
 
 
@@ -64,7 +64,7 @@ def _path(location: Iterable[str | int], prefix: str) -> str:
 
 
 def unknown_key(path: str, key: object, allowed: Iterable[str]) -> Problem:
-    """A key that nobody knows, with the nearest that somebody does."""
+    """An unknown key, with the most similar known one as a hint."""
     allowed = sorted(allowed)
     folded = {re.sub(r"[^a-z0-9]", "", name.lower()): name for name in allowed}
     near = difflib.get_close_matches(re.sub(r"[^a-z0-9]", "", str(key).lower()), folded, n=1, cutoff=0.6)
@@ -73,14 +73,14 @@ def unknown_key(path: str, key: object, allowed: Iterable[str]) -> Problem:
 
 
 def _keys_at(model: type[BaseModel], location: Iterable[str | int]) -> list[str]:
-    """The keys that the section at `location` under `model` knows."""
+    """The keys of the section at `location` under `model`."""
     current: type[BaseModel] = model
     for part in location:
         for name, info in current.model_fields.items():
             if part in (info.alias, name):
-                found = _section_in(info.annotation)
-                if found is not None:
-                    current = found
+                section = _section_in(info.annotation)
+                if section is not None:
+                    current = section
     return [info.alias or name for name, info in current.model_fields.items()]
 
 
@@ -88,13 +88,13 @@ def _section_in(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     for argument in getattr(annotation, "__args__", ()):
-        if (found := _section_in(argument)) is not None:
-            return found
+        if (section := _section_in(argument)) is not None:
+            return section
     return None
 
 
 def from_validation(error: ValidationError, model: type[BaseModel], prefix: str = "") -> list[Problem]:
-    """pydantic's errors in this project's words."""
+    """Translates pydantic's errors: each names the key, the allowed values and the given one."""
     problems = []
     for detail in error.errors(include_url=False):
         kind, location = detail["type"], detail["loc"]
@@ -102,7 +102,7 @@ def from_validation(error: ValidationError, model: type[BaseModel], prefix: str 
         given = "…" if _SECRET.search(path) else detail.get("input")
         context: Mapping[str, Any] = detail.get("ctx", {})
         if kind == "default_factory_not_called":
-            continue  # What the default depends on is reported itself.
+            continue  # The field that the default depends on has an error of its own.
         if kind in ("extra_forbidden", "invalid_key"):
             *outer, key = location
             problems.append(unknown_key(_path(outer, prefix), key, _keys_at(model, outer)))

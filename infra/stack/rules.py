@@ -14,7 +14,7 @@ from infra.stack.node import Node, Ports
 from infra.stack.problems import Problem
 from infra.stack.runtimes import EdgeLlm, Models, Service, Triton
 
-# The ports that a node listens on for its host beside http and grpc, by the key that sets each.
+# Fields of `Ports` that Triton publishes, and their keys in the stack file.
 _TRITON_PORTS = {"triton_http": "tritonHttp", "triton_grpc": "tritonGrpc", "triton_metrics": "tritonMetrics"}
 
 
@@ -34,10 +34,10 @@ _DECIDED = {
 
 
 def check(nodes: Mapping[int, Node], sections: Mapping[str, Any]) -> Iterator[Problem]:
-    """Every rule over the parts that are valid by themselves.
+    """Yields the problems of every rule.
 
-    `nodes` are the valid nodes by their position; `sections` the valid sections by their field's
-    name. A rule whose parts are not all there is left out: what is wrong with those is reported already.
+    `nodes` are the valid nodes by position, `sections` the valid sections by field name. A rule is skipped if
+    one of its sections is invalid, since that section has an error of its own.
     """
     triton: Triton | None = sections.get("triton")
     edge_llm: EdgeLlm | None = sections.get("edge_llm")
@@ -60,38 +60,38 @@ def check(nodes: Mapping[int, Node], sections: Mapping[str, Any]) -> Iterator[Pr
 
 
 def unique_names(names: Mapping[int, str]) -> Iterator[Problem]:
-    """No two nodes have one name; `names` are those of the nodes, by position, as far as they are known."""
+    """No two nodes share a name. `names` are the known names by position."""
     first: dict[str, int] = {}
     for position, name in names.items():
         if name in first:
-            yield Problem(f"nodes[{position}].name", f'"{name}" is the name of nodes[{first[name]}] too')
+            yield Problem(f"nodes[{position}].name", f'"{name}" is also the name of nodes[{first[name]}]')
         first.setdefault(name, position)
 
 
 def machine(host: Host) -> str:
-    """What two hosts have in common when they are the same machine: its address."""
+    """The address that two hosts share when they are the same machine."""
     return "this computer" if not isinstance(host, SshHost) else host.address.lower()
 
 
 def listening(node: Node, triton: Triton, edge_llm: EdgeLlm) -> dict[str, int]:
     """The ports that the node opens on its host, by their key in `ports`."""
     ports: Ports = node.ports
-    found = {"http": ports.http, "grpc": ports.grpc}
+    opened = {"http": ports.http, "grpc": ports.grpc}
     # Embedded nodes have no private network: Triton's ports are open on the loopback interface.
     if node.runtime == "triton" and (triton.publish or node.embedded):
-        found |= {key: getattr(ports, name) for name, key in _TRITON_PORTS.items()}
+        opened |= {key: getattr(ports, name) for name, key in _TRITON_PORTS.items()}
     if node.runtime == "edge-llm" and edge_llm.publish:
-        found["unitManager"] = ports.unit_manager
-    return found
+        opened["unitManager"] = ports.unit_manager
+    return opened
 
 
 def _ports(
     nodes: Mapping[int, Node], triton: Triton, edge_llm: EdgeLlm, gateway: Gateway | None
 ) -> Iterator[Problem]:
-    """No port of a machine is taken twice.
+    """No port of a machine is used twice.
 
     Two SSH addresses with different SSH ports may be two machines behind one NAT address, so only nodes
-    with the same address and SSH port are taken for one machine.
+    with the same address and SSH port count as one machine.
     """
     taken: dict[tuple[str, int | None, int], str] = {}
 
@@ -99,7 +99,7 @@ def _ports(
         ssh_port = (host.port or 22) if isinstance(host, SshHost) else None
         place = (machine(host), ssh_port, port)
         if place in taken:
-            yield Problem(path, f"port {port} of {machine(host)} is {taken[place]} too")
+            yield Problem(path, f"port {port} of {machine(host)} is also {taken[place]}")
         taken.setdefault(place, path)
 
     apart: dict[int, Node] = {}
@@ -119,7 +119,7 @@ def _ports(
 
 
 def _public_addresses(nodes: Mapping[int, Node]) -> Iterator[Problem]:
-    """No two nodes are the same upstream."""
+    """No two nodes have the same upstream address."""
     taken: dict[tuple[str, int], str] = {}
     for position, node in nodes.items():
         for key, port in (
@@ -129,7 +129,7 @@ def _public_addresses(nodes: Mapping[int, Node]) -> Iterator[Problem]:
             place = (node.public_host.lower(), port)
             path = f"nodes[{position}].{key}"
             if place in taken:
-                yield Problem(path, f"{node.public_host}:{port} is {taken[place]} too")
+                yield Problem(path, f"{node.public_host}:{port} is also {taken[place]}")
             taken.setdefault(place, path)
 
 
@@ -178,7 +178,7 @@ def _gateway(nodes: Mapping[int, Node], gateway: Gateway) -> Iterator[Problem]:
 
 
 def _service(service: Service) -> Iterator[Problem]:
-    """The service's own settings, unless another image's service reads them."""
+    """The service's own settings are valid; those of another image's service are not checked."""
     for key in ("ai", "server"):
         if not isinstance(service.config.get(key, {}), dict):
             yield Problem(f"service.config.{key}", "expected a mapping of the service's settings")
@@ -193,13 +193,13 @@ def _service(service: Service) -> Iterator[Problem]:
     except settings.SettingsError as error:
         for problem in error.problems:
             path, _, message = problem.partition(": ")
-            # What the node decides comes later; alone it may be missing.
+            # The node sets the endpoint, so `service.config` alone may lack it.
             if path != "ai.http.endpoint":
                 yield Problem(f"service.config.{path}", message)
 
 
 def _at(config: Any, steps: list[str]) -> Any:
-    """What stands at a path of keys; None where nothing does."""
+    """The value at a path of keys; None if there is none."""
     for step in steps:
         config = config.get(step) if isinstance(config, dict) else None
     return config

@@ -20,16 +20,16 @@ class Triton(ImageSource):
     own_build = Build(context=".", dockerfile="docker/triton.Dockerfile")
 
     publish: bool = False
-    """Publish Triton's ports on the host; off, only the service reaches them."""
+    """Publish Triton's ports on the host. Without it only the service reaches them."""
     shm_size: Memory = "1g"
-    """The shared memory between Triton and the service, and of Triton's python backend."""
+    """The size of /dev/shm, which Triton, its python backend and the service share."""
     memory: Memory | None = None
     """The container's memory limit."""
     extra_args: list[str] = Field(default_factory=list)
-    """Further arguments for tritonserver."""
+    """Additional arguments of tritonserver."""
     env: dict[str, str] = Field(default_factory=dict)
     user: NonEmpty | None = None
-    """The user that the container runs as; the image's own when left out."""
+    """The user that the container runs as. Default: 1000:1000."""
 
 
 class EdgeLlmPart(ImageSource):
@@ -41,7 +41,7 @@ class EdgeLlmPart(ImageSource):
     memory: Memory | None = None
     """The container's memory limit."""
     user: NonEmpty | None = None
-    """The user that the container runs as; the image's own when left out."""
+    """The user that the container runs as. Default: the image's own."""
 
 
 class EdgeLlm(Section):
@@ -63,13 +63,13 @@ class Service(ImageSource):
     workers: Annotated[int, Field(ge=1, le=256)] = 2
     """Processes."""
     max_concurrency: Annotated[int, Field(ge=1)] = 64
-    """Requests that the node works on at a time."""
+    """Requests that the node runs at the same time."""
     shutdown_grace_seconds: Annotated[int, Field(ge=1, le=3600)] = 30
-    """How long a stopping service may take to finish what it is doing."""
+    """How long a stopping service may take to finish running requests."""
     memory: Memory | None = None
     """The container's memory limit."""
     config: dict[str, Any] = Field(default_factory=dict)
-    """The service's own settings, as in ai-inference-service.yaml."""
+    """The service's settings, as in ai-inference-service.yaml."""
     env: dict[str, str] = Field(default_factory=dict)
 
 
@@ -77,11 +77,11 @@ class Models(Section):
     """Where the models come from."""
 
     source: Annotated[str, StringConstraints(pattern=r"^(host|sync|(s3|gs|as)://.+)$")] = "host"
-    """host: already on each node; sync: copied from here; or an object store: s3://, gs://, as://."""
+    """host: already on each node; sync: copied from this computer; or an object store: s3://, gs://, as://."""
     path: NonEmpty = Field(
         default_factory=lambda data: "./model_repository" if data["source"] == "sync" else "/models"
     )
-    """host: the folder on each node; sync: the folder here, relative to the project."""
+    """host: the folder on each node; sync: the folder on this computer, relative to the project."""
     credentials: dict[str, Secret] = Field(default_factory=dict)
     """Object store: environment variables of Triton, e.g. AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY."""
 

@@ -1,4 +1,4 @@
-"""Turns the environment of the old deployment script into a stack file."""
+"""Turns the environment of the original service's deployment script into a stack file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from infra.stack.problems import Problem, StackError
 from infra.stack.runtimes import Models
 from infra.stack.shown import shown
 
-# The script's port variables and the keys that they became.
+# The script's port variables and their keys in the stack file.
 PORTS = {
     "AI_HTTP_PORT": "http",
     "AI_GRPC_PORT": "grpc",
@@ -42,17 +42,19 @@ _ENTRY = re.compile(
 
 
 def import_script(environ: Mapping[str, str]) -> str:
-    """The text of a stack file that declares what the script's variables in `environ` deployed.
+    """The text of a stack file for the fleet that the script's variables in `environ` describe.
 
-    The upstreams (what the site's nginx dialled) belong to the nodes in the order of both lists.
-    Raises StackError with every mistake, those of a file by line.
+    Upstream number i (the address that the site's nginx dialled) belongs to node number i. Raises StackError
+    with every mistake; a mistake in a file has its line.
     """
     problems: list[Problem] = []
     nodes = _addresses(environ, "GPU_AI_NODES", "GPU_AI_NODES_FILE", problems)
     upstreams = _addresses(environ, "AI_INFERENCE_UPSTREAMS", "AI_INFERENCE_UPSTREAMS_FILE", problems)
     ports = _ports(environ, problems)
     if not nodes and not problems:
-        problems.append(Problem("GPU_AI_NODES", "expected host:port …, or GPU_AI_NODES_FILE; neither is set"))
+        problems.append(
+            Problem("GPU_AI_NODES", "expected host:port …; neither it nor GPU_AI_NODES_FILE is set")
+        )
     if nodes and upstreams and len(nodes) != len(upstreams):
         problems.append(
             Problem(
@@ -78,10 +80,10 @@ def import_script(environ: Mapping[str, str]) -> str:
 
 
 def _missing_ports(config: Mapping[str, Any]) -> str:
-    """Checks the stack; returns comments on the public ports that somebody has to add.
+    """Checks the stack; returns comments that name the public ports to add by hand.
 
-    Of nodes behind one NAT address the script never knew the public gRPC ports, as it balanced HTTP only,
-    and the HTTP ports were the upstreams', which need not be in the environment.
+    The script balanced HTTP only, so it never knew the public gRPC ports of nodes behind one NAT address.
+    Their public HTTP ports are those of the upstreams, which the environment may lack.
     """
     try:
         parse(config, source="the stack that the script's environment gives")
@@ -91,7 +93,7 @@ def _missing_ports(config: Mapping[str, Any]) -> str:
         ):
             raise
         return "".join(
-            f"# Add {problem.path}: the script's environment does not have it, and {problem.message}.\n"
+            f"# Add {problem.path}: the script's environment lacks it, and {problem.message}.\n"
             for problem in error.problems
         )
     return ""
@@ -137,7 +139,7 @@ def _addresses(
 
     The variable wins where both are set, as it did in the script.
     """
-    found: dict[tuple[str, int], SshHost] = {}
+    addresses: dict[tuple[str, int], SshHost] = {}
     places: dict[tuple[str, int], str] = {}
     for where, entry in _entries(environ, variable, file_variable, problems):
         match = _ENTRY.fullmatch(entry)
@@ -146,12 +148,12 @@ def _addresses(
             continue
         address = SshHost(match["v6"] or match["host"], match["user"], int(match["port"]))
         place = (address.address.lower(), int(match["port"]))
-        if place in found:
-            see = f", also in {places[place]}" if places[place] != where else ""
-            problems.append(Problem(where, f"{entry} is there twice{see}"))
-        found.setdefault(place, address)
+        if place in addresses:
+            first = f", first in {places[place]}" if places[place] != where else ""
+            problems.append(Problem(where, f"{entry} is listed twice{first}"))
+        addresses.setdefault(place, address)
         places.setdefault(place, where)
-    return list(found.values())
+    return list(addresses.values())
 
 
 def _entries(

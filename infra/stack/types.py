@@ -23,17 +23,17 @@ class Rollout(Section):
     """The order in which nodes change."""
 
     canary: Annotated[int, Field(ge=0)] = 1
-    """Nodes that change first, one by one."""
+    """The number of nodes that change first, one after the other."""
     batch: Batch = 1
-    """Nodes that change at a time after that: a number, or a share of the fleet such as "25%"."""
+    """Nodes that change together after the canary: a number, or a share of the fleet such as "25%"."""
     unreachable: Literal["fail", "skip"] = "fail"
-    """A host that cannot be reached: fail changes nothing; skip updates the rest."""
+    """If a host cannot be reached: fail changes nothing, skip updates the other hosts."""
     ready_timeout_seconds: Annotated[int, Field(ge=1, le=7200)] = 300
     """How long a changed node may take until its health route answers 200."""
 
 
 class Ssh(Section):
-    """What differs from the user's own SSH configuration and agent. Host keys are always checked."""
+    """Settings that differ from the user's SSH configuration and agent. Host keys are always checked."""
 
     known_hosts: NonEmpty | None = None
     """A known_hosts file."""
@@ -59,9 +59,9 @@ class Stack(Section):
     ssh: Ssh = Field(default_factory=Ssh)
     images: Images = Field(default_factory=Images)
     remote_dir: HostPath = "/opt/gpu-inference"
-    """The folder on each host that synced models and the gateway's configuration are kept in."""
+    """The folder on each host for synced models and the gateway's configuration."""
     api_keys: Keys = Field(default_factory=list)
-    """Keys that clients must send; none: no key is asked for. Kept as a secret."""
+    """Keys, one of which each client must send; without keys every client is served. Kept as a secret."""
 
     _name: str = PrivateAttr(default="stack")
     _encrypted: tuple[str, ...] = PrivateAttr(default=())
@@ -73,7 +73,7 @@ class Stack(Section):
 
     @property
     def encrypted(self) -> tuple[str, ...]:
-        """The keys, by path, whose encrypted values are left out (files read without Pulumi)."""
+        """The paths of keys with encrypted values, which files read without Pulumi lack."""
         return self._encrypted
 
     def node(self, name: str) -> Node:

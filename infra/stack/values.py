@@ -47,7 +47,7 @@ def parse_gpus(value: object) -> object:
         elif index < 0:
             problems.append(f"GPU index {index} is negative; the first GPU is 0")
         elif index in value[:position]:
-            problems.append(f"GPU index {index} is there twice")
+            problems.append(f"GPU index {index} is listed twice")
     if not value:
         problems.append("expected at least one GPU index, or none for a node without GPUs")
     if problems:
@@ -64,7 +64,7 @@ def _batch(value: object) -> object:
 
 
 def memory_bytes(text: str) -> int:
-    """The bytes that a size such as `512m` or `16g` means. Raises ValueError when it is none."""
+    """A size such as `512m` or `16g` in bytes. Raises ValueError for any other text."""
     match = _MEMORY.fullmatch(text)
     if match is None:
         raise ValueError(f"expected a size such as 512m or 16g, got {shown(text)}")
@@ -83,20 +83,26 @@ def _absolute(value: str) -> str:
 
 
 def off(value: object) -> object:
-    """`false`, which is also how YAML reads `off`: none."""
+    """`false` means none; YAML reads `off` as `false`."""
     return None if value is False else value
 
 
 def _keys(value: object) -> object:
-    """API keys as a list, or one text with commas or blanks between them (what an encrypted value holds)."""
+    """API keys as a list, or as one text with commas or blanks between them (an encrypted value is text)."""
     keys = value.replace(",", " ").split() if isinstance(value, str) else value
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         raise ValueError("expected a list of keys, or one text with commas between them")
     wrong = [str(number) for number, key in enumerate(keys, start=1) if not re.fullmatch(API_KEY, key)]
     if wrong:
         allowed = "8 to 256 letters, digits or any of . _ ~ + / = -"
-        raise ValueError(f"expected keys of {allowed}; not so: number {', '.join(wrong)}")
+        raise ValueError(f"expected keys of {allowed}; {_numbers(wrong)}")
     return keys
+
+
+def _numbers(wrong: list[str]) -> str:
+    if len(wrong) == 1:
+        return f"key number {wrong[0]} does not match"
+    return f"keys number {', '.join(wrong)} do not match"
 
 
 Port = Annotated[

@@ -65,7 +65,7 @@ def test_a_host_that_is_there_twice_is_told_by_both_lines(tmp_path: Path) -> Non
     with pytest.raises(StackError) as caught:
         import_script({"GPU_AI_NODES_FILE": str(nodes)})
     assert [str(problem) for problem in caught.value.problems] == [
-        f"{nodes}:3: root@GPU1.example.com:22 is there twice, also in {nodes}:1"
+        f"{nodes}:3: root@GPU1.example.com:22 is listed twice, first in {nodes}:1"
     ]
 
 
@@ -130,7 +130,7 @@ def test_the_command_writes_a_file_once(
     assert main(["import-script", str(file)]) == 0
     assert load_file(file).nodes[0].name == "gpu-1"
     assert main(["import-script", str(file)]) == 1
-    assert "there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

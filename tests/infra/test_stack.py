@@ -132,7 +132,7 @@ def test_all_mistakes_are_told_at_once_and_in_the_order_of_the_keys() -> None:
         "nodes[0].host: expected ssh://user@host[:port], unix:///path/to/docker.sock or embedded,"
         ' got "gpu-1"',
         'nodes[0].drained: expected true or false, got "maybe"',
-        "nodes[1].gpus: GPU index 0 is there twice; GPU index -1 is negative; the first GPU is 0",
+        "nodes[1].gpus: GPU index 0 is listed twice; GPU index -1 is negative; the first GPU is 0",
         "ports.http: expected a port from 1 to 65535, got 70000",
         'rollout.batch: expected a number of nodes from 1 or a share such as "25%", got "0%"',
     ]
@@ -225,14 +225,14 @@ def test_a_mistake_is_named_by_its_key(config: dict[str, Any], said: str) -> Non
 
 def test_two_nodes_of_one_name_are_told_apart_also_when_one_has_other_mistakes() -> None:
     nodes = [{"host": GPU_1, "name": "gpu"}, {"host": "nonsense", "name": "gpu"}]
-    assert 'nodes[1].name: "gpu" is the name of nodes[0] too' in mistakes(nodes=nodes)
+    assert 'nodes[1].name: "gpu" is also the name of nodes[0]' in mistakes(nodes=nodes)
 
 
 def test_two_nodes_on_one_host_and_port_are_a_mistake() -> None:
     found = mistakes(nodes=[{"host": GPU_1, "name": "a"}, {"host": f"{GPU_1}:22", "name": "b"}])
     assert found == [
-        "nodes[1].ports.http: port 8800 of 192.0.2.10 is nodes[0].ports.http too",
-        "nodes[1].ports.grpc: port 9800 of 192.0.2.10 is nodes[0].ports.grpc too",
+        "nodes[1].ports.http: port 8800 of 192.0.2.10 is also nodes[0].ports.http",
+        "nodes[1].ports.grpc: port 9800 of 192.0.2.10 is also nodes[0].ports.grpc",
     ]
 
 
@@ -245,7 +245,7 @@ def test_two_hosts_behind_one_nat_address_differ_in_their_public_ports() -> None
 
 def test_the_gateways_ports_clash_with_a_nodes_on_one_host() -> None:
     found = mistakes(nodes=[{"host": GPU_1, "ports": {"http": 8080}}])
-    assert found == ["gateway.http: port 8080 of 192.0.2.10 is nodes[0].ports.http too"]
+    assert found == ["gateway.http: port 8080 of 192.0.2.10 is also nodes[0].ports.http"]
 
 
 def test_a_mistaken_secret_is_not_shown() -> None:
@@ -352,10 +352,10 @@ def test_a_file_that_is_no_stack_is_told_by_its_path(tmp_path: Path, text: str) 
         load_file(file)
 
 
-def test_a_key_that_is_there_twice_is_told_by_its_lines(tmp_path: Path) -> None:
+def test_an_error_about_a_repeated_key_names_both_lines(tmp_path: Path) -> None:
     file = tmp_path / "Pulumi.prod.yaml"
     file.write_text(f"config:\n  gpu-inference:nodes: [{GPU_1}]\n  gpu-inference:nodes: [{GPU_2}]\n")
-    with pytest.raises(StackError, match=r"gpu-inference:nodes is in line 2 already\n.*line 3"):
+    with pytest.raises(StackError, match=r"gpu-inference:nodes is already in line 2\n.*line 3"):
         load_file(file)
 
 
@@ -367,7 +367,7 @@ def test_what_is_encrypted_and_needed_is_said_to_be_so(tmp_path: Path) -> None:
     with pytest.raises(StackError) as caught:
         load_file(file)
     assert [str(problem) for problem in caught.value.problems] == [
-        "nodes[0].host: is encrypted, and is needed where the file is read without Pulumi"
+        "nodes[0].host: is encrypted, and only Pulumi can decrypt it; this command needs its value"
     ]
 
 

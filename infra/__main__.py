@@ -13,9 +13,9 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import pulumi  # noqa: E402
 
+from infra.image_references import ContextError  # noqa: E402
 from infra.models.files import ModelsError  # noqa: E402
 from infra.program import fleet  # noqa: E402
-from infra.program.images import ContextError  # noqa: E402
 from infra.stack import StackError, load  # noqa: E402
 from infra.update import prepare  # noqa: E402
 

@@ -23,8 +23,8 @@ from infra.doctor.findings import Finding, Status
 from infra.doctor.plan import GATEWAY, Plan
 from infra.doctor.runner import chosen, run
 from infra.embedded.layout import STATE, Layout
+from infra.image_references import ContextError
 from infra.paths import PROJECT
-from infra.program.images import ContextError
 from infra.stack import Stack, StackError, load_file
 
 API_KEY = "GPU_INFERENCE_API_KEY"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from infra.doctor.checks import embedded
-from infra.doctor.checks.docker_node import DockerPlace, container_state, parts
+from infra.doctor.checks.docker_node import DockerPlace, container_state
 from infra.doctor.checks.embedded import EmbeddedPlace
 from infra.doctor.checks.gateway import EmbeddedPlace as EmbeddedGateway
 from infra.doctor.checks.gateway import GatewayChecks, RemotePlace
@@ -19,8 +19,8 @@ from infra.doctor.runner import Check
 from infra.embedded.declarations import gateway_declaration, node_declaration
 from infra.embedded.layout import Layout
 from infra.gateway.entrance import upstreams
+from infra.image_references import ImageReferences, sources
 from infra.paths import PROJECT
-from infra.program.images import Images
 from infra.stack import Host, Node, SshHost, Stack
 from infra.update import preflight
 
@@ -42,8 +42,7 @@ class Plan:
         self._layout = layout
         self._api_key = api_key
         self._folder = folder
-        # Only the references are asked of it, nothing is declared.
-        self._images = Images(stack, None)
+        self._images = ImageReferences(stack)
         self._hosts: dict[Host, HostChecks] = {}
         self._of_host: dict[Host, dict[str, Check]] = {}
         self._nodes: dict[str, NodeChecks] = {}
@@ -132,7 +131,7 @@ class Plan:
         place = DockerPlace(self._stack, node, host, self._images)
         where, found = (node.name,), dict[str, Check]()
         there = of_host["containers"]
-        for part in parts(self._stack, node):
+        for part in sources(self._stack, node):
 
             async def runs(part: str = part) -> Outcome:
                 return await place.container(part)

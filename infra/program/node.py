@@ -9,6 +9,7 @@ import pulumi
 import pulumi_command as command
 import pulumi_docker as docker
 
+from infra.image_references import sources
 from infra.program import embedded as embedded_steps
 from infra.program import runtimes
 from infra.program.command import step
@@ -55,17 +56,13 @@ class DockerNode(pulumi.ComponentResource):
                 "o": f"size={memory_bytes(stack.triton.shm_size)},mode=1777",
             },
         )
-        service = stack.service.source
-        assert service is not None  # The service has a build of its own.
-        self._service_image = images.on(host, "service", service)
-        others = [
-            images.on(host, part, source) for part, source in runtimes.sources(stack, node.runtime).items()
-        ]
+        used = {part: images.on(host, part, source) for part, source in sources(stack, node).items()}
+        self._service_image = used["service"]
         self._before: list[pulumi.Resource | None] = [network, shared_memory]
         self.prepared: list[pulumi.Resource | None] = [
             *self._before,
             *self.models.copies,
-            *(needed for image in [self._service_image, *others] for needed in image.needs),
+            *(needed for image in used.values() for needed in image.needs),
         ]
 
     def start(
@@ -96,7 +93,7 @@ class DockerNode(pulumi.ComponentResource):
         running = [made for made in runtime if made is not None]
         service = self._service(self._service_image, [*self._before, *(running[-1:] or needs)])
         containers = [made for made in [*runtime, service] if made is not None]
-        names = [f"{self._name}-{part}" for part in [*runtimes.sources(stack, node.runtime), "service"]]
+        names = [f"{self._name}-{part}" for part in sources(stack, node)]
         ready = self._host.declare(
             command.local.Command,
             f"{node.name}-ready",

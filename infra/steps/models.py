@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from infra.connection import Connection, RemoteError
-from infra.models.files import model_files
+from infra.digest import files_in
 from infra.paths import PROJECT
 from infra.steps.run import run
 
@@ -93,7 +93,7 @@ def pack(model: Path, out: IO[bytes]) -> None:
     """Writes a model's files to `out` as a tar archive, with a list of their digests."""
     manifest = []
     with tarfile.open(fileobj=out, mode="w|") as archive:
-        for name, path in model_files(model):
+        for name, path in files_in(model):
             with path.open("rb") as file:
                 manifest.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {name}\n")
             archive.add(path.resolve(), name, recursive=False)

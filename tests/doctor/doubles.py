@@ -21,8 +21,8 @@ from typing import Any
 from google.protobuf import json_format
 
 from infra import service_settings as settings
-from infra.doctor.checks.docker_node import parts
 from infra.doctor.linter.config import interface, parse
+from infra.image_references import sources
 from infra.stack import Node, Stack
 
 REPOSITORY = Path(__file__).parents[2] / "model_repository"
@@ -107,7 +107,7 @@ class Hosts:
         described, published = [], []
         for node in nodes:
             self.write_settings(host, stack, node)
-            for part in parts(stack, node):
+            for part in sources(stack, node):
                 container = container_of(stack, node, part, address_of_containers)
                 described.append(container)
                 ports = ", ".join(

@@ -21,9 +21,8 @@ from infra.doctor.linter.files import parse as parse_listing
 from infra.doctor.linter.files import script as listing_script
 from infra.doctor.reach import NoAnswer
 from infra.doctor.web import Site
-from infra.program import runtimes
-from infra.program.images import Images
-from infra.stack import Build, Node, Stack
+from infra.image_references import ImageReferences, sources
+from infra.stack import Node, Stack
 
 _TRITON_HTTP, _UNIT_MANAGER = 8000, 19001
 _LOG_LINES = 5
@@ -35,17 +34,10 @@ def prefix(stack: Stack, node: Node) -> str:
     return f"{stack.name}-{node.name}"
 
 
-def parts(stack: Stack, node: Node) -> dict[str, str | Build]:
-    """The images of the node's containers, by the end of the containers' names, in their start order."""
-    service = stack.service.source
-    assert service is not None  # it has a build of its own
-    return {**runtimes.sources(stack, node.runtime), "service": service}
-
-
 class DockerPlace:
     """Where the containers of one node are."""
 
-    def __init__(self, stack: Stack, node: Node, host: HostChecks, images: Images) -> None:
+    def __init__(self, stack: Stack, node: Node, host: HostChecks, images: ImageReferences) -> None:
         self.stack = stack
         self.node = node
         self.host = host
@@ -74,7 +66,7 @@ class DockerPlace:
 
     def image(self, part: str) -> str:
         """The image that the stack declares for a part. Raises ContextError where its build is not there."""
-        return self._images.reference(part, parts(self.stack, self.node)[part])
+        return self._images.reference(part, sources(self.stack, self.node)[part])
 
     # Where it is ----------------------------------------------------------------------------------------
 
@@ -139,7 +131,7 @@ class DockerPlace:
             in_use = keys((await self.in_use()).file)
         except NoAnswer as error:
             return problem(str(error), self.service_start)
-        for part in parts(self.stack, self.node):
+        for part in sources(self.stack, self.node):
             there = self.host.containers.get(self.container_name(part))
             if there is not None:
                 outcomes += [self._differs(part, said) for said in self._differences(part, there)]

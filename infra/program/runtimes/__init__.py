@@ -6,8 +6,6 @@ import pulumi_docker as docker
 
 from infra.program.runtimes import edge_llm, triton
 from infra.program.runtimes.base import Place
-from infra.stack import Build, Stack
-from infra.stack.values import RuntimeName
 
 
 def declare(place: Place) -> list[docker.Container | None]:
@@ -21,15 +19,4 @@ def declare(place: Place) -> list[docker.Container | None]:
             return []
 
 
-def sources(stack: Stack, runtime: RuntimeName) -> dict[str, str | Build]:
-    """The images of the runtime's containers, by the end of the containers' names; none for `remote`."""
-    match runtime:
-        case "triton":
-            return triton.sources(stack)
-        case "edge-llm":
-            return edge_llm.sources(stack)
-        case _:
-            return {}
-
-
-__all__ = ["Place", "declare", "sources"]
+__all__ = ["Place", "declare"]

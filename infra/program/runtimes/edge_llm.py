@@ -8,20 +8,14 @@ from typing import Any
 import pulumi
 import pulumi_docker as docker
 
+from infra.image_references import sources
 from infra.program.containers import container, gpu_requests, healthcheck
 from infra.program.runtimes.base import Place
-from infra.stack import Build, EdgeLlmPart, Stack
+from infra.stack import EdgeLlmPart
 
 PORT = 19001
 # Whether something listens on the unit manager's port, without any tool but the shell: 4A39 is 19001.
 _LISTENS = f"grep -qi ':{PORT:04X} .* 0A ' /proc/net/tcp /proc/net/tcp6"
-
-
-def sources(stack: Stack) -> dict[str, str | Build]:
-    """The containers' images, or what they are built from, in the order in which they start."""
-    found = {"unit-manager": stack.edge_llm.unit_manager.source, "llm-node": stack.edge_llm.llm_node.source}
-    # The stack's rules ask for both where a node is an Edge-LLM one.
-    return {part: source for part, source in found.items() if source is not None}
 
 
 def declare(place: Place) -> list[docker.Container | None]:
@@ -60,7 +54,7 @@ def declare(place: Place) -> list[docker.Container | None]:
 def _part(
     place: Place, name: str, part: EdgeLlmPart, needs: Sequence[pulumi.Resource | None], **arguments: Any
 ) -> docker.Container | None:
-    image = place.images.on(place.host, name, sources(place.stack)[name])
+    image = place.images.on(place.host, name, sources(place.stack, place.node)[name])
     declared = container(
         place.stack,
         f"{place.prefix}-{name}",

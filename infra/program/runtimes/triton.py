@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pulumi_docker as docker
 
+from infra.image_references import sources
 from infra.program.containers import USER, container, gpu_requests, healthcheck
 from infra.program.runtimes.base import Place
-from infra.stack import Build, Node, Stack
+from infra.stack import Node, Stack
 
 HTTP_PORT, GRPC_PORT, METRICS_PORT = 8000, 8001, 8002
 # Triton itself waits this long for requests that are running.
@@ -45,17 +46,10 @@ def published(stack: Stack, node: Node) -> dict[int, int]:
     return {HTTP_PORT: ports.triton_http, GRPC_PORT: ports.triton_grpc, METRICS_PORT: ports.triton_metrics}
 
 
-def sources(stack: Stack) -> dict[str, str | Build]:
-    """The container's image, or what it is built from."""
-    source = stack.triton.source
-    assert source is not None  # Triton's image has a default.
-    return {"triton": source}
-
-
 def declare(place: Place) -> docker.Container | None:
     """Triton on the node's network as `triton`, with the node's GPUs and models."""
     stack, node, settings = place.stack, place.node, place.stack.triton
-    image = place.images.on(place.host, "triton", sources(stack)["triton"])
+    image = place.images.on(place.host, "triton", sources(stack, node)["triton"])
     credentials = {name: value.get_secret_value() for name, value in stack.models.credentials.items()}
     declared = container(
         stack,

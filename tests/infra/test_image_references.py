@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from infra.image_references import ContextError, content_tag, context_files
 from infra.paths import PROJECT
-from infra.program.images import ContextError, context_files, context_hash
 from infra.stack import Build, Service, Triton
 
 
@@ -21,7 +21,7 @@ def context(tmp_path: Path) -> Path:
 
 
 def tag(context: Path, **args: str) -> str:
-    return context_hash(Build(context=".", args=args), context)
+    return content_tag(Build(context=".", args=args), context)
 
 
 def names(context: Path) -> list[str]:
@@ -68,10 +68,30 @@ def test_a_dockerfiles_own_dockerignore_comes_first_and_exceptions_win(context: 
     assert names(context) == ["app/main.py"]
 
 
+@pytest.mark.parametrize(
+    ("rules", "left"),
+    [
+        ("*", []),  # also what is deeper
+        ("x.log", ["Dockerfile", "app/deep/x.log", "app/main.py"]),  # at the root alone
+        ("**/x.log/", ["Dockerfile", "app/main.py"]),  # a slash at the end matches files too
+        ("app/*", ["Dockerfile", "x.log"]),
+        ("*\n!app/deep", ["app/deep/x.log"]),
+        ("*\n!**/main.py", ["app/main.py"]),
+        ("App", ["Dockerfile", "app/deep/x.log", "app/main.py", "x.log"]),  # case counts
+    ],
+)
+def test_the_rules_are_read_as_docker_reads_them(context: Path, rules: str, left: list[str]) -> None:
+    (context / "Dockerfile.dockerignore").write_text(f"{rules}\n**/*.dockerignore\n*.env\n")
+    (context / "app" / "deep").mkdir()
+    for folder in (context, context / "app" / "deep"):
+        (folder / "x.log").write_text("x")
+    assert names(context) == left
+
+
 @pytest.mark.parametrize("build", [Build(context="none"), Build(context=".", dockerfile="none.Dockerfile")])
 def test_a_context_that_is_not_there_is_named(context: Path, build: Build) -> None:
     with pytest.raises(ContextError, match="none"):
-        context_hash(build, context)
+        content_tag(build, context)
 
 
 def test_the_service_image_is_made_of_the_service_alone() -> None:

@@ -1,0 +1,119 @@
+"""The references of a stack's images; the tag of an image that is built is the digest of its build's content.
+
+So a change of the content is a change of the reference, which shows in a preview.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from pathspec import PathSpec
+
+from infra.digest import digest
+from infra.paths import PROJECT
+from infra.stack import Build, Node, Stack
+
+PREFIX = "gpu-inference"
+
+
+class ContextError(ValueError):
+    """A build's context or Dockerfile does not exist."""
+
+
+def sources(stack: Stack, node: Node) -> dict[str, str | Build]:
+    """The image or the build of each of a node's containers, by part, in the order in which they start."""
+    edge = stack.edge_llm
+    runtimes = {
+        "triton": {"triton": stack.triton.source},
+        "edge-llm": {"unit-manager": edge.unit_manager.source, "llm-node": edge.llm_node.source},
+    }
+    parts = {**runtimes.get(node.runtime, {}), "service": stack.service.source}
+    # Triton and the service have defaults; the stack's rules require the images of an Edge-LLM node.
+    return {part: source for part, source in parts.items() if source is not None}
+
+
+class ImageReferences:
+    """The references of a stack's images. Each build's content is read once."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._repository = stack.images.registry or PREFIX
+        self._references: dict[str, str] = {}
+
+    @property
+    def known(self) -> dict[str, str]:
+        """The references that were asked for, by part."""
+        return dict(self._references)
+
+    def reference(self, part: str, source: str | Build) -> str:
+        """The reference in the stack file, or the one that the content of the build gives.
+
+        Raises ContextError.
+        """
+        if part not in self._references:
+            self._references[part] = (
+                source if isinstance(source, str) else f"{self._repository}/{part}:{content_tag(source)}"
+            )
+        return self._references[part]
+
+
+def content_tag(build: Build, base: Path = PROJECT) -> str:
+    """The digest of all that an image is built from: Dockerfile, arguments, and the files that Docker gets.
+
+    Raises ContextError.
+    """
+    context = base / build.context
+    dockerfile = context / build.dockerfile
+    if not context.is_dir():
+        raise ContextError(f"there is no build context {build.context}")
+    if not dockerfile.is_file():
+        raise ContextError(f"there is no Dockerfile {build.dockerfile} in {build.context}")
+    arguments = [f"{name}={value}" for name, value in sorted(build.args.items())]
+    return digest([("Dockerfile", dockerfile), *context_files(context, dockerfile)], *arguments)
+
+
+def context_files(context: Path, dockerfile: Path) -> Iterator[tuple[str, Path]]:
+    """The files that Docker would be sent, by their path in the context, sorted.
+
+    `<Dockerfile>.dockerignore`, or else `.dockerignore`, leaves files out.
+    """
+    patterns = _ignored_patterns(context, dockerfile)
+    ignored = PathSpec.from_lines("gitignore", patterns)
+    exceptions = [pattern[2:] for pattern in patterns if pattern.startswith("!")]
+
+    def walk(folder: Path, prefix: str) -> Iterator[tuple[str, Path]]:
+        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+            name = f"{prefix}{entry.name}"
+            if entry.is_dir(follow_symlinks=False):
+                # Folders such as virtual environments are large: do not walk what is left out altogether.
+                if not ignored.match_file(name) or any(_reaches(each, f"{name}/") for each in exceptions):
+                    yield from walk(Path(entry.path), f"{name}/")
+            elif not ignored.match_file(name):
+                yield name, Path(entry.path)
+
+    yield from walk(context, "")
+
+
+def _ignored_patterns(context: Path, dockerfile: Path) -> list[str]:
+    """The patterns of the .dockerignore, each as two of a .gitignore.
+
+    In both kinds of files the last match decides. But Docker's patterns start at the context's root, also
+    those without a slash; they match files where they end in a slash; and each matches what is in a folder
+    that it matches.
+    """
+    own = dockerfile.with_name(f"{dockerfile.name}.dockerignore")
+    file = own if own.is_file() else context / ".dockerignore"
+    patterns = []
+    for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else ():
+        pattern = line.strip()
+        if pattern and not pattern.startswith("#"):
+            exception = "!" if pattern.startswith("!") else ""
+            path = pattern.removeprefix("!").strip().strip("/")
+            patterns += [f"{exception}/{path}", f"{exception}/{path}/**"]
+    return patterns
+
+
+def _reaches(exception: str, folder: str) -> bool:
+    """Whether an exception may match something in an ignored folder."""
+    return exception.startswith(folder) or any(sign in exception for sign in "*?[")

@@ -7,10 +7,8 @@ from typing import Any
 
 import yaml
 
+from infra import names
 from infra.stack import Node, Stack
-
-HTTP_PORT, GRPC_PORT = 8800, 9800
-FILE = "/etc/ai-inference-service.yaml"
 
 
 def service_settings(stack: Stack, node: Node) -> dict[str, Any]:
@@ -20,15 +18,18 @@ def service_settings(stack: Stack, node: Node) -> dict[str, Any]:
     """
     ai: dict[str, Any] = {"runtime": {"backend": node.runtime}}
     if node.runtime == "triton":
-        ai["runtime"]["triton"] = {"endpoint": "http://triton:8000", "grpc_endpoint": "triton:8001"}
+        ai["runtime"]["triton"] = {
+            "endpoint": names.TRITON_URL,
+            "grpc_endpoint": names.TRITON_GRPC_ADDRESS,
+        }
     elif node.runtime == "edge-llm":
-        ai["runtime"]["edge_llm"] = {"endpoint": "unit-manager:19001"}
+        ai["runtime"]["edge_llm"] = {"endpoint": names.UNIT_MANAGER_ADDRESS}
     else:
         ai["http"] = {"endpoint": node.remote.endpoint, "timeout": node.remote.timeout_seconds}
     server = {
         "host": "0.0.0.0",
-        "http_port": HTTP_PORT,
-        "grpc_port": GRPC_PORT,
+        "http_port": names.HTTP_PORT,
+        "grpc_port": names.GRPC_PORT,
         "workers": stack.service.workers,
         "max_concurrency": stack.service.max_concurrency,
         "shutdown_grace": stack.service.shutdown_grace_seconds,

@@ -9,17 +9,18 @@ import sys
 from pathlib import Path
 from typing import TextIO
 
+from inference_service.addresses import GATEWAY_GRPC_PORT, GATEWAY_HTTP_PORT
 from inference_service.client import recording
 from inference_service.client.errors import ClientError
 from inference_service.client.live import StreamOptions, transcribe_live
 from inference_service.client.transports import over_grpc, over_websocket
 from inference_service.client.upload import transcribe_file
 
-_EXAMPLES = """\
+_EXAMPLES = f"""\
 examples:
   speech transcribe talk.flac                          the whole recording, over HTTP
   speech transcribe talk.flac --realtime               as if it were spoken now, over a WebSocket
-  speech transcribe talk.flac --grpc localhost:9080    streamed over gRPC
+  speech transcribe talk.flac --grpc localhost:{GATEWAY_GRPC_PORT}    streamed over gRPC
   arecord -t raw -f S16_LE -r 16000 | speech transcribe - --rate 16000
 """
 
@@ -64,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     transcribe.add_argument("file", metavar="FILE", help="the recording; - for 16-bit PCM on standard input")
     transcribe.add_argument(
         "--url",
-        default=os.environ.get("SPEECH_URL", "http://127.0.0.1:8080"),
+        default=os.environ.get("SPEECH_URL", f"http://127.0.0.1:{GATEWAY_HTTP_PORT}"),
         help="HTTP address of the gateway or of a node (SPEECH_URL; default: %(default)s)",
     )
     transcribe.add_argument("--grpc", metavar="HOST:PORT", help="stream over gRPC instead of HTTP")

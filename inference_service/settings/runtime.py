@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
+from inference_service import addresses
 from inference_service.settings.values import (
     HostPort,
     OptionalPath,
@@ -23,7 +24,7 @@ class TritonSettings(Section):
     """Where Triton is. Tensors go over gRPC, whichever of its addresses is given."""
 
     endpoint: str = Field(
-        default="http://triton:8000", description="Triton's HTTP URL, or its gRPC host:port."
+        default=addresses.TRITON_URL, description="Triton's HTTP URL, or its gRPC host:port."
     )
     grpc_endpoint: Annotated[HostPort | None, BeforeValidator(none_if_empty)] = Field(
         default=None, description="Triton's gRPC host:port where it is not the HTTP port plus one."
@@ -41,7 +42,7 @@ class TritonSettings(Section):
 
     @property
     def grpc_address(self) -> str:
-        """`host:port` of Triton's gRPC service. Triton's ports are consecutive: HTTP 8000, gRPC 8001."""
+        """`host:port` of Triton's gRPC service. Triton's gRPC port is the one after its HTTP port."""
         if self.grpc_endpoint:
             return self.grpc_endpoint
         if not self.endpoint.startswith("http://"):
@@ -56,7 +57,7 @@ class EdgeLlmSettings(Section):
 
     endpoint: Annotated[HostPort | None, BeforeValidator(none_if_empty)] = Field(
         default=None,
-        description="The unit manager's host:port; unit-manager:19001 when the backend is edge-llm.",
+        description=f"The unit manager's host:port; {addresses.UNIT_MANAGER} when the backend is edge-llm.",
     )
     connect_timeout: Seconds = 5.0
     timeout: Seconds = Field(default=60.0, description="Seconds for one setup or one inference.")
@@ -72,7 +73,7 @@ class EdgeLlmSettings(Section):
     @property
     def address(self) -> str:
         """`host:port` of the unit manager."""
-        return self.endpoint or "unit-manager:19001"
+        return self.endpoint or addresses.UNIT_MANAGER
 
 
 class RuntimeSettings(Section):

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
+from inference_service import addresses
 from inference_service.settings.models import ModelsSettings
 from inference_service.settings.runtime import BackendName, RemoteSettings, RuntimeSettings
 from inference_service.settings.values import OptionalPath, Port, Seconds, Section, split_items
@@ -64,8 +65,8 @@ class ServerSettings(Section):
     """The process: addresses, workers, limits of the whole node."""
 
     host: str = Field(default="0.0.0.0", min_length=1)
-    http_port: Port = 8800
-    grpc_port: Port = 9800
+    http_port: Port = addresses.HTTP_PORT
+    grpc_port: Port = addresses.GRPC_PORT
     workers: int = Field(default=2, ge=1, le=256)
     max_concurrency: int = Field(
         default=64, ge=1, description="Inferences at once on this node, over all workers."

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from infra import names
 from infra.doctor.checks import embedded
 from infra.doctor.checks.docker_node import DockerPlace, container_state
 from infra.doctor.checks.embedded import EmbeddedPlace
@@ -24,7 +25,7 @@ from infra.paths import PROJECT
 from infra.stack import Host, Node, SshHost, Stack
 from infra.update import preflight
 
-GATEWAY = "gateway"
+GATEWAY = names.GATEWAY
 # A little more than its own limit, which can say what did not answer.
 _INFERENCE_SECONDS = INFERENCE_SECONDS + 3
 
@@ -87,7 +88,7 @@ class Plan:
         found["ssh"] = ssh
         if asked.docker:
             docker = self._add(Check(where, "docker", "docker version", checks.docker, needs=[ssh]), found)
-            label = f"label=gpu-inference.stack={self._stack.name}"
+            label = f"label={names.STACK_LABEL}={self._stack.name}"
             self._add(
                 Check(
                     where,
@@ -164,7 +165,7 @@ class Plan:
             async def runs(name: str = name) -> Outcome:
                 return await embedded.process(self._layout, name)
 
-            part = name.removeprefix(f"{node.name}-")
+            part = name.removeprefix(names.process(node.name, ""))
             self._add(Check(where, f"{part} process", f"supervisord: {name}", runs), found)
 
         async def ports() -> Outcome:
@@ -249,9 +250,9 @@ class Plan:
             if gateway.mode == "container":
 
                 async def runs() -> Outcome:
-                    return await container_state(host, f"{stack.name}-gateway", stack)
+                    return await container_state(host, names.gateway_container(stack), stack)
 
-                said = f"docker inspect {stack.name}-gateway"
+                said = f"docker inspect {names.gateway_container(stack)}"
                 container = self._add(
                     Check(where, "nginx container", said, runs, needs=[of_host["containers"]]), found
                 )

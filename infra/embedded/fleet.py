@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from infra import names
 from infra.embedded import apply
 from infra.embedded.apply import EmbeddedError, Progress, quiet
 from infra.embedded.declarations import (
@@ -92,6 +93,7 @@ def down(layout: Layout) -> list[str]:
     if not layout.root.exists():
         return []
     supervisor = Supervisor(layout)
-    services = [name for name in supervisor.programs if name.endswith("-service")]
+    service = names.process("", names.SERVICE)
+    services = [name for name in supervisor.programs if name.endswith(service)]
     others = [name for name in supervisor.programs if name not in services and name != apply.GATEWAY]
     return supervisor.remove([apply.GATEWAY], services, others)

@@ -8,16 +8,13 @@ from collections.abc import Set
 from pathlib import PurePosixPath
 from typing import Any
 
+from infra import names
 from infra.connection import Connection
 from infra.gateway.entrance import entrance, upstreams
-from infra.gateway.render import Paths, Site, render_servers, render_site, servers_file_name
+from infra.gateway.render import Paths, Site, render_servers, render_site
 from infra.stack import Stack
 from infra.stack.hosts import bracketed
-from infra.steps.existing_site import PATTERN
-from infra.steps.gateway import INSIDE, OLDER_NGINX
 
-# The ports inside the container; those outside are the stack's.
-HTTP_PORT, GRPC_PORT = 8080, 9080
 _REVISION_LENGTH = 16
 
 
@@ -25,9 +22,9 @@ def site(stack: Stack, revision: str, away: Set[str] = frozenset()) -> Site:
     """The container's whole nginx. `revision` names the folder of this configuration."""
     return Site(
         **entrance(stack, away),
-        http=HTTP_PORT,
-        grpc=GRPC_PORT,
-        paths=Paths(api_keys=f"{INSIDE}/{revision}/api_keys.conf"),
+        http=names.GATEWAY_HTTP_PORT,
+        grpc=names.GATEWAY_GRPC_PORT,
+        paths=Paths(api_keys=f"{names.CONFIGURATIONS_MOUNT}/{revision}/{names.API_KEYS_CONF}"),
     )
 
 
@@ -39,14 +36,14 @@ def target(stack: Stack, connection: Connection | None) -> dict[str, Any]:
     found = {
         "mode": gateway.mode,
         "connection": connection.declare(),
-        "folder": str(PurePosixPath(stack.remote_dir) / stack.name / "gateway"),
+        "folder": names.gateway_folder(stack),
     }
     if gateway.mode == "container":
-        return {**found, "container": f"{stack.name}-gateway"}
+        return {**found, "container": names.gateway_container(stack)}
     return {
         **found,
         "stack": stack.name,
-        "file": str(PurePosixPath(gateway.conf_dir) / servers_file_name(stack.name)),
+        "file": str(PurePosixPath(gateway.conf_dir) / names.upstream_file(stack.name)),
         "nginx": gateway.nginx,
     }
 
@@ -57,7 +54,7 @@ def configuration(stack: Stack, connection: Connection, away: Set[str] = frozens
     if stack.gateway.mode == "existing":
         return {
             **found,
-            "sets_aside": str(PurePosixPath(stack.gateway.conf_dir) / PATTERN),
+            "sets_aside": str(PurePosixPath(stack.gateway.conf_dir) / names.UPSTREAM_FILES),
             "servers": render_servers(stack.name, upstreams(stack, away)),
         }
     # The folder is named by its content, which names the folder: the digest is of the content under one fixed
@@ -67,9 +64,12 @@ def configuration(stack: Stack, connection: Connection, away: Set[str] = frozens
     revision = hashlib.sha256(text.encode()).hexdigest()[:_REVISION_LENGTH]
     rendered = render_site(site(stack, revision, away))
     older = dataclasses.replace(site(stack, revision, away), keeps_connections=False)
-    files = {"nginx.conf": rendered.nginx_conf, OLDER_NGINX: render_site(older).nginx_conf}
+    files = {
+        names.NGINX_CONF: rendered.nginx_conf,
+        names.OLDER_NGINX_CONF: render_site(older).nginx_conf,
+    }
     if rendered.api_keys is not None:
-        files["api_keys.conf"] = rendered.api_keys
+        files[names.API_KEYS_CONF] = rendered.api_keys
     return {
         **found,
         "image": stack.gateway.image,

@@ -14,12 +14,12 @@ from typing import Literal
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
+from infra.names import GATEWAY_GRPC_PORT, GATEWAY_HTTP_PORT, STACK_NAME
 from infra.stack.hosts import bracketed
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "nginx"
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
-_STACK = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 _HOST_NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_-]{1,63})*\.?")
 _PATH = re.compile(r'/[^\x00-\x1f\x7f"\\$]+')  # it stands in quotes; nginx expands $ in some
 _API_KEY = re.compile(r"[A-Za-z0-9._~+/=-]{8,256}")
@@ -139,8 +139,8 @@ class Site:
     """
 
     servers: tuple[UpstreamServer, ...] = ()
-    http: int = 8080
-    grpc: int = 9080
+    http: int = GATEWAY_HTTP_PORT
+    grpc: int = GATEWAY_GRPC_PORT
     bind: str = ""
     tls: Tls | None = None
     rate_limit: RateLimit | None = field(default_factory=RateLimit)
@@ -204,15 +204,9 @@ def render_servers(stack: str, servers: tuple[UpstreamServer, ...]) -> str:
 
     The site chooses the balancing method, so nothing here depends on one (`backup` would).
     """
-    _check(_STACK, stack, "stack", "letters, digits, hyphens, dots and underscores")
+    _check(STACK_NAME, stack, "stack", "letters, digits, hyphens, dots and underscores")
     _check_distinct(servers, "name", "http_address")
     return _template("servers.conf.j2").render(stack=stack, servers=servers or (_NO_NODE,), site=None)
-
-
-def servers_file_name(stack: str) -> str:
-    """The file's name, which the sites' include `ai_inference_service.servers*.conf` matches."""
-    _check(_STACK, stack, "stack", "letters, digits, hyphens, dots and underscores")
-    return f"ai_inference_service.servers.{stack}.conf"
 
 
 def _template(name: str) -> Template:

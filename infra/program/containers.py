@@ -8,6 +8,7 @@ from typing import Any
 import pulumi
 import pulumi_docker as docker
 
+from infra import names
 from infra.stack import Stack, memory_bytes
 
 USER = "1000:1000"
@@ -39,7 +40,7 @@ def container(
     `stop_seconds` pass between SIGTERM and SIGKILL.
     """
     envs: Any = [f"{key}={value}" for key, value in sorted({**(env or {}), **(secrets or {})}.items())]
-    marks = {"gpu-inference.stack": stack.name, "gpu-inference.role": role, **(labels or {})}
+    marks = {names.STACK_LABEL: stack.name, names.ROLE_LABEL: role, **(labels or {})}
     return {
         "name": name,
         "image": image,

@@ -8,6 +8,7 @@ from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
+from infra import names
 from infra.digest import LARGE_BYTES, digest, files_in
 from infra.embedded.declarations import gateway_declaration, node_declaration
 from infra.embedded.layout import Layout
@@ -23,10 +24,10 @@ def node(stack: Stack, declared: Node) -> dict[str, Any]:
     """The arguments of the `local.Command` that is an embedded node."""
     declaration = node_declaration(stack, declared, PROJECT)
     code = [PROJECT / "inference_service"]
-    programs = [f"{declared.name}-service"]
+    programs = [names.process(declared.name, names.SERVICE)]
     if declaration.triton is not None:
         code.append(declaration.triton.repository)
-        programs.append(f"{declared.name}-triton")
+        programs.append(names.process(declared.name, names.TRITON))
     stacked = f"--stack {shlex.quote(stack.name)}"
     generation = _generation(stack, declared.name, programs)
     return step(

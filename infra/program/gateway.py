@@ -8,12 +8,12 @@ import pulumi
 import pulumi_command as command
 import pulumi_docker as docker
 
+from infra import names
 from infra.gateway import declare
 from infra.program.command import step
 from infra.program.containers import container
 from infra.program.host import DockerHost
 from infra.stack import Stack
-from infra.steps.gateway import INSIDE
 
 # nginx's own process opens the files and the sockets as root and gives its workers to its own user.
 _CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "SETGID", "SETUID")
@@ -69,23 +69,26 @@ class Gateway(pulumi.ComponentResource):
         gateway = stack.gateway
         name = declare.target(stack, host.connection)["container"]
         folder = declare.target(stack, host.connection)["folder"]
-        network = f"{stack.name}-gateway"
+        network = names.gateway_network(stack)
         made = host.declare(docker.Network, "gateway-network", parent=self, name=network)
-        mounts = [(folder, INSIDE), *((path, path) for path in declare.tls_folders(stack))]
+        mounts = [
+            (folder, names.CONFIGURATIONS_MOUNT),
+            *((path, path) for path in declare.tls_folders(stack)),
+        ]
         declared = container(
             stack,
             name,
-            "gateway",
+            names.GATEWAY,
             image=gateway.image,
             network=network,
-            alias="gateway",
-            ports={declare.HTTP_PORT: gateway.http, declare.GRPC_PORT: gateway.grpc},
+            alias=names.GATEWAY,
+            ports={names.GATEWAY_HTTP_PORT: gateway.http, names.GATEWAY_GRPC_PORT: gateway.grpc},
             bind=gateway.bind,
             capabilities=_CAPABILITIES,
             # Workers finish what they are doing before they end.
             stop_signal="SIGQUIT",
             stop_seconds=stack.service.shutdown_grace_seconds,
-            command=["nginx", "-c", f"{INSIDE}/current/nginx.conf", "-g", "daemon off;"],
+            command=["nginx", "-c", names.mounted_nginx_conf(), "-g", "daemon off;"],
             sysctls=_SYSCTLS,
             hosts=[docker.ContainerHostArgs(host="host.docker.internal", ip="host-gateway")],
             mounts=[

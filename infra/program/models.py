@@ -10,6 +10,7 @@ import pulumi
 import pulumi_command as command
 import pulumi_docker as docker
 
+from infra import names
 from infra.models.files import versions
 from infra.paths import PROJECT
 from infra.program.command import step
@@ -20,15 +21,11 @@ from infra.stack import Node, Stack
 class NodeModels(pulumi.ComponentResource):
     """One node's models. Copies run on all hosts at once; what a node serves changes in its turn only."""
 
-    def __init__(
-        self, stack: Stack, node: Node, host: DockerHost, prefix: str, parent: pulumi.Resource
-    ) -> None:
-        """`prefix` begins the names of the node's containers."""
+    def __init__(self, stack: Stack, node: Node, host: DockerHost, parent: pulumi.Resource) -> None:
         options = pulumi.ResourceOptions(parent=parent)
         super().__init__(host.component("Models"), f"{node.name}-models", opts=options)
         self._stack, self._node, self._host = stack, node, host
-        self._prefix = prefix
-        self._root = str(PurePosixPath(stack.remote_dir) / stack.name / node.name / "models")
+        self._root = names.models_folder(stack, node)
         self.synced = stack.models.source == "sync" and node.runtime != "remote"
         self.versions = versions(PROJECT / stack.models.path) if self.synced else {}
         self._copies = [self._copy(name, version) for name, version in self.versions.items()]
@@ -58,8 +55,10 @@ class NodeModels(pulumi.ComponentResource):
         declared = {
             **self._target(),
             "models": self.versions,
-            "service": f"{self._prefix}-service",
-            "triton": f"{self._prefix}-triton" if self._node.runtime == "triton" else None,
+            "service": names.container(self._stack, self._node, names.SERVICE),
+            "triton": names.container(self._stack, self._node, names.TRITON)
+            if self._node.runtime == "triton"
+            else None,
             "node": self._node.name,
         }
         return self._host.declare(
@@ -77,9 +76,12 @@ class NodeModels(pulumi.ComponentResource):
             return []
         if not self.synced:
             return [_read_only(self._stack.models.path, target)]
-        # The repository's entries are links to ../store.
-        store = str(PurePosixPath(target).parent / "store")
-        return [_read_only(f"{self._root}/repository", target), _read_only(f"{self._root}/store", store)]
+        # The repository's entries are links to the store beside it.
+        store = str(PurePosixPath(target).parent / names.STORE)
+        return [
+            _read_only(f"{self._root}/{names.REPOSITORY}", target),
+            _read_only(f"{self._root}/{names.STORE}", store),
+        ]
 
 
 def _read_only(source: str, target: str) -> docker.ContainerMountArgs:

@@ -9,6 +9,7 @@ import pulumi
 import pulumi_command as command
 import pulumi_docker as docker
 
+from infra import names
 from infra.image_references import sources
 from infra.program import embedded as embedded_steps
 from infra.program import runtimes
@@ -18,7 +19,7 @@ from infra.program.host import DockerHost
 from infra.program.images import HostImage, Images
 from infra.program.models import NodeModels
 from infra.program.runtimes.base import Place
-from infra.service_settings import FILE, GRPC_PORT, HTTP_PORT, service_secrets, settings_file
+from infra.service_settings import service_secrets, settings_file
 from infra.stack import Node, Stack, memory_bytes
 
 # The service's own grace, and then some for its processes to end.
@@ -35,12 +36,10 @@ class DockerNode(pulumi.ComponentResource):
     def __init__(self, stack: Stack, node: Node, host: DockerHost, images: Images) -> None:
         super().__init__(host.component("Node"), node.name)
         self._stack, self._node, self._host, self._images = stack, node, host, images
-        self._name = f"{stack.name}-{node.name}"  # begins the names of all that is on the host
-        # The size is in the names: a volume in use cannot be replaced by one of the same name, and one that
-        # waits to be deleted, after an update that failed, stops every later update.
-        self._shared_memory = f"{self._name}-shm-{stack.triton.shm_size}"
-        self.models = NodeModels(stack, node, host, self._name, self)
-        network = host.declare(docker.Network, f"{node.name}-network", parent=self, name=self._name)
+        self._network = names.network(stack, node)
+        self._shared_memory = names.shared_memory_volume(stack, node)
+        self.models = NodeModels(stack, node, host, self)
+        network = host.declare(docker.Network, f"{node.name}-network", parent=self, name=self._network)
         shared_memory = host.declare(
             docker.Volume,
             f"{node.name}-shm-{stack.triton.shm_size}",
@@ -57,7 +56,7 @@ class DockerNode(pulumi.ComponentResource):
             },
         )
         used = {part: images.on(host, part, source) for part, source in sources(stack, node).items()}
-        self._service_image = used["service"]
+        self._service_image = used[names.SERVICE]
         self._before: list[pulumi.Resource | None] = [network, shared_memory]
         self.prepared: list[pulumi.Resource | None] = [
             *self._before,
@@ -84,8 +83,7 @@ class DockerNode(pulumi.ComponentResource):
             self._images,
             self.models,
             self,
-            self._name,
-            self._name,
+            self._network,
             self._shared_memory,
             needs,
         )
@@ -93,7 +91,6 @@ class DockerNode(pulumi.ComponentResource):
         running = [made for made in runtime if made is not None]
         service = self._service(self._service_image, [*self._before, *(running[-1:] or needs)])
         containers = [made for made in [*runtime, service] if made is not None]
-        names = [f"{self._name}-{part}" for part in sources(stack, node)]
         ready = self._host.declare(
             command.local.Command,
             f"{node.name}-ready",
@@ -105,9 +102,9 @@ class DockerNode(pulumi.ComponentResource):
                 {
                     "node": node.name,
                     "connection": self._host.connection.declare(),
-                    "service": f"{self._name}-service",
-                    "url": f"http://127.0.0.1:{HTTP_PORT}/api/v1/ai/health",
-                    "containers": names,
+                    "service": names.container(stack, node, names.SERVICE),
+                    "url": f"http://127.0.0.1:{names.HTTP_PORT}/api/v1/ai/health",
+                    "containers": [names.container(stack, node, part) for part in sources(stack, node)],
                     "timeout": stack.rollout.ready_timeout_seconds,
                     "gateway": gateway,
                 },
@@ -122,18 +119,20 @@ class DockerNode(pulumi.ComponentResource):
         mounts = [docker.ContainerMountArgs(type="volume", source=self._shared_memory, target="/dev/shm")]
         declared = container(
             stack,
-            f"{self._name}-service",
-            "service",
+            names.container(stack, node, names.SERVICE),
+            names.SERVICE,
             image=image.reference,
-            network=self._name,
-            alias="service",
-            ports={HTTP_PORT: node.ports.http, GRPC_PORT: node.ports.grpc},
-            env={"AI_CONFIG": FILE, **stack.service.env},
+            network=self._network,
+            alias=names.SERVICE,
+            ports=names.published_by(stack, node, names.SERVICE),
+            env={"AI_CONFIG": names.SETTINGS_FILE, **stack.service.env},
             secrets=service_secrets(stack, node),
             memory=stack.service.memory,
             stop_seconds=stack.service.shutdown_grace_seconds + _STOP_MARGIN_SECONDS,
             user=USER,
-            uploads=[docker.ContainerUploadArgs(file=FILE, content=settings_file(stack, node))],
+            uploads=[
+                docker.ContainerUploadArgs(file=names.SETTINGS_FILE, content=settings_file(stack, node))
+            ],
             mounts=mounts if node.runtime == "triton" else None,
             healthcheck=healthcheck(["python3", "-m", "inference_service.healthcheck"], start_seconds=30),
         )

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
+from infra import names
 from infra.stack.hosts import EmbeddedHost, Host, SshHost, UnixHost
 from infra.stack.section import Section
 from infra.stack.values import DialledHost, Gpus, HostAddress, Name, Port, Positive, RuntimeName, Secret
@@ -15,13 +16,13 @@ from infra.stack.values import DialledHost, Gpus, HostAddress, Name, Port, Posit
 class Ports(Section):
     """The ports that a node's host publishes; Triton's and the unit manager's only with `publish`."""
 
-    http: Port = 8800
+    http: Port = names.HTTP_PORT
     """The inference service's HTTP port."""
-    grpc: Port = 9800
+    grpc: Port = names.GRPC_PORT
     """The inference service's gRPC port."""
-    triton_http: Port = 8000
-    triton_grpc: Port = 8001
-    triton_metrics: Port = 8002
+    triton_http: Port = names.TRITON_HTTP_PORT
+    triton_grpc: Port = names.TRITON_GRPC_PORT
+    triton_metrics: Port = names.TRITON_METRICS_PORT
     unit_manager: Port = 8801
 
 

@@ -7,16 +7,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from inference_service import settings
+from infra import names
 from infra.stack.gateway import Gateway
 from infra.stack.hosts import EmbeddedHost, Host, SshHost
 from infra.stack.images import Images
-from infra.stack.node import Node, Ports
+from infra.stack.node import Node
 from infra.stack.problems import Problem
 from infra.stack.runtimes import EdgeLlm, Models, Service, Triton
-
-# Fields of `Ports` that Triton publishes, and their keys in the stack file.
-_TRITON_PORTS = {"triton_http": "tritonHttp", "triton_grpc": "tritonGrpc", "triton_metrics": "tritonMetrics"}
-
 
 # Settings of the service that the stack decides, by the key that does.
 _DECIDED = {
@@ -59,10 +56,10 @@ def check(nodes: Mapping[int, Node], sections: Mapping[str, Any]) -> Iterator[Pr
         yield from _service(service)
 
 
-def unique_names(names: Mapping[int, str]) -> Iterator[Problem]:
-    """No two nodes share a name. `names` are the known names by position."""
+def unique_names(given: Mapping[int, str]) -> Iterator[Problem]:
+    """No two nodes share a name. `given` are the known names by position."""
     first: dict[str, int] = {}
-    for position, name in names.items():
+    for position, name in given.items():
         if name in first:
             yield Problem(f"nodes[{position}].name", f'"{name}" is also the name of nodes[{first[name]}]')
         first.setdefault(name, position)
@@ -75,14 +72,9 @@ def machine(host: Host) -> str:
 
 def listening(node: Node, triton: Triton, edge_llm: EdgeLlm) -> dict[str, int]:
     """The ports that the node opens on its host, by their key in `ports`."""
-    ports: Ports = node.ports
-    opened = {"http": ports.http, "grpc": ports.grpc}
     # Embedded nodes have no private network: Triton's ports are open on the loopback interface.
-    if node.runtime == "triton" and (triton.publish or node.embedded):
-        opened |= {key: getattr(ports, name) for name, key in _TRITON_PORTS.items()}
-    if node.runtime == "edge-llm" and edge_llm.publish:
-        opened["unitManager"] = ports.unit_manager
-    return opened
+    opened = names.node_ports(node, triton=triton.publish or node.embedded, unit_manager=edge_llm.publish)
+    return {port.key: port.outer for port in opened}
 
 
 def _ports(

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints
 
+from infra import names
 from infra.stack.images import Build, ImageSource
 from infra.stack.section import Section
 from infra.stack.values import HostPath, Memory, NonEmpty, Secret
@@ -51,7 +52,7 @@ class EdgeLlm(Section):
     llm_node: EdgeLlmPart = Field(default_factory=EdgeLlmPart)
     publish: bool = False
     """Publish the unit manager's port (`ports.unitManager`) on the host."""
-    model_path: HostPath = "/models"
+    model_path: HostPath = names.MODELS_MOUNT
     """Where the llm node sees the models."""
 
 

@@ -16,12 +16,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from infra.connection import Connection
+from infra.names import UPSTREAM_FILE_MARK
 from infra.steps.rejected import Rejected
-
-#: What the site's upstream includes.
-PATTERN = "ai_inference_service.servers*.conf"
-#: How a file of any stack begins; the stack's name follows (nginx/servers.conf.j2).
-MARK = "# The nodes of the stack "
 
 _FUNCTIONS = """
 set -e
@@ -130,8 +126,8 @@ def _run(declared: dict[str, Any], script: str, stdin: bytes | None = None, size
         live=shlex.quote(declared["file"]),
         undo=shlex.quote(f"{declared['folder']}/undo"),
         aside=shlex.quote(f".set-aside-by-{stack}"),
-        mark=shlex.quote(MARK),
-        our_mark=shlex.quote(f"{MARK}{stack},"),
+        mark=shlex.quote(UPSTREAM_FILE_MARK),
+        our_mark=shlex.quote(f"{UPSTREAM_FILE_MARK}{stack},"),
         pattern=PurePosixPath(declared["sets_aside"]).name,
         size=size,
     )

@@ -17,15 +17,11 @@ import sys
 import tarfile
 from typing import Any
 
+from infra import names
 from infra.connection import Connection, RemoteError
 from infra.steps import existing_site as existing
 from infra.steps.rejected import Rejected
 from infra.steps.run import run
-
-# Where the container sees the folder of its configurations.
-INSIDE = "/etc/gpu-inference"
-# The same configuration without what an nginx that is still in use may not know.
-OLDER_NGINX = "older-nginx.conf"
 
 
 def apply(declared: dict[str, Any]) -> None:
@@ -53,7 +49,7 @@ def reload(declared: dict[str, Any]) -> None:
             name = shlex.quote(declared["container"])
             connection.run(
                 f'[ "$(docker inspect --format "{{{{.State.Running}}}}" {name} 2>/dev/null)" != true ]'
-                f" || docker exec {name} nginx -c {INSIDE}/current/nginx.conf -s reload",
+                f" || docker exec {name} nginx -c {names.mounted_nginx_conf()} -s reload",
                 timeout=30,
             )
         case "existing":
@@ -74,24 +70,27 @@ def _apply_container(declared: dict[str, Any]) -> None:
         stdin=_archive(declared["files"]),
     )
     test = (
-        f"docker run --rm --network bridge -v {folder}:{INSIDE}:ro {mounts}"
+        f"docker run --rm --network bridge -v {folder}:{names.CONFIGURATIONS_MOUNT}:ro {mounts}"
         f" --add-host host.docker.internal:host-gateway {shlex.quote(declared['image'])}"
-        f" nginx -t -c {INSIDE}/{revision}/nginx.conf"
+        f" nginx -t -c {names.mounted_nginx_conf(revision)}"
     )
     tested = connection.run(test, allowed=range(255))
     if tested.returncode != 0 and "unknown directive" in tested.stdout + tested.stderr:
         tested = connection.run(
-            f"cd {folder}/{revision} && cp {OLDER_NGINX} nginx.conf && {test}", allowed=range(255)
+            f"cd {folder}/{revision} && cp {names.OLDER_NGINX_CONF} {names.NGINX_CONF} && {test}",
+            allowed=range(255),
         )
     if tested.returncode != 0:
-        connection.run(f'[ "$(readlink {folder}/current)" = {revision} ] || rm -rf {folder}/{revision}')
+        connection.run(
+            f'[ "$(readlink {folder}/{names.CURRENT})" = {revision} ] || rm -rf {folder}/{revision}'
+        )
         raise Rejected(declared, tested.stdout + tested.stderr)
-    connection.run(f"cd {folder} && ln -sfn {revision} .new && mv -T .new current")
+    connection.run(f"cd {folder} && ln -sfn {revision} .new && mv -T .new {names.CURRENT}")
     if _sees_mounts(connection, declared):
         reload(declared)
     connection.run(
         f"cd {folder} && for old in *; do"
-        f' case "$old" in current|{revision}) ;; *) rm -rf -- "$old";; esac; done'
+        f' case "$old" in {names.CURRENT}|{revision}) ;; *) rm -rf -- "$old";; esac; done'
     )
 
 

@@ -20,6 +20,7 @@ from typing import IO, Any
 
 from infra.connection import Connection, RemoteError
 from infra.digest import files_in
+from infra.names import REPOSITORY, STORE, TRITON_URL
 from infra.paths import PROJECT
 from infra.steps.run import run
 
@@ -29,8 +30,8 @@ _SEND = b"send"
 
 _UNPACK = """
 set -e
-mkdir -p {root}/store {root}/repository
-cd {root}/store
+mkdir -p {root}/{store} {root}/{repository}
+cd {root}/{store}
 [ ! -d {final} ] || exit 0
 echo {send}
 rm -rf {partial}
@@ -46,18 +47,18 @@ mv -T {partial} {final}
 """
 
 # Runs in the service's container, which has Python and is on Triton's network.
-_RELOAD = """
+_RELOAD = f"""
 import json, sys, urllib.error, urllib.request
 def call(path):
-    request = urllib.request.Request("http://triton:8000/v2/" + path, data=b"{}", method="POST")
+    request = urllib.request.Request("{TRITON_URL}/v2/" + path, data=b"{{}}", method="POST")
     return urllib.request.urlopen(request, timeout=600).read()
 for action, model in json.load(sys.stdin):
     try:
-        call(f"repository/models/{model}/{action}")
+        call(f"repository/models/{{model}}/{{action}}")
     except urllib.error.HTTPError as error:
-        sys.exit(f"{model}: {json.loads(error.read()).get('error')}")
+        sys.exit(f"{{model}}: {{json.loads(error.read()).get('error')}}")
     except OSError as error:
-        sys.exit(f"Triton does not answer: {error}")
+        sys.exit(f"Triton does not answer: {{error}}")
 """
 
 
@@ -67,7 +68,13 @@ def copy(declared: dict[str, Any]) -> None:
     root = shlex.quote(declared["root"])
     final = shlex.quote(f"{declared['model']}-{declared['version']}")
     script = _UNPACK.format(
-        root=root, final=final, partial=f".partial-{final}", manifest=_MANIFEST, send=_SEND.decode()
+        root=root,
+        store=STORE,
+        repository=REPOSITORY,
+        final=final,
+        partial=f".partial-{final}",
+        manifest=_MANIFEST,
+        send=_SEND.decode(),
     )
     host = subprocess.Popen(
         connection.command(script), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -111,7 +118,7 @@ def activate(declared: dict[str, Any]) -> None:
     """
     connection = Connection.of(declared["connection"])
     root = declared["root"]
-    wanted = {model: f"../store/{model}-{version}" for model, version in declared["models"].items()}
+    wanted = {model: f"../{STORE}/{model}-{version}" for model, version in declared["models"].items()}
     before = _links(connection, root)
     changed = [model for model, link in wanted.items() if before.get(model) != link]
     gone = sorted(before.keys() - wanted.keys())
@@ -126,21 +133,21 @@ def activate(declared: dict[str, Any]) -> None:
         raise RemoteError(connection.host, error.status, f"node {declared['node']}: {error.output}") from None
     keep = " ".join(shlex.quote(Path(link).name) for link in wanted.values())
     connection.run(
-        f"cd {shlex.quote(root)}/store && rm -rf .partial-* && for copy in * ; do"
+        f"cd {shlex.quote(root)}/{STORE} && rm -rf .partial-* && for copy in * ; do"
         f' case " {keep} " in *" $copy "*) ;; *) rm -rf -- "$copy";; esac; done'
     )
 
 
 def _links(connection: Connection, root: str) -> dict[str, str]:
     script = (
-        f"mkdir -p {shlex.quote(root)}/repository && cd {shlex.quote(root)}/repository &&"
+        f"mkdir -p {shlex.quote(root)}/{REPOSITORY} && cd {shlex.quote(root)}/{REPOSITORY} &&"
         ' for model in *; do if [ -L "$model" ]; then echo "$model $(readlink "$model")"; fi; done'
     )
     return dict(line.split(" ", 1) for line in connection.run(script).stdout.splitlines())
 
 
 def _switch(connection: Connection, root: str, links: dict[str, str], gone: list[str]) -> None:
-    lines = [f"set -e; cd {shlex.quote(root)}/repository"]
+    lines = [f"set -e; cd {shlex.quote(root)}/{REPOSITORY}"]
     for model, link in sorted(links.items()):
         name, new = shlex.quote(model), shlex.quote(f".new-{model}")
         lines += [f"ln -sfn {shlex.quote(link)} {new}", f"mv -T {new} {name}"]

@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+from infra import names
 from infra.stack import Host, Stack
 
 #: Prints what `taken` reads, on a host with Docker.
@@ -46,18 +47,12 @@ def _of(stack: Stack, host: Host) -> Iterator[Port]:
     for number, node in enumerate(stack.nodes):
         if node.host != host:
             continue
-        at, begin = f"nodes[{number}].ports", f"{stack.name}-{node.name}"
-        yield Port(f"{at}.http", node.ports.http, f"{begin}-service")
-        yield Port(f"{at}.grpc", node.ports.grpc, f"{begin}-service")
-        if node.runtime == "triton" and stack.triton.publish:
-            yield Port(f"{at}.tritonHttp", node.ports.triton_http, f"{begin}-triton")
-            yield Port(f"{at}.tritonGrpc", node.ports.triton_grpc, f"{begin}-triton")
-            yield Port(f"{at}.tritonMetrics", node.ports.triton_metrics, f"{begin}-triton")
-        if node.runtime == "edge-llm" and stack.edge_llm.publish:
-            yield Port(f"{at}.unitManager", node.ports.unit_manager, f"{begin}-unit-manager")
+        for port in names.published_ports(stack, node):
+            key = f"nodes[{number}].ports.{port.key}"
+            yield Port(key, port.outer, names.container(stack, node, port.part))
     gateway = stack.gateway
     if gateway.mode == "container" and gateway.host == host:
-        container = f"{stack.name}-gateway"
+        container = names.gateway_container(stack)
         yield Port("gateway.http", gateway.http, container, gateway.bind or "")
         yield Port("gateway.grpc", gateway.grpc, container, gateway.bind or "")
 
@@ -72,10 +67,10 @@ def taken(ports: Sequence[Port], said: str, others: Collection[str] = ()) -> lis
     listeners = list(_listening(listening))
     found = []
     for port in ports:
-        names = [name for address, number, name in holders if _same(port, address, number)]
-        if foreign := [name for name in names if name != port.container and name not in others]:
+        containers = [name for address, number, name in holders if _same(port, address, number)]
+        if foreign := [name for name in containers if name != port.container and name not in others]:
             holder, end = f"the container {foreign[0]}", f"docker stop {foreign[0]}"
-        elif not names and any(_same(port, address, number) for address, number in listeners):
+        elif not containers and any(_same(port, address, number) for address, number in listeners):
             holder = _process(sockets, port.number) or "a process that this user may not see"
             end = f"find it with: ss -ltnp 'sport = :{port.number}'"
         else:

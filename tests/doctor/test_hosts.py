@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from infra import service_settings as settings
-from infra.doctor.checks import docker_node
+from infra import names
 from infra.doctor.findings import Finding, Status
 from infra.doctor.plan import Plan
 from infra.doctor.runner import chosen, run
@@ -89,8 +88,8 @@ def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeFleet
         api = node_api(answers)
         port = api.__enter__()
         opened.append(api)
-        monkeypatch.setattr(settings, "HTTP_PORT", port)
-        monkeypatch.setattr(docker_node, "_TRITON_HTTP", port)
+        monkeypatch.setattr(names, "HTTP_PORT", port)
+        monkeypatch.setattr(names, "TRITON_HTTP_PORT", port)
         hosts = Hosts(tmp_path / "ssh")
         for name, value in hosts.environment.items():
             monkeypatch.setenv(name, value)

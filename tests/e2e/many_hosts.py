@@ -15,8 +15,8 @@ from typing import Any
 
 import yaml
 
+from infra import names
 from infra.doctor.cli import main as doctor
-from infra.service_settings import HTTP_PORT
 from infra.stack import load_file
 from tests.doctor.doubles import Hosts, node_api
 from tests.e2e.lab.prerequisites import find
@@ -25,7 +25,6 @@ from tests.e2e.lab.ssh import Operator, make_key
 ALIVE = [f"127.0.1.{number}" for number in range(1, 25)]
 CUT_OFF = [f"198.51.100.{number}" for number in range(101, 109)]
 _PORT = 2222
-_TRITON_HTTP = 8000
 # A cable to nobody. The neighbours' addresses are given, so that nobody says that they are not there.
 _NETWORK = """
 ip link set lo up
@@ -49,10 +48,10 @@ def main(folder: Path) -> int:
         hosts.add(address, load_file(file))
     sshd = subprocess.Popen([str(find("sshd")), "-D", "-f", server(operator, hosts)])
     try:
-        with node_api(port=HTTP_PORT), node_api(port=_TRITON_HTTP):
+        with node_api(port=names.HTTP_PORT), node_api(port=names.TRITON_HTTP_PORT):
             wait_for_sshd()
-            names = [name for node in load_file(file).nodes for name in ("--node", node.name)]
-            return doctor(["--file", str(file), "--json", *names])
+            chosen = [name for node in load_file(file).nodes for name in ("--node", node.name)]
+            return doctor(["--file", str(file), "--json", *chosen])
     finally:
         sshd.terminate()
         sshd.wait()

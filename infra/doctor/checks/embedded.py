@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from infra import names
 from infra.doctor.checks.node import InUse
 from infra.doctor.checks.settings import keys, setting_differences
 from infra.doctor.findings import Outcome, ok, problem, warning, worst
@@ -34,14 +35,15 @@ class EmbeddedPlace:
         self.declared = declared
         self.layout = layout
         self.triton_address = f"{LOOPBACK}:{node.ports.triton_grpc}"
-        self.triton_log = f"tail -n 50 {layout.log(f'{node.name}-triton')}"
-        self.service_log = f"tail -n 50 {layout.log(f'{node.name}-service')}"
+        self.triton_log = f"tail -n 50 {layout.log(names.process(node.name, names.TRITON))}"
+        self.service_log = f"tail -n 50 {layout.log(names.process(node.name, names.SERVICE))}"
         self.triton_start = self.service_start = layout.make("up")
 
     @property
     def programs(self) -> list[str]:
         """The names of the node's processes, in the order in which they start."""
-        return [*([f"{self.node.name}-triton"] if self.declared.triton else []), f"{self.node.name}-service"]
+        parts = [names.TRITON, names.SERVICE] if self.declared.triton else [names.SERVICE]
+        return [names.process(self.node.name, part) for part in parts]
 
     def service(self) -> Site:
         """The service's HTTP API."""
@@ -57,11 +59,11 @@ class EmbeddedPlace:
 
     async def in_use(self) -> InUse:
         """The service's file and environment; as declared before its first start."""
-        path = self.layout.node(self.node.name) / "ai-inference-service.yaml"
+        path = self.layout.node(self.node.name) / names.SETTINGS_FILE_NAME
         if not path.exists():
             return InUse(yaml.safe_dump(self.declared.service), self.declared.environment)
         try:
-            given = _launched(self.layout, f"{self.node.name}-service")["environment"]
+            given = _launched(self.layout, names.process(self.node.name, names.SERVICE))["environment"]
             return InUse(path.read_text(encoding="utf-8"), given)
         except OSError as error:
             raise NoAnswer(f"{error.filename}: {error.strerror}") from None
@@ -99,7 +101,8 @@ class EmbeddedPlace:
         in_use = keys((await self.in_use()).file)
         in_use.get("server", {}).pop("runtime_dir", None)
         differences = setting_differences(self.declared.service, in_use)
-        outcomes += [warning(f"{self.node.name}-service: {said}", self.service_start) for said in differences]
+        service = names.process(self.node.name, names.SERVICE)
+        outcomes += [warning(f"{service}: {said}", self.service_start) for said in differences]
         return worst(outcomes, "processes are as declared")
 
 

@@ -19,6 +19,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pydantic import SecretStr
 
+from infra import names
 from infra.connection import Connection, typed
 from infra.doctor.advice import advice
 from infra.doctor.checks.node import NodeChecks, transcribe
@@ -33,7 +34,6 @@ from infra.gateway import declare
 from infra.gateway.entrance import upstreams
 from infra.gateway.render import UpstreamServer, render_site
 from infra.stack import Stack
-from infra.steps.gateway import INSIDE
 
 #: How long nginx avoids a node that failed (`fail_timeout` of its upstreams).
 _AVOIDED_SECONDS = 30
@@ -76,9 +76,9 @@ class RemotePlace:
         self.stack = stack
         self.reach = reach
         self.repair = f"`pulumi up --refresh --stack {stack.name}`"
-        self._container = f"{stack.name}-gateway"
+        self._container = names.gateway_container(stack)
         self.log = typed(stack.gateway.host, stack.ssh, f"docker logs --tail 50 {self._container}")
-        reload = f"docker exec {self._container} nginx -c {INSIDE}/current/nginx.conf -s reload"
+        reload = f"docker exec {self._container} nginx -c {names.mounted_nginx_conf()} -s reload"
         if stack.gateway.mode == "existing":
             self.log = "look at that nginx's error log"
             reload = f"{stack.gateway.nginx} -s reload"
@@ -88,7 +88,7 @@ class RemotePlace:
         """The file in use on the host; of the whole configuration only nginx.conf, the keys are not read."""
         declared = declare.configuration(self.stack, Connection.to(self.stack.gateway.host, self.stack.ssh))
         existing = self.stack.gateway.mode == "existing"
-        file = declared["file"] if existing else f"{declared['folder']}/current/nginx.conf"
+        file = declared["file"] if existing else f"{declared['folder']}/{names.CURRENT}/{names.NGINX_CONF}"
         done = await self.reach.run(f"cat {shlex.quote(file)}")
         if done.status != 0:
             raise NoAnswer(done.last_line)
@@ -99,7 +99,8 @@ class RemotePlace:
         if "apiKeys" in self.stack.encrypted:
             keyless = self.stack.model_copy(update={"api_keys": [SecretStr("not-known-here")]})
         wanted = render_site(declare.site(keyless, "revision")).nginx_conf
-        return re.sub(rf"{INSIDE}/[0-9a-f]+/", f"{INSIDE}/revision/", done.out), wanted
+        inside = names.CONFIGURATIONS_MOUNT
+        return re.sub(rf"{inside}/[0-9a-f]+/", f"{inside}/revision/", done.out), wanted
 
     async def recent_log(self) -> str:
         """From Docker; of an existing site, the file that its configuration names. Raises NoAnswer."""
@@ -187,7 +188,8 @@ class GatewayChecks:
             credentials = grpc.ssl_channel_credentials(root_certificates=pem.encode())
             # Whether the certificate is for this name is the question of another check.
             options += [
-                ("grpc.ssl_target_name_override", name.replace("*", "any")) for name in names(pem)[:1]
+                ("grpc.ssl_target_name_override", name.replace("*", "any"))
+                for name in certificate_names(pem)[:1]
             ]
             channel = grpc.aio.secure_channel(address, credentials, options=options)
         async with channel:
@@ -245,15 +247,15 @@ class GatewayChecks:
             log = await self.place.recent_log()
         except NoAnswer as error:
             return ok(f"not known: {error}")
-        names = {server.http_address: server.name for server in upstreams(self.stack)}
-        names |= {server.grpc_address: server.name for server in upstreams(self.stack)}
+        by_address = {server.http_address: server.name for server in upstreams(self.stack)}
+        by_address |= {server.grpc_address: server.name for server in upstreams(self.stack)}
         down: dict[str, str] = {}
         for line in log.splitlines():
             if "temporarily disabled" in line and (match := re.search(r'upstream: "\w+://([^/"]+)', line)):
                 down[match[1]] = line
         if down:
             nodes = ", ".join(
-                f"{names.get(address, 'an unknown node')} ({address})" for address in sorted(down)
+                f"{by_address.get(address, 'an unknown node')} ({address})" for address in sorted(down)
             )
             return warning(
                 f"nginx considers down for {_AVOIDED_SECONDS} s: {nodes} "
@@ -294,9 +296,10 @@ class GatewayChecks:
             return problem(str(error), self.place.log)
         remedy = f"renew {gateway.tls.certificate} on the gateway's host, then {self.place.reload}"
         outcome = expiry(_expires(pem), datetime.datetime.now(datetime.UTC), remedy)
-        if outcome.status is Status.OK and not covers(names(pem), gateway.public_host):
+        if outcome.status is Status.OK and not covers(certificate_names(pem), gateway.public_host):
             return warning(
-                f"the certificate is for {', '.join(names(pem)) or 'no name'}, not for {gateway.public_host}",
+                f"the certificate is for {', '.join(certificate_names(pem)) or 'no name'}, "
+                f"not for {gateway.public_host}",
                 "set gateway.publicHost to a name that it is for, or get one for that name",
             )
         with contextlib.suppress(Unreachable):
@@ -353,7 +356,7 @@ def expiry(expires: datetime.datetime, now: datetime.datetime, remedy: str) -> O
     return ok(f"good until {expires:%Y-%m-%d}")
 
 
-def names(pem: str) -> list[str]:
+def certificate_names(pem: str) -> list[str]:
     """The names and addresses that a certificate is for."""
     decoded = _decoded(pem)
     alternatives = [
@@ -363,10 +366,10 @@ def names(pem: str) -> list[str]:
     return alternatives or [value for key, value in subject.items() if key == "commonName"]
 
 
-def covers(names: Sequence[str], host: str) -> bool:
+def covers(allowed: Sequence[str], host: str) -> bool:
     """Whether a certificate for these names is one for the host."""
     wanted = {host.lower(), f"*.{host.lower().partition('.')[2]}"}
-    return any(name.lower() in wanted for name in names)
+    return any(name.lower() in wanted for name in allowed)
 
 
 def _expires(pem: str) -> datetime.datetime:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
+from infra import names
 from infra.connection import typed
 from infra.doctor import containers
 from infra.doctor.containers import Container
@@ -80,7 +81,7 @@ class HostChecks:
 
     async def stack_containers(self) -> Outcome:
         """What the stack has there, read for the checks that follow."""
-        label = shlex.quote(f"label=gpu-inference.stack={self.stack.name}")
+        label = shlex.quote(f"label={names.STACK_LABEL}={self.stack.name}")
         done = await self.reach.run(
             f'ids=$(docker ps --all --quiet --filter {label}) || exit; [ -z "$ids" ] || docker inspect $ids'
         )

@@ -16,8 +16,7 @@ from infra.stack import Node, Stack
 class Place:
     """Where a runtime's containers go, and what must be there before them.
 
-    `prefix` begins the names of all of the node's containers and volumes; `shared_memory` is the volume that
-    is /dev/shm for Triton and the service.
+    `shared_memory` is the volume that is /dev/shm for Triton and the service.
     """
 
     stack: Stack
@@ -26,7 +25,6 @@ class Place:
     images: Images
     models: NodeModels
     parent: pulumi.Resource
-    prefix: str
     network: str
     shared_memory: str
     needs: list[pulumi.Resource | None] = field(default_factory=list)

@@ -8,43 +8,44 @@ from typing import Any
 import pulumi
 import pulumi_docker as docker
 
+from infra import names
 from infra.image_references import sources
 from infra.program.containers import container, gpu_requests, healthcheck
 from infra.program.runtimes.base import Place
 from infra.stack import EdgeLlmPart
 
-PORT = 19001
-# Whether something listens on the unit manager's port, without any tool but the shell: 4A39 is 19001.
-_LISTENS = f"grep -qi ':{PORT:04X} .* 0A ' /proc/net/tcp /proc/net/tcp6"
+# Whether something listens on the unit manager's port, without any tool but the shell; the kernel writes
+# ports in hexadecimal.
+_LISTENS = f"grep -qi ':{names.UNIT_MANAGER_PORT:04X} .* 0A ' /proc/net/tcp /proc/net/tcp6"
 
 
 def declare(place: Place) -> list[docker.Container | None]:
     """The unit manager as `unit-manager` on the node's network, then the llm node."""
     edge = place.stack.edge_llm
-    tmp_name = f"{place.prefix}-tmp"
+    tmp_name = names.tmp_volume(place.stack, place.node)
     tmp = place.host.declare(
         docker.Volume, f"{place.node.name}-tmp", parent=place.parent, needs=place.needs, name=tmp_name
     )
     shared = docker.ContainerMountArgs(type="volume", source=tmp_name, target="/tmp")
     unit_manager = _part(
         place,
-        "unit-manager",
+        names.UNIT_MANAGER,
         edge.unit_manager,
         needs=[tmp],
-        ports={PORT: place.node.ports.unit_manager} if edge.publish else {},
+        ports=names.published_by(place.stack, place.node, names.UNIT_MANAGER),
         mounts=[shared],
         healthcheck=healthcheck(["sh", "-c", _LISTENS], start_seconds=30),
     )
     llm_node = _part(
         place,
-        "llm-node",
+        names.LLM_NODE,
         edge.llm_node,
         needs=[tmp, unit_manager],
         mounts=[shared, *place.models.mounts(edge.model_path)],
         device_requests=gpu_requests(place.node.gpus),
         # A new unit manager counts its sessions from the start again, and units that outlived the one before
         # would answer on numbers that it gives to others: both are replaced together.
-        labels={"gpu-inference.unit-manager": unit_manager.id} if unit_manager is not None else {},
+        labels={names.UNIT_MANAGER_LABEL: unit_manager.id} if unit_manager is not None else {},
         # It listens on no port, only on its socket in the shared /tmp.
         healthcheck=healthcheck(["test", "-S", "/tmp/rpc.llm"], start_seconds=30),
     )
@@ -57,7 +58,7 @@ def _part(
     image = place.images.on(place.host, name, sources(place.stack, place.node)[name])
     declared = container(
         place.stack,
-        f"{place.prefix}-{name}",
+        names.container(place.stack, place.node, name),
         name,
         image=image.reference,
         network=place.network,

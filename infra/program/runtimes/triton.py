@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pulumi_docker as docker
 
+from infra import names
 from infra.image_references import sources
 from infra.program.containers import USER, container, gpu_requests, healthcheck
 from infra.program.runtimes.base import Place
-from infra.stack import Node, Stack
+from infra.stack import Stack
 
-HTTP_PORT, GRPC_PORT, METRICS_PORT = 8000, 8001, 8002
 # Triton itself waits this long for requests that are running.
 STOP_SECONDS = 35
 _SHARED_MEMORY_PREFIX = "triton-"
@@ -20,7 +20,7 @@ def command(stack: Stack) -> list[str]:
 
     A model that does not load must not stop the others: the service's health route says which one and why.
     """
-    repository = stack.models.source if stack.models.object_store else "/models"
+    repository = stack.models.source if stack.models.object_store else names.MODELS_MOUNT
     server = [
         "tritonserver",
         f"--model-repository={repository}",
@@ -38,27 +38,19 @@ def command(stack: Stack) -> list[str]:
     return ["sh", "-c", script, "sh", *server]
 
 
-def published(stack: Stack, node: Node) -> dict[int, int]:
-    """Triton's ports on the host, container -> host; none unless asked for."""
-    if not stack.triton.publish:
-        return {}
-    ports = node.ports
-    return {HTTP_PORT: ports.triton_http, GRPC_PORT: ports.triton_grpc, METRICS_PORT: ports.triton_metrics}
-
-
 def declare(place: Place) -> docker.Container | None:
     """Triton on the node's network as `triton`, with the node's GPUs and models."""
     stack, node, settings = place.stack, place.node, place.stack.triton
-    image = place.images.on(place.host, "triton", sources(stack, node)["triton"])
+    image = place.images.on(place.host, names.TRITON, sources(stack, node)[names.TRITON])
     credentials = {name: value.get_secret_value() for name, value in stack.models.credentials.items()}
     declared = container(
         stack,
-        f"{place.prefix}-triton",
-        "triton",
+        names.container(stack, node, names.TRITON),
+        names.TRITON,
         image=image.reference,
         network=place.network,
-        alias="triton",
-        ports=published(stack, node),
+        alias=names.TRITON,
+        ports=names.published_by(stack, node, names.TRITON),
         # The image's home folder may belong to root; models cache compiled code there.
         env={"HOME": "/tmp", **settings.env},
         secrets=credentials,
@@ -71,7 +63,7 @@ def declare(place: Place) -> docker.Container | None:
                 "--silent",
                 "--output",
                 "/dev/null",
-                f"http://127.0.0.1:{HTTP_PORT}/v2/health/live",
+                f"http://127.0.0.1:{names.TRITON_HTTP_PORT}/v2/health/live",
             ],
             start_seconds=120,
         ),
@@ -80,7 +72,7 @@ def declare(place: Place) -> docker.Container | None:
         device_requests=gpu_requests(node.gpus),
         mounts=[
             docker.ContainerMountArgs(type="volume", source=place.shared_memory, target="/dev/shm"),
-            *place.models.mounts("/models"),
+            *place.models.mounts(names.MODELS_MOUNT),
         ],
     )
     return place.host.declare(

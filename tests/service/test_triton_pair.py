@@ -14,6 +14,7 @@ import jiwer
 import numpy as np
 import pytest
 import soundfile
+import tokenizers
 from numpy.typing import NDArray
 
 from inference_service.audio import Audio
@@ -34,10 +35,9 @@ SPECIAL = ["<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|fr|>", "<|tran
 def tokenizer(tmp_path: Path) -> Tokenizer:
     """A multilingual vocabulary of four words; é is two bytes, each a token."""
     vocabulary = {"ĠHello": 0, "Ġworld": 1, "!": 2, "Ã": 3, "©": 4}
-    added = [{"content": text, "id": 5 + n} for n, text in enumerate(SPECIAL)]
-    (tmp_path / "tokenizer.json").write_text(
-        json.dumps({"model": {"vocab": vocabulary}, "added_tokens": added})
-    )
+    model = tokenizers.Tokenizer(tokenizers.models.BPE(vocabulary, []))
+    model.add_special_tokens(SPECIAL)
+    model.save(str(tmp_path / "tokenizer.json"))
     return load_tokenizer(tmp_path, None)
 
 
@@ -133,6 +133,19 @@ def test_a_vocabulary_without_special_tokens_asks_for_them(tmp_path: Path) -> No
     assert load_tokenizer(tmp_path, special).start(None) == [3, 4]
     with pytest.raises(RuntimeFailed, match="nothing: cannot be read"):
         load_tokenizer(tmp_path / "nothing", None)
+
+
+def test_a_vocabulary_with_a_token_named_model_is_no_tokenizer_file(tmp_path: Path) -> None:
+    vocabulary = {"model": 0, "<|endoftext|>": 1, "<|startoftranscript|>": 2, "<|notimestamps|>": 3}
+    (tmp_path / "vocab.json").write_text(json.dumps(vocabulary))
+    assert load_tokenizer(tmp_path, None).text([0]) == "model"
+
+
+@pytest.mark.parametrize("content", ['{"model": {}}', "[1, 2]", "7", '{"a": "b"}'])
+def test_a_file_that_is_no_vocabulary_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "vocab.json").write_text(content)
+    with pytest.raises(RuntimeFailed, match=r"neither a tokenizer\.json nor a vocabulary"):
+        load_tokenizer(tmp_path, None)
 
 
 def test_a_pair_without_a_tokenizer_says_so() -> None:

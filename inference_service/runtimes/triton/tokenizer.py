@@ -1,7 +1,4 @@
-"""Whisper's vocabulary: token ids to text, and the special tokens by which decoding is steered.
-
-Only decoding is needed, which is a table look-up, so the tokenizer library is not.
-"""
+"""Whisper's vocabulary: token ids to text, and the special tokens that steer decoding."""
 
 from __future__ import annotations
 
@@ -11,69 +8,67 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import tokenizers
+from tokenizers import decoders, models
+
 from inference_service.errors import RuntimeFailed
 
+_SPECIAL = re.compile(r"<\|.*\|>")
 _LANGUAGE = re.compile(r"<\|([a-z]{2,3})\|>")
+
+#: The end of the text in English-only vocabularies. Multilingual ones have one ordinary token more.
+_ENGLISH_ONLY_END = 50256
 
 
 @dataclass(frozen=True, slots=True)
 class Tokenizer:
     """A Whisper vocabulary."""
 
-    pieces: dict[int, bytes]  # of ordinary tokens
+    vocabulary: tokenizers.Tokenizer
     special: dict[str, int]  # by their text, as <|endoftext|>
     languages: dict[str, int]  # by code, as en; empty for an English-only model
 
     @property
     def end_of_text(self) -> int:
+        """The id of the token that ends a text. Every ordinary token's id is below it."""
         return self.special["<|endoftext|>"]
 
     def start(self, language: str | None) -> list[int]:
-        """The tokens before the first word: transcription in `language` without timestamps."""
+        """Return the tokens before the first word: transcription in `language` without timestamps."""
         tokens = [self.special["<|startoftranscript|>"]]
         if language is not None and self.languages:
             tokens += [self.languages[language], self.special["<|transcribe|>"]]
         return [*tokens, self.special["<|notimestamps|>"]]
 
     def text(self, tokens: list[int]) -> str:
-        """The text of ordinary tokens; bytes that are no UTF-8 become replacement characters."""
-        return b"".join(self.pieces.get(token, b"") for token in tokens).decode("utf-8", errors="replace")
+        """Return the text of the ordinary tokens in `tokens`, with U+FFFD for bytes that are not UTF-8."""
+        return self.vocabulary.decode([token for token in tokens if token < self.end_of_text])
 
 
 def load_tokenizer(path: Path, special_tokens: Path | None) -> Tokenizer:
     """Read `tokenizer.json`, `vocab.json` or `vocabulary.txt`, or a folder that holds one of them.
 
     `special_tokens` is a JSON object of special tokens to ids (or a list of `{content, id}`) for a vocabulary
-    that does not list its own. Raises RuntimeFailed saying what cannot be read or which token is missing.
+    that does not list its own. Raises RuntimeFailed with the file that cannot be read or the missing tokens.
     """
     file = _file_in(path)
-    vocabulary, added = _read_vocabulary(file)
+    vocabulary = _read_vocabulary(file)
+    vocabulary.decoder = decoders.ByteLevel()
+    tokens = vocabulary.get_vocab()
     if special_tokens is not None:
-        added = {**added, **_special(_read_json(special_tokens), special_tokens)}
-    special = {
-        text: token for text, token in {**vocabulary, **added}.items() if re.fullmatch(r"<\|.*\|>", text)
-    }
+        tokens |= _read_special(special_tokens)
+    special = {text: token for text, token in tokens.items() if _SPECIAL.fullmatch(text)}
     missing = {"<|endoftext|>", "<|startoftranscript|>", "<|notimestamps|>"} - set(special)
     if missing:
         raise RuntimeFailed(
             f"tokenizer_path {file}: no {', '.join(sorted(missing))}; give them with special_tokens_path"
         )
-    byte_of = _byte_of_character()
-    # Timestamps and other special tokens lie above the end of text; nothing ordinary does.
-    end = special["<|endoftext|>"]
-    pieces = {
-        token: bytes(byte_of[character] for character in text if character in byte_of)
-        for text, token in vocabulary.items()
-        if token < end
-    }
-    # Whisper's multilingual vocabularies have one ordinary token more than the English-only ones.
-    multilingual = "<|transcribe|>" in special and end != 50256
-    languages = {
-        match[1]: token
-        for text, token in special.items()
-        if multilingual and (match := _LANGUAGE.fullmatch(text))
-    }
-    return Tokenizer(pieces, special, languages)
+    languages = {}
+    if "<|transcribe|>" in special and special["<|endoftext|>"] != _ENGLISH_ONLY_END:
+        languages = {
+            match[1]: token for text, token in special.items() if (match := _LANGUAGE.fullmatch(text))
+        }
+    return Tokenizer(vocabulary, special, languages)
 
 
 def _file_in(path: Path) -> Path:
@@ -87,26 +82,25 @@ def _file_in(path: Path) -> Path:
     )
 
 
-def _read_vocabulary(file: Path) -> tuple[dict[str, int], dict[str, int]]:
-    """(vocabulary, added tokens), both text -> id."""
-    if file.suffix == ".txt":
-        lines = _read_text(file).splitlines()
-        return {text: token for token, text in enumerate(lines)}, {}
-    content = _read_json(file)
-    if isinstance(content, list):
-        return {str(text): token for token, text in enumerate(content)}, {}
-    if isinstance(content, dict) and isinstance(content.get("model"), dict):
-        vocabulary = content["model"].get("vocab")
-        if isinstance(vocabulary, dict):
-            return vocabulary, _special(content.get("added_tokens", []), file)
-    elif isinstance(content, dict) and all(isinstance(token, int) for token in content.values()):
-        return content, {}
-    raise RuntimeFailed(f"tokenizer_path {file}: not a tokenizer.json and not a vocabulary of tokens to ids")
+def _read_vocabulary(file: Path) -> tokenizers.Tokenizer:
+    content = _read(file)
+    try:
+        if isinstance(content, dict) and isinstance(content.get("model"), dict):
+            return tokenizers.Tokenizer.from_file(str(file))
+        ids = (
+            content if isinstance(content, dict) else {token: number for number, token in enumerate(content)}
+        )
+        return tokenizers.Tokenizer(models.BPE(ids, []))
+    except Exception as error:  # the library raises nothing narrower
+        raise RuntimeFailed(
+            f"tokenizer_path {file}: neither a tokenizer.json nor a vocabulary of tokens to ids: {error}"
+        ) from error
 
 
-def _special(content: Any, file: Path) -> dict[str, int]:
-    if isinstance(content, dict) and "added_tokens" in content:
-        content = content["added_tokens"]
+def _read_special(file: Path) -> dict[str, int]:
+    content = _read(file)
+    if isinstance(content, dict):
+        content = content.get("added_tokens", content)
     try:
         if isinstance(content, dict):
             return {str(text): int(token) for text, token in content.items()}
@@ -115,22 +109,12 @@ def _special(content: Any, file: Path) -> dict[str, int]:
         raise RuntimeFailed(f"{file}: expected special tokens with their ids") from error
 
 
-def _read_json(path: Path) -> Any:
+def _read(file: Path) -> Any:
+    """Return the lines of a text file, or the content of a JSON file."""
     try:
-        return json.loads(_read_text(path))
+        text = file.read_text(encoding="utf-8")
+        return text.splitlines() if file.suffix == ".txt" else json.loads(text)
     except json.JSONDecodeError as error:
-        raise RuntimeFailed(f"{path}: is not JSON: {error}") from error
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
+        raise RuntimeFailed(f"{file}: is not JSON: {error}") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise RuntimeFailed(f"{path}: cannot be read: {error}") from error
-
-
-def _byte_of_character() -> dict[str, int]:
-    """Byte-level BPE writes every byte as one printable character; this is the way back."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in set(printable)]
-    return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
+        raise RuntimeFailed(f"{file}: cannot be read: {error}") from error

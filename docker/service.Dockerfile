@@ -3,7 +3,7 @@ ARG BASE_IMAGE=python:3.11-slim-bookworm
 FROM ${BASE_IMAGE}
 WORKDIR /app
 COPY pyproject.toml ./
-# The dependencies alone: a changed service does not install them again.
+# The dependencies in a layer of their own: a changed service does not install them again.
 RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; print('\n'.join([*p['dependencies'], *p['optional-dependencies']['service']]))" > requirements.txt \
     && python -m pip install --no-cache-dir --disable-pip-version-check -r requirements.txt
 COPY inference_service ./inference_service

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import tarfile
 import threading
 from collections.abc import Iterator, Mapping
@@ -28,7 +29,10 @@ from infra.stack import Node, Stack
 
 REPOSITORY = Path(__file__).parents[2] / "model_repository"
 
-# `$HOSTS/<name>` is a host: its commands, and in `failure` what ssh says instead of connecting.
+# What scripts of the doctor call on every host; all other commands are the double's own.
+_TOOLS = ("bash", "cat", "date", "dirname", "find", "head", "ls", "sed", "sh", "sleep", "tail", "tar", "tr")
+# `$HOSTS/<name>` is a host: its commands, and in `failure` what ssh says instead of connecting. The system's
+# folders are the host's own, so that the ports, processes and drivers of this computer are not seen.
 _SSH = r"""#!/bin/sh
 master=
 while [ $# -gt 0 ]; do
@@ -49,9 +53,9 @@ if [ -e "$here/failure" ]; then
   exit 255
 fi
 if [ -n "$master" ]; then : >"$control"; exec sleep 1000; fi
-PATH=$here:$PATH HERE=$here
+PATH=$here:$TOOLS HERE=$here
 export PATH HERE
-exec sh -c "$1"
+exec sh -c "$(printf '%s' "$1" | sed "s#/\\(proc\\|var/run\\|run\\|etc/cdi\\|usr\\)/#$here&#g")"
 """
 
 _DOCKER = r"""#!/bin/sh
@@ -78,6 +82,10 @@ case $1 in
 esac
 """
 
+_DF = """#!/bin/sh
+echo "/dev/sda1 100000000 10000000 90000000 10% /var"
+"""
+
 
 @dataclass
 class Hosts:
@@ -90,9 +98,14 @@ class Hosts:
         binaries = self.folder / "bin"
         binaries.mkdir(parents=True)
         _executable(binaries / "ssh", _SSH)
+        tools = self.folder / "tools"
+        tools.mkdir()
+        for name in _TOOLS:
+            (tools / name).symlink_to(shutil.which(name) or name)
         self.environment = {
             "PATH": f"{binaries}:{os.environ['PATH']}",
             "HOSTS": str(self.folder / "hosts"),
+            "TOOLS": str(tools),
         }
 
     def add(self, address: str, stack: Stack, address_of_containers: str = "127.0.0.1") -> Path:
@@ -101,6 +114,9 @@ class Hosts:
         host.mkdir(parents=True)
         _executable(host / "docker", _DOCKER)
         _executable(host / "nvidia-smi", _NVIDIA_SMI)
+        _executable(host / "df", _DF)
+        (host / "proc" / "net").mkdir(parents=True)
+        (host / "proc" / "net" / "tcp").write_text("")
         (host / "version").write_text("24.0.7\n")
         (host / "runtimes").write_text('{"nvidia":{},"runc":{}}\n')
         (host / "log").write_text("")

@@ -232,6 +232,16 @@ def test_a_port_held_by_another_container_is_told_by_its_name(fleet: MakeFleet) 
     assert len(found) == 2
 
 
+def test_a_port_held_by_a_process_is_told_by_its_name(fleet: MakeFleet) -> None:
+    one = fleet()
+    (host(one) / "published").write_text("")
+    listening = "   0: 00000000:2260 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1"
+    (host(one) / "proc" / "net" / "tcp").write_text(f"{listening}\n")
+    (host(one) / "ss").write_text("#!/bin/sh\necho 'LISTEN 0 9 *:8800 *:* users:((\"httpd\",pid=77,fd=6))'\n")
+    (host(one) / "ss").chmod(0o755)
+    assert one.only().seen == "nodes[0].ports.http: port 8800 is taken by httpd (pid 77)"
+
+
 def test_a_container_that_ran_out_of_memory_is_told_with_its_last_words(fleet: MakeFleet) -> None:
     one = fleet()
     ended = {"Status": "exited", "ExitCode": 137, "OOMKilled": True}

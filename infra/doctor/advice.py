@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from inference_service.runtimes.edge_llm.session import LOST_FRAMES_ADVICE
+from inference_service.diagnosis import LOST_FRAMES_ADVICE
 
 #: A pattern in what was said, and what to do. The first that matches counts.
 _ADVICE: Final = (

@@ -17,9 +17,7 @@ from google.protobuf import json_format
 from tritonclient.grpc import model_config_pb2
 from tritonclient.grpc import service_pb2 as pb
 
-from inference_service.runtimes.edge_llm.frames import ProtocolError, exit_frame, parse_reply, setup_frame
-from inference_service.runtimes.edge_llm.session import FORMAT_ERROR, FRAMING_ADVICE, new_request_id
-from inference_service.runtimes.triton.contract import Interface, contracts, mismatches
+from inference_service import diagnosis
 from inference_service.settings import Settings, SettingsError
 from inference_service.settings import load as load_settings
 from infra.doctor.advice import advice
@@ -172,7 +170,7 @@ class NodeChecks:
 
     async def triton_models(self) -> Outcome:
         """Triton's own word on every model that the service uses, and on itself."""
-        wanted = list(contracts(self._known_settings().ai.models))
+        wanted = list(diagnosis.contracts(self._known_settings().ai.models))
         try:
             ready, index = await asyncio.gather(
                 self.place.triton().get("/v2/health/ready"),
@@ -204,7 +202,7 @@ class NodeChecks:
     async def triton_tensors(self) -> Outcome:
         """Each model's tensors in Triton against those by which the service calls it."""
         triton = self.place.triton()
-        wanted = contracts(self._known_settings().ai.models)
+        wanted = diagnosis.contracts(self._known_settings().ai.models)
 
         async def of(model: str) -> list[str]:
             metadata, config = await asyncio.gather(
@@ -212,11 +210,11 @@ class NodeChecks:
             )
             if metadata.status != 200 or config.status != 200:
                 return []  # not ready, which is a finding of its own
-            there = Interface.of(
+            there = diagnosis.Interface.of(
                 _message(metadata.json(), pb.ModelMetadataResponse()),
                 _message(config.json(), model_config_pb2.ModelConfig()),
             )
-            return mismatches(wanted[model], there)
+            return diagnosis.mismatches(wanted[model], there)
 
         try:
             said = [line for lines in await asyncio.gather(*map(of, wanted)) for line in lines]
@@ -243,7 +241,7 @@ class NodeChecks:
         assert self.place.reach is not None  # there are no embedded Edge-LLM nodes
         model = self._known_settings().ai.models.asr.model_name
         async with self.place.reach.dial(address, port) as stream:
-            await stream.send(setup_frame(new_request_id(), model))
+            await stream.send(diagnosis.setup_frame(diagnosis.new_request_id(), model))
             line = await stream.reader.readline()
             if not line:
                 refusal = await stream.refusal()
@@ -252,16 +250,16 @@ class NodeChecks:
                 seen = f"{at} closes its connections"
                 return problem(seen, advice(seen, self.place.service_start))
             try:
-                reply = parse_reply(line)
-            except ProtocolError as error:
+                reply = diagnosis.parse_reply(line)
+            except diagnosis.ProtocolError as error:
                 return problem(f"{at}: {error}", "is it Edge-LLM's unit manager that listens there?")
             if reply.error is not None:
                 code, words = reply.error.code, reply.error.message
                 seen = f"{at}: setup of {model}: edge-llm error (code {code}): {words}"
-                if code == FORMAT_ERROR:
-                    return problem(seen, FRAMING_ADVICE)
+                if code == diagnosis.FORMAT_ERROR:
+                    return problem(seen, diagnosis.FRAMING_ADVICE)
                 return problem(seen, advice(seen, "look at the llm node's log and model folder"))
-            await stream.send(exit_frame(new_request_id(), reply.work_id))
+            await stream.send(diagnosis.exit_frame(diagnosis.new_request_id(), reply.work_id))
             await asyncio.sleep(0.2)  # the unit answers the exit into a connection that is still there
         return ok(f"{at} set {model} up as {reply.work_id}")
 

@@ -9,7 +9,7 @@ from typing import Any
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from inference_service.runtimes.triton.contract import Interface, Tensor
+from inference_service.diagnosis import Interface, Tensor
 
 _AT = re.compile(r"(\d+):\d+ : (.*)", re.DOTALL)
 _TOKEN = re.compile(

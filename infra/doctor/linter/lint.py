@@ -9,9 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from inference_service.errors import RuntimeFailed
-from inference_service.runtimes.triton.contract import Contract, contracts, mismatches
-from inference_service.runtimes.triton.labels import find_labels
+from inference_service.diagnosis import Contract, RuntimeFailed, contracts, find_labels, mismatches
 from inference_service.settings import ModelsSettings
 from infra.doctor.linter.config import Malformed, interface, line_of, parse
 from infra.doctor.linter.files import CONFIG, Listing

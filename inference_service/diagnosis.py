@@ -1,0 +1,33 @@
+"""What a diagnosis of a running service uses of it; the rest of the service may change without the doctor.
+
+Apart from this module and the settings, nothing of the service is imported by `infra.doctor`.
+"""
+
+from inference_service.errors import RuntimeFailed
+from inference_service.runtimes.edge_llm.frames import ProtocolError, exit_frame, parse_reply, setup_frame
+from inference_service.runtimes.edge_llm.session import (
+    FORMAT_ERROR,
+    FRAMING_ADVICE,
+    LOST_FRAMES_ADVICE,
+    new_request_id,
+)
+from inference_service.runtimes.triton.contract import Contract, Interface, Tensor, contracts, mismatches
+from inference_service.runtimes.triton.labels import find_labels
+
+__all__ = [
+    "FORMAT_ERROR",
+    "FRAMING_ADVICE",
+    "LOST_FRAMES_ADVICE",
+    "Contract",
+    "Interface",
+    "ProtocolError",
+    "RuntimeFailed",
+    "Tensor",
+    "contracts",
+    "exit_frame",
+    "find_labels",
+    "mismatches",
+    "new_request_id",
+    "parse_reply",
+    "setup_frame",
+]

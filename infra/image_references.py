@@ -12,7 +12,6 @@ from pathlib import Path
 from pathspec import PathSpec
 
 from infra.digest import digest
-from infra.paths import PROJECT
 from infra.stack import Build, Node, Stack
 
 PREFIX = "gpu-inference"
@@ -58,12 +57,12 @@ class ImageReferences:
         return self._references[part]
 
 
-def content_tag(build: Build, base: Path = PROJECT) -> str:
+def content_tag(build: Build) -> str:
     """The digest of all that an image is built from: Dockerfile, arguments, and the files that Docker gets.
 
     Raises ContextError.
     """
-    context = base / build.context
+    context = build.base / build.context
     dockerfile = context / build.dockerfile
     if not context.is_dir():
         raise ContextError(f"there is no build context {build.context}")

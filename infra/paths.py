@@ -1,4 +1,8 @@
-"""Paths of the project, as the Pulumi program and the providers see them."""
+"""Where files lie: this package's own, and those of the Pulumi project that uses it.
+
+In a checkout both are the same folder. An installed wheel has the package's files in `infra/data`, laid out
+as in a checkout (`[tool.setuptools.package-dir]` in pyproject.toml).
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,39 @@ import shutil
 import sys
 from pathlib import Path
 
-PROJECT = Path(__file__).resolve().parents[1]
+_INFRA = Path(__file__).resolve().parent
+_INSTALLED = (_INFRA / "data" / "nginx").is_dir()
+
+#: Holds nginx/, docker/, model_repository/ and what else the package needs beside its modules.
+PACKAGE = _INFRA / "data" if _INSTALLED else _INFRA.parent
 #: What is sent through a fleet to see that it serves.
-RECORDING = PROJECT / "recordings" / "inaugural-1961.flac"
+RECORDING = PACKAGE / "recordings" / "inaugural-1961.flac"
 
 
-def here(path: str | Path) -> str:
-    """A path of the project, relative to the working directory of the program and of the providers.
+def _project() -> Path:
+    """The folder of the Pulumi project, found from the working directory as the CLI does it."""
+    working = Path.cwd()
+    for folder in (working, *working.parents):
+        if (folder / "Pulumi.yaml").is_file():
+            return folder
+    return working if _INSTALLED else PACKAGE
+
+
+#: Paths in a stack file are relative to this folder, and embedded stacks keep their state in it.
+PROJECT = _project()
+
+
+def project_path(path: str | Path) -> Path:
+    """A path of the stack file: in the project, or the package's own where the project has no such path.
+
+    So `./model_repository` is this package's in a project without a model repository.
+    """
+    own = PACKAGE / path
+    return own if not (PROJECT / path).exists() and own.exists() else PROJECT / path
+
+
+def here(path: str | Path, base: Path = PROJECT) -> str:
+    """A path under `base`, relative to the working directory of the program and of the providers.
 
     Absolute paths would differ from one computer to the next and show as changes; `~/…`, which `ssh` expands,
     and absolute paths that somebody chose stay as they are.
@@ -21,7 +51,12 @@ def here(path: str | Path) -> str:
     text = str(path)
     if text.startswith("~") or Path(text).is_absolute():
         return text
-    return os.path.relpath(PROJECT / text)
+    return os.path.relpath(base / text)
+
+
+def for_step(path: str | Path) -> str:
+    """A path of the stack file as a step finds it, which runs in the project's folder."""
+    return str(path) if Path(path).is_absolute() else os.path.relpath(project_path(path), PROJECT)
 
 
 def python() -> str:

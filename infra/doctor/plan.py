@@ -21,7 +21,6 @@ from infra.embedded.declarations import gateway_declaration, node_declaration
 from infra.embedded.layout import Layout
 from infra.gateway.entrance import upstreams
 from infra.image_references import ImageReferences, sources
-from infra.paths import PROJECT
 from infra.stack import Host, Node, SshHost, Stack
 from infra.update import preflight
 
@@ -157,7 +156,7 @@ class Plan:
         self._node(NodeChecks(place, self._api_key), found, there=[there], runs="container")
 
     def _embedded_node(self, node: Node) -> None:
-        declared = node_declaration(self._stack, node, PROJECT)
+        declared = node_declaration(self._stack, node)
         place = EmbeddedPlace(node, declared, self._layout)
         where, found = (node.name,), dict[str, Check]()
         for name in place.programs:

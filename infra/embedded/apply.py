@@ -36,7 +36,7 @@ from infra.embedded.layout import Layout
 from infra.embedded.program import Program, write_private
 from infra.embedded.supervisor import Supervisor
 from infra.gateway.render import Paths, Site, render_site
-from infra.paths import PROJECT
+from infra.paths import PACKAGE, PROJECT
 
 MODELS_VENV = PROJECT / ".venv-models"
 GATEWAY = names.GATEWAY
@@ -70,7 +70,7 @@ def node_programs(layout: Layout, node: NodeDeclaration) -> list[Program]:
         command=[sys.executable, "-m", "inference_service", "--config", str(settings)],
         environment={**_environment(), **node.environment},
         directory=PROJECT,
-        revision=digest(files_in(PROJECT / "inference_service"), _settings(layout, node)),
+        revision=digest(files_in(PACKAGE / "inference_service"), _settings(layout, node)),
         stop_seconds=node.grace_seconds + 5,
     )
     return [*programs, service]
@@ -159,7 +159,7 @@ def _triton_program(layout: Layout, node: NodeDeclaration, declared: TritonDecla
     for folder in read:
         if not folder.is_dir():
             raise EmbeddedError(f"node {node.name}: there is no model folder {folder} (models.path)")
-    requirements = PROJECT / "model_repository" / "requirements-embedded.txt"
+    requirements = PACKAGE / "model_repository" / "requirements-embedded.txt"
     return Program(
         name=names.process(node.name, names.TRITON),
         command=process.command,

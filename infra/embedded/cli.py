@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -121,13 +122,11 @@ def _up(arguments: argparse.Namespace, layout: Layout, stack: Stack, declared: f
 
     answers = demonstration.send(RECORDING, declared.gateway.url, keys[0] if keys else None)
     gateway = declared.gateway
-    print(f"\n{RECORDING.relative_to(PROJECT)}, through the gateway:\n{answers}\n")
+    print(f"\n{os.path.relpath(RECORDING)}, through the gateway:\n{answers}\n")
     print(f"HTTP  {gateway.url}/api/v1/ai/\ngRPC  127.0.0.1:{gateway.grpc}")
     for node in declared.nodes:
         print(f"      {node.name}: {node.url}, gRPC 127.0.0.1:{node.grpc}")
-    print(
-        f"live  .venv/bin/speech transcribe {RECORDING.relative_to(PROJECT)} --realtime --url {gateway.url}"
-    )
+    print(f"live  .venv/bin/speech transcribe {os.path.relpath(RECORDING)} --realtime --url {gateway.url}")
     print(f"logs  {layout.logs}/\nstop  {layout.make('down')}")
 
 

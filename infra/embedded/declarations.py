@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from inference_service.settings import ModelsSettings, RequestSettings
 from infra.gateway.entrance import entrance
 from infra.gateway.render import RateLimit, Tls, UpstreamServer
+from infra.paths import project_path
 from infra.service_settings import merged
 from infra.stack import Node, Stack
 
@@ -96,15 +97,15 @@ class GatewayDeclaration(Declaration):
         return {"http": self.http, "grpc": self.grpc}
 
 
-def node_declaration(stack: Stack, node: Node, project: Path) -> NodeDeclaration:
-    """The declaration of one of the stack's embedded nodes; relative paths are relative to `project`."""
+def node_declaration(stack: Stack, node: Node) -> NodeDeclaration:
+    """The declaration of one of the stack's embedded nodes."""
     environment = dict(stack.service.env)
     return NodeDeclaration(
         name=node.name,
         http=node.ports.http,
         grpc=node.ports.grpc,
-        triton=_triton(stack, node, project) if node.runtime == "triton" else None,
-        service=_service_settings(stack, node, project / stack.models.path),
+        triton=_triton(stack, node) if node.runtime == "triton" else None,
+        service=_service_settings(stack, node, project_path(stack.models.path)),
         environment=environment,
         grace_seconds=stack.service.shutdown_grace_seconds,
         ready_seconds=stack.rollout.ready_timeout_seconds,
@@ -117,12 +118,12 @@ def gateway_declaration(stack: Stack, away: Set[str] = frozenset()) -> GatewayDe
     return GatewayDeclaration(http=gateway.http, grpc=gateway.grpc, **entrance(stack, away))
 
 
-def _triton(stack: Stack, node: Node, project: Path) -> TritonDeclaration:
+def _triton(stack: Stack, node: Node) -> TritonDeclaration:
     return TritonDeclaration(
         http=node.ports.triton_http,
         grpc=node.ports.triton_grpc,
         metrics=node.ports.triton_metrics,
-        repository=project / stack.models.path,
+        repository=project_path(stack.models.path),
         models=_models_in_use(stack),
         extra_args=tuple(stack.triton.extra_args),
         environment=dict(stack.triton.env),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from infra import names
 from infra.embedded import apply
@@ -17,7 +16,6 @@ from infra.embedded.declarations import (
 )
 from infra.embedded.layout import Layout
 from infra.embedded.supervisor import Supervisor
-from infra.paths import PROJECT
 from infra.stack import Stack
 
 
@@ -29,7 +27,7 @@ class Fleet:
     gateway: GatewayDeclaration
 
 
-def declare(stack: Stack, project: Path = PROJECT) -> Fleet:
+def declare(stack: Stack) -> Fleet:
     """The declarations of a stack whose nodes and gateway are all `embedded`.
 
     Raises EmbeddedError naming the nodes that run elsewhere.
@@ -39,9 +37,7 @@ def declare(stack: Stack, project: Path = PROJECT) -> Fleet:
         elsewhere.append(f"the gateway is in mode {stack.gateway.mode}")
     if elsewhere:
         raise EmbeddedError(f"the stack {stack.name} is not embedded as a whole: {'; '.join(elsewhere)}")
-    return Fleet(
-        tuple(node_declaration(stack, node, project) for node in stack.nodes), gateway_declaration(stack)
-    )
+    return Fleet(tuple(node_declaration(stack, node) for node in stack.nodes), gateway_declaration(stack))
 
 
 def check_ports(layout: Layout, fleet: Fleet) -> None:

@@ -9,15 +9,15 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from infra.names import GATEWAY_GRPC_PORT, GATEWAY_HTTP_PORT, STACK_NAME
+from infra.paths import PACKAGE
 from infra.stack.hosts import bracketed
 
-TEMPLATES = Path(__file__).resolve().parents[2] / "nginx"
+TEMPLATES = PACKAGE / "nginx"
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _HOST_NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_-]{1,63})*\.?")

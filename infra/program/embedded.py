@@ -13,7 +13,7 @@ from infra.digest import LARGE_BYTES, digest, files_in
 from infra.embedded.declarations import gateway_declaration, node_declaration
 from infra.embedded.layout import Layout
 from infra.embedded.supervisor import Supervisor
-from infra.paths import PROJECT
+from infra.paths import PACKAGE, PROJECT
 from infra.program.command import step
 from infra.stack import Node, Stack
 
@@ -22,8 +22,8 @@ _MODULE = "infra.embedded"
 
 def node(stack: Stack, declared: Node) -> dict[str, Any]:
     """The arguments of the `local.Command` that is an embedded node."""
-    declaration = node_declaration(stack, declared, PROJECT)
-    code = [PROJECT / "inference_service"]
+    declaration = node_declaration(stack, declared)
+    code = [PACKAGE / "inference_service"]
     programs = [names.process(declared.name, names.SERVICE)]
     if declaration.triton is not None:
         code.append(declaration.triton.repository)

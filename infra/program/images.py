@@ -94,8 +94,8 @@ class Images:
             skip_push=not pushed,
             registry=registry,
             build=docker.DockerBuildArgs(
-                context=here(build.context),
-                dockerfile=here(str(Path(build.context) / build.dockerfile)),
+                context=here(build.context, build.base),
+                dockerfile=here(Path(build.context) / build.dockerfile, build.base),
                 args=build.args or None,
                 platform=images.platform,
             ),

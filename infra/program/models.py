@@ -12,7 +12,7 @@ import pulumi_docker as docker
 
 from infra import names
 from infra.models.files import versions
-from infra.paths import PROJECT
+from infra.paths import for_step, project_path
 from infra.program.command import step
 from infra.program.host import DockerHost
 from infra.stack import Node, Stack
@@ -27,7 +27,7 @@ class NodeModels(pulumi.ComponentResource):
         self._stack, self._node, self._host = stack, node, host
         self._root = names.models_folder(stack, node)
         self.synced = stack.models.source == "sync" and node.runtime != "remote"
-        self.versions = versions(PROJECT / stack.models.path) if self.synced else {}
+        self.versions = versions(project_path(stack.models.path)) if self.synced else {}
         self._copies = [self._copy(name, version) for name, version in self.versions.items()]
         self.register_outputs({"versions": self.versions})
 
@@ -40,7 +40,7 @@ class NodeModels(pulumi.ComponentResource):
         return {"connection": self._host.connection.declare(), "root": self._root}
 
     def _copy(self, name: str, version: str) -> pulumi.Resource | None:
-        source = {"source": str(Path(self._stack.models.path) / name), "model": name, "version": version}
+        source = {"source": for_step(Path(self._stack.models.path) / name), "model": name, "version": version}
         return self._host.declare(
             command.local.Command,
             f"{self._node.name}-model-{name}",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from infra.paths import PACKAGE, PROJECT
 from infra.stack.section import Section
 from infra.stack.shown import shown
 from infra.stack.values import NonEmpty, Secret
@@ -21,6 +23,20 @@ class Build(Section):
     args: dict[str, str] = Field(default_factory=dict)
     """Build arguments, e.g. BASE_IMAGE if the hosts cannot pull the public base image."""
 
+    @property
+    def base(self) -> Path:
+        """The folder that `context` is relative to."""
+        return PROJECT
+
+
+class OwnBuild(Build):
+    """An image of this package's own, built from its own files."""
+
+    @property
+    def base(self) -> Path:
+        """The folder that `context` is relative to."""
+        return PACKAGE
+
 
 class ImageSource(Section):
     """An image that exists already, or one to build."""
@@ -31,7 +47,7 @@ class ImageSource(Section):
     """true: built from this project; or the folder and Dockerfile to build from."""
 
     default_image: ClassVar[str | None] = None
-    own_build: ClassVar[Build | None] = None
+    own_build: ClassVar[OwnBuild | None] = None
 
     @field_validator("build", mode="before")
     @classmethod

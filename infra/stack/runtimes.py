@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field, StringConstraints
 
 from infra import names
-from infra.stack.images import Build, ImageSource
+from infra.stack.images import ImageSource, OwnBuild
 from infra.stack.section import Section
 from infra.stack.values import HostPath, Memory, NonEmpty, Secret
 
@@ -18,7 +18,7 @@ class Triton(ImageSource):
     """The Triton runtime."""
 
     default_image = TRITON_IMAGE
-    own_build = Build(context=".", dockerfile="docker/triton.Dockerfile")
+    own_build = OwnBuild(context=".", dockerfile="docker/triton.Dockerfile")
 
     publish: bool = False
     """Publish Triton's ports on the host. Without it only the service reaches them."""
@@ -59,7 +59,7 @@ class EdgeLlm(Section):
 class Service(ImageSource):
     """The inference service."""
 
-    own_build = Build(context=".", dockerfile="docker/service.Dockerfile")
+    own_build = OwnBuild(context=".", dockerfile="docker/service.Dockerfile")
 
     workers: Annotated[int, Field(ge=1, le=256)] = 2
     """Processes."""

@@ -29,6 +29,8 @@ class Resource:
     name: str
     inputs: dict[str, Any]
     secrets: frozenset[str]
+    in_clear: str
+    """The inputs as JSON without the values of secrets: what the state would hold unencrypted."""
     needs: frozenset[str]
     ignore_changes: tuple[str, ...]
     delete_before_replace: bool
@@ -93,6 +95,7 @@ class _Monitor(MockMonitor):
             name=request.name,
             inputs=plain,
             secrets=frozenset(key for key, value in given.items() if _is_secret(value)),
+            in_clear=json.dumps(_without_secrets(given)),
             needs=frozenset(_names(request)),
             ignore_changes=tuple(request.ignoreChanges),
             delete_before_replace=request.deleteBeforeReplace,
@@ -108,6 +111,16 @@ def _names(request: Any) -> Iterator[str]:
 
 def _is_secret(value: Any) -> bool:
     return isinstance(value, dict) and value.get(_SIGNATURE) == _SECRET
+
+
+def _without_secrets(value: Any) -> Any:
+    if _is_secret(value):
+        return "[secret]"
+    if isinstance(value, dict):
+        return {key: _without_secrets(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_secrets(inner) for inner in value]
+    return value
 
 
 def _plain(value: Any) -> Any:

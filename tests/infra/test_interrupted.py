@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from infra.update.interrupted import Unrecorded, unrecorded
+from typing import Any
+
+import pytest
+
+from infra.update.interrupted import Unrecorded, clear, unrecorded
+from tests.infra.conftest import Double
 
 PROVIDER = "urn:pulumi:prod::gpu-inference::pulumi:providers:docker::gpu-1"
 
 
-def state(*operations: dict[str, object]) -> dict[str, object]:
+def state(*operations: dict[str, Any]) -> dict[str, Any]:
     provider = {
         "urn": PROVIDER,
         "id": "17",
@@ -16,7 +21,7 @@ def state(*operations: dict[str, object]) -> dict[str, object]:
     return {"resources": [provider], "pending_operations": list(operations)}
 
 
-def operation(kind: str, type_: str, name: str) -> dict[str, object]:
+def operation(kind: str, type_: str, name: str) -> dict[str, Any]:
     resource = {"type": type_, "inputs": {"name": name}, "provider": f"{PROVIDER}::17"}
     return {"type": kind, "resource": resource}
 
@@ -49,3 +54,37 @@ def test_steps_and_images_are_left_alone_for_they_run_again_as_they_are() -> Non
 
 def test_a_state_that_was_never_written_leaves_nothing() -> None:
     assert list(unrecorded({})) == []
+
+
+INTERRUPTED = operation("creating", "docker:index/container:Container", "gpu-1-service")
+
+
+def test_an_interrupted_creation_that_left_a_container_is_removed(double: Double) -> None:
+    ssh = double("ssh", 'case "$*" in *inspect*) echo c0ffee ;; esac')
+    [sentence] = clear(state(INTERRUPTED))
+    assert sentence.startswith("removed container gpu-1-service on ssh://root@192.0.2.10")
+    commands = [line.partition("root@192.0.2.10 ")[2] for line in ssh.read_text().splitlines()]
+    assert commands[1:] == ["docker container rm --force --volumes c0ffee"]
+
+
+def test_a_container_that_the_state_has_stays(double: Double) -> None:
+    # The update was killed between the creation's result and the end of its operation.
+    ssh = double("ssh", "echo c0ffee")
+    seen = state(INTERRUPTED)
+    seen["resources"].append({"urn": "urn:pulumi:prod::x::y::gpu-1-service", "id": "c0ffee"})
+    assert clear(seen) == []
+    assert "docker container rm" not in ssh.read_text()
+
+
+def test_an_interrupted_creation_that_left_nothing_is_no_news(double: Double) -> None:
+    double("ssh", "exit 1")
+    assert clear(state(INTERRUPTED)) == []
+
+
+def test_a_host_out_of_reach_is_named_and_a_refusal_is_an_error(double: Double) -> None:
+    double("ssh", "echo no route >&2; exit 255")
+    [sentence] = clear(state(INTERRUPTED))
+    assert "cannot be reached: no route" in sentence
+    double("ssh", 'case "$*" in *inspect*) echo c0ffee ;; *) echo in use >&2; exit 1 ;; esac')
+    with pytest.raises(RuntimeError, match="in use"):
+        clear(state(INTERRUPTED))

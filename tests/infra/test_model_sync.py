@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import IO, Any
 
@@ -113,6 +114,22 @@ def test_a_copy_that_is_cut_short_is_never_there(node: Node, monkeypatch: pytest
     node.copy()
     node.activate()
     assert node.text("asr") == "# one\n"
+
+
+def test_a_copy_that_differs_from_its_digests_is_rejected(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = model_sync.pack
+
+    def corrupt(model: Path, out: IO[bytes]) -> None:
+        archive = io.BytesIO()
+        whole(model, archive)
+        out.write(archive.getvalue().replace(b"# one", b"# 0ne"))
+
+    monkeypatch.setattr(model_sync, "pack", corrupt)
+    with pytest.raises(RemoteError, match=r"1/model\.py"):
+        node.copy()
+    assert all(name.startswith(".partial-") for name in node.store())
 
 
 def test_a_model_that_triton_refuses_leaves_the_old_one_in_use(node: Node, double: Double) -> None:

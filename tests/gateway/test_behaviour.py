@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import socket
 import ssl
 import threading
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import grpc
 import httpx
+import psutil
 import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
@@ -171,6 +173,50 @@ def test_a_post_that_a_node_refuses_with_503_is_answered_by_the_next(
     for _ in range(10):
         assert client.post(ASR, content=b"audio").json() == {"node": "gpu-2"}
     assert len(nodes[0].requests) <= 3 + 1, "after 3 failures it is left alone"
+
+
+@pytest.mark.parametrize(("number", "tries"), [(1, 1), (2, 2), (3, 3), (5, 3)])
+def test_a_request_is_tried_on_at_most_three_nodes(start: Start, number: int, tries: int) -> None:
+    with ExitStack() as stack:
+        full = [stack.enter_context(serving(Node(f"gpu-{n}", status=503))) for n in range(number)]
+        answer = start(*(upstream(n, node.port) for n, node in enumerate(full))).post(ASR, content=b"audio")
+    assert answer.status_code == 503
+    assert sum(len(node.requests) for node in full) == tries
+
+
+def test_two_of_three_nodes_may_be_gone(start: Start, nodes: tuple[Node, Node]) -> None:
+    client = start(upstream(1, 0), upstream(2, nodes[1].port), upstream(3, 0))
+    assert [client.post(ASR).status_code for _ in range(10)] == [200] * 10
+
+
+@pytest.mark.parametrize("keeps", [True, False], ids=["nginx 1.27.4", "older nginx"])
+def test_a_reload_keeps_idle_connections_where_nginx_can(
+    start: Start, nodes: tuple[Node, Node], tmp_path: Path, keeps: bool
+) -> None:
+    client = start(upstream(1, nodes[0].port), keeps_connections=keeps)
+    request = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", client.base_url.port or 0), 10) as connection:
+        connection.sendall(request)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+        before = psutil.Process(int((tmp_path / "nginx.pid").read_text())).children()
+        before[0].parent().send_signal(signal.SIGHUP)
+        # The workers that were there close their idle connections when they learn of the reload.
+        deadline = time.monotonic() + 20
+        while not all(_is_shutting_down(worker) for worker in before):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        if keeps:
+            connection.sendall(request)
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+        else:
+            assert connection.recv(65536) == b""
+
+
+def _is_shutting_down(worker: psutil.Process) -> bool:
+    try:
+        return "shutting down" in " ".join(worker.cmdline())
+    except psutil.NoSuchProcess:
+        return True
 
 
 def test_nodes_that_were_all_full_a_moment_ago_are_asked_again(
@@ -551,7 +597,13 @@ def test_grpc_over_the_rate_is_resource_exhausted(start: Start, open_channel: Op
     assert grpc.StatusCode.RESOURCE_EXHAUSTED in codes
 
 
-def test_what_is_not_grpc_is_refused_on_the_grpc_entrance(start: Start) -> None:
-    client = start()
-    answer = httpx.get(f"http://127.0.0.1:{client.grpc_port}/", timeout=5)  # type: ignore[attr-defined]
-    assert answer.headers["grpc-status"] == "14"
+def test_plain_http_on_the_grpc_entrance_is_refused_and_held_against_no_node(
+    start: Start, open_channel: OpenChannel
+) -> None:
+    with grpc_node() as port:
+        client = start(upstream(1, 0, port))
+        for _ in range(6):
+            answer = httpx.get(f"http://127.0.0.1:{client.grpc_port}/", timeout=5)  # type: ignore[attr-defined]
+            assert answer.headers["grpc-status"] == "13"
+            assert answer.headers["grpc-message"] == "not a valid gRPC request"
+        assert serving_status(open_channel(client)) == "SERVING"

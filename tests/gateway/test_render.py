@@ -172,16 +172,3 @@ def test_a_bad_api_key_is_refused_without_being_shown() -> None:
     with pytest.raises(ValueError, match=r"api_keys\[1\]") as refusal:
         Site(api_keys=("good-key-1", 'secret" 1; default'))
     assert "secret" not in str(refusal.value)
-
-
-def test_a_reload_closes_no_connection_that_was_just_used_where_nginx_can_do_that() -> None:
-    assert "keepalive_min_timeout" in render_site(Site()).nginx_conf
-    assert "keepalive_min_timeout" not in render_site(Site(keeps_connections=False)).nginx_conf
-
-
-@pytest.mark.parametrize(("nodes", "tries"), [(1, 2), (2, 2), (3, 3), (5, 3)])
-def test_a_request_is_tried_twice_and_a_third_time_where_there_are_more_than_two_nodes(
-    nodes: int, tries: int
-) -> None:
-    servers = tuple(UpstreamServer(f"gpu-{n}", f"192.0.2.{n}", 8800, 9800) for n in range(1, nodes + 1))
-    assert f"proxy_next_upstream_tries {tries};" in render_site(Site(servers=servers)).nginx_conf

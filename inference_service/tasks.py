@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Annotated
 
 import msgspec
 
@@ -33,6 +34,13 @@ TASK_NAMES: dict[str, Task] = {
 }
 
 
+#: Numbers in results, with their bounds for the API's description. Decoding does not check them.
+Share = Annotated[float, msgspec.Meta(extra_json_schema={"minimum": 0, "maximum": 1})]
+Milliseconds = Annotated[
+    int, msgspec.Meta(extra_json_schema={"minimum": 0, "description": "Length of the audio in milliseconds"})
+]
+
+
 class Word(msgspec.Struct, frozen=True):
     """One word of a transcript; times in seconds from the start of the audio."""
 
@@ -55,21 +63,21 @@ class Segment(msgspec.Struct, frozen=True):
 
 
 class Transcript(msgspec.Struct, frozen=True):
-    """`data` of `/asr`. `confidence` is in [0, 1]; `duration_ms` is the audio's length in milliseconds."""
+    """`data` of `/asr`."""
 
     text: str
-    confidence: float
+    confidence: Share
     language: str
-    duration_ms: int
+    duration_ms: Milliseconds
 
 
 class EmotionResult(msgspec.Struct, frozen=True):
     """`data` of `/emotion`: the likeliest label, its score, and every label's score (they sum to 1)."""
 
     emotion: str
-    confidence: float
-    emotions: dict[str, float]
-    duration_ms: int
+    confidence: Share
+    emotions: dict[str, Share]
+    duration_ms: Milliseconds
 
 
 class SynthesisResult(msgspec.Struct, frozen=True):
@@ -77,9 +85,9 @@ class SynthesisResult(msgspec.Struct, frozen=True):
     `confidence` is the probability of the verdict given, max(score, 1 - score)."""
 
     is_synthetic: bool
-    confidence: float
-    score: float
-    duration_ms: int
+    confidence: Share
+    score: Share
+    duration_ms: Milliseconds
 
 
 TaskResult = Transcript | EmotionResult | SynthesisResult

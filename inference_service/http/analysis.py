@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from litestar.handlers import ASGIRouteHandler
@@ -33,7 +33,15 @@ from inference_service.http.requests import (
 from inference_service.http.upload import JSON_TYPES, MULTIPART, source_of_body, source_of_form
 from inference_service.results import Analysis
 from inference_service.runtimes.base import Call
-from inference_service.tasks import ModelStatus, Task, TaskResult, TranscribeOptions
+from inference_service.tasks import (
+    EmotionResult,
+    ModelStatus,
+    SynthesisResult,
+    Task,
+    TaskResult,
+    TranscribeOptions,
+    Transcript,
+)
 
 BASE = "/api/v1/ai"
 
@@ -42,18 +50,32 @@ _MOST_MEMBERS = 1_000_000
 
 
 class SetupAnswer(msgspec.Struct, frozen=True):
-    """`data` of `/setup`; `timestamp` in Unix seconds, as the seeds' clients read it."""
+    """`data` of `/setup`; `timestamp` in Unix seconds, as the original service's clients read it."""
 
     meeting_id: Id | None
     models: dict[str, ModelStatus]
     timestamp: int
 
 
+#: msgspec reads no union of untagged structs, so the description of a result is written here.
+_Result = Annotated[
+    Any,
+    msgspec.Meta(
+        extra_json_schema={
+            "oneOf": [
+                {"$ref": f"#/components/schemas/{kind.__name__}"}
+                for kind in (Transcript, EmotionResult, SynthesisResult)
+            ]
+        }
+    ),
+]
+
+
 class AnalyzeAnswer(msgspec.Struct, frozen=True):
     """`data` of `/analyze`."""
 
     task_id: str
-    result: TaskResult
+    result: _Result  # a TaskResult
 
 
 class BatchItem(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -61,7 +83,7 @@ class BatchItem(msgspec.Struct, frozen=True, omit_defaults=True):
 
     task_id: Id
     type: str
-    result: TaskResult | None = None
+    result: _Result | None = None  # a TaskResult
     error: str | None = None
 
 
@@ -173,7 +195,7 @@ def _is_json(kind: str) -> bool:
 
 def _source(post: Post, task: Task) -> Source:
     """The source of a request to one of the audio routes, whichever way it came."""
-    # No Content-Type at all: the seeds' service read every body as JSON.
+    # No Content-Type at all: the original service read every body as JSON.
     if not post.kind or _is_json(post.kind):
         return source_of(decode_json(post.body, AudioRequest), task)
     if post.kind == MULTIPART:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from litestar.types import Scope, Send
@@ -20,12 +20,12 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Envelope(msgspec.Struct, frozen=True):
-    """The seeds' envelope; `code` repeats the HTTP status."""
+    """The original service's envelope; `code` repeats the HTTP status."""
 
     code: int
-    message: str
+    message: Annotated[str, msgspec.Meta(description="success, or the reason")]
     data: Any
-    timestamp: str
+    timestamp: Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
     request_id: str
 
 
@@ -42,7 +42,7 @@ def enveloped(status: int, message: str, data: Any, request_id: str) -> bytes:
 def refusal(scope: Scope, status: int, reason: str) -> bytes:
     """What a refused request is told: the envelope, or OpenAI's error object on its routes."""
     if scope["path"].startswith(openai_errors.PREFIX):
-        return _encode(openai_errors.error_object(status, reason))
+        return _encode(openai_errors.error_answer(status, reason))
     return enveloped(status, reason, None, request_id_of(scope))
 
 

@@ -1,14 +1,14 @@
 """The API's description (OpenAPI 3.0) and its page, which loads nothing from elsewhere.
 
-The description is written here and not derived from the handlers: one route takes JSON, raw audio and forms,
-which no signature says. Property tests hold the service to it.
+The schemas come from the msgspec types. The operations are written here and not derived from the handlers:
+one route takes JSON, raw audio and forms, which no signature expresses. Property tests check the service
+against the description.
 """
 
 from __future__ import annotations
 
 import base64
 import importlib.util
-import struct
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -21,23 +21,34 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
 from inference_service import __version__
+from inference_service.audio import wav
 from inference_service.engine import Engine
-from inference_service.http.analysis import BASE
+from inference_service.http import schemas
+from inference_service.http.analysis import BASE, AnalyzeAnswer, BatchAnswer, SetupAnswer
+from inference_service.http.envelope import Envelope
 from inference_service.http.openai import description as openai_description
-from inference_service.http.upload import AUDIO_TYPES
-from inference_service.tasks import TASK_NAMES, Task
+from inference_service.http.requests import (
+    MAX_COUNT,
+    AnalyzeRequest,
+    AudioRequest,
+    BatchRequest,
+    SetupRequest,
+)
+from inference_service.http.schemas import TEXT, Schema, object_schema, reference
+from inference_service.http.status import Health, Info, ProcessHealth
+from inference_service.http.upload import AUDIO_TYPES, MULTIPART
+from inference_service.settings import RequestSettings
+from inference_service.tasks import EmotionResult, SynthesisResult, Transcript
 
-Schema = dict[str, Any]
 
-_ID = {"oneOf": [{"type": "integer"}, {"type": "string"}], "nullable": True}
-
-
-def routes(_: Engine) -> Sequence[HTTPRouteHandler]:
+def routes(engine: Engine) -> Sequence[HTTPRouteHandler]:
     """The description at /openapi.json and its page at /docs; also under the base that gateways pass on."""
 
     @get(["/openapi.json", f"{BASE}/openapi.json"])
     async def description() -> Response[bytes]:
-        return Response(msgspec.json.encode(document()), media_type="application/json")
+        return Response(
+            msgspec.json.encode(document(engine.settings.ai.request)), media_type="application/json"
+        )
 
     @get(["/docs", f"{BASE}/docs"])
     async def page() -> Response[str]:
@@ -79,21 +90,21 @@ def _swagger_ui() -> Path:
 
 
 @cache
-def document() -> dict[str, Any]:
-    """The whole description."""
-    paths: dict[str, Any] = {
+def document(limits: RequestSettings) -> Schema:
+    """Return the whole description of a service with these `limits`."""
+    components = schemas.components([*_TYPES, *openai_description.TYPES])
+    components["BatchRequest"]["properties"]["tasks"]["maxItems"] = limits.max_batch_tasks
+    paths: Schema = {
         "/health": {"get": _process_health()},
         "/metrics": {"get": _metrics()},
-        f"{BASE}/health": {"get": _status("Whether this node can answer now", "Health", [503], key=False)},
-        f"{BASE}/info": {"get": _status("What this node offers", "Info", [])},
-        f"{BASE}/asr": {"post": _audio_route(Task.ASR, "Speech recognition", "Transcript")},
-        f"{BASE}/emotion": {"post": _audio_route(Task.EMOTION, "Emotion of speech or of text", "Emotion")},
-        f"{BASE}/synthesis": {
-            "post": _audio_route(Task.SYNTHESIS, "Synthetic speech detection", "Synthesis")
-        },
-        f"{BASE}/setup": {"post": _json_route("Warm the models", "SetupRequest", "Setup", required=False)},
-        f"{BASE}/analyze": {"post": _json_route("One task by name", "AnalyzeRequest", "Analysis")},
-        f"{BASE}/batch": {"post": _json_route("Several tasks at once", "BatchRequest", "Batch")},
+        f"{BASE}/health": {"get": _status("Whether this node can answer now", Health, [503], key=False)},
+        f"{BASE}/info": {"get": _status("What this node offers", Info, [401])},
+        f"{BASE}/asr": {"post": _audio_route("Speech recognition", Transcript)},
+        f"{BASE}/emotion": {"post": _audio_route("Emotion of speech or of text", EmotionResult)},
+        f"{BASE}/synthesis": {"post": _audio_route("Synthetic speech detection", SynthesisResult)},
+        f"{BASE}/setup": {"post": _json_route("Warm the models", SetupRequest, SetupAnswer)},
+        f"{BASE}/analyze": {"post": _json_route("One task by name", AnalyzeRequest, AnalyzeAnswer)},
+        f"{BASE}/batch": {"post": _json_route("Several tasks at once", BatchRequest, BatchAnswer)},
         **openai_description.PATHS,
     }
     return {
@@ -107,26 +118,33 @@ def document() -> dict[str, Any]:
         },
         "paths": paths,
         "components": {
-            "schemas": _schemas(),
+            "schemas": components,
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
             },
         },
-        # Either key, or none where the node asks for none.
+        # Either key, or none where the node requires none.
         "security": [{}, {"bearer": []}, {"key": []}],
     }
 
 
-def _ref(name: str) -> Schema:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-def _envelope(data: Schema) -> Schema:
-    return {
-        "allOf": [_ref("Envelope"), {"type": "object", "properties": {"data": data}, "required": ["data"]}]
-    }
-
+_TYPES = (
+    Envelope,
+    ProcessHealth,
+    Health,
+    Info,
+    AudioRequest,
+    SetupRequest,
+    AnalyzeRequest,
+    BatchRequest,
+    Transcript,
+    EmotionResult,
+    SynthesisResult,
+    SetupAnswer,
+    AnalyzeAnswer,
+    BatchAnswer,
+)
 
 _REASONS = {
     400: "Bad JSON, base64, audio or field; the reason names it",
@@ -140,38 +158,19 @@ _REASONS = {
 }
 
 
-def _responses(data: Schema, errors: Sequence[int]) -> dict[str, Any]:
-    answers: dict[str, Any] = {
-        "200": {"description": "success", "content": {"application/json": {"schema": _envelope(data)}}}
-    }
-    for status in errors:
-        answers[str(status)] = {
-            "description": _REASONS[status],
-            "content": {"application/json": {"schema": _ref("Error")}},
-        }
-        if status == 503:
-            answers["503"]["headers"] = {
-                "Retry-After": {
-                    "description": "seconds, when the node is full",
-                    "schema": {"type": "integer"},
-                }
-            }
-    return answers
+def _answers(data: type[msgspec.Struct], statuses: Sequence[int]) -> Schema:
+    """Return the answers of a route that answers `data` in the envelope."""
+    envelope = {"allOf": [reference(Envelope), object_schema({"data": reference(data)}, ["data"])]}
+    return schemas.answers({"application/json": envelope}, reference(Envelope), _REASONS, statuses)
 
 
-_WORK_ERRORS = (400, 401, 408, 413, 415, 501, 503, 504)
-
-
-def _status(summary: str, data: str, errors: Sequence[int], *, key: bool = True) -> Schema:
-    operation = {"summary": summary, "responses": _responses(_ref(data), [*([401] if key else []), *errors])}
+def _status(summary: str, data: type[msgspec.Struct], statuses: Sequence[int], *, key: bool = True) -> Schema:
+    operation = {"summary": summary, "responses": _answers(data, statuses)}
     return operation if key else {**operation, "security": []}
 
 
 def _process_health() -> Schema:
-    schema = _object(
-        {"status": {"type": "string", "enum": ["ok", "draining"]}, "service": _text(), "time": _time()}
-    )
-    content = {"application/json": {"schema": schema}}
+    content = {"application/json": {"schema": reference(ProcessHealth)}}
     return {
         "summary": "Whether the process is up",
         "security": [],
@@ -186,243 +185,96 @@ def _metrics() -> Schema:
     return {
         "summary": "Prometheus metrics of the node",
         "security": [],
-        "responses": {"200": {"description": "metrics", "content": {"text/plain": {"schema": _text()}}}},
+        "responses": {"200": {"description": "metrics", "content": {"text/plain": {"schema": TEXT}}}},
     }
 
 
-def _audio_route(task: Task, summary: str, data: str) -> Schema:
-    request = "EmotionRequest" if task is Task.EMOTION else "AudioRequest"
-    example = {"audio_data": _EXAMPLE_WAV, "format": "wav", "sample_rate": 16000, "meeting_id": 42}
-    examples: dict[str, Any] = {"wav": {"summary": "A WAV file in base64", "value": example}}
-    if task is Task.EMOTION:
-        examples["text"] = {"summary": "Text", "value": {"text": "I am so happy to see you"}}
+def _audio_route(summary: str, data: type[msgspec.Struct]) -> Schema:
+    request: Schema = reference(AudioRequest)
+    examples: Schema = {"wav": {"summary": "A WAV file in base64", "value": _EXAMPLE_AUDIO}}
+    if data is EmotionResult:
+        examples["text"] = {"summary": "Text", "value": _EXAMPLE_TEXT}
+    else:
+        request = {"allOf": [request, {"required": ["audio_data"]}]}
     binary = {"schema": {"type": "string", "format": "binary"}}
     return {
         "summary": summary,
         "description": "Audio as base64 in JSON, as the body itself (raw PCM is 16-bit little-endian and "
         "described by the query), or as a file of a form.",
         "parameters": [
-            _parameter(
-                "format", _text(), "The format of an application/octet-stream body; default pcm", "pcm"
-            ),
-            _parameter("sample_rate", _count(), "Hz of a raw PCM body; default 16000", 16000),
-            _parameter("channels", _count(), "Channels of a raw PCM body; default 1", 1),
-            _parameter("language", _text(), "The language spoken, when known", "en"),
-            _parameter("meeting_id", _text(), "The meeting that the audio belongs to", "42"),
+            {"name": name, "in": "query", "description": description, "schema": schema, "example": example}
+            for name, (schema, description, example) in _AUDIO_FIELDS.items()
         ],
         "requestBody": {
             "required": True,
             "content": {
-                "application/json": {"schema": _ref(request), "examples": examples},
-                "multipart/form-data": {
-                    "schema": _ref("AudioForm"),
+                "application/json": {"schema": request, "examples": examples},
+                MULTIPART: {
+                    "schema": object_schema(
+                        {
+                            "file": {**TEXT, "format": "binary", "description": "The recording"},
+                            **dict.fromkeys(_AUDIO_FIELDS, TEXT),
+                        },
+                        ["file"],
+                    ),
                     "example": {"file": "(a recording)", "language": "en"},
                 },
                 **dict.fromkeys(AUDIO_TYPES, binary),
             },
         },
-        "responses": _responses(_ref(data), _WORK_ERRORS),
+        "responses": _answers(data, list(_REASONS)),
     }
 
 
-def _json_route(summary: str, request: str, data: str, *, required: bool = True) -> Schema:
+def _json_route(summary: str, request: type[msgspec.Struct], data: type[msgspec.Struct]) -> Schema:
+    required, example = _JSON_BODIES[request]
+    schema = {"allOf": [reference(request), {"required": required}]} if required else reference(request)
     return {
         "summary": summary,
         "requestBody": {
-            "required": required,
-            "content": {"application/json": {"schema": _ref(request), "example": _EXAMPLES[request]}},
+            "required": bool(required),
+            "content": {"application/json": {"schema": schema, "example": example}},
         },
-        "responses": _responses(_ref(data), _WORK_ERRORS),
+        "responses": _answers(data, list(_REASONS)),
     }
 
 
-def _parameter(name: str, schema: Schema, description: str, example: Any) -> Schema:
-    return {"name": name, "in": "query", "description": description, "schema": schema, "example": example}
+_COUNT = {"type": "integer", "minimum": 0, "maximum": MAX_COUNT}
 
+# Of the query and of forms: schema, description, example.
+_AUDIO_FIELDS: dict[str, tuple[Schema, str, Any]] = {
+    "format": (TEXT, "The format of an application/octet-stream body; default pcm", "pcm"),
+    "sample_rate": (_COUNT, "Hz of a raw PCM body; default 16000", 16000),
+    "channels": (_COUNT, "Channels of a raw PCM body; default 1", 1),
+    "language": (TEXT, "The language spoken, when known", "en"),
+    "meeting_id": (TEXT, "The meeting that the audio belongs to", "42"),
+}
 
-def _text(**more: Any) -> Schema:
-    return {"type": "string", **more}
+# Ten milliseconds of silence: short enough for a page.
+_EXAMPLE_WAV = base64.b64encode(wav.header(wav.PCM, 1, 16000, 2, 320) + bytes(320)).decode("ascii")
+_EXAMPLE_AUDIO = {"audio_data": _EXAMPLE_WAV, "format": "wav", "sample_rate": 16000, "meeting_id": 42}
+_EXAMPLE_TEXT = {"text": "I am so happy to see you"}
 
-
-def _time() -> Schema:
-    return _text(format="date-time")
-
-
-def _count() -> Schema:
-    return {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}
-
-
-def _share() -> Schema:
-    return {"type": "number", "minimum": 0, "maximum": 1}
-
-
-def _object(properties: dict[str, Schema], required: Sequence[str] | None = None) -> Schema:
-    """An object; without `required`, all its properties are."""
-    needed = list(properties) if required is None else list(required)
-    return {"type": "object", "properties": properties, **({"required": needed} if needed else {})}
-
-
-def _audio_fields() -> dict[str, Schema]:
-    return {
-        "audio_data": _text(description="The recording in base64"),
-        "format": _text(nullable=True, description="wav (default), pcm, flac, ogg, mp3, …"),
-        "sample_rate": {**_count(), "nullable": True, "description": "Hz of raw PCM; default 16000"},
-        "channels": {**_count(), "nullable": True, "description": "Channels of raw PCM; default 1"},
-        "language": _text(nullable=True, description="The language spoken; default: found out"),
-        "meeting_id": _ID,
-    }
-
-
-def _schemas() -> dict[str, Schema]:
-    duration = {"type": "integer", "minimum": 0, "description": "Length of the audio in milliseconds"}
-    task_name = _text(enum=list(TASK_NAMES))
-    text_fields = {**_audio_fields(), "text": _text(nullable=True, description="Instead of audio_data")}
-    model_status = _object(
-        {"model_name": _text(), "ready": {"type": "boolean"}, "model_path": _text(), "error": _text()},
-        ["model_name", "ready"],
-    )
-    results = {"oneOf": [_ref("Transcript"), _ref("Emotion"), _ref("Synthesis")]}
-    stamp = {"type": "integer", "description": "Unix seconds"}
-    return {
-        "Envelope": _object(
-            {
-                "code": {"type": "integer", "description": "The HTTP status"},
-                "message": _text(description="success, or the reason"),
-                "data": {"nullable": True},
-                "timestamp": _time(),
-                "request_id": _text(),
-            },
-        ),
-        "Error": {
-            "allOf": [_ref("Envelope")],
-            "example": {
-                "code": 400,
-                "message": "audio_data: is required",
-                "data": None,
-                "timestamp": "2026-01-02T03:04:05.678Z",
-                "request_id": "0c5f2a",
-            },
+# Required fields and an example. The types have defaults, so that an error can name the missing field.
+_JSON_BODIES: dict[type[msgspec.Struct], tuple[list[str], Schema]] = {
+    SetupRequest: ([], {"meeting_id": 42, "models": ["asr", "emotion"]}),
+    AnalyzeRequest: (
+        ["task_type", "input_data"],
+        {
+            "task_type": "speech_recognition",
+            "input_data": _EXAMPLE_WAV,
+            "params": {"format": "wav", "language": "en"},
+            "meeting_id": "42",
+            "user_id": "7",
         },
-        "AudioRequest": _object(_audio_fields(), ["audio_data"]),
-        "EmotionRequest": {**_object(text_fields, []), "description": "audio_data, or text; audio wins"},
-        "AudioForm": _object(
-            {
-                "file": _text(format="binary", description="The recording"),
-                "format": _text(),
-                "sample_rate": _text(),
-                "channels": _text(),
-                "language": _text(),
-                "meeting_id": _text(),
-            },
-            ["file"],
-        ),
-        "SetupRequest": _object(
-            {"meeting_id": _ID, "models": {"type": "array", "items": task_name, "nullable": True}}, []
-        ),
-        "AnalyzeRequest": _object(
-            {
-                "task_type": task_name,
-                "input_data": _text(description="Audio in base64; for emotion without params.format, text"),
-                "params": {
-                    "type": "object",
-                    "nullable": True,
-                    "additionalProperties": _text(),
-                    "description": "format (default pcm), sample_rate, channels, language, text",
-                },
-                "meeting_id": _ID,
-                "user_id": _ID,
-            },
-            ["task_type", "input_data"],
-        ),
-        "BatchRequest": _object(
-            {
-                "tasks": {
-                    "type": "array",
-                    "maxItems": 256,
-                    "items": _object(
-                        {"task_id": _ID, "type": task_name, "data": _ref("EmotionRequest")}, ["type", "data"]
-                    ),
-                }
-            }
-        ),
-        "Transcript": _object(
-            {"text": _text(), "confidence": _share(), "language": _text(), "duration_ms": duration}
-        ),
-        "Emotion": _object(
-            {
-                "emotion": _text(),
-                "confidence": _share(),
-                "emotions": {"type": "object", "additionalProperties": _share()},
-                "duration_ms": duration,
-            }
-        ),
-        "Synthesis": _object(
-            {
-                "is_synthetic": {"type": "boolean"},
-                "confidence": _share(),
-                "score": _share(),
-                "duration_ms": duration,
-            }
-        ),
-        "Setup": _object(
-            {
-                "meeting_id": _ID,
-                "models": {"type": "object", "additionalProperties": model_status},
-                "timestamp": stamp,
-            }
-        ),
-        "Analysis": _object({"task_id": _text(), "result": results}),
-        "Batch": _object(
-            {
-                "results": {
-                    "type": "array",
-                    "items": _object(
-                        {"task_id": _ID, "type": _text(), "result": results, "error": _text()},
-                        ["task_id", "type"],
-                    ),
-                },
-                "total": {"type": "integer", "minimum": 0},
-            }
-        ),
-        "Health": _object({"status": _text(enum=["healthy"]), "service": _text(), "timestamp": stamp}),
-        "Info": _object(
-            {
-                "service": _text(),
-                "version": _text(),
-                "description": _text(),
-                "capabilities": {"type": "array", "items": _text(enum=[task.value for task in Task])},
-                "models": {"type": "object", "additionalProperties": _text()},
-                "runtime": _text(enum=["triton", "edge-llm", "remote"]),
-                "timestamp": stamp,
-            }
-        ),
-    }
-
-
-def _wav_of_silence(milliseconds: int) -> str:
-    """A 16 kHz mono WAV file in base64, short enough for a page."""
-    samples = bytes(2 * 16 * milliseconds)
-    fmt = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, 16000, 32000, 2, 16)
-    data = struct.pack("<4sI", b"data", len(samples)) + samples
-    riff = struct.pack("<4sI4s", b"RIFF", 4 + len(fmt) + len(data), b"WAVE")
-    return base64.b64encode(riff + fmt + data).decode("ascii")
-
-
-_EXAMPLE_WAV = _wav_of_silence(10)
-
-_EXAMPLES: dict[str, Any] = {
-    "SetupRequest": {"meeting_id": 42, "models": ["asr", "emotion"]},
-    "AnalyzeRequest": {
-        "task_type": "speech_recognition",
-        "input_data": _EXAMPLE_WAV,
-        "params": {"format": "wav", "language": "en"},
-        "meeting_id": "42",
-        "user_id": "7",
-    },
-    "BatchRequest": {
-        "tasks": [
-            {"task_id": "1", "type": "asr", "data": {"audio_data": _EXAMPLE_WAV, "format": "wav"}},
-            {"task_id": "2", "type": "emotion", "data": {"text": "I am so happy to see you"}},
-        ]
-    },
+    ),
+    BatchRequest: (
+        ["tasks"],
+        {
+            "tasks": [
+                {"task_id": "1", "type": "asr", "data": {"audio_data": _EXAMPLE_WAV, "format": "wav"}},
+                {"task_id": "2", "type": "emotion", "data": _EXAMPLE_TEXT},
+            ]
+        },
+    ),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import pybase64
@@ -17,36 +17,55 @@ from inference_service.tasks import TASK_NAMES, Task
 
 _T = TypeVar("_T")
 
-#: An id in the seeds' clients is a number or a string.
+#: An id in the original service's clients is a number or a string.
 Id = int | str
+
+#: The largest sample rate or channel count that a request may name.
+MAX_COUNT = 2**31 - 1
+
+# `Meta` of the fields below is for the API's description alone; the functions below check them.
+_TaskName = Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(TASK_NAMES)})]
+_Count = Annotated[int | float, msgspec.Meta(extra_json_schema={"minimum": 0, "maximum": MAX_COUNT})]
+_TEXT = {"type": "string"}
 
 
 class AudioRequest(msgspec.Struct):
     """`/asr`, `/emotion`, `/synthesis`, and the `data` of a `/batch` task."""
 
     # Raw: the text between the quotes is decoded straight from the request's bytes.
-    audio_data: msgspec.Raw = msgspec.Raw()
-    format: str | None = None
-    sample_rate: int | float | None = None
-    channels: int | float | None = None
-    language: str | None = None
+    audio_data: Annotated[
+        msgspec.Raw, msgspec.Meta(description="The recording in base64", extra_json_schema=_TEXT)
+    ] = msgspec.field(default_factory=msgspec.Raw)
+    format: Annotated[str | None, msgspec.Meta(description="wav (default), pcm, flac, ogg, mp3, …")] = None
+    sample_rate: Annotated[_Count | None, msgspec.Meta(description="Hz of raw PCM; default 16000")] = None
+    channels: Annotated[_Count | None, msgspec.Meta(description="Channels of raw PCM; default 1")] = None
+    language: Annotated[str | None, msgspec.Meta(description="The language spoken; default: detected")] = None
     meeting_id: Id | None = None
-    text: str | None = None
+    text: Annotated[str | None, msgspec.Meta(description="For /emotion, instead of audio_data")] = None
 
 
 class SetupRequest(msgspec.Struct):
     """`/setup`."""
 
     meeting_id: Id | None = None
-    models: list[str] | None = None
+    models: list[_TaskName] | None = None
 
 
 class AnalyzeRequest(msgspec.Struct):
     """`/analyze`."""
 
-    task_type: str | None = None
-    input_data: msgspec.Raw = msgspec.Raw()
-    params: dict[str, str | int | float | None] | None = None
+    task_type: _TaskName | None = None
+    input_data: Annotated[
+        msgspec.Raw,
+        msgspec.Meta(
+            description="Audio in base64; for emotion without params.format, text in base64",
+            extra_json_schema=_TEXT,
+        ),
+    ] = msgspec.field(default_factory=msgspec.Raw)
+    params: Annotated[
+        dict[str, str | int | float | None] | None,
+        msgspec.Meta(description="format (default pcm), sample_rate, channels, language, text"),
+    ] = None
     meeting_id: Id | None = None
     user_id: Id | None = None
 
@@ -55,8 +74,10 @@ class BatchTask(msgspec.Struct):
     """One of `/batch`'s tasks. `data` is decoded on its own: a mistake in it is that task's alone."""
 
     task_id: Id | None = None
-    type: str | None = None
-    data: msgspec.Raw = msgspec.Raw()
+    type: _TaskName | None = None
+    data: Annotated[
+        msgspec.Raw, msgspec.Meta(extra_json_schema={"$ref": "#/components/schemas/AudioRequest"})
+    ] = msgspec.field(default_factory=msgspec.Raw)
 
 
 class BatchRequest(msgspec.Struct):
@@ -186,8 +207,8 @@ def whole(value: float | None, default: int, field: str) -> int:
         return default
     if isinstance(value, float) and not value.is_integer():
         raise BadRequest(f"{field}: expected a whole number, got {value:g}")
-    if not 0 <= value <= 2**31 - 1:
-        raise BadRequest(f"{field}: expected a number between 0 and {2**31 - 1}")
+    if not 0 <= value <= MAX_COUNT:
+        raise BadRequest(f"{field}: expected a number between 0 and {MAX_COUNT}")
     return int(value)
 
 

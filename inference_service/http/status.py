@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from litestar import Request, Response, get
@@ -19,9 +19,38 @@ from inference_service.engine import Engine
 from inference_service.errors import NotReady
 from inference_service.http.analysis import BASE
 from inference_service.http.envelope import JSON, enveloped, now, request_id_of
+from inference_service.settings import BackendName
 from inference_service.tasks import Task
 
 SERVICE = "ai-inference-service"
+
+
+class ProcessHealth(msgspec.Struct, frozen=True):
+    """`/health`: whether the process accepts work."""
+
+    status: Literal["ok", "draining"]
+    service: str
+    time: Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
+
+
+class Health(msgspec.Struct, frozen=True):
+    """`data` of `…/health`; `timestamp` in Unix seconds."""
+
+    status: Literal["healthy"]
+    service: str
+    timestamp: int
+
+
+class Info(msgspec.Struct, frozen=True):
+    """`data` of `…/info`; `timestamp` in Unix seconds."""
+
+    service: str
+    version: str
+    description: str
+    capabilities: list[Task]
+    models: dict[str, str]
+    runtime: Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(get_args(BackendName))})]
+    timestamp: int
 
 
 def routes(engine: Engine) -> list[HTTPRouteHandler]:
@@ -30,8 +59,8 @@ def routes(engine: Engine) -> list[HTTPRouteHandler]:
     @get("/health")
     async def process_health() -> Response[bytes]:
         # A load balancer that asks here must stop sending to a node that is about to stop.
-        status = "draining" if engine.draining else "ok"
-        body = msgspec.json.encode({"status": status, "service": SERVICE, "time": now()})
+        health = ProcessHealth("draining" if engine.draining else "ok", SERVICE, now())
+        body = msgspec.json.encode(health)
         return Response(body, status_code=503 if engine.draining else 200, media_type="application/json")
 
     @get("/metrics")
@@ -43,27 +72,27 @@ def routes(engine: Engine) -> list[HTTPRouteHandler]:
         readiness = await engine.readiness()
         if not readiness.ready:
             raise NotReady("; ".join(readiness.problems))
-        return _success(request, {"status": "healthy", "service": SERVICE, "timestamp": int(time.time())})
+        return _success(request, Health("healthy", SERVICE, int(time.time())))
 
     @get(f"{BASE}/info")
     async def info(request: Request[Any, Any, Any]) -> Response[bytes]:
         models = engine.settings.ai.models
         return _success(
             request,
-            {
-                "service": SERVICE,
-                "version": __version__,
-                "description": "Speech recognition, emotion detection and synthetic-speech detection",
-                "capabilities": [task.value for task in Task if task in engine.capabilities],
-                "models": {task.model: models.for_task(task).model_name for task in Task},
-                "runtime": engine.runtime.name,
-                "timestamp": int(time.time()),
-            },
+            Info(
+                service=SERVICE,
+                version=__version__,
+                description="Speech recognition, emotion detection and synthetic-speech detection",
+                capabilities=[task for task in Task if task in engine.capabilities],
+                models={task.model: models.for_task(task).model_name for task in Task},
+                runtime=engine.runtime.name,
+                timestamp=int(time.time()),
+            ),
         )
 
     return [process_health, prometheus, health, info]
 
 
-def _success(request: Request[Any, Any, Any], data: dict[str, Any]) -> Response[bytes]:
+def _success(request: Request[Any, Any, Any], data: Health | Info) -> Response[bytes]:
     body = enveloped(200, "success", data, request_id_of(request.scope))
     return Response(body, media_type=JSON.decode())

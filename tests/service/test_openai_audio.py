@@ -253,7 +253,7 @@ def test_keys_and_a_full_node_are_told_as_openai_tells_them(serve: Serve) -> Non
 def test_times_are_not_made_up_where_the_runtime_has_none(client: OpenAI, service: Service) -> None:
     service.runtime.segments = []  # type: ignore[attr-defined]
     for format in ("srt", "vtt", "verbose_json"):
-        with pytest.raises(openai.InternalServerError, match="does not say when words are spoken") as caught:
+        with pytest.raises(openai.InternalServerError, match="gives no times of words") as caught:
             client.audio.transcriptions.create(file=recording(), model="asr", response_format=format)
         assert caught.value.status_code == 501
     service.runtime.text = ""  # type: ignore[attr-defined]

@@ -18,6 +18,7 @@ from schemathesis.specs.openapi.checks import (
 
 from inference_service.http.openapi import document
 from inference_service.http.upload import AUDIO_TYPES
+from inference_service.settings import RequestSettings
 from tests.service.conftest import Service
 
 
@@ -29,7 +30,7 @@ def audio_as_it_is(_: Any, value: Any) -> bytes:
 
 AUDIO_ROUTES = ("asr", "emotion", "synthesis")
 
-schema = schemathesis.openapi.from_dict(document())
+schema = schemathesis.openapi.from_dict(document(RequestSettings()))
 
 
 @schema.parametrize()
@@ -57,11 +58,17 @@ def test_every_answer_is_one_that_the_description_has(case: Any, service: Servic
 
 @pytest.mark.parametrize("path", ["/openapi.json", "/api/v1/ai/openapi.json"])
 def test_the_description_is_served(service: Service, path: str) -> None:
-    assert httpx.get(service.url + path).json() == document()
+    assert httpx.get(service.url + path).json() == document(RequestSettings())
+
+
+def test_the_description_names_the_configured_batch_limit() -> None:
+    limits = RequestSettings(max_batch_tasks=7)
+    batch = document(limits)["components"]["schemas"]["BatchRequest"]
+    assert batch["properties"]["tasks"]["maxItems"] == 7
 
 
 def test_every_route_that_takes_a_body_has_examples() -> None:
-    for path, operations in document()["paths"].items():
+    for path, operations in document(RequestSettings())["paths"].items():
         if "post" not in operations:
             continue
         content = operations["post"]["requestBody"]["content"]
@@ -70,14 +77,14 @@ def test_every_route_that_takes_a_body_has_examples() -> None:
 
 @pytest.mark.parametrize("route", AUDIO_ROUTES)
 def test_the_examples_get_real_answers(service: Service, route: str) -> None:
-    operation = document()["paths"][f"/api/v1/ai/{route}"]["post"]
+    operation = document(RequestSettings())["paths"][f"/api/v1/ai/{route}"]["post"]
     for example in operation["requestBody"]["content"]["application/json"]["examples"].values():
         assert httpx.post(f"{service.url}/api/v1/ai/{route}", json=example["value"]).status_code == 200
 
 
 @pytest.mark.parametrize("route", ["setup", "analyze", "batch"])
 def test_the_examples_of_the_json_routes_too(service: Service, route: str) -> None:
-    content = document()["paths"][f"/api/v1/ai/{route}"]["post"]["requestBody"]["content"]
+    content = document(RequestSettings())["paths"][f"/api/v1/ai/{route}"]["post"]["requestBody"]["content"]
     response = httpx.post(f"{service.url}/api/v1/ai/{route}", json=content["application/json"]["example"])
     assert response.status_code == 200
     assert "error" not in response.text

@@ -3,39 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import get_args
 
-from inference_service.http.openai.transcriptions import OPENAI_NAMES, PATH
+import msgspec
+
+from inference_service.http import schemas
+from inference_service.http.openai.answers import Model, ModelList, Transcription
+from inference_service.http.openai.errors import ErrorAnswer
+from inference_service.http.openai.form import OPENAI_NAMES, Format, Granularity
+from inference_service.http.openai.transcriptions import PATH
+from inference_service.http.schemas import TEXT, Schema, object_schema, reference
 from inference_service.http.upload import MULTIPART
 
-Schema = dict[str, Any]
-
-_TEXT: Schema = {"type": "string"}
-_NUMBER: Schema = {"type": "number"}
-_INTEGER: Schema = {"type": "integer"}
-
-
-def _object(properties: dict[str, Schema], required: Sequence[str] | None = None) -> Schema:
-    needed = list(properties) if required is None else list(required)
-    return {"type": "object", "properties": properties, **({"required": needed} if needed else {})}
-
-
-def _list(items: Schema) -> Schema:
-    return {"type": "array", "items": items}
-
-
-_ERROR = _object(
-    {
-        "error": _object(
-            {
-                "message": _TEXT,
-                "type": _TEXT,
-                "param": {"type": "string", "nullable": True},
-                "code": {"type": "string", "nullable": True},
-            }
-        )
-    }
-)
+#: The types whose schemas `PATHS` refers to.
+TYPES: Sequence[type[msgspec.Struct]] = (Transcription, Model, ModelList, ErrorAnswer)
 
 _REASONS = {
     400: "A field or the recording is wrong; the message says which and why",
@@ -49,16 +30,17 @@ _REASONS = {
     504: "The runtime took too long",
 }
 
-_FORM = _object(
+_FORM = object_schema(
     {
         "file": {"type": "string", "format": "binary", "description": "WAV, FLAC, OGG, MP3, …"},
-        "model": {**_TEXT, "description": f"asr, or one of OpenAI's names: {', '.join(OPENAI_NAMES)}"},
-        "language": {**_TEXT, "description": "The language spoken, when known"},
-        "prompt": {**_TEXT, "description": "Earlier text, or names that may come"},
-        "temperature": {**_NUMBER, "minimum": 0, "maximum": 1},
-        "response_format": {**_TEXT, "enum": ["json", "text", "srt", "verbose_json", "vtt"]},
+        "model": {**TEXT, "description": f"asr, or one of OpenAI's names: {', '.join(OPENAI_NAMES)}"},
+        "language": {**TEXT, "description": "The language spoken, when known"},
+        "prompt": {**TEXT, "description": "Earlier text, or names that may come"},
+        "temperature": {"type": "number", "minimum": 0, "maximum": 1},
+        "response_format": {**TEXT, "enum": list(get_args(Format))},
         "timestamp_granularities[]": {
-            **_list({**_TEXT, "enum": ["segment", "word"]}),
+            "type": "array",
+            "items": {**TEXT, "enum": list(get_args(Granularity))},
             "description": "With verbose_json",
         },
         "stream": {
@@ -69,45 +51,12 @@ _FORM = _object(
     ["file", "model"],
 )
 
-_WORD = _object({"word": _TEXT, "start": _NUMBER, "end": _NUMBER})
-_SEGMENT = _object(
-    {
-        "id": _INTEGER,
-        "seek": _INTEGER,
-        "start": _NUMBER,
-        "end": _NUMBER,
-        "text": _TEXT,
-        "tokens": _list(_INTEGER),
-        "temperature": _NUMBER,
-        "avg_logprob": _NUMBER,
-        "compression_ratio": _NUMBER,
-        "no_speech_prob": _NUMBER,
-    }
-)
-_TRANSCRIPTION = _object(
-    {
-        "text": _TEXT,
-        "task": _TEXT,
-        "language": _TEXT,
-        "duration": _NUMBER,
-        "segments": _list(_SEGMENT),
-        "words": _list(_WORD),
-    },
-    ["text"],
-)
-_MODEL = _object({"id": _TEXT, "object": _TEXT, "created": _INTEGER, "owned_by": _TEXT})
+
+def _answers(content: dict[str, Schema], statuses: Sequence[int]) -> Schema:
+    return schemas.answers(content, reference(ErrorAnswer), _REASONS, statuses)
 
 
-def _responses(content: dict[str, Schema], errors: Sequence[int]) -> dict[str, Any]:
-    found = {kind: {"schema": schema} for kind, schema in content.items()}
-    refused = {"application/json": {"schema": _ERROR}}
-    return {
-        "200": {"description": "success", "content": found},
-        **{str(status): {"description": _REASONS[status], "content": refused} for status in errors},
-    }
-
-
-PATHS: dict[str, Any] = {
+PATHS: Schema = {
     PATH: {
         "post": {
             "summary": "Speech recognition as OpenAI's audio API has it",
@@ -120,13 +69,13 @@ PATHS: dict[str, Any] = {
                     }
                 },
             },
-            "responses": _responses(
+            "responses": _answers(
                 {
-                    "application/json": _TRANSCRIPTION,
-                    "text/plain": _TEXT,
-                    "application/x-subrip": _TEXT,
-                    "text/vtt": _TEXT,
-                    "text/event-stream": _TEXT,
+                    "application/json": reference(Transcription),
+                    "text/plain": TEXT,
+                    "application/x-subrip": TEXT,
+                    "text/vtt": TEXT,
+                    "text/event-stream": TEXT,
                 },
                 list(_REASONS),
             ),
@@ -135,18 +84,16 @@ PATHS: dict[str, Any] = {
     "/v1/models": {
         "get": {
             "summary": "The names by which speech recognition can be asked for",
-            "responses": _responses(
-                {"application/json": _object({"object": _TEXT, "data": _list(_MODEL)})}, [401, 503]
-            ),
+            "responses": _answers({"application/json": reference(ModelList)}, [401, 503]),
         }
     },
     "/v1/models/{name}": {
         "get": {
             "summary": "One of them",
             "parameters": [
-                {"name": "name", "in": "path", "required": True, "schema": _TEXT, "example": "asr"}
+                {"name": "name", "in": "path", "required": True, "schema": TEXT, "example": "asr"}
             ],
-            "responses": _responses({"application/json": _MODEL}, [401, 404, 503]),
+            "responses": _answers({"application/json": reference(Model)}, [401, 404, 503]),
         }
     },
 }

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
-#: The routes that answer so; all others use the envelope.
+import msgspec
+
+#: The prefix of the routes that answer with OpenAI's error object. All others use the envelope.
 PREFIX = "/v1/"
 
-#: A reason that names its field begins so, perhaps after the name of the model that gives it. What the
-#: service calls the audio is the form's file.
+#: How a reason begins that names its field, perhaps after the name of the model that refused. The field that
+#: the service calls `audio` is the form's `file`.
 _NAMED = re.compile(
     r"(?:[\w-]{1,40}: )?"
     r"(audio|file|include|language|model|prompt|response_format|stream|temperature|timestamp_granularities): "
@@ -19,14 +20,29 @@ _TYPES = {401: "authentication_error", 429: "rate_limit_error"}
 _CODES = {401: "invalid_api_key", 404: "not_found"}
 
 
-def error_object(status: int, reason: str) -> dict[str, Any]:
-    """OpenAI's error object; `param` is the field that the reason names."""
+class ErrorDetail(msgspec.Struct, frozen=True):
+    """Why a request was refused. `param` is the field that the reason names."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorAnswer(msgspec.Struct, frozen=True):
+    """OpenAI's error object."""
+
+    error: ErrorDetail
+
+
+def error_answer(status: int, reason: str) -> ErrorAnswer:
+    """Return the error object for `reason` with the HTTP `status`."""
     named = _NAMED.match(reason) if status == 400 else None
-    return {
-        "error": {
-            "message": reason,
-            "type": _TYPES.get(status, "invalid_request_error" if status < 500 else "server_error"),
-            "param": named[1].replace("audio", "file") if named else None,
-            "code": _CODES.get(status),
-        }
-    }
+    return ErrorAnswer(
+        ErrorDetail(
+            message=reason,
+            type=_TYPES.get(status, "invalid_request_error" if status < 500 else "server_error"),
+            param=named[1].replace("audio", "file") if named else None,
+            code=_CODES.get(status),
+        )
+    )

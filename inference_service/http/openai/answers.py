@@ -1,0 +1,132 @@
+"""The answers of OpenAI's audio API: their types, and how a transcript becomes one."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Annotated, Literal
+
+import msgspec
+
+from inference_service.audio import Audio
+from inference_service.errors import Unsupported
+from inference_service.http.openai import subtitles
+from inference_service.http.openai.form import TranscriptionRequest
+from inference_service.http.openai.languages import english_name
+from inference_service.tasks import DetailedTranscript, Segment, Word
+
+
+class Transcription(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The answer for `json`, which has the text alone, and for `verbose_json`. Times in seconds."""
+
+    text: str
+    task: Literal["transcribe"] | None = None
+    language: str | None = None  # in English, as "french"
+    duration: float | None = None
+    words: list[TranscriptionWord] | None = None
+    segments: list[TranscriptionSegment] | None = None
+
+
+class TranscriptionWord(msgspec.Struct, frozen=True):
+    """A word and its times in seconds."""
+
+    word: str
+    start: float
+    end: float
+
+
+class TranscriptionSegment(msgspec.Struct, frozen=True):
+    """A segment with Whisper's fields. `tokens` is empty: runtimes return words, not tokens."""
+
+    id: int
+    seek: Annotated[int, msgspec.Meta(description="In frames of 10 ms")]
+    start: float
+    end: float
+    text: str
+    tokens: list[int]
+    temperature: float
+    avg_logprob: float
+    compression_ratio: float
+    no_speech_prob: float
+
+
+class Model(msgspec.Struct, frozen=True):
+    """A name under which speech recognition is available."""
+
+    id: str
+    created: int  # Unix seconds
+    object: Literal["model"] = "model"
+    owned_by: str = "gpu-inference-fleet"
+
+
+class ModelList(msgspec.Struct, frozen=True):
+    """The answer to GET /v1/models."""
+
+    data: list[Model]
+    object: Literal["list"] = "list"
+
+
+def body(heard: DetailedTranscript, audio: Audio, request: TranscriptionRequest) -> bytes:
+    """Return the transcript of `audio` in the format that the request asks for.
+
+    Raises Unsupported if the format needs times that the runtime does not give.
+    """
+    text = heard.transcript.text
+    match request.format:
+        case "json":
+            return msgspec.json.encode(Transcription(text))
+        case "text":
+            return f"{text}\n".encode()
+        case "verbose_json":
+            return msgspec.json.encode(_verbose(heard, audio, request))
+        case "srt":
+            return subtitles.srt(_timed(heard)).encode()
+        case "vtt":
+            return subtitles.vtt(_timed(heard)).encode()
+
+
+def _timed(heard: DetailedTranscript) -> list[Segment]:
+    if heard.transcript.text and not heard.segments:
+        raise Unsupported("this node's runtime gives no times of words; ask for json or text")
+    return heard.segments
+
+
+def _verbose(heard: DetailedTranscript, audio: Audio, request: TranscriptionRequest) -> Transcription:
+    segments = _timed(heard)
+    return Transcription(
+        text=heard.transcript.text,
+        task="transcribe",
+        language=english_name(heard.transcript.language),
+        duration=round(audio.seconds, 3),
+        words=[_word(word) for segment in segments for word in _words(segment)]
+        if "word" in request.granularities
+        else None,
+        segments=[_segment(segment, request.temperature) for segment in segments]
+        if "segment" in request.granularities
+        else None,
+    )
+
+
+def _words(segment: Segment) -> list[Word]:
+    if segment.words is None:
+        raise Unsupported("this node's runtime gives no times of words; ask for segments")
+    return segment.words
+
+
+def _word(word: Word) -> TranscriptionWord:
+    return TranscriptionWord(word.word.strip(), round(word.start, 3), round(word.end, 3))
+
+
+def _segment(segment: Segment, temperature: float) -> TranscriptionSegment:
+    spelled = segment.text.encode("utf-8")
+    return TranscriptionSegment(
+        id=segment.id,
+        seek=round(100 * segment.start),
+        start=round(segment.start, 3),
+        end=round(segment.end, 3),
+        text=segment.text,
+        tokens=[],
+        temperature=temperature,
+        avg_logprob=segment.avg_logprob,
+        compression_ratio=len(spelled) / len(zlib.compress(spelled)),
+        no_speech_prob=segment.no_speech_prob,
+    )

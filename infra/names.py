@@ -71,6 +71,9 @@ def process(node: str, part: str) -> str:
     return f"{node}-{part}"
 
 
+#: The only address on which an embedded stack listens.
+LOOPBACK = "127.0.0.1"
+
 # Ports --------------------------------------------------------------------------------------------------
 
 #: The ports that the parts listen on in their containers.

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from infra.embedded.triton import TritonPorts, find_installation, install_backends, server_process
+from infra.embedded.triton import find_installation, install_backends, server_process
+from infra.triton_arguments import TritonPorts
 from tests.ports import free_ports
 
 ROOT = Path(__file__).parent.parent

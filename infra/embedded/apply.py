@@ -27,7 +27,6 @@ from infra import names
 from infra.digest import LARGE_BYTES, digest, files_in
 from infra.embedded import processes, triton
 from infra.embedded.declarations import (
-    LOOPBACK,
     GatewayDeclaration,
     NodeDeclaration,
     TritonDeclaration,
@@ -37,6 +36,7 @@ from infra.embedded.program import Program, write_private
 from infra.embedded.supervisor import Supervisor
 from infra.gateway.render import Paths, Site, render_site
 from infra.paths import PACKAGE, PROJECT
+from infra.triton_arguments import TritonPorts
 
 MODELS_VENV = PROJECT / ".venv-models"
 GATEWAY = names.GATEWAY
@@ -147,8 +147,8 @@ def _triton_program(layout: Layout, node: NodeDeclaration, declared: TritonDecla
         backends=backends,
         model_repository=declared.repository,
         models=declared.models,
-        ports=triton.TritonPorts(declared.http, declared.grpc, declared.metrics),
-        host=LOOPBACK,
+        ports=TritonPorts(declared.http, declared.grpc, declared.metrics),
+        host=names.LOOPBACK,
         extra_args=declared.extra_args,
         shared_memory_prefix=shared_memory.name,
         inherit=_environment(),
@@ -262,7 +262,7 @@ def render_gateway(layout: Layout, gateway: GatewayDeclaration) -> tuple[str, tu
             servers=gateway.servers,
             http=gateway.http,
             grpc=gateway.grpc,
-            bind=LOOPBACK,
+            bind=names.LOOPBACK,
             tls=gateway.tls,
             rate_limit=gateway.rate_limit,
             api_keys=gateway.api_keys,
@@ -301,7 +301,7 @@ def check_ports(layout: Layout, ports: dict[str, int]) -> None:
     problems = []
     for setting, port in ports.items():
         try:
-            holder = processes.listener(port, LOOPBACK)
+            holder = processes.listener(port, names.LOOPBACK)
         except PermissionError:
             problems.append(f"{setting}: port {port} is for root alone here; choose one from 1024")
             continue

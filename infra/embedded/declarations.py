@@ -13,13 +13,13 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from inference_service.settings import ModelsSettings, RequestSettings
+from infra import names
 from infra.gateway.entrance import entrance
 from infra.gateway.render import RateLimit, Tls, UpstreamServer
 from infra.paths import project_path
-from infra.service_settings import merged
+from infra.service_settings import merged, on_this_computer, service_secrets, service_settings
 from infra.stack import Node, Stack
-
-LOOPBACK = "127.0.0.1"
+from infra.triton_arguments import models_in_use
 
 
 class Declaration(BaseModel):
@@ -43,8 +43,8 @@ class TritonDeclaration(Declaration):
 class NodeDeclaration(Declaration):
     """A node of processes on this computer; without `triton` its service forwards to another one.
 
-    `service` are the service's settings, as in its YAML file; they may hold API keys. `grace_seconds` is how
-    long a stopping service may take, `ready_seconds` how long the node may take to become healthy.
+    `service` are the service's settings, as in its YAML file; `environment` may hold API keys. A stopping
+    service may take `grace_seconds`, and the node `ready_seconds` to become healthy.
     """
 
     name: str = Field(pattern=r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$")
@@ -59,7 +59,7 @@ class NodeDeclaration(Declaration):
     @property
     def url(self) -> str:
         """The node's HTTP API."""
-        return f"http://{LOOPBACK}:{self.http}"
+        return f"http://{names.LOOPBACK}:{self.http}"
 
     @property
     def ports(self) -> dict[str, int]:
@@ -89,7 +89,7 @@ class GatewayDeclaration(Declaration):
     @property
     def url(self) -> str:
         """The gateway's HTTP entrance."""
-        return f"{'https' if self.tls else 'http'}://{LOOPBACK}:{self.http}"
+        return f"{'https' if self.tls else 'http'}://{names.LOOPBACK}:{self.http}"
 
     @property
     def ports(self) -> dict[str, int]:
@@ -99,14 +99,13 @@ class GatewayDeclaration(Declaration):
 
 def node_declaration(stack: Stack, node: Node) -> NodeDeclaration:
     """The declaration of one of the stack's embedded nodes."""
-    environment = dict(stack.service.env)
     return NodeDeclaration(
         name=node.name,
         http=node.ports.http,
         grpc=node.ports.grpc,
         triton=_triton(stack, node) if node.runtime == "triton" else None,
-        service=_service_settings(stack, node, project_path(stack.models.path)),
-        environment=environment,
+        service=_service(stack, node, project_path(stack.models.path)),
+        environment={**stack.service.env, **service_secrets(stack, node)},
         grace_seconds=stack.service.shutdown_grace_seconds,
         ready_seconds=stack.rollout.ready_timeout_seconds,
     )
@@ -124,65 +123,19 @@ def _triton(stack: Stack, node: Node) -> TritonDeclaration:
         grpc=node.ports.triton_grpc,
         metrics=node.ports.triton_metrics,
         repository=project_path(stack.models.path),
-        models=_models_in_use(stack),
+        models=models_in_use(stack),
         extra_args=tuple(stack.triton.extra_args),
         environment=dict(stack.triton.env),
     )
 
 
-def _models_in_use(stack: Stack) -> tuple[str, ...] | None:
-    """The models that the service asks for: loading others would only take memory and time."""
-    if any(name.upper().startswith("AI__MODELS") for name in stack.service.env):
-        return None
-    models = ModelsSettings.model_validate(stack.service.config.get("ai", {}).get("models", {}))
-    names = {models.for_task(task).model_name for task in models.tasks}
-    if models.asr.enabled and models.asr.decoder_path:
-        names.add(models.asr.decoder_path)
-    if models.emotion.enabled and models.emotion.text_model_name:
-        names.add(models.emotion.text_model_name)
-    return tuple(sorted(names))
+def _service(stack: Stack, node: Node, repository: Path) -> dict[str, Any]:
+    """The settings of the node's service.
 
-
-def _service_settings(stack: Stack, node: Node, repository: Path) -> dict[str, Any]:
-    """The settings of the node's service: the stack's own, and on top what the node decides.
-
-    The emotion model's labels are those beside it in the repository, if the stack names no others.
+    Unlike a service in a container, this one sees the models' folders: the emotion model's labels are those
+    beside it in the repository, unless the stack names others.
     """
     emotion = ModelsSettings.model_validate(stack.service.config.get("ai", {}).get("models", {})).emotion
     labels = repository / emotion.model_name / "labels.json"
-    found = {"ai": {"models": {"emotion": {"labels_path": str(labels)}}}}
-    base = merged(found, stack.service.config) if labels.is_file() else stack.service.config
-    runtime: dict[str, Any]
-    if node.runtime == "triton":
-        runtime = {
-            "runtime": {
-                "backend": "triton",
-                "triton": {
-                    "endpoint": f"http://{LOOPBACK}:{node.ports.triton_http}",
-                    "grpc_endpoint": f"{LOOPBACK}:{node.ports.triton_grpc}",
-                },
-            }
-        }
-    else:
-        remote = node.remote
-        runtime = {
-            "runtime": {"backend": "remote"},
-            "http": {
-                "endpoint": remote.endpoint,
-                "token": remote.token.get_secret_value() if remote.token else None,
-                "timeout": remote.timeout_seconds,
-            },
-        }
-    decided = {
-        "ai": runtime,
-        "server": {
-            "host": LOOPBACK,
-            "http_port": node.ports.http,
-            "grpc_port": node.ports.grpc,
-            "workers": stack.service.workers,
-            "max_concurrency": stack.service.max_concurrency,
-            "shutdown_grace": stack.service.shutdown_grace_seconds,
-            "api_keys": [key.get_secret_value() for key in stack.api_keys],
-        },
-    }
-    return merged(base, decided)
+    defaults = {"ai": {"models": {"emotion": {"labels_path": str(labels)}}}} if labels.is_file() else {}
+    return merged(defaults, service_settings(stack, node, on_this_computer(node)))

@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from infra.triton_arguments import TritonPorts, arguments, embedded_arguments
+
 _DESCRIBE_PYTHON = """
 import json, sys, sysconfig
 var = sysconfig.get_config_var
@@ -40,15 +42,6 @@ class TritonInstallation:
     python_backend: Path  # folder with libtriton_python.so
     stub: Path  # the python backend's stub process, built for the environment's Python version
     library_folders: tuple[Path, ...]  # for LD_LIBRARY_PATH
-
-
-@dataclass(frozen=True, slots=True)
-class TritonPorts:
-    """The three ports a server listens on."""
-
-    http: int
-    grpc: int
-    metrics: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +130,6 @@ def server_process(
     ports: TritonPorts,
     models: Sequence[str] | None = None,
     host: str = "127.0.0.1",
-    verbose: bool = False,
     extra_args: Sequence[str] = (),
     shared_memory_prefix: str | None = None,
     inherit: Mapping[str, str] = os.environ,
@@ -153,27 +145,14 @@ def server_process(
     """
     command = [
         str(installation.server),
-        f"--model-repository={model_repository.absolute()}",
-        f"--backend-directory={backends.absolute()}",
-        f"--http-address={host}",
-        f"--grpc-address={host}",
-        f"--metrics-address={host}",
-        f"--http-port={ports.http}",
-        f"--grpc-port={ports.grpc}",
-        f"--metrics-port={ports.metrics}",
-        "--exit-on-error=false",
-        "--strict-readiness=true",
-        "--disable-auto-complete-config",
-        "--log-format=ISO8601",
-        f"--log-verbose={int(verbose)}",
+        *arguments(
+            str(model_repository.absolute()),
+            models=models,
+            shared_memory_prefix=shared_memory_prefix,
+        ),
+        *embedded_arguments(backends=str(backends.absolute()), host=host, ports=ports),
+        *extra_args,
     ]
-    if models is not None:
-        command.append("--model-control-mode=explicit")
-        command += [f"--load-model={model}" for model in models]
-    if shared_memory_prefix is not None:
-        command.append(f"--backend-config=python,shm-region-prefix-name={shared_memory_prefix}")
-    command += extra_args
-
     environment = {**inherit, **(extra_environment or {})}
     environment["PATH"] = os.pathsep.join([str(installation.venv / "bin"), inherit.get("PATH", os.defpath)])
     inherited_folders = filter(None, inherit.get("LD_LIBRARY_PATH", "").split(os.pathsep))  # CUDA's, maybe

@@ -7,27 +7,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from inference_service import settings
-from infra import names
+from infra import names, service_settings
 from infra.stack.gateway import Gateway
 from infra.stack.hosts import EmbeddedHost, Host, SshHost
 from infra.stack.images import Images
 from infra.stack.node import Node
 from infra.stack.problems import Problem
 from infra.stack.runtimes import EdgeLlm, Models, Service, Triton
-
-# Settings of the service that the stack decides, by the key that does.
-_DECIDED = {
-    "server.http_port": "ports.http",
-    "server.grpc_port": "ports.grpc",
-    "server.workers": "service.workers",
-    "server.max_concurrency": "service.maxConcurrency",
-    "server.shutdown_grace": "service.shutdownGraceSeconds",
-    "server.api_keys": "apiKeys",
-    "ai.runtime.backend": "nodes[].runtime",
-    "ai.http.endpoint": "remote.endpoint",
-    "ai.http.token": "remote.token",
-    "ai.http.timeout": "remote.timeoutSeconds",
-}
 
 
 def check(nodes: Mapping[int, Node], sections: Mapping[str, Any]) -> Iterator[Problem]:
@@ -177,7 +163,7 @@ def _service(service: Service) -> Iterator[Problem]:
             return
     if service.image is not None:
         return
-    for path, key in _DECIDED.items():
+    for path, key in service_settings.DECIDED.items():
         if _at(service.config, path.split(".")) not in (None, ""):
             yield Problem(f"service.config.{path}", f"has no effect in a stack; set {key}")
     try:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import grpc
 
-from infra.embedded.triton import TritonPorts, find_installation, install_backends, server_process
+from infra.embedded.triton import find_installation, install_backends, server_process
+from infra.triton_arguments import TritonPorts
 from tests.ports import free_ports
 from tests.triton_server import MODELS_VENV
 

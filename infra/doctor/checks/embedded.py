@@ -18,7 +18,7 @@ from infra.doctor.linter import Listing, NotARepository, local
 from infra.doctor.reach import NoAnswer
 from infra.doctor.web import Site
 from infra.embedded import apply
-from infra.embedded.declarations import LOOPBACK, NodeDeclaration
+from infra.embedded.declarations import NodeDeclaration
 from infra.embedded.layout import Layout
 from infra.embedded.program import MARK
 from infra.embedded.supervisor import Supervisor, SupervisorError
@@ -34,7 +34,7 @@ class EmbeddedPlace:
         self.node = node
         self.declared = declared
         self.layout = layout
-        self.triton_address = f"{LOOPBACK}:{node.ports.triton_grpc}"
+        self.triton_address = f"{names.LOOPBACK}:{node.ports.triton_grpc}"
         self.triton_log = f"tail -n 50 {layout.log(names.process(node.name, names.TRITON))}"
         self.service_log = f"tail -n 50 {layout.log(names.process(node.name, names.SERVICE))}"
         self.triton_start = self.service_start = layout.make("up")
@@ -47,11 +47,11 @@ class EmbeddedPlace:
 
     def service(self) -> Site:
         """The service's HTTP API."""
-        return Site(LOOPBACK, self.node.ports.http)
+        return Site(names.LOOPBACK, self.node.ports.http)
 
     def triton(self) -> Site:
         """Triton's HTTP API."""
-        return Site(LOOPBACK, self.node.ports.triton_http)
+        return Site(names.LOOPBACK, self.node.ports.triton_http)
 
     def unit_manager(self) -> tuple[str, int]:
         """There is none among the embedded parts."""

@@ -9,6 +9,7 @@ from infra.image_references import sources
 from infra.program.containers import USER, container, gpu_requests, healthcheck
 from infra.program.runtimes.base import Place
 from infra.stack import Stack
+from infra.triton_arguments import arguments, models_in_use
 
 # Triton itself waits this long for requests that are running.
 STOP_SECONDS = 35
@@ -16,26 +17,18 @@ _SHARED_MEMORY_PREFIX = "triton-"
 
 
 def command(stack: Stack) -> list[str]:
-    """The container's command: tritonserver and its arguments.
-
-    A model that does not load must not stop the others: the service's health route says which one and why.
-    """
-    repository = stack.models.source if stack.models.object_store else names.MODELS_MOUNT
-    server = [
-        "tritonserver",
-        f"--model-repository={repository}",
-        "--exit-on-error=false",
-        # Loaded by name, so that a changed or crashed model can be loaded again alone.
-        "--model-control-mode=explicit",
-        "--load-model=*",
-        f"--backend-config=python,shm-region-prefix-name={_SHARED_MEMORY_PREFIX}",
-        *stack.triton.extra_args,
-    ]
+    """The container's command: tritonserver and its arguments, after what /dev/shm needs before it."""
+    server = arguments(
+        stack.models.source if stack.models.object_store else names.MODELS_MOUNT,
+        models=models_in_use(stack),
+        shared_memory_prefix=_SHARED_MEMORY_PREFIX,
+        extra=stack.triton.extra_args,
+    )
     # The volume behind /dev/shm outlives the container: what a killed Triton left in it would add up. And
     # while it is empty, Docker copies the folder of the next container's image onto it, with a mode that
     # shuts Triton out, also while it runs. One file keeps it from that; the option for it needs Docker 26.
     script = f': >/dev/shm/.shared; rm -f /dev/shm/{_SHARED_MEMORY_PREFIX}*; exec "$@"'
-    return ["sh", "-c", script, "sh", *server]
+    return ["sh", "-c", script, "sh", "tritonserver", *server]
 
 
 def declare(place: Place) -> docker.Container | None:

@@ -1,0 +1,74 @@
+"""One map from a stack to its services' settings, and one list of Triton's arguments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from infra.embedded.declarations import node_declaration
+from infra.program.runtimes.triton import command
+from infra.service_settings import DECIDED, service_secrets, service_settings
+from infra.stack import Stack, parse
+from infra.triton_arguments import arguments, models_in_use
+
+KEY = "example-key-1"
+REMOTE = {"endpoint": "https://ai.example.com", "token": "example-token", "timeoutSeconds": 5}
+ADDRESSES = {"host", "http_port", "grpc_port", "runtime_dir"}
+
+
+def stack_of(host: str, runtime: str = "triton", **more: Any) -> Stack:
+    return parse({"nodes": [{"name": "one", "host": host, "runtime": runtime}], "apiKeys": [KEY], **more})
+
+
+def without_addresses(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings but for where the service listens, finds Triton, and finds labels."""
+    settings["ai"].pop("models", None)
+    settings["ai"]["runtime"].pop("triton", None)
+    return settings | {
+        "server": {key: value for key, value in settings["server"].items() if key not in ADDRESSES}
+    }
+
+
+@pytest.mark.parametrize("runtime", ["triton", "remote"])
+def test_an_embedded_service_has_the_settings_and_secrets_of_one_in_a_container(runtime: str) -> None:
+    more = {"remote": REMOTE, "service": {"workers": 3, "config": {"server": {"log_level": "debug"}}}}
+    remote = stack_of("ssh://root@192.0.2.1", runtime, **more)
+    embedded = stack_of("embedded", runtime, **more)
+    declaration = node_declaration(embedded, embedded.nodes[0])
+    in_container = service_settings(remote, remote.nodes[0])
+    assert without_addresses(declaration.service) == without_addresses(in_container)
+    assert declaration.environment == service_secrets(remote, remote.nodes[0])
+    assert KEY not in str(declaration.service)
+    assert "example-token" not in str(declaration.service)
+
+
+def test_a_setting_that_the_stack_decides_is_named_with_the_key_that_does() -> None:
+    assert DECIDED["server.workers"] == "service.workers"
+    assert DECIDED["server.api_keys"] == "apiKeys"
+    assert DECIDED["ai.http.token"] == "remote.token"
+    assert len(DECIDED) == 10
+
+
+def test_a_triton_loads_the_models_that_its_service_asks_for_and_no_others() -> None:
+    stack = stack_of(
+        "ssh://root@192.0.2.1", service={"config": {"ai": {"models": {"emotion": {"enabled": False}}}}}
+    )
+    assert models_in_use(stack) == ("asr", "synthesis")
+    loaded = [argument for argument in command(stack) if argument.startswith("--load-model")]
+    assert loaded == ["--load-model=asr", "--load-model=synthesis"]
+
+
+@pytest.mark.parametrize("service", [{"image": "service:1"}, {"env": {"AI__MODELS__ASR__MODEL_NAME": "x"}}])
+def test_a_triton_loads_all_models_where_the_services_are_not_known(service: dict[str, Any]) -> None:
+    stack = stack_of("ssh://root@192.0.2.1", service=service)
+    assert models_in_use(stack) is None
+    assert "--load-model=*" in command(stack)
+
+
+def test_an_embedded_triton_treats_models_as_one_in_a_container_does() -> None:
+    stack = stack_of("ssh://root@192.0.2.1", triton={"extraArgs": ["--rate-limit=off"]})
+    shared = arguments(
+        "/models", models=models_in_use(stack), shared_memory_prefix="triton-", extra=["--rate-limit=off"]
+    )
+    assert command(stack)[5:] == shared

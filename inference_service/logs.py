@@ -51,7 +51,7 @@ def configure(level: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     # One line a call would drown ours; requests have their own line.
-    for noisy in ("httpx", "httpcore", "asyncio"):
+    for noisy in ("httpx2", "httpcore2", "asyncio"):
         logging.getLogger(noisy).setLevel(max(root.level, logging.WARNING))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 
 from inference_service.client.errors import ClientError, Unavailable
 
@@ -72,7 +72,7 @@ def ask(
     if api_key:
         headers["X-API-Key"] = api_key
     try:
-        answer = httpx.post(
+        answer = httpx2.post(
             f"{url.rstrip('/')}/api/v1/ai/{task}",
             params={"language": language} if language else None,
             content=_blocks(content, progress),
@@ -80,11 +80,11 @@ def ask(
             timeout=timeout,
             verify=verify,
         )
-    except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+    except (httpx2.UnsupportedProtocol, httpx2.InvalidURL) as error:
         raise ClientError(f"{url}: is not an address: {error}") from None
-    except httpx.TimeoutException:
+    except httpx2.TimeoutException:
         raise Unavailable(f"{url}: no answer within {timeout:g} s") from None
-    except httpx.TransportError as error:
+    except httpx2.TransportError as error:
         raise Unavailable(f"{url}: cannot be reached: {error}") from None
     return _data(url, answer)
 
@@ -95,7 +95,7 @@ def _blocks(content: bytes, progress: Callable[[float], None]) -> Iterator[bytes
         progress(min(1.0, (start + _BLOCK) / len(content)))
 
 
-def _data(url: str, answer: httpx.Response) -> dict[str, Any]:
+def _data(url: str, answer: httpx2.Response) -> dict[str, Any]:
     try:
         envelope = answer.json()
         message, data = envelope["message"], envelope["data"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from typing import Any, TypeVar
 
-import httpx
+import httpx2
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
@@ -126,20 +126,20 @@ class RemoteRuntime:
 
     async def _send(
         self, method: str, path: str, call: Call, *, time_limit: float | None, **request: Any
-    ) -> httpx.Response:
+    ) -> httpx2.Response:
         headers = request.pop("headers", {})
         if call.request_id:
             headers["X-Request-ID"] = call.request_id
         limit = self._remote.timeout if time_limit is None else min(time_limit, self._remote.timeout)
         try:
             return await self._http.request(method, _BASE + path, headers=headers, timeout=limit, **request)
-        except httpx.TimeoutException as error:
+        except httpx2.TimeoutException as error:
             raise RuntimeTimeout(f"{self._where}{path} did not answer within {limit:g} s") from error
-        except httpx.TransportError as error:
+        except httpx2.TransportError as error:
             reason = str(error) or type(error).__name__
             raise NotReady(f"{self._where} cannot be reached: {reason}") from error
 
-    def _refusal(self, response: httpx.Response) -> ServiceError:
+    def _refusal(self, response: httpx2.Response) -> ServiceError:
         """The error that a status other than 200 stands for, with the other service's reason."""
         reason = str(_envelope(response).get("message") or response.reason_phrase)
         retry_after = response.headers.get("retry-after", "")
@@ -179,16 +179,16 @@ def as_wav(audio: Audio) -> tuple[bytes, memoryview]:
     return header, samples.reshape(-1).view(np.uint8).data
 
 
-def _client(remote: RemoteSettings) -> httpx.AsyncClient:
+def _client(remote: RemoteSettings) -> httpx2.AsyncClient:
     headers = {}
     if remote.token is not None:
         headers["Authorization"] = f"Bearer {remote.token.get_secret_value()}"
-    return httpx.AsyncClient(
+    return httpx2.AsyncClient(
         base_url=remote.endpoint or "",
         headers=headers,
         verify=_tls(remote.tls),
         # Admission bounds the work; this must not bound it a second time.
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=30),
+        limits=httpx2.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=30),
     )
 
 
@@ -202,7 +202,7 @@ def _tls(tls: TlsSettings) -> ssl.SSLContext:
     return context
 
 
-def _envelope(response: httpx.Response) -> dict[str, Any]:
+def _envelope(response: httpx2.Response) -> dict[str, Any]:
     """The answer's JSON object; raises RuntimeFailed for something else."""
     try:
         envelope = msgspec.json.decode(response.content)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 import yaml
 
@@ -86,9 +86,9 @@ class Stack:
         deadline = time.monotonic() + _SECONDS
         while True:
             try:
-                if httpx.get(url, timeout=2).status_code == status:
+                if httpx2.get(url, timeout=2).status_code == status:
                     return
-            except httpx.HTTPError:
+            except httpx2.HTTPError:
                 pass
             assert time.monotonic() < deadline, self.supervisor.last_lines(program)
             time.sleep(0.1)
@@ -103,7 +103,7 @@ class Stack:
         deadline = time.monotonic() + _SECONDS
         url = f"http://127.0.0.1:{self.ports['http']}/api/v1/ai/health"
         while (
-            words not in (reason := httpx.get(url, timeout=2).json()["message"])
+            words not in (reason := httpx2.get(url, timeout=2).json()["message"])
             and time.monotonic() < deadline
         ):
             time.sleep(0.1)

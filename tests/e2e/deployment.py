@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
+import httpx2
 
 from tests.e2e.lab import speech
 from tests.e2e.lab.fleet import Fleet
@@ -85,9 +85,9 @@ class Site:
             for name, identity in host.containers(everything=True).items()
         }
 
-    def request(self, route: str = "emotion", *, url: str | None = None) -> httpx.Request:
+    def request(self, route: str = "emotion", *, url: str | None = None) -> httpx2.Request:
         """A request with a second of audio for one of the audio routes."""
-        return httpx.Request(
+        return httpx2.Request(
             "POST",
             f"{url or self.url}/api/v1/ai/{route}",
             content=WAV,
@@ -96,17 +96,17 @@ class Site:
 
     def ask(self, route: str = "emotion", *, url: str | None = None) -> dict[str, Any]:
         """The `data` of a successful answer; AssertionError with what came otherwise."""
-        with httpx.Client(timeout=30, trust_env=False) as client:
+        with httpx2.Client(timeout=30, trust_env=False) as client:
             answer = client.send(self.request(route, url=url))
         assert answer.status_code == 200, f"{answer.status_code} {answer.text}"
         return dict(json.loads(answer.text)["data"])
 
     def healthy(self, host: Host) -> bool:
         """Whether the node on that host says so itself."""
-        with httpx.Client(timeout=5, trust_env=False) as client:
+        with httpx2.Client(timeout=5, trust_env=False) as client:
             try:
                 return client.get(f"http://{host.address}:8800/api/v1/ai/health").status_code == 200
-            except httpx.TransportError:
+            except httpx2.TransportError:
                 return False
 
 

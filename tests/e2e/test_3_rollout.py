@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from tests.e2e.deployment import Site
@@ -51,7 +51,7 @@ def test_long_requests_finish_on_the_container_that_they_began_on(site: Site) ->
     assert not seen.failures, seen.summary()
 
 
-def speech(site: Site) -> httpx.Request:
+def speech(site: Site) -> httpx2.Request:
     """A request that takes long enough to be under way when a cable is cut."""
     return site.request("asr")
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import time
 
-import httpx
+import httpx2
 import pytest
 
 from tests.e2e.deployment import API_KEY, Site
@@ -144,5 +144,5 @@ def test_secrets_are_in_no_state_preview_log_or_other_container(site: Site) -> N
 def test_requests_without_the_key_are_refused(site: Site) -> None:
     request = site.request()
     del request.headers["Authorization"]
-    with httpx.Client(trust_env=False) as client:
+    with httpx2.Client(trust_env=False) as client:
         assert client.send(request).status_code == 401

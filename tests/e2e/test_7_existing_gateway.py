@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-import httpx
+import httpx2
 import pytest
 
 from tests.e2e.deployment import STACK, Site
@@ -66,7 +66,7 @@ def foreign(deployed: Site) -> Iterator[Site]:
 
 
 def page(site: Site) -> str:
-    return httpx.get(f"{site.url}/", trust_env=False).text
+    return httpx2.get(f"{site.url}/", trust_env=False).text
 
 
 def test_the_existing_site_stays_and_serves_the_fleet(foreign: Site) -> None:

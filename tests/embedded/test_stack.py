@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
+import httpx2
 import jiwer
 
 from infra.embedded import demonstration
@@ -43,7 +43,7 @@ def load(url: str) -> Iterator[list[int]]:
     stop = threading.Event()
 
     def ask() -> None:
-        with httpx.Client(base_url=url, timeout=30) as client:
+        with httpx2.Client(base_url=url, timeout=30) as client:
             while not stop.is_set():
                 try:
                     answer = client.post(
@@ -53,7 +53,7 @@ def load(url: str) -> Iterator[list[int]]:
                         content=pcm(0.5),
                     )
                     statuses.append(answer.status_code)
-                except httpx.HTTPError:
+                except httpx2.HTTPError:
                     statuses.append(0)
                 stop.wait(0.02)
 
@@ -71,8 +71,8 @@ def load(url: str) -> Iterator[list[int]]:
 def health(url: str) -> int:
     """The status of a node's health route; 0 when nobody answers."""
     try:
-        return httpx.get(f"{url}/api/v1/ai/health", timeout=2).status_code
-    except httpx.HTTPError:
+        return httpx2.get(f"{url}/api/v1/ai/health", timeout=2).status_code
+    except httpx2.HTTPError:
         return 0
 
 

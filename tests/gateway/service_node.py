@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
+import httpx2
 
 from inference_service import worker
 from inference_service.runtimes.base import Runtime
@@ -39,7 +39,7 @@ class ServiceNode:
 
     def open_calls(self, entrance: str) -> int:
         """How many requests are being answered at `entrance` (grpc, websocket)."""
-        text = httpx.get(f"http://{self.upstream.http_address}/metrics").text
+        text = httpx2.get(f"http://{self.upstream.http_address}/metrics").text
         name = f'ai_requests_in_flight{{entrance="{entrance}"}} '
         return sum(int(float(line.removeprefix(name))) for line in text.splitlines() if line.startswith(name))
 
@@ -85,9 +85,9 @@ def _wait_until_it_answers(node: ServiceNode) -> None:
     deadline = time.monotonic() + START_SECONDS
     while True:
         try:
-            if httpx.get(f"http://{node.upstream.http_address}/api/v1/ai/health").is_success:
+            if httpx2.get(f"http://{node.upstream.http_address}/api/v1/ai/health").is_success:
                 return
-        except httpx.TransportError:
+        except httpx2.TransportError:
             pass
         assert node.process.poll() is None, "the node stopped"
         assert time.monotonic() < deadline, f"the node did not answer within {START_SECONDS} s"

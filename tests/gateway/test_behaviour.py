@@ -18,7 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import grpc
-import httpx
+import httpx2
 import psutil
 import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -100,7 +100,7 @@ def upstream(number: int, http: int, grpc_port: int = 0, drained: bool = False) 
     )
 
 
-Start = Callable[..., httpx.Client]
+Start = Callable[..., httpx2.Client]
 
 
 @pytest.fixture
@@ -110,10 +110,10 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
         def start_gateway(
             *servers: UpstreamServer, rate_limit: RateLimit | None = None, **settings
-        ) -> httpx.Client:
+        ) -> httpx2.Client:
             site = Site(servers, http=free_port(), grpc=free_port(), rate_limit=rate_limit, **settings)
             site = stack.enter_context(nginx.running(site, tmp_path))
-            client = httpx.Client(
+            client = httpx2.Client(
                 base_url=f"http{'s' if site.tls else ''}://127.0.0.1:{site.http}",
                 verify=ssl.create_default_context(cafile=site.tls.certificate) if site.tls else True,
                 timeout=20,
@@ -130,7 +130,7 @@ def nodes() -> Iterator[tuple[Node, Node]]:
         yield first, second
 
 
-def check_envelope(answer: httpx.Response, status: int) -> dict[str, object]:
+def check_envelope(answer: httpx2.Response, status: int) -> dict[str, object]:
     """The gateway's own refusals have the node's shape."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/json"
@@ -519,7 +519,7 @@ def test_tls_ends_at_the_gateway(start: Start, nodes: tuple[Node, Node], certifi
         assert answer.json() == {"node": "gpu-1"}
         assert "strict-transport-security" in answer.headers
         assert nodes[0].requests[0][2]["x-forwarded-proto"] == "https"
-        plain = httpx.get(f"http://127.0.0.1:{client.base_url.port}/")
+        plain = httpx2.get(f"http://127.0.0.1:{client.base_url.port}/")
         assert plain.status_code == 400
         credentials = grpc.ssl_channel_credentials(Path(certificate.certificate).read_bytes())
         with grpc.secure_channel(f"localhost:{client.grpc_port}", credentials) as channel:  # type: ignore[attr-defined]
@@ -539,14 +539,14 @@ def call(channel: grpc.Channel, method: str, metadata: tuple[tuple[str, str], ..
 
 
 @pytest.fixture
-def open_channel() -> Iterator[Callable[[httpx.Client], grpc.Channel]]:
+def open_channel() -> Iterator[Callable[[httpx2.Client], grpc.Channel]]:
     with ExitStack() as stack:
         yield lambda client: stack.enter_context(
             grpc.insecure_channel(f"127.0.0.1:{client.grpc_port}")  # type: ignore[attr-defined]
         )
 
 
-OpenChannel = Callable[[httpx.Client], grpc.Channel]
+OpenChannel = Callable[[httpx2.Client], grpc.Channel]
 UNKNOWN_METHOD = "/grpc.AIService/ProcessAudioData"
 
 
@@ -603,7 +603,7 @@ def test_plain_http_on_the_grpc_entrance_is_refused_and_held_against_no_node(
     with grpc_node() as port:
         client = start(upstream(1, 0, port))
         for _ in range(6):
-            answer = httpx.get(f"http://127.0.0.1:{client.grpc_port}/", timeout=5)  # type: ignore[attr-defined]
+            answer = httpx2.get(f"http://127.0.0.1:{client.grpc_port}/", timeout=5)  # type: ignore[attr-defined]
             assert answer.headers["grpc-status"] == "13"
             assert answer.headers["grpc-message"] == "not a valid gRPC request"
         assert serving_status(open_channel(client)) == "SERVING"

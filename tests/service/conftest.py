@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-import httpx
+import httpx2
 import pytest
 import uvicorn
 
@@ -229,7 +229,7 @@ def service(shared_service: Service) -> Service:
 
 
 @pytest.fixture
-def client(service: Service) -> Iterator[httpx.Client]:
+def client(service: Service) -> Iterator[httpx2.Client]:
     """A client of `service`, with the API's base address."""
-    with httpx.Client(base_url=f"{service.url}/api/v1/ai", timeout=20) as client:
+    with httpx2.Client(base_url=f"{service.url}/api/v1/ai", timeout=20) as client:
         yield client

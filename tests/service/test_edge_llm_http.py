@@ -9,7 +9,7 @@ import wave
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from inference_service.app import create_app
@@ -102,9 +102,9 @@ async def answers(
 ) -> dict[str, tuple[int, object]]:
     """Status and shape of the routes' answers."""
     await engine.start()
-    transport = httpx.ASGITransport(app=create_app(engine))
+    transport = httpx2.ASGITransport(app=create_app(engine))
     try:
-        async with httpx.AsyncClient(transport=transport, base_url="http://node.example.com") as client:
+        async with httpx2.AsyncClient(transport=transport, base_url="http://node.example.com") as client:
             seen = {}
             for name, (method, path, body) in routes.items():
                 response = await client.request(method, path, **body)

@@ -10,7 +10,7 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 
-import httpx
+import httpx2
 import pytest
 
 from inference_service.http import protocol
@@ -22,12 +22,12 @@ JSON = {"content-type": "application/json"}
 
 
 @pytest.fixture(autouse=True)
-def the_next_request_is_fine(client: httpx.Client) -> Iterator[None]:
+def the_next_request_is_fine(client: httpx2.Client) -> Iterator[None]:
     yield
     data_of(client.post("/asr", json={"audio_data": b64(WAV)}))
 
 
-def refused(response: httpx.Response, status: int, *words: str) -> None:
+def refused(response: httpx2.Response, status: int, *words: str) -> None:
     body = response.json()
     assert (response.status_code, body["code"], body["data"]) == (status, status, None), body
     for word in words:
@@ -51,7 +51,7 @@ def refused(response: httpx.Response, status: int, *words: str) -> None:
 )
 @pytest.mark.parametrize("kind", ["json", "body", "form"])
 def test_broken_audio_is_a_400_with_the_reason(
-    client: httpx.Client, kind: str, name: str, audio: bytes
+    client: httpx2.Client, kind: str, name: str, audio: bytes
 ) -> None:
     if kind == "json":
         response = client.post("/asr", json={"audio_data": b64(audio)})
@@ -63,14 +63,14 @@ def test_broken_audio_is_a_400_with_the_reason(
     assert len(response.json()["message"]) > 10
 
 
-def test_no_bytes_at_all(client: httpx.Client) -> None:
+def test_no_bytes_at_all(client: httpx2.Client) -> None:
     refused(client.post("/asr", content=b"", headers=JSON), 400, "JSON")
     refused(client.post("/asr", content=b"", headers={"content-type": "audio/wav"}), 400, "empty")
     refused(client.post("/asr", json={"audio_data": ""}), 400, "audio_data")
     refused(client.post("/analyze", json={"task_type": "asr", "input_data": ""}), 400, "input_data")
 
 
-def test_an_odd_number_of_pcm_bytes(client: httpx.Client) -> None:
+def test_an_odd_number_of_pcm_bytes(client: httpx2.Client) -> None:
     pcm = {"content-type": "application/octet-stream"}
     refused(client.post("/asr", content=b"abc", headers=pcm), 400, "3 bytes")
     refused(client.post("/asr", json={"audio_data": b64(b"abc"), "format": "pcm"}), 400, "3 bytes")
@@ -78,7 +78,7 @@ def test_an_odd_number_of_pcm_bytes(client: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("text", ["%%%", "AAAAA", "Zm9v=Zm9v", "ÄÖÜ=", "AA-_+/AA", "=" * 8])
-def test_what_is_not_base64_names_its_field(client: httpx.Client, text: str) -> None:
+def test_what_is_not_base64_names_its_field(client: httpx2.Client, text: str) -> None:
     refused(client.post("/asr", json={"audio_data": text}), 400, "audio_data")
 
 
@@ -108,7 +108,7 @@ def test_what_is_not_base64_names_its_field(client: httpx.Client, text: str) -> 
     ],
 )
 def test_a_wrong_type_or_a_huge_number_names_its_field(
-    client: httpx.Client, field: str, value: object
+    client: httpx2.Client, field: str, value: object
 ) -> None:
     body = {"audio_data": b64(bytes(3200)), "format": "pcm", field: value}
     refused(client.post("/asr", json=body), 400, field)
@@ -136,7 +136,7 @@ def test_a_wrong_type_or_a_huge_number_names_its_field(
     ids=lambda body: repr(body[:24]),
 )
 @pytest.mark.parametrize("route", ["emotion", "analyze", "batch"])
-def test_json_that_is_broken_or_a_bomb(client: httpx.Client, route: str, body: bytes) -> None:
+def test_json_that_is_broken_or_a_bomb(client: httpx2.Client, route: str, body: bytes) -> None:
     refused(client.post(f"/{route}", content=body, headers=JSON), 400)
 
 
@@ -149,7 +149,7 @@ def test_json_that_is_broken_or_a_bomb(client: httpx.Client, route: str, body: b
     ],
 )
 def test_json_that_would_fill_the_memory_is_refused_before_it_is_read(
-    client: httpx.Client, route: str, body: bytes
+    client: httpx2.Client, route: str, body: bytes
 ) -> None:
     refused(client.post(f"/{route}", content=body, headers=JSON), 400, "more than 1000000")
 
@@ -157,18 +157,18 @@ def test_json_that_would_fill_the_memory_is_refused_before_it_is_read(
 @pytest.mark.parametrize(
     "kind", ["text/plain", "image/png", "video/mp4", "application/xml", "nonsense", "a/b/c;;="]
 )
-def test_an_unknown_media_type_is_a_415_that_names_the_known_ones(client: httpx.Client, kind: str) -> None:
+def test_an_unknown_media_type_is_a_415_that_names_the_known_ones(client: httpx2.Client, kind: str) -> None:
     refused(client.post("/asr", content=WAV, headers={"content-type": kind}), 415, "audio/wav")
 
 
-def test_a_compressed_body_is_a_415_and_is_not_unpacked(client: httpx.Client) -> None:
+def test_a_compressed_body_is_a_415_and_is_not_unpacked(client: httpx2.Client) -> None:
     bomb = gzip.compress(bytes(10_000_000))
     headers = {"content-type": "audio/wav", "content-encoding": "gzip"}
     refused(client.post("/asr", content=bomb, headers=headers), 415, "Content-Encoding gzip")
     data_of(client.post("/asr", content=WAV, headers={**headers, "content-encoding": "identity"}))
 
 
-def test_a_json_route_does_not_take_audio(client: httpx.Client) -> None:
+def test_a_json_route_does_not_take_audio(client: httpx2.Client) -> None:
     refused(client.post("/analyze", content=WAV, headers={"content-type": "audio/wav"}), 415)
 
 
@@ -177,12 +177,12 @@ def test_a_json_route_does_not_take_audio(client: httpx.Client) -> None:
     [("sample_rate=abc", "sample_rate"), ("channels=-1", "channels"), ("sample_rate=%FF", "query"),
      ("sample_rate=" + "9" * 5000, "sample_rate"), ("format=avi", "format"), ("language=%00", "language")],
 )  # fmt: skip
-def test_a_wrong_query_names_its_field(client: httpx.Client, query: str, field: str) -> None:
+def test_a_wrong_query_names_its_field(client: httpx2.Client, query: str, field: str) -> None:
     pcm = {"content-type": "application/octet-stream"}
     refused(client.post(f"/asr?{query}", content=bytes(3200), headers=pcm), 400, field)
 
 
-def test_forms_that_cannot_be_read(client: httpx.Client) -> None:
+def test_forms_that_cannot_be_read(client: httpx2.Client) -> None:
     no_boundary = {"content-type": "multipart/form-data"}
     refused(client.post("/asr", content=b"--x\r\n", headers=no_boundary), 400, "boundary")
     cut = {"content-type": "multipart/form-data; boundary=x"}
@@ -195,7 +195,7 @@ def test_forms_that_cannot_be_read(client: httpx.Client) -> None:
     refused(client.post("/asr", files=many), 400, "form")
 
 
-def test_analyze_and_batch_name_what_is_wrong(client: httpx.Client) -> None:
+def test_analyze_and_batch_name_what_is_wrong(client: httpx2.Client) -> None:
     refused(client.post("/analyze", json={"input_data": "AAAA"}), 400, "task_type")
     refused(client.post("/analyze", json={"task_type": "dance"}), 400, "task_type", "asr")
     refused(client.post("/analyze", json={"task_type": "asr", "input_data": "%"}), 400, "input_data")
@@ -209,7 +209,7 @@ def test_analyze_and_batch_name_what_is_wrong(client: httpx.Client) -> None:
     refused(client.post("/setup", json={"models": ["gpt"]}), 400, "models[0]")
 
 
-def test_101_mb_are_refused_before_they_are_read(client: httpx.Client, service: Service) -> None:
+def test_101_mb_are_refused_before_they_are_read(client: httpx2.Client, service: Service) -> None:
     with socket.create_connection(("127.0.0.1", service.port), timeout=5) as connection:
         connection.sendall(
             b"POST /api/v1/ai/asr HTTP/1.1\r\nHost: x\r\nContent-Type: audio/wav\r\n"
@@ -219,7 +219,7 @@ def test_101_mb_are_refused_before_they_are_read(client: httpx.Client, service: 
 
 
 def test_a_body_without_a_length_is_cut_off_at_the_limit(
-    client: httpx.Client, serve: Callable[..., Service]
+    client: httpx2.Client, serve: Callable[..., Service]
 ) -> None:
     url = serve(AI__REQUEST__MAX_BODY_BYTES="100000").url
 
@@ -227,23 +227,23 @@ def test_a_body_without_a_length_is_cut_off_at_the_limit(
         for _ in range(50):
             yield bytes(10_000)
 
-    response = httpx.post(f"{url}/api/v1/ai/asr", content=chunks(), headers={"content-type": "audio/wav"})
+    response = httpx2.post(f"{url}/api/v1/ai/asr", content=chunks(), headers={"content-type": "audio/wav"})
     refused(response, 413, "100000")
 
 
-def test_audio_over_the_length_limit_is_a_413(client: httpx.Client, serve: Callable[..., Service]) -> None:
+def test_audio_over_the_length_limit_is_a_413(client: httpx2.Client, serve: Callable[..., Service]) -> None:
     url = serve(AI__REQUEST__MAX_AUDIO_SECONDS="0.5").url
-    refused(httpx.post(f"{url}/api/v1/ai/asr", json={"audio_data": b64(WAV)}), 413, "0.5 s")
+    refused(httpx2.post(f"{url}/api/v1/ai/asr", json={"audio_data": b64(WAV)}), 413, "0.5 s")
 
 
-def test_text_over_the_length_limit_is_a_413(client: httpx.Client) -> None:
+def test_text_over_the_length_limit_is_a_413(client: httpx2.Client) -> None:
     data_of(client.post("/emotion", json={"text": "x" * 100_000}))
     refused(client.post("/emotion", json={"text": "x" * 100_001}), 413, "text", "100000")
     task = {"task_id": 1, "type": "emotion", "data": {"text": "x" * 100_001}}
     assert "at most 100000" in data_of(client.post("/batch", json={"tasks": [task]}))["results"][0]["error"]
 
 
-def test_a_slow_upload_is_ended(client: httpx.Client, serve: Callable[..., Service]) -> None:
+def test_a_slow_upload_is_ended(client: httpx2.Client, serve: Callable[..., Service]) -> None:
     service = serve(AI__REQUEST__UPLOAD_TIMEOUT="300ms")
     with socket.create_connection(("127.0.0.1", service.port), timeout=5) as connection:
         connection.sendall(b"POST /api/v1/ai/asr HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
@@ -260,7 +260,7 @@ def test_a_slow_upload_is_ended(client: httpx.Client, serve: Callable[..., Servi
 
 
 def test_a_client_that_leaves_while_it_uploads_leaves_nothing_behind(
-    client: httpx.Client, service: Service
+    client: httpx2.Client, service: Service
 ) -> None:
     with socket.create_connection(("127.0.0.1", service.port), timeout=5) as connection:
         connection.sendall(
@@ -270,7 +270,7 @@ def test_a_client_that_leaves_while_it_uploads_leaves_nothing_behind(
     service.wait_until(lambda: in_flight(service) == 1)  # the one that asks
 
 
-def test_a_client_that_leaves_cancels_its_work(client: httpx.Client, service: Service) -> None:
+def test_a_client_that_leaves_cancels_its_work(client: httpx2.Client, service: Service) -> None:
     service.runtime.delay = 30
     with socket.create_connection(("127.0.0.1", service.port), timeout=5) as connection:
         connection.sendall(
@@ -284,7 +284,7 @@ def test_a_client_that_leaves_cancels_its_work(client: httpx.Client, service: Se
 
 
 def in_flight(service: Service) -> float:
-    text = httpx.get(f"{service.url}/metrics").text
+    text = httpx2.get(f"{service.url}/metrics").text
     line = next(
         line for line in text.splitlines() if line.startswith('ai_requests_in_flight{entrance="http"}')
     )
@@ -302,7 +302,7 @@ def in_flight(service: Service) -> float:
     ],
 )
 def test_what_is_not_http_is_a_400_and_not_a_crash(
-    client: httpx.Client, service: Service, request_bytes: bytes
+    client: httpx2.Client, service: Service, request_bytes: bytes
 ) -> None:
     with socket.create_connection(("127.0.0.1", service.port), timeout=5) as connection:
         connection.sendall(request_bytes)
@@ -336,14 +336,14 @@ def check_raw(answer: bytes, status: int, *words: str) -> None:
 
 
 def test_a_head_without_end_is_refused_before_it_fills_the_memory(
-    client: httpx.Client, service: Service
+    client: httpx2.Client, service: Service
 ) -> None:
     head = b"POST /api/v1/ai/asr HTTP/1.1\r\nX-A: "
     check_raw(raw(service, head, *[b"a" * 30_000] * 3), 431, "65536")
 
 
 def test_a_slow_head_is_ended(
-    client: httpx.Client, service: Service, monkeypatch: pytest.MonkeyPatch
+    client: httpx2.Client, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.3)
     check_raw(raw(service, b"POST /api/v1/ai/asr HTTP/1.1\r\n"), 408, "0.3 s")
@@ -354,7 +354,7 @@ def test_a_slow_head_is_ended(
 
 @pytest.mark.parametrize("pieces", [1, 3])
 def test_an_offer_of_another_protocol_is_declined_and_the_request_answered(
-    client: httpx.Client, service: Service, pieces: int
+    client: httpx2.Client, service: Service, pieces: int
 ) -> None:
     body = json.dumps({"audio_data": b64(WAV)}).encode()
     head = (
@@ -369,5 +369,5 @@ def test_an_offer_of_another_protocol_is_declined_and_the_request_answered(
         check_raw(answer, 200)
 
 
-def test_this_is_not_a_proxy(client: httpx.Client, service: Service) -> None:
+def test_this_is_not_a_proxy(client: httpx2.Client, service: Service) -> None:
     check_raw(raw(service, b"CONNECT example.com:443 HTTP/1.1\r\nHost: example.com\r\n\r\n"), 400, "proxy")

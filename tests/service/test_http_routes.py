@@ -8,7 +8,7 @@ import wave
 from collections.abc import Callable
 from datetime import datetime
 
-import httpx
+import httpx2
 import numpy as np
 import pytest
 
@@ -33,7 +33,7 @@ def wav(data: bytes = PCM, rate: int = 16000, channels: int = 1) -> bytes:
     return out.getvalue()
 
 
-def data_of(response: httpx.Response) -> dict:
+def data_of(response: httpx2.Response) -> dict:
     body = response.json()
     assert response.status_code == body["code"] == 200, body
     assert body["message"] == "success"
@@ -44,7 +44,7 @@ def data_of(response: httpx.Response) -> dict:
 # Envelope and request ids
 
 
-def test_every_answer_is_in_the_envelope(client: httpx.Client) -> None:
+def test_every_answer_is_in_the_envelope(client: httpx2.Client) -> None:
     for response in (client.get("/health"), client.post("/asr", json={}), client.get("/nowhere")):
         body = response.json()
         assert set(body) == {"code", "message", "data", "timestamp", "request_id"}
@@ -55,7 +55,7 @@ def test_every_answer_is_in_the_envelope(client: httpx.Client) -> None:
 
 @pytest.mark.parametrize("name", ["X-Request-ID", "Request-ID"])
 def test_the_clients_request_id_comes_back_and_reaches_the_runtime(
-    client: httpx.Client, service: Service, name: str
+    client: httpx2.Client, service: Service, name: str
 ) -> None:
     response = client.post("/emotion", json={"text": "hello"}, headers={name: "abc-123"})
     assert response.json()["request_id"] == response.headers["x-request-id"] == "abc-123"
@@ -63,7 +63,7 @@ def test_the_clients_request_id_comes_back_and_reaches_the_runtime(
 
 
 @pytest.mark.parametrize("bad", ["x" * 129, "two words", '"quoted"', ""])
-def test_a_request_id_that_is_unsafe_in_a_log_is_replaced(client: httpx.Client, bad: str) -> None:
+def test_a_request_id_that_is_unsafe_in_a_log_is_replaced(client: httpx2.Client, bad: str) -> None:
     response = client.get("/info", headers={"X-Request-ID": bad})
     assert response.headers["x-request-id"] not in ("", bad)
 
@@ -79,14 +79,14 @@ def test_a_request_id_that_is_unsafe_in_a_log_is_replaced(client: httpx.Client, 
         ("synthesis", {"is_synthetic", "confidence", "score", "duration_ms"}),
     ],
 )
-def test_base64_json_defaults_to_wav(client: httpx.Client, route: str, fields: set[str]) -> None:
+def test_base64_json_defaults_to_wav(client: httpx2.Client, route: str, fields: set[str]) -> None:
     data = data_of(client.post(f"/{route}", json={"audio_data": b64(wav())}))
     assert set(data) == fields
     assert data["duration_ms"] == 1000
 
 
 def test_pcm_defaults_to_16_khz_mono_and_takes_what_it_is_told(
-    client: httpx.Client, service: Service
+    client: httpx2.Client, service: Service
 ) -> None:
     data_of(client.post("/asr", json={"audio_data": b64(PCM), "format": "pcm"}))
     audio = service.runtime.audios[-1]
@@ -102,7 +102,7 @@ def test_pcm_defaults_to_16_khz_mono_and_takes_what_it_is_told(
 
 @pytest.mark.parametrize("meeting_id", [42, "room-7", None])
 def test_a_meeting_id_is_a_number_or_a_string(
-    client: httpx.Client, service: Service, meeting_id: object
+    client: httpx2.Client, service: Service, meeting_id: object
 ) -> None:
     data_of(client.post("/emotion", json={"text": "hi", "meeting_id": meeting_id}))
     assert service.runtime.calls[-1].meeting_id == ("" if meeting_id is None else str(meeting_id))
@@ -112,18 +112,18 @@ def test_a_meeting_id_is_a_number_or_a_string(
     ("given", "reaches"), [("en", "en"), ("zh-CN", "zh"), ("auto", None), ("", None), (None, None)]
 )
 def test_a_language_tag_reaches_the_runtime_as_its_primary_subtag(
-    client: httpx.Client, service: Service, given: str | None, reaches: str | None
+    client: httpx2.Client, service: Service, given: str | None, reaches: str | None
 ) -> None:
     data_of(client.post("/asr", json={"audio_data": b64(wav()), "language": given}))
     assert service.runtime.options[-1].language == reaches
 
 
-def test_emotion_takes_text_instead_of_audio(client: httpx.Client, service: Service) -> None:
+def test_emotion_takes_text_instead_of_audio(client: httpx2.Client, service: Service) -> None:
     assert data_of(client.post("/emotion", json={"text": "what a day"}))["duration_ms"] == 0
     assert service.runtime.texts == ["what a day"]
 
 
-def test_unknown_fields_are_ignored(client: httpx.Client) -> None:
+def test_unknown_fields_are_ignored(client: httpx2.Client) -> None:
     data_of(client.post("/asr", json={"audio_data": b64(wav()), "user": {"id": 1}, "model": "large"}))
 
 
@@ -138,14 +138,14 @@ def test_unknown_fields_are_ignored(client: httpx.Client) -> None:
     ids=["unpadded", "url-safe", "wrapped", "data-url"],
 )
 def test_base64_as_clients_write_it_is_read(
-    client: httpx.Client, service: Service, spelling: Callable[[str], str]
+    client: httpx2.Client, service: Service, spelling: Callable[[str], str]
 ) -> None:
     noise = np.random.default_rng(1).integers(-9999, 9999, 1001, dtype=np.int16)
     data_of(client.post("/asr", json={"audio_data": spelling(b64(noise.tobytes())), "format": "pcm"}))
     assert np.array_equal(service.runtime.audios[-1].samples, noise)
 
 
-def test_json_without_a_content_type_is_read(client: httpx.Client) -> None:
+def test_json_without_a_content_type_is_read(client: httpx2.Client) -> None:
     request = client.build_request("POST", "/emotion", content=b'{"text": "hi"}')
     assert "content-type" not in request.headers
     data_of(client.send(request))
@@ -154,12 +154,12 @@ def test_json_without_a_content_type_is_read(client: httpx.Client) -> None:
 # Audio as the body, and as a file of a form
 
 
-def test_a_wav_file_is_the_body(client: httpx.Client) -> None:
+def test_a_wav_file_is_the_body(client: httpx2.Client) -> None:
     response = client.post("/asr", content=wav(rate=8000), headers={"content-type": "audio/wav"})
     assert data_of(response)["duration_ms"] == 2000
 
 
-def test_pcm_is_the_body_described_by_the_query(client: httpx.Client, service: Service) -> None:
+def test_pcm_is_the_body_described_by_the_query(client: httpx2.Client, service: Service) -> None:
     response = client.post(
         "/asr?sample_rate=8000&channels=2&language=fr-FR&meeting_id=7",
         content=PCM,
@@ -170,7 +170,7 @@ def test_pcm_is_the_body_described_by_the_query(client: httpx.Client, service: S
     assert service.runtime.calls[-1].meeting_id == "7"
 
 
-def test_l16_is_big_endian_with_its_rate_in_the_media_type(client: httpx.Client, service: Service) -> None:
+def test_l16_is_big_endian_with_its_rate_in_the_media_type(client: httpx2.Client, service: Service) -> None:
     samples = np.array([1, -2, 300], dtype=np.int16)
     response = client.post(
         "/asr", content=samples.astype(">i2").tobytes(), headers={"content-type": "audio/L16; rate=8000"}
@@ -180,7 +180,7 @@ def test_l16_is_big_endian_with_its_rate_in_the_media_type(client: httpx.Client,
     assert service.runtime.audios[-1].sample_rate == 8000
 
 
-def test_a_form_with_a_file_and_fields_is_read(client: httpx.Client, service: Service) -> None:
+def test_a_form_with_a_file_and_fields_is_read(client: httpx2.Client, service: Service) -> None:
     response = client.post(
         "/asr",
         files={"file": ("talk.wav", wav(), "audio/wav")},
@@ -190,7 +190,7 @@ def test_a_form_with_a_file_and_fields_is_read(client: httpx.Client, service: Se
     assert service.runtime.calls[-1].meeting_id == "room-7"
 
 
-def test_a_large_upload_arrives_whole(client: httpx.Client, service: Service) -> None:
+def test_a_large_upload_arrives_whole(client: httpx2.Client, service: Service) -> None:
     noise = np.random.default_rng(2).integers(-9999, 9999, 16000 * 300, dtype=np.int16)
     data_of(client.post("/emotion", content=noise.tobytes(), headers={"content-type": "audio/pcm"}))
     assert np.array_equal(service.runtime.audios[-1].samples, noise)
@@ -199,14 +199,14 @@ def test_a_large_upload_arrives_whole(client: httpx.Client, service: Service) ->
 # /setup, /analyze, /batch
 
 
-def test_setup_with_an_empty_body_warms_all_three(client: httpx.Client) -> None:
+def test_setup_with_an_empty_body_warms_all_three(client: httpx2.Client) -> None:
     data = data_of(client.post("/setup"))
     assert set(data) == {"meeting_id", "models", "timestamp"}
     assert set(data["models"]) == {"asr", "emotion", "synthesis"}
     assert data["models"]["asr"] == {"model_name": "asr", "ready": True, "model_path": "/models/asr"}
 
 
-def test_setup_says_which_model_is_not_ready_and_why(client: httpx.Client, service: Service) -> None:
+def test_setup_says_which_model_is_not_ready_and_why(client: httpx2.Client, service: Service) -> None:
     service.runtime.error = NotReady("model asr is unloaded")
     data = data_of(client.post("/setup", json={"meeting_id": 9, "models": ["asr"]}))
     assert data["meeting_id"] == 9
@@ -215,7 +215,7 @@ def test_setup_says_which_model_is_not_ready_and_why(client: httpx.Client, servi
 
 @pytest.mark.parametrize("name", ["asr", "speech_recognition"])
 def test_analyze_defaults_to_pcm_and_takes_its_parameters_as_strings(
-    client: httpx.Client, service: Service, name: str
+    client: httpx2.Client, service: Service, name: str
 ) -> None:
     data = data_of(
         client.post(
@@ -233,7 +233,7 @@ def test_analyze_defaults_to_pcm_and_takes_its_parameters_as_strings(
     assert service.runtime.audios[-1].sample_rate == 8000
 
 
-def test_analyze_keeps_what_it_found_under_its_task_id(client: httpx.Client, service: Service) -> None:
+def test_analyze_keeps_what_it_found_under_its_task_id(client: httpx2.Client, service: Service) -> None:
     data = data_of(client.post("/analyze", json={"task_type": "emotion", "input_data": b64(b"so glad")}))
     assert service.runtime.texts == ["so glad"]
 
@@ -245,12 +245,12 @@ def test_analyze_keeps_what_it_found_under_its_task_id(client: httpx.Client, ser
     assert (analysis.status, analysis.result_type) == ("ok", "emotion_detection")
 
 
-def test_analyze_of_emotion_with_a_format_takes_audio(client: httpx.Client) -> None:
+def test_analyze_of_emotion_with_a_format_takes_audio(client: httpx2.Client) -> None:
     body = {"task_type": "emotion_detection", "input_data": b64(wav()), "params": {"format": "wav"}}
     assert data_of(client.post("/analyze", json=body))["result"]["duration_ms"] == 1000
 
 
-def test_batch_keeps_the_order_and_one_failure_is_that_tasks_alone(client: httpx.Client) -> None:
+def test_batch_keeps_the_order_and_one_failure_is_that_tasks_alone(client: httpx2.Client) -> None:
     data = data_of(
         client.post(
             "/batch",
@@ -284,7 +284,7 @@ def test_batch_runs_its_tasks_at_once_but_never_more_than_there_are_places(
     service = serve(SERVER__MAX_CONCURRENCY="3", SERVER__MAX_QUEUE="0")
     service.runtime.delay = 0.02
     tasks = [{"task_id": str(at), "type": "emotion", "data": {"text": "x"}} for at in range(9)]
-    with httpx.Client(base_url=f"{service.url}/api/v1/ai") as client:
+    with httpx2.Client(base_url=f"{service.url}/api/v1/ai") as client:
         results = data_of(client.post("/batch", json={"tasks": tasks}))["results"]
     assert all("result" in result for result in results)
     assert service.runtime.most_running == 3
@@ -294,13 +294,13 @@ def test_batch_runs_its_tasks_at_once_but_never_more_than_there_are_places(
 
 
 def test_health_of_the_process_has_no_envelope(service: Service) -> None:
-    body = httpx.get(f"{service.url}/health").json()
+    body = httpx2.get(f"{service.url}/health").json()
     assert set(body) == {"status", "service", "time"}
     assert (body["status"], body["service"]) == ("ok", "ai-inference-service")
 
 
 def test_health_of_the_node_is_503_with_the_reason_when_a_model_is_not_ready(
-    client: httpx.Client, service: Service
+    client: httpx2.Client, service: Service
 ) -> None:
     assert set(data_of(client.get("/health"))) == {"status", "service", "timestamp"}
     service.runtime.problems = ["model asr: unloaded"]
@@ -310,16 +310,16 @@ def test_health_of_the_node_is_503_with_the_reason_when_a_model_is_not_ready(
     assert "model asr: unloaded" in response.json()["message"]
 
 
-def test_info_says_what_the_node_offers(client: httpx.Client) -> None:
+def test_info_says_what_the_node_offers(client: httpx2.Client) -> None:
     data = data_of(client.get("/info"))
     assert data["capabilities"] == ["speech_recognition", "emotion_detection", "synthesis_detection"]
     assert data["models"] == {"asr": "asr", "emotion": "emotion", "synthesis": "synthesis"}
     assert {"service", "version", "description", "runtime", "timestamp"} <= set(data)
 
 
-def test_metrics_count_requests_audio_and_runtime_time(client: httpx.Client, service: Service) -> None:
+def test_metrics_count_requests_audio_and_runtime_time(client: httpx2.Client, service: Service) -> None:
     data_of(client.post("/asr", json={"audio_data": b64(wav())}))
-    text = httpx.get(f"{service.url}/metrics").text
+    text = httpx2.get(f"{service.url}/metrics").text
     for name in (
         'ai_requests_total{entrance="http",route="/api/v1/ai/asr",status="200"}',
         "ai_request_seconds_bucket",
@@ -344,14 +344,14 @@ def test_metrics_count_requests_audio_and_runtime_time(client: httpx.Client, ser
     ],
 )
 def test_what_the_runtime_says_becomes_its_status(
-    client: httpx.Client, service: Service, error: Exception, status: int
+    client: httpx2.Client, service: Service, error: Exception, status: int
 ) -> None:
     service.runtime.error = error
     response = client.post("/asr", json={"audio_data": b64(wav())})
     assert (response.status_code, response.json()["message"]) == (status, str(error))
 
 
-def test_a_bug_is_a_500_in_the_envelope_without_a_traceback(client: httpx.Client, service: Service) -> None:
+def test_a_bug_is_a_500_in_the_envelope_without_a_traceback(client: httpx2.Client, service: Service) -> None:
     service.runtime.error = ZeroDivisionError("secret detail")
     response = client.post("/asr", json={"audio_data": b64(wav())})
     assert response.status_code == response.json()["code"] == 500
@@ -364,10 +364,10 @@ def test_a_full_node_says_when_to_come_back(serve: Callable[..., Service]) -> No
     service = serve(SERVER__MAX_CONCURRENCY="1", SERVER__MAX_QUEUE="0")
     service.runtime.delay = 1.0
     url = f"{service.url}/api/v1/ai"
-    with service.meanwhile(lambda: httpx.post(f"{url}/emotion", json={"text": "a"})):
+    with service.meanwhile(lambda: httpx2.post(f"{url}/emotion", json={"text": "a"})):
         service.wait_until(lambda: service.runtime.running == 1)
-        response = httpx.post(f"{url}/emotion", json={"text": "b"})
-        assert httpx.get(f"{url}/info").status_code == 200
+        response = httpx2.post(f"{url}/emotion", json={"text": "b"})
+        assert httpx2.get(f"{url}/info").status_code == 200
     assert response.status_code == 503
     assert int(response.headers["retry-after"]) >= 1
 
@@ -375,18 +375,18 @@ def test_a_full_node_says_when_to_come_back(serve: Callable[..., Service]) -> No
 def test_with_keys_set_every_route_but_the_monitors_asks_for_one(serve: Callable[..., Service]) -> None:
     url = serve(SERVER__API_KEYS="one,two").url
     for path in ("/health", "/metrics", "/api/v1/ai/health"):
-        assert httpx.get(url + path).status_code == 200
+        assert httpx2.get(url + path).status_code == 200
     info = f"{url}/api/v1/ai/info"
-    assert httpx.get(info).status_code == 401
-    assert httpx.get(info, headers={"X-API-Key": "three"}).status_code == 401
-    assert httpx.get(info, headers={"Authorization": "Basic one"}).status_code == 401
-    assert httpx.get(info, headers={"X-API-Key": "one"}).status_code == 200
-    assert httpx.get(info, headers={"Authorization": "Bearer two"}).status_code == 200
-    refused = httpx.post(f"{url}/api/v1/ai/asr", content=b"x" * 1000)
+    assert httpx2.get(info).status_code == 401
+    assert httpx2.get(info, headers={"X-API-Key": "three"}).status_code == 401
+    assert httpx2.get(info, headers={"Authorization": "Basic one"}).status_code == 401
+    assert httpx2.get(info, headers={"X-API-Key": "one"}).status_code == 200
+    assert httpx2.get(info, headers={"Authorization": "Bearer two"}).status_code == 200
+    refused = httpx2.post(f"{url}/api/v1/ai/asr", content=b"x" * 1000)
     assert refused.status_code == refused.json()["code"] == 401
 
 
-def test_a_route_for_another_method_is_405_with_the_allowed_ones(client: httpx.Client) -> None:
+def test_a_route_for_another_method_is_405_with_the_allowed_ones(client: httpx2.Client) -> None:
     response = client.get("/asr")
     assert (response.status_code, response.headers["allow"]) == (405, "POST")
     assert client.delete("/health").status_code == 405

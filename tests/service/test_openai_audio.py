@@ -6,7 +6,7 @@ import io
 import itertools
 from collections.abc import Callable, Iterator
 
-import httpx
+import httpx2
 import numpy as np
 import openai
 import pytest
@@ -223,7 +223,7 @@ def test_the_field_is_named_also_when_the_model_refuses_it(client: OpenAI, servi
 def test_forms_that_are_not_complete_are_refused(
     service: Service, form: dict[str, object], reason: str
 ) -> None:
-    answer = httpx.post(f"{service.url}/v1/audio/transcriptions", **form)  # type: ignore[arg-type]
+    answer = httpx2.post(f"{service.url}/v1/audio/transcriptions", **form)  # type: ignore[arg-type]
     assert answer.status_code == 400
     assert reason in answer.json()["error"]["message"]
 
@@ -231,9 +231,9 @@ def test_forms_that_are_not_complete_are_refused(
 def test_unknown_models_and_routes_are_not_found(client: OpenAI, service: Service) -> None:
     with pytest.raises(openai.NotFoundError, match="'whisper-9' is not here"):
         client.audio.transcriptions.create(file=recording(), model="whisper-9")
-    answer = httpx.get(f"{service.url}/v1/nothing")
+    answer = httpx2.get(f"{service.url}/v1/nothing")
     assert (answer.status_code, answer.json()["error"]["type"]) == (404, "invalid_request_error")
-    answer = httpx.get(f"{service.url}/v1/audio/transcriptions")
+    answer = httpx2.get(f"{service.url}/v1/audio/transcriptions")
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
 
 

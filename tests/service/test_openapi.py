@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
@@ -58,7 +58,7 @@ def test_every_answer_is_one_that_the_description_has(case: Any, service: Servic
 
 @pytest.mark.parametrize("path", ["/openapi.json", "/api/v1/ai/openapi.json"])
 def test_the_description_is_served(service: Service, path: str) -> None:
-    assert httpx.get(service.url + path).json() == document(RequestSettings())
+    assert httpx2.get(service.url + path).json() == document(RequestSettings())
 
 
 def test_the_description_names_the_configured_batch_limit() -> None:
@@ -79,30 +79,30 @@ def test_every_route_that_takes_a_body_has_examples() -> None:
 def test_the_examples_get_real_answers(service: Service, route: str) -> None:
     operation = document(RequestSettings())["paths"][f"/api/v1/ai/{route}"]["post"]
     for example in operation["requestBody"]["content"]["application/json"]["examples"].values():
-        assert httpx.post(f"{service.url}/api/v1/ai/{route}", json=example["value"]).status_code == 200
+        assert httpx2.post(f"{service.url}/api/v1/ai/{route}", json=example["value"]).status_code == 200
 
 
 @pytest.mark.parametrize("route", ["setup", "analyze", "batch"])
 def test_the_examples_of_the_json_routes_too(service: Service, route: str) -> None:
     content = document(RequestSettings())["paths"][f"/api/v1/ai/{route}"]["post"]["requestBody"]["content"]
-    response = httpx.post(f"{service.url}/api/v1/ai/{route}", json=content["application/json"]["example"])
+    response = httpx2.post(f"{service.url}/api/v1/ai/{route}", json=content["application/json"]["example"])
     assert response.status_code == 200
     assert "error" not in response.text
 
 
 @pytest.mark.parametrize("base", ["", "/api/v1/ai"])
 def test_the_page_loads_nothing_from_elsewhere(service: Service, base: str) -> None:
-    page = httpx.get(f"{service.url}{base}/docs")
+    page = httpx2.get(f"{service.url}{base}/docs")
     assert page.headers["content-type"].startswith("text/html")
     loaded = re.findall(r'(?:src|href)="([^"]+)"', page.text)
     assert loaded
     for address in loaded:
         assert "//" not in address
-        asset = httpx.get(f"{service.url}{base}/{address}")
+        asset = httpx2.get(f"{service.url}{base}/{address}")
         assert asset.status_code == 200
         assert len(asset.content) > 10_000
 
 
 def test_other_files_of_the_pages_package_are_not_served(service: Service) -> None:
-    assert httpx.get(f"{service.url}/docs/index.html").status_code == 404
-    assert httpx.get(f"{service.url}/docs/..%2f__init__.py").status_code == 404
+    assert httpx2.get(f"{service.url}/docs/index.html").status_code == 404
+    assert httpx2.get(f"{service.url}/docs/..%2f__init__.py").status_code == 404

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import httpx
+import httpx2
 import psutil
 import pytest
 
@@ -81,8 +81,8 @@ def node(service: Service, tmp_path: Path) -> Iterator[Node]:
     node.stop()
 
 
-def emotion(url: str) -> httpx.Response:
-    return httpx.post(f"{url}/api/v1/ai/emotion", json={"text": "hello"}, timeout=20)
+def emotion(url: str) -> httpx2.Response:
+    return httpx2.post(f"{url}/api/v1/ai/emotion", json={"text": "hello"}, timeout=20)
 
 
 def test_a_crashed_worker_is_replaced_and_its_gauges_go_with_it(node: Node, service: Service) -> None:
@@ -92,7 +92,7 @@ def test_a_crashed_worker_is_replaced_and_its_gauges_go_with_it(node: Node, serv
     node.wait_until(lambda: len(node.serving_workers() - {min(before)}) == 2, 20)
     for _ in range(20):
         assert emotion(node.url).status_code == 200
-    text = httpx.get(f"{node.url}/metrics").text
+    text = httpx2.get(f"{node.url}/metrics").text
     assert 'ai_requests_in_flight{entrance="http"} 1.0' in text
     counted = 'ai_requests_total{entrance="http",route="/api/v1/ai/emotion",status="200"} 21.0'
     assert counted in text, "the dead worker's counts are gone"
@@ -107,7 +107,7 @@ def test_workers_that_hang_are_replaced(service: Service, tmp_path: Path, hung: 
         for pid in before[:hung]:
             os.kill(pid, signal.SIGSTOP)
         begun = time.monotonic()
-        assert httpx.get(f"{node.url}/health", timeout=15).status_code == 200
+        assert httpx2.get(f"{node.url}/health", timeout=15).status_code == 200
         if hung == 1:
             assert time.monotonic() - begun < 1, "the worker that moves did not take the connection"
         node.wait_until(lambda: len(node.serving_workers() - set(before[:hung])) == 2, 20)
@@ -151,9 +151,9 @@ def test_a_service_that_was_stopped_as_a_whole_goes_on_with_the_same_workers(
 
 def test_sigterm_finishes_what_runs_refuses_the_rest_and_ends(node: Node, service: Service) -> None:
     service.runtime.delay = 2.5
-    answers: list[httpx.Response] = []
+    answers: list[httpx2.Response] = []
     running = threading.Thread(target=lambda: answers.append(emotion(node.url)))
-    with httpx.Client(base_url=node.url) as kept_alive:
+    with httpx2.Client(base_url=node.url) as kept_alive:
         assert kept_alive.get("/health").status_code == 200
         running.start()
         service.wait_until(lambda: service.runtime.running == 1)
@@ -167,7 +167,7 @@ def test_sigterm_finishes_what_runs_refuses_the_rest_and_ends(node: Node, servic
         assert refused.headers["connection"] == "close"
         assert "retry-after" in refused.headers
     time.sleep(1.2)
-    with pytest.raises(httpx.ConnectError):
+    with pytest.raises(httpx2.ConnectError):
         emotion(node.url)
     running.join(20)
     assert [answer.status_code for answer in answers] == [200]
@@ -182,7 +182,7 @@ def test_the_grace_is_the_longest_that_a_request_can_hold_up_the_end(
     node = Node(tmp_path, {"AI__HTTP__ENDPOINT": service.url, "SERVER__SHUTDOWN_GRACE": "2"})
     node.start()
     try:
-        answers: list[httpx.Response] = []
+        answers: list[httpx2.Response] = []
         running = threading.Thread(target=lambda: answers.append(emotion(node.url)))
         running.start()
         service.wait_until(lambda: service.runtime.running == 1)

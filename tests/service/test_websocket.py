@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from socket import SHUT_RDWR
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
@@ -222,7 +222,7 @@ def test_without_an_accepted_key_there_is_no_handshake(serve: Serve, options: di
 
 
 def test_the_demo_page_needs_no_key_and_nothing_from_elsewhere(serve: Serve) -> None:
-    page = httpx.get(f"{serve(SERVER__API_KEYS='secret').url}/demo")
+    page = httpx2.get(f"{serve(SERVER__API_KEYS='secret').url}/demo")
 
     assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
     assert "api/v1/ai/stream" in page.text

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-import httpx
+import httpx2
 
 
 @dataclass(frozen=True)
@@ -47,17 +47,17 @@ class Load:
         return "\n".join(lines)
 
 
-Check = Callable[[httpx.Response], str | None]
+Check = Callable[[httpx2.Response], str | None]
 
 
-def success(response: httpx.Response) -> str | None:
+def success(response: httpx2.Response) -> str | None:
     """The default check: status 200; anything else is a failure with the start of its body."""
     return None if response.status_code == 200 else f"{response.status_code} {response.text[:300]}"
 
 
 @contextmanager
 def load(
-    request: Callable[[], httpx.Request],
+    request: Callable[[], httpx2.Request],
     *,
     rate: float,
     keep_alive: bool = True,
@@ -87,25 +87,25 @@ def load(
 async def _send(
     seen: Load,
     stop: threading.Event,
-    request: Callable[[], httpx.Request],
+    request: Callable[[], httpx2.Request],
     rate: float,
     keep_alive: bool,
     patience: float,
     check: Check,
 ) -> None:
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None if keep_alive else 0)
+    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None if keep_alive else 0)
     began = time.monotonic()
 
     async def one() -> None:
         sent = time.monotonic()
         try:
             failure = check(await client.send(request()))
-        except httpx.HTTPError as error:
+        except httpx2.HTTPError as error:
             failure = f"{type(error).__name__} {error}"
         seen.outcomes.append(Outcome(sent - began, time.monotonic() - sent, failure))
 
     async with (
-        httpx.AsyncClient(timeout=patience, limits=limits, trust_env=False) as client,
+        httpx2.AsyncClient(timeout=patience, limits=limits, trust_env=False) as client,
         asyncio.TaskGroup() as group,
     ):
         number = 0

@@ -5,17 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import cast
 
 from litestar import Litestar
 from litestar.exceptions import HTTPException
-from litestar.handlers import ASGIRouteHandler
 from litestar.types import ASGIApp, ControllerRouterHandler
 
 from inference_service.engine import Engine
 from inference_service.errors import ServiceError
 from inference_service.http import analysis, openapi, status, websocket
-from inference_service.http.errors import http_exception, internal_error, service_error
+from inference_service.http.body import ClientGone
+from inference_service.http.errors import client_gone, http_exception, internal_error, service_error
 from inference_service.http.front import Front
 from inference_service.http.openai import transcriptions
 
@@ -46,12 +45,12 @@ def create_app(engine: Engine, side_servers: Sequence[SideServer] = ()) -> ASGIA
                 await stack.enter_async_context(serve(engine))
             yield
 
-    handlers = [handler for routes in ROUTES for handler in routes(engine)]
     litestar = Litestar(
-        route_handlers=handlers,
+        route_handlers=[handler for routes in ROUTES for handler in routes(engine)],
         lifespan=[lifespan],
         exception_handlers={
             ServiceError: service_error,
+            ClientGone: client_gone,
             HTTPException: http_exception,
             Exception: internal_error,
         },
@@ -60,11 +59,4 @@ def create_app(engine: Engine, side_servers: Sequence[SideServer] = ()) -> ASGIA
         # Bodies are limited where they are read; this is for handlers that let Litestar read them.
         request_max_body_size=engine.settings.ai.request.max_body_bytes,
     )
-    # ASGI handlers take nothing from Litestar but their place in its routes.
-    direct = {
-        path: cast(ASGIApp, handler.fn)
-        for handler in handlers
-        if isinstance(handler, ASGIRouteHandler)
-        for path in handler.paths
-    }
-    return Front(litestar, engine, direct)
+    return Front(litestar, engine)

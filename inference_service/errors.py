@@ -36,17 +36,6 @@ class NotFound(ServiceError):
     grpc_code = "NOT_FOUND"
 
 
-class MethodNotAllowed(ServiceError):
-    """The route exists, but not for this method; `allowed` names those that it takes."""
-
-    status = 405
-    grpc_code = "UNIMPLEMENTED"
-
-    def __init__(self, reason: str, allowed: str) -> None:
-        super().__init__(reason)
-        self.allowed = allowed
-
-
 class SlowUpload(ServiceError):
     """The request's body did not arrive within its time limit."""
 

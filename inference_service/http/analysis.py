@@ -8,7 +8,7 @@ import uuid
 from typing import Annotated, Any
 
 import msgspec
-from litestar.handlers import ASGIRouteHandler
+from litestar.handlers import HTTPRouteHandler
 
 from inference_service.engine import Engine
 from inference_service.errors import BadRequest, ServiceError, UnsupportedMedia
@@ -94,7 +94,7 @@ class BatchAnswer(msgspec.Struct, frozen=True):
     total: int
 
 
-def routes(engine: Engine) -> list[ASGIRouteHandler]:
+def routes(engine: Engine) -> list[HTTPRouteHandler]:
     """The inference routes over `engine`."""
     analysis = _Routes(engine)
     return [
@@ -182,8 +182,8 @@ class _Routes:
 
 
 def _json(post: Post, kind: type[Any]) -> Any:
-    if post.kind and not _is_json(post.kind):
-        raise UnsupportedMedia(f"Content-Type {post.kind[:80]} is not read here; send application/json")
+    if post.media_type and not _is_json(post.media_type):
+        raise UnsupportedMedia(f"Content-Type {post.media_type[:80]} is not read here; send application/json")
     if post.body.count(b'"') + post.body.count(b"{") > _MOST_MEMBERS:
         raise BadRequest(f"the body has more than {_MOST_MEMBERS} objects and quotation marks")
     return decode_json(post.body, kind)
@@ -196,11 +196,11 @@ def _is_json(kind: str) -> bool:
 def _source(post: Post, task: Task) -> Source:
     """The source of a request to one of the audio routes, whichever way it came."""
     # No Content-Type at all: the original service read every body as JSON.
-    if not post.kind or _is_json(post.kind):
+    if not post.media_type or _is_json(post.media_type):
         return source_of(decode_json(post.body, AudioRequest), task)
-    if post.kind == MULTIPART:
+    if post.media_type == MULTIPART:
         return source_of_form(post.options, post.query, post.body, task)
-    return source_of_body(post.kind, post.options, post.query, post.body, task)
+    return source_of_body(post.media_type, post.options, post.query, post.body, task)
 
 
 def _analyze_source(request: AnalyzeRequest, task: Task) -> Source:

@@ -6,12 +6,13 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import msgspec
+from litestar import Request, Response
 from litestar.types import Scope, Send
 
-from inference_service.errors import Busy, Draining, MethodNotAllowed, ServiceError
+from inference_service.errors import Busy, Draining, ServiceError
 from inference_service.http.openai import errors as openai_errors
 
-JSON = b"application/json"
+JSON = "application/json"
 
 #: Where `front` keeps the request's id in the ASGI scope.
 REQUEST_ID = "inference_service.request_id"
@@ -58,28 +59,19 @@ def error_headers(error: ServiceError) -> dict[str, str]:
         return {"retry-after": str(error.retry_after)}
     if isinstance(error, Draining):
         return {"retry-after": "1"}
-    if isinstance(error, MethodNotAllowed):
-        return {"allow": error.allowed}
     return {}
 
 
-async def send_success(scope: Scope, send: Send, data: Any) -> None:
-    """Answer 200 with `data` in the envelope."""
-    await send_bytes(send, 200, enveloped(200, "success", data, request_id_of(scope)))
+def success(request: Request[Any, Any, Any], data: Any) -> Response[bytes]:
+    """200 with `data` in the envelope."""
+    body = enveloped(200, "success", data, request_id_of(request.scope))
+    return Response(body, status_code=200, media_type=JSON)
 
 
 async def send_error(scope: Scope, send: Send, error: ServiceError) -> None:
-    """Answer with the error's status and reason in the envelope."""
+    """Answer, outside of Litestar's routes, with the error's status and reason."""
     body = refusal(scope, error.status, str(error))
-    await send_bytes(send, error.status, body, error_headers(error))
-
-
-async def send_bytes(
-    send: Send, status: int, body: bytes, headers: dict[str, str] | None = None, content_type: bytes = JSON
-) -> None:
-    """Answer with `body`."""
-    fields = [(b"content-type", content_type), (b"content-length", b"%d" % len(body))]
-    for name, value in (headers or {}).items():
-        fields.append((name.encode("ascii"), value.encode("latin-1")))
-    await send({"type": "http.response.start", "status": status, "headers": fields})
+    fields = {"content-type": JSON, "content-length": str(len(body)), **error_headers(error)}
+    headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in fields.items()]
+    await send({"type": "http.response.start", "status": error.status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -1,4 +1,4 @@
-"""How what Litestar and the handlers raise becomes an envelope."""
+"""Litestar's exception handlers: what routes and handlers raise becomes a response."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from typing import Any
 
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
-from litestar.types import Scope
 
 from inference_service.errors import ServiceError
-from inference_service.http.envelope import error_headers, refusal, request_id_of
+from inference_service.http.body import ClientGone
+from inference_service.http.envelope import JSON, error_headers, refusal, request_id_of
 
 _log = logging.getLogger(__name__)
 
 
 def service_error(request: Request[Any, Any, Any], error: ServiceError) -> Response[bytes]:
-    """A refusal of ours."""
+    """An error that a handler raised on purpose."""
     return _response(request, error.status, str(error), error_headers(error))
 
 
 def http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
-    """A refusal of Litestar's: no such route, or not for this method."""
+    """An error of Litestar's router: no such route, or no such method on it."""
     reasons = {
         404: f"there is no {request.url.path[:200]}",
         405: f"{request.url.path} does not take {request.method}",
@@ -32,19 +32,20 @@ def http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Res
 
 
 def internal_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    """A bug in a handler that Litestar calls."""
-    return _response(request, 500, bug(request.scope, error), {})
+    """A bug: its traceback goes to the log, its type to the client."""
+    extra = {"request_id": request_id_of(request.scope)}
+    _log.error("a request failed on a bug", exc_info=error, extra=extra)
+    reason = f"internal error ({type(error).__name__}); the node's log has it under this request id"
+    return _response(request, 500, reason, {})
 
 
-def bug(scope: Scope, error: Exception) -> str:
-    """Log a bug with its traceback; gives what the client is told, in an envelope all the same."""
-    request_id = request_id_of(scope)
-    _log.error("a request failed on a bug", exc_info=error, extra={"request_id": request_id})
-    return f"internal error ({type(error).__name__}); the node's log has it under this request id"
+def client_gone(_: Request[Any, Any, Any], __: ClientGone) -> Response[None]:
+    """The client closed the connection: nginx's status for that, which nobody receives."""
+    return Response(None, status_code=499)
 
 
 def _response(
     request: Request[Any, Any, Any], status: int, reason: str, headers: dict[str, str]
 ) -> Response[bytes]:
     body = refusal(request.scope, status, reason)
-    return Response(body, status_code=status, headers=headers, media_type="application/json")
+    return Response(body, status_code=status, headers=headers, media_type=JSON)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-from collections.abc import Mapping
 from time import perf_counter
 from typing import cast
 
@@ -15,8 +14,7 @@ from inference_service import logs, metrics
 from inference_service.engine import Engine
 from inference_service.errors import Draining, ServiceError
 from inference_service.http.body import header
-from inference_service.http.envelope import REQUEST_ID, enveloped, refusal, send_bytes, send_error
-from inference_service.http.errors import bug
+from inference_service.http.envelope import REQUEST_ID, enveloped, send_error
 from inference_service.keys import Keys
 
 #: Ids that are safe in a header and in a log line. Anything else is replaced, not refused.
@@ -43,15 +41,14 @@ def _key_of_subprotocols(scope: Scope) -> str | None:
 
 
 class Front:
-    """Wraps the Litestar application; every HTTP request and WebSocket comes through here.
+    """ASGI middleware around the Litestar application, for every HTTP request and WebSocket.
 
-    Requests to exactly one of the paths in `direct` go to its handler without Litestar's routing and
-    middleware in between, which would cost more than all that the handler itself does besides the inference.
+    Around all of it, and not in its list of middleware, because Litestar runs that only for requests that a
+    route matches.
     """
 
-    def __init__(self, app: ASGIApp, engine: Engine, direct: Mapping[str, ASGIApp]) -> None:
+    def __init__(self, app: ASGIApp, engine: Engine) -> None:
         self._app = app
-        self._direct = direct
         self._engine = engine
         self._keys = Keys(engine.settings.server.api_keys)
 
@@ -87,18 +84,9 @@ class Front:
             answer.status = "499"
             try:
                 self._admit(scope)
-                handle = self._direct.get(scope["path"])
-                if handle is None:
-                    await self._app(scope, receive, send_identified)
-                else:
-                    scope["path_template"] = scope["path"]
-                    await handle(scope, receive, send_identified)
-            except ServiceError as error:
+                await self._app(scope, receive, send_identified)
+            except ServiceError as error:  # of `_admit`; Litestar handles those of its handlers
                 await send_error(scope, send_identified, error)
-            except Exception as error:
-                if started:
-                    raise
-                await send_bytes(send_identified, 500, refusal(scope, 500, bug(scope, error)))
             except asyncio.CancelledError:
                 # Uvicorn cancels what still runs when the time to stop is over.
                 if not started:

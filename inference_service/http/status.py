@@ -18,7 +18,7 @@ from inference_service import __version__, metrics
 from inference_service.engine import Engine
 from inference_service.errors import NotReady
 from inference_service.http.analysis import BASE
-from inference_service.http.envelope import JSON, enveloped, now, request_id_of
+from inference_service.http.envelope import JSON, now, success
 from inference_service.settings import BackendName
 from inference_service.tasks import Task
 
@@ -61,7 +61,7 @@ def routes(engine: Engine) -> list[HTTPRouteHandler]:
         # A load balancer that asks here must stop sending to a node that is about to stop.
         health = ProcessHealth("draining" if engine.draining else "ok", SERVICE, now())
         body = msgspec.json.encode(health)
-        return Response(body, status_code=503 if engine.draining else 200, media_type="application/json")
+        return Response(body, status_code=503 if engine.draining else 200, media_type=JSON)
 
     @get("/metrics")
     async def prometheus() -> Response[bytes]:
@@ -72,12 +72,12 @@ def routes(engine: Engine) -> list[HTTPRouteHandler]:
         readiness = await engine.readiness()
         if not readiness.ready:
             raise NotReady("; ".join(readiness.problems))
-        return _success(request, Health("healthy", SERVICE, int(time.time())))
+        return success(request, Health("healthy", SERVICE, int(time.time())))
 
     @get(f"{BASE}/info")
     async def info(request: Request[Any, Any, Any]) -> Response[bytes]:
         models = engine.settings.ai.models
-        return _success(
+        return success(
             request,
             Info(
                 service=SERVICE,
@@ -91,8 +91,3 @@ def routes(engine: Engine) -> list[HTTPRouteHandler]:
         )
 
     return [process_health, prometheus, health, info]
-
-
-def _success(request: Request[Any, Any, Any], data: Health | Info) -> Response[bytes]:
-    body = enveloped(200, "success", data, request_id_of(request.scope))
-    return Response(body, media_type=JSON.decode())

@@ -5,25 +5,25 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from typing import Any, cast
+from typing import Any
 
 import msgspec
-from litestar import get
-from litestar.handlers import ASGIRouteHandler, HTTPRouteHandler, asgi
+from litestar import Request, Response, get, post
+from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
-from litestar.types import HTTPScope, Receive, Scope, Send
+from litestar.response import Stream
 
 from inference_service.audio import Audio
 from inference_service.engine import Engine
-from inference_service.errors import MethodNotAllowed, NotFound, ServiceError
-from inference_service.http.body import ClientGone, header, read_body, unless_client_leaves
-from inference_service.http.envelope import JSON, request_id_of, send_bytes
+from inference_service.errors import NotFound, ServiceError
+from inference_service.http.body import unless_client_leaves
+from inference_service.http.envelope import JSON
 from inference_service.http.openai import answers
 from inference_service.http.openai.answers import Model, ModelList
 from inference_service.http.openai.errors import error_answer
 from inference_service.http.openai.form import OPENAI_NAMES, Format, TranscriptionRequest, no_model, read_form
+from inference_service.http.post import read_post
 from inference_service.http.requests import audio_of
-from inference_service.http.upload import media_type
 from inference_service.runtimes.base import Call
 from inference_service.streaming.buffer import quietest_point
 from inference_service.streaming.decoder import STREAM_RATE
@@ -35,38 +35,26 @@ PATH = "/v1/audio/transcriptions"
 #: Seconds of audio in one event of a streamed answer: what Whisper hears at once.
 _WINDOW_SECONDS = 30
 
-_CONTENT_TYPES: dict[Format, bytes] = {
+_CONTENT_TYPES: dict[Format, str] = {
     "json": JSON,
     "verbose_json": JSON,
-    "text": b"text/plain; charset=utf-8",
-    "srt": b"application/x-subrip; charset=utf-8",
-    "vtt": b"text/vtt; charset=utf-8",
+    "text": "text/plain; charset=utf-8",
+    "srt": "application/x-subrip; charset=utf-8",
+    "vtt": "text/vtt; charset=utf-8",
 }
 
 
-def routes(engine: Engine) -> list[ASGIRouteHandler | HTTPRouteHandler]:
+def routes(engine: Engine) -> list[HTTPRouteHandler]:
     """The routes over `engine`."""
-    limits = engine.settings.ai.request
     names = (engine.settings.ai.models.asr.model_name, *OPENAI_NAMES)
     models = {name: Model(name, int(time.time())) for name in names}
 
-    @asgi(PATH, copy_scope=False)
-    async def transcriptions(scope: Scope, receive: Receive, send: Send) -> None:
-        if cast(HTTPScope, scope)["method"] != "POST":
-            raise MethodNotAllowed(f"{PATH} takes POST", allowed="POST")
-        try:
-            body = await read_body(
-                scope, receive, max_bytes=limits.max_body_bytes, seconds=limits.upload_timeout
-            )
-            request = read_form(*media_type(header(scope, b"content-type")), body, names)
-            call = Call(request_id_of(scope))
-            if request.stream:
-                await unless_client_leaves(receive, _stream(engine, request, call, send))
-                return
-            answer = await unless_client_leaves(receive, _transcribe(engine, request, call))
-        except ClientGone:
-            return
-        await send_bytes(send, 200, answer, content_type=_CONTENT_TYPES[request.format])
+    @post(PATH, status_code=200)
+    async def transcriptions(request: Request[Any, Any, Any]) -> Response[bytes] | Stream:
+        body = await read_post(request, engine)
+        form = read_form(body.media_type, body.options, body.body, names)
+        work = (_stream if form.stream else _transcribe)(engine, form, body.call())
+        return await unless_client_leaves(request.receive, work)
 
     @get("/v1/models", sync_to_thread=False)
     def model_list() -> ModelList:
@@ -81,12 +69,12 @@ def routes(engine: Engine) -> list[ASGIRouteHandler | HTTPRouteHandler]:
     return [transcriptions, model_list, model]
 
 
-async def _transcribe(engine: Engine, request: TranscriptionRequest, call: Call) -> bytes:
+async def _transcribe(engine: Engine, request: TranscriptionRequest, call: Call) -> Response[bytes]:
     audio = await _audio(engine, request)
     heard = await engine.transcribe(audio, request.options, call)
     if request.options.word_timestamps:
         heard = await asyncio.to_thread(_on_the_sound, heard, audio)
-    return answers.body(heard, audio, request)
+    return Response(answers.body(heard, audio, request), media_type=_CONTENT_TYPES[request.format])
 
 
 def _on_the_sound(heard: DetailedTranscript, audio: Audio) -> DetailedTranscript:
@@ -94,14 +82,20 @@ def _on_the_sound(heard: DetailedTranscript, audio: Audio) -> DetailedTranscript
     return DetailedTranscript(heard.transcript, segments)
 
 
-async def _stream(engine: Engine, request: TranscriptionRequest, call: Call, send: Send) -> None:
-    """Answer with server-sent events: the text of each window as soon as it is known, then all of it."""
+async def _stream(engine: Engine, request: TranscriptionRequest, call: Call) -> Stream:
+    """Server-sent events, once the audio is decoded."""
     audio = await _audio(engine, request)
     engine.check_offered(Task.ASR)
-    fields = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-store")]
     # Nginx would otherwise hold the events back until it has a buffer full of them.
-    fields.append((b"x-accel-buffering", b"no"))
-    await send({"type": "http.response.start", "status": 200, "headers": fields})
+    headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+    events = _events(engine, request, audio, call)
+    return Stream(events, media_type="text/event-stream; charset=utf-8", headers=headers)
+
+
+async def _events(
+    engine: Engine, request: TranscriptionRequest, audio: Audio, call: Call
+) -> AsyncIterator[bytes]:
+    """The text of each window as soon as it is known, then all of it."""
     text = ""
     try:
         async for window in _windows(audio):
@@ -109,11 +103,11 @@ async def _stream(engine: Engine, request: TranscriptionRequest, call: Call, sen
             if heard:
                 delta = f" {heard}" if text else heard
                 text += delta
-                await _event(send, {"type": "transcript.text.delta", "delta": delta})
-        await _event(send, {"type": "transcript.text.done", "text": text})
+                yield _event({"type": "transcript.text.delta", "delta": delta})
+        yield _event({"type": "transcript.text.done", "text": text})
     except ServiceError as error:
-        await _event(send, error_answer(error.status, str(error)))
-    await send({"type": "http.response.body", "body": b"data: [DONE]\n\n", "more_body": False})
+        yield _event(error_answer(error.status, str(error)))
+    yield b"data: [DONE]\n\n"
 
 
 async def _windows(audio: Audio) -> AsyncIterator[Audio]:
@@ -129,9 +123,8 @@ async def _windows(audio: Audio) -> AsyncIterator[Audio]:
         start += len(piece)
 
 
-async def _event(send: Send, event: Any) -> None:
-    line = b"data: " + msgspec.json.encode(event) + b"\n\n"
-    await send({"type": "http.response.body", "body": line, "more_body": True})
+def _event(event: Any) -> bytes:
+    return b"data: " + msgspec.json.encode(event) + b"\n\n"
 
 
 async def _audio(engine: Engine, request: TranscriptionRequest) -> Audio:

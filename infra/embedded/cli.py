@@ -11,9 +11,12 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from infra.embedded import apply, demonstration, fleet, with_pulumi
+from infra.embedded import demonstration, fleet, with_pulumi
 from infra.embedded.declarations import GatewayDeclaration, NodeDeclaration
+from infra.embedded.errors import EmbeddedError
+from infra.embedded.gateway import apply_gateway, remove_gateway
 from infra.embedded.layout import STATE, Layout
+from infra.embedded.node import apply_node, remove_node
 from infra.embedded.supervisor import Supervisor, SupervisorError
 from infra.paths import PROJECT, RECORDING, pulumi_cli
 from infra.stack import Stack, StackError, load_file
@@ -41,7 +44,7 @@ def main() -> int:
     arguments = _parser().parse_args()
     try:
         return int(arguments.run(arguments))
-    except (apply.EmbeddedError, SupervisorError, StackError, demonstration.DemonstrationFailed) as error:
+    except (EmbeddedError, SupervisorError, StackError, demonstration.DemonstrationFailed) as error:
         print(f"error: {error}", file=sys.stderr)
     except ValidationError as error:
         print(f"error: the declaration on standard input: {error}", file=sys.stderr)
@@ -64,15 +67,15 @@ def _parser() -> argparse.ArgumentParser:
     add("up", up, "bring the stack up, wait until it serves, and send a recording through it")
     add("down", down, "stop every process of the stack")
     add("status", status, "show the stack's processes")
-    add("apply-node", apply_node, "start or change a node as the JSON on standard input declares it")
+    add("apply-node", apply_declared_node, "start or change a node as the JSON on standard input declares it")
     add(
         "apply-gateway",
-        apply_gateway,
+        apply_declared_gateway,
         "start or change the gateway as the JSON on standard input declares it",
     )
     add("declare", declare, "print the stack's declarations, for apply-node and apply-gateway")
-    add("remove-node", remove_node, "stop a node").add_argument("name")
-    add("remove-gateway", remove_gateway, "stop the gateway")
+    add("remove-node", remove_named_node, "stop a node").add_argument("name")
+    add("remove-gateway", remove_running_gateway, "stop the gateway")
     return parser
 
 
@@ -109,7 +112,7 @@ def _up(arguments: argparse.Namespace, layout: Layout, stack: Stack, declared: f
             flush=True,
         )
         if stack.encrypted:
-            raise apply.EmbeddedError(
+            raise EmbeddedError(
                 f"the stack {stack.name} has encrypted values, and only Pulumi can decrypt them: "
                 f"{', '.join(stack.encrypted)}"
             )
@@ -149,18 +152,18 @@ def status(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def apply_node(arguments: argparse.Namespace) -> int:
+def apply_declared_node(arguments: argparse.Namespace) -> int:
     """Apply the node that standard input declares as JSON."""
     node = NodeDeclaration.model_validate_json(sys.stdin.read())
-    started = apply.apply_node(_layout(arguments), node, Reporter())
+    started = apply_node(_layout(arguments), node, Reporter())
     print(json.dumps({"node": node.name, "url": node.url, "started": started}))
     return 0
 
 
-def apply_gateway(arguments: argparse.Namespace) -> int:
+def apply_declared_gateway(arguments: argparse.Namespace) -> int:
     """Apply the gateway that standard input declares as JSON."""
     gateway = GatewayDeclaration.model_validate_json(sys.stdin.read())
-    done = apply.apply_gateway(_layout(arguments), gateway, Reporter())
+    done = apply_gateway(_layout(arguments), gateway, Reporter())
     print(json.dumps({"url": gateway.url, "done": done}))
     return 0
 
@@ -173,15 +176,15 @@ def declare(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def remove_node(arguments: argparse.Namespace) -> int:
+def remove_named_node(arguments: argparse.Namespace) -> int:
     """Stop the named node."""
-    print(json.dumps({"stopped": apply.remove_node(_layout(arguments), arguments.name)}))
+    print(json.dumps({"stopped": remove_node(_layout(arguments), arguments.name)}))
     return 0
 
 
-def remove_gateway(arguments: argparse.Namespace) -> int:
+def remove_running_gateway(arguments: argparse.Namespace) -> int:
     """Stop the gateway."""
-    print(json.dumps({"stopped": apply.remove_gateway(_layout(arguments))}))
+    print(json.dumps({"stopped": remove_gateway(_layout(arguments))}))
     return 0
 
 

@@ -6,15 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from infra import names
-from infra.embedded import apply
-from infra.embedded.apply import EmbeddedError, Progress, quiet
+from infra.embedded import environment
 from infra.embedded.declarations import (
     GatewayDeclaration,
     NodeDeclaration,
     gateway_declaration,
     node_declaration,
 )
+from infra.embedded.errors import EmbeddedError
+from infra.embedded.gateway import GATEWAY, apply_gateway
 from infra.embedded.layout import Layout
+from infra.embedded.node import apply_node, await_node, declared_nodes, remove_node, start_node
+from infra.embedded.readiness import Progress, quiet
 from infra.embedded.supervisor import Supervisor
 from infra.stack import Stack
 
@@ -46,7 +49,7 @@ def check_ports(layout: Layout, fleet: Fleet) -> None:
         f"node {node.name}: ports.{key}": port for node in fleet.nodes for key, port in node.ports.items()
     }
     ports |= {f"gateway.{key}": port for key, port in fleet.gateway.ports.items()}
-    apply.check_ports(layout, ports)
+    environment.check_ports(layout, ports)
 
 
 def up(layout: Layout, fleet: Fleet, progress: Progress = quiet) -> list[str]:
@@ -57,28 +60,28 @@ def up(layout: Layout, fleet: Fleet, progress: Progress = quiet) -> list[str]:
     """
     check_ports(layout, fleet)
     done: list[str] = []
-    serving = set(apply.declared_nodes(layout)) if Supervisor(layout).running() else set()
+    serving = set(declared_nodes(layout)) if Supervisor(layout).running() else set()
     starting = [node for node in fleet.nodes if node.name not in serving]
     for node in starting:
-        done += [f"{program} started" for program in apply.start_node(layout, node)]
+        done += [f"{program} started" for program in start_node(layout, node)]
     for node in starting:
-        apply.await_node(layout, node, progress)
+        await_node(layout, node, progress)
         progress(node.name, "ready")
     for node in fleet.nodes:
         if node.name in serving:
-            restarted = apply.apply_node(layout, node, progress)
+            restarted = apply_node(layout, node, progress)
             done += [f"{program} restarted" for program in restarted]
             progress(node.name, "ready")
-    done += [f"gateway {what}" for what in apply.apply_gateway(layout, fleet.gateway, progress)]
+    done += [f"gateway {what}" for what in apply_gateway(layout, fleet.gateway, progress)]
     progress("gateway", "ready")
     for name in orphaned(layout, fleet.nodes):
-        done += [f"{program} removed" for program in apply.remove_node(layout, name)]
+        done += [f"{program} removed" for program in remove_node(layout, name)]
     return done
 
 
 def orphaned(layout: Layout, nodes: Sequence[NodeDeclaration]) -> list[str]:
     """The names of the nodes that run and are no longer declared."""
-    return sorted(set(apply.declared_nodes(layout)) - {node.name for node in nodes})
+    return sorted(set(declared_nodes(layout)) - {node.name for node in nodes})
 
 
 def down(layout: Layout) -> list[str]:
@@ -91,5 +94,5 @@ def down(layout: Layout) -> list[str]:
     supervisor = Supervisor(layout)
     service = names.process("", names.SERVICE)
     services = [name for name in supervisor.programs if name.endswith(service)]
-    others = [name for name in supervisor.programs if name not in services and name != apply.GATEWAY]
-    return supervisor.remove([apply.GATEWAY], services, others)
+    others = [name for name in supervisor.programs if name not in services and name != GATEWAY]
+    return supervisor.remove([GATEWAY], services, others)

@@ -6,7 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from infra.embedded.apply import EmbeddedError
+from infra.embedded.errors import EmbeddedError
 from infra.paths import PROJECT
 
 #: The dev stack holds no secrets, so its passphrase is none either; PULUMI_CONFIG_PASSPHRASE is for others.

@@ -55,10 +55,10 @@ def reload(declared: dict[str, Any]) -> None:
         case "existing":
             existing.reload(declared)
         case "embedded":
-            from infra.embedded import apply as embedded
+            from infra.embedded.gateway import reload_gateway
             from infra.embedded.layout import Layout
 
-            embedded.reload_gateway(Layout.of(declared["stack"]))
+            reload_gateway(Layout.of(declared["stack"]))
 
 
 def _apply_container(declared: dict[str, Any]) -> None:

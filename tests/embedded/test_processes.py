@@ -16,11 +16,14 @@ from pathlib import Path
 
 import pytest
 
-from infra.embedded import apply, cli, fleet, processes
-from infra.embedded.apply import EmbeddedError
+from infra.embedded import cli, fleet, processes
+from infra.embedded import node as node_module
 from infra.embedded.declarations import GatewayDeclaration
+from infra.embedded.errors import EmbeddedError
+from infra.embedded.gateway import apply_gateway
 from infra.embedded.launch import boot_id, start_ticks
 from infra.embedded.layout import Layout
+from infra.embedded.node import apply_node
 from infra.embedded.program import Program
 from infra.embedded.supervisor import Supervisor
 from infra.paths import PROJECT
@@ -110,7 +113,7 @@ def test_the_supervisor_ends_with_its_last_program(layout: Layout) -> None:
 def test_a_stack_runs_in_a_folder_of_any_name(folder: str, tmp_path: Path) -> None:
     layout = Layout(tmp_path / folder / "dev")
     try:
-        assert apply.apply_gateway(layout, gateway()) == ["started"]
+        assert apply_gateway(layout, gateway()) == ["started"]
     finally:
         fleet.down(layout)
     assert left_running(layout) == []
@@ -122,23 +125,23 @@ def test_a_folder_that_supervisord_or_nginx_would_read_otherwise_is_refused(
 ) -> None:
     layout = Layout(tmp_path / folder / "dev")
     with pytest.raises(EmbeddedError, match="rename the folder"):
-        apply.apply_gateway(layout, gateway())
+        apply_gateway(layout, gateway())
     assert left_running(layout) == []
 
 
-def test_a_folder_that_tritons_shell_would_take_apart_is_refused_at_once(tmp_path: Path) -> None:
+def test_a_folder_that_tritons_shell_would_split_is_refused_at_once(tmp_path: Path) -> None:
     layout = Layout(tmp_path / "with blanks" / "dev")
-    with pytest.raises(EmbeddedError, match=r"with blanks/dev apart at ' '; rename the folder"):
+    with pytest.raises(EmbeddedError, match=r"with blanks/dev at ' '; rename the folder"):
         fleet.up(layout, declared())
     assert left_running(layout) == []
 
 
 def test_what_runs_does_not_depend_on_who_asked(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     declaration = gateway()
-    apply.apply_gateway(layout, declaration)
+    apply_gateway(layout, declaration)
     for variable in ("HOME", "LANG", "PATH", "PYTHONPATH"):
         monkeypatch.setenv(variable, "/elsewhere")
-    assert apply.apply_gateway(layout, declaration) == []
+    assert apply_gateway(layout, declaration) == []
 
 
 @pytest.mark.parametrize("served_before", [False, True])
@@ -160,7 +163,7 @@ def test_an_interrupted_up_stops_what_it_started_unless_the_stack_served_before(
     arguments = ["embedded", "--stack", layout.root.name, "--state", str(layout.root.parent), "up"]
     monkeypatch.setattr(sys, "argv", arguments)
     if served_before:
-        apply.apply_gateway(layout, gateway())
+        apply_gateway(layout, gateway())
 
     def interrupt() -> None:
         wait_for(lambda: Supervisor(layout).is_declared("never-service"))
@@ -199,12 +202,12 @@ def test_down_finds_what_a_killed_supervisor_left_running(layout: Layout) -> Non
 
 def test_what_a_killed_supervisor_left_running_does_not_stand_in_the_way_of_the_next(layout: Layout) -> None:
     declaration = gateway()
-    assert apply.apply_gateway(layout, declaration) == ["started"]
+    assert apply_gateway(layout, declaration) == ["started"]
     left = Supervisor(layout).state("gateway").pid
     kill(Supervisor(layout).pid)
-    assert apply.apply_gateway(layout, declaration) == ["started"]
+    assert apply_gateway(layout, declaration) == ["started"]
     assert not processes.is_alive(left)
-    assert apply.apply_gateway(layout, declaration) == []
+    assert apply_gateway(layout, declaration) == []
 
 
 @pytest.mark.parametrize("differs", ["start", "boot"])
@@ -237,7 +240,7 @@ def test_a_process_that_cannot_start_is_shown_with_its_last_words(layout: Layout
     node = declared().nodes[0]
     broken = node.model_copy(update={"service": {"server": {"http_port": "no port"}}, "triton": None})
     with pytest.raises(EmbeddedError) as refusal:
-        apply.apply_node(layout, broken)
+        apply_node(layout, broken)
     assert "dev-1-service does not start" in str(refusal.value)
     assert "server.http_port" in str(refusal.value)
 
@@ -248,28 +251,28 @@ def test_a_process_that_ends_long_after_its_start_is_not_waited_for_for_ever(
     node = declared().nodes[0].model_copy(update={"triton": None})
     code = "import time; time.sleep(1.3); print('no more'); raise SystemExit(1)"
     monkeypatch.setattr(
-        apply,
+        node_module,
         "node_programs",
         lambda layout, node: [program("dev-1-service", command=[sys.executable, "-c", code])],
     )
     with pytest.raises(EmbeddedError, match="dev-1-service does not start") as refusal:
-        apply.apply_node(layout, node)
+        apply_node(layout, node)
     assert "no more" in str(refusal.value)
 
 
 def test_a_configuration_that_nginx_refuses_changes_nothing(layout: Layout) -> None:
     declaration = gateway()
-    apply.apply_gateway(layout, declaration)
+    apply_gateway(layout, declaration)
     conf = layout.gateway / "nginx.conf"
     before, pid = conf.read_text(), Supervisor(layout).state("gateway").pid
     broken = declaration.model_copy(
         update={"servers": fleet.declare(stack_with_node("nobody.invalid")).gateway.servers}
     )
     with pytest.raises(EmbeddedError, match=r"host not found in upstream .*nobody\.invalid"):
-        apply.apply_gateway(layout, broken)
+        apply_gateway(layout, broken)
     assert conf.read_text() == before
     assert Supervisor(layout).state("gateway").pid == pid
-    assert apply.apply_gateway(layout, declaration) == []
+    assert apply_gateway(layout, declaration) == []
 
 
 def stack_with_node(public_host: str, **more: object):  # type: ignore[no-untyped-def]
@@ -279,7 +282,7 @@ def stack_with_node(public_host: str, **more: object):  # type: ignore[no-untype
 
 def test_api_keys_are_in_files_of_the_owner_alone(layout: Layout) -> None:
     declaration = gateway().model_copy(update={"api_keys": ("key-0123456789",)})
-    apply.apply_gateway(layout, declaration)
+    apply_gateway(layout, declaration)
     holding = [
         path
         for path in layout.root.rglob("*")
@@ -288,7 +291,7 @@ def test_api_keys_are_in_files_of_the_owner_alone(layout: Layout) -> None:
     assert [path.name.split(".")[0] for path in holding] == ["api_keys"]
     assert holding[0].stat().st_mode & 0o077 == 0
     other = replace_keys(declaration, "key-9876543210")
-    assert apply.apply_gateway(layout, other) == ["reloaded"]
+    assert apply_gateway(layout, other) == ["reloaded"]
     assert not holding[0].exists()
 
 

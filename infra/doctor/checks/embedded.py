@@ -17,9 +17,11 @@ from infra.doctor.findings import Outcome, ok, problem, warning, worst
 from infra.doctor.linter import Listing, NotARepository, local
 from infra.doctor.reach import NoAnswer
 from infra.doctor.web import Site
-from infra.embedded import apply
 from infra.embedded.declarations import NodeDeclaration
+from infra.embedded.environment import check_ports
+from infra.embedded.errors import EmbeddedError
 from infra.embedded.layout import Layout
+from infra.embedded.node import node_programs
 from infra.embedded.program import MARK
 from infra.embedded.supervisor import Supervisor, SupervisorError
 from infra.stack import Node
@@ -81,8 +83,8 @@ class EmbeddedPlace:
     async def drift(self) -> Outcome:
         """Each process against what would be started now. The stack has been started: its folder is there."""
         try:
-            programs = await asyncio.to_thread(apply.node_programs, self.layout, self.declared)
-        except apply.EmbeddedError as error:
+            programs = await asyncio.to_thread(node_programs, self.layout, self.declared)
+        except EmbeddedError as error:
             return problem(str(error), "make setup")
         outcomes = []
         for program in programs:
@@ -138,8 +140,8 @@ async def ports(layout: Layout, declared: dict[str, int]) -> Outcome:
         outcomes = []
         for key, port in declared.items():
             try:
-                apply.check_ports(layout, {key: port})
-            except apply.EmbeddedError as error:
+                check_ports(layout, {key: port})
+            except EmbeddedError as error:
                 said, _, remedy = str(error).partition("; ")
                 outcomes.append(problem(said, remedy))
         return worst(outcomes, ", ".join(str(port) for port in declared.values()))

@@ -27,8 +27,8 @@ from infra.doctor.findings import Outcome, Status, ok, problem, warning, worst
 from infra.doctor.reach import NoAnswer, Reach, Unreachable, dial_from_here
 from infra.doctor.runner import Check
 from infra.doctor.web import Site, unverified
-from infra.embedded import apply as embedded_apply
 from infra.embedded.declarations import GatewayDeclaration
+from infra.embedded.gateway import render_gateway
 from infra.embedded.layout import Layout
 from infra.gateway import declare
 from infra.gateway.entrance import upstreams
@@ -133,7 +133,7 @@ class EmbeddedPlace:
             there = (self.layout.gateway / "nginx.conf").read_text()
         except OSError as error:
             raise NoAnswer(f"{error.filename}: {error.strerror}") from None
-        return there, embedded_apply.render_gateway(self.layout, self.declared)[0]
+        return there, render_gateway(self.layout, self.declared)[0]
 
     async def recent_log(self) -> str:
         """The end of the process's log."""

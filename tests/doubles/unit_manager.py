@@ -1,23 +1,23 @@
-"""A protocol double of Edge-LLM's unit manager and llm node. It is a double: it runs no model.
+"""A protocol double of Edge-LLM's unit manager and llm node. It runs no model.
 
     python -m tests.doubles.unit_manager --port 19001 [--host 0.0.0.0] [--script FILE] [--whole-recv]
 
-By default it speaks the line protocol honestly: setup, inference and exit, sessions by work id, several
-connections. Its answers are computed from what it received (`answer`), so that one that reaches the wrong
-request is seen as such; audio that is not a 16 kHz mono 16-bit WAV is answered with an error.
+By default it follows the line protocol: setup, inference and exit, sessions by work id, several connections.
+It computes its answers from the requests (`answer`), so a test sees when an answer reaches the wrong request.
+It answers audio that is not a 16 kHz mono 16-bit WAV with an error.
 
-`whole_recv` makes it read like a unit manager without the fix for large audio: every `recv()` is taken for
-exactly one frame, and half a frame or several at once are answered with -2, `json format error`.
+`whole_recv` makes it read like an unfixed unit manager: it takes every `recv()` for exactly one frame, and
+answers half a frame or several frames with -2, `json format error`.
 
-A script, a list of steps, replaces the honest answers on each connection, one step after the other:
+A script is a list of steps. It replaces the regular answers on each connection, one step after the other:
 
     {"expect": "setup"}          wait for a whole request with this action (inference: up to `finish`)
     {"send": [{…}, …]}           send frames, one a line
-    {"raw": "…"}                 send this text as it is, without a line end
+    {"raw": "…"}                 send this text unchanged, without a line end
     {"split": [{…}, …], "at": n} send frames in pieces of n bytes, a moment apart
     {"pause": seconds}
     {"close": true}
-    {"honest": true}             answer honestly from here on
+    {"honest": true}             give regular answers from here on
 
 In frames and texts `$request_id` and `$work_id` stand for those of the last request.
 """
@@ -45,9 +45,9 @@ NO_ERROR = {"code": 0, "message": ""}
 
 
 def answer(model: str, payload: str) -> dict[str, Any]:
-    """What the honest double answers: a digest of what it received, in the fields of the model's task.
+    """A regular answer: a digest of the request, in the fields of the model's task.
 
-    The task is told by the model's name, as the llm node does. ValueError for audio that no unit reads.
+    The model's name gives the task, as in the llm node. Raises ValueError for audio that no unit reads.
     """
     if "emotion" in model:
         digest = hashlib.sha256(payload.encode()).digest()
@@ -93,17 +93,17 @@ def _samples_of(payload: str) -> bytes:
 
 @dataclass
 class _Unit:
-    """One session: its model and the frames of the request that is arriving."""
+    """One session: its model and the frames of the incoming request."""
 
     model: str
     deltas: dict[int, str] = field(default_factory=dict)
 
 
 class UnitManager:
-    """The double, listening on `port` (0: a free one) once `start` has returned.
+    """The double. It listens on `port` (0: a free one) after `start` has returned.
 
-    `requests` has every frame received, in order; `refused` names models whose setup fails with -5;
-    `answer_delay` is the seconds that an inference takes; `string_fields` sends `data` and `error` as texts.
+    `requests` has every received frame, in order. `refused` names models whose setup fails with -5.
+    `answer_delay` is the seconds of an inference. `string_fields` sends `data` and `error` as strings.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class UnitManager:
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
-        """Close the port and cut every connection, as a unit manager that is killed does; units are lost."""
+        """Close the port and cut every connection, as a killed unit manager does. Its units are lost."""
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -160,13 +160,13 @@ class UnitManager:
         await self.stop()
 
     def begin_again(self, *, answered_also_by: str) -> None:
-        """Count work ids from the beginning, as after a restart; a unit of before answers every request too,
-        until it is told to exit."""
+        """Count work ids from the beginning, as after a restart. Each old unit also answers every request,
+        until it gets an exit."""
         self._work_ids = itertools.count(1000)
         self._echo = answered_also_by
 
     def actions(self, action: str) -> list[Frame]:
-        """The requests received with this action."""
+        """The received requests with this action."""
         return [frame for frame in self.requests if frame.get("action") == action]
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -200,7 +200,7 @@ class UnitManager:
             self.requests.append(frame)
             yield frame
 
-    # Honest answers -------------------------------------------------------------------------------------
+    # Regular answers -------------------------------------------------------------------------------------
 
     async def _answer_honestly(self, frame: Frame, writer: asyncio.StreamWriter) -> None:
         work_id = frame["work_id"]
@@ -212,9 +212,9 @@ class UnitManager:
             case "exit" if work_id == self._echo:
                 self._echo = ""
             case "exit" if work_id in self.units:
-                del self.units[work_id]  # and no answer, as from the llm node
+                del self.units[work_id]  # no answer, like the llm node
             case "list_action" if work_id == "llm" and self.has_llm_node:
-                pass  # a call of the node's RPC server, whose answer stays with the unit manager
+                pass  # a call to the node's RPC server, whose answer the unit manager does not forward
             case "exit":
                 self._send(writer, frame, error={"code": -6, "message": "Unit Does Not Exist"})
             case _:
@@ -276,7 +276,7 @@ class UnitManager:
     # Scripts --------------------------------------------------------------------------------------------
 
     async def _play(self, frames: AsyncIterator[Frame], writer: asyncio.StreamWriter) -> bool:
-        """Do the script's steps; whether to go on honestly afterwards."""
+        """Run the steps of the script. Returns whether to continue with regular answers."""
         last: Frame = {}
         for step in self.script:
             match step:
@@ -302,7 +302,7 @@ class UnitManager:
                     raise ValueError(f"not a step of a script: {step}")
         if not self.script:
             return True
-        async for _ in frames:  # stay silent, but connected
+        async for _ in frames:  # stay connected and silent
             pass
         return False
 
@@ -324,7 +324,7 @@ def _fill(text: str, last: Frame) -> str:
 
 
 def main() -> None:
-    """The double as a process."""
+    """Runs the double as a process."""
     parser = argparse.ArgumentParser(description="A protocol double of Edge-LLM's unit manager (no models).")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=19001)

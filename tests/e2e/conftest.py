@@ -1,4 +1,4 @@
-"""One fleet for the whole run: two GPU hosts and a gateway host, taken away however the run ends."""
+"""One fleet for the whole run: two GPU hosts and a gateway host, removed however the run ends."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        # The first one builds the images and the fleet, and every one may have to bring it level again.
+        # The first test builds the images and the fleet, and each test may have to restore its first state.
         item.add_marker(pytest.mark.timeout(900))
 
 
@@ -66,7 +66,7 @@ def deployed(fleet: Fleet) -> Site:
 
 @pytest.fixture
 def site(deployed: Site) -> Iterator[Site]:
-    """The site as first deployed, brought level before the test and left as the test leaves it."""
+    """The site in its first state before each test, and in the state that the test leaves after it."""
     deployed.settle()
     yield deployed
     for host in deployed.fleet.hosts.values():

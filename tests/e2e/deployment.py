@@ -1,4 +1,4 @@
-"""The site that the end-to-end tests deploy: its stack file, its hosts, and what can be asked of it."""
+"""The site that the end-to-end tests deploy: its stack file, its hosts, and helpers that query it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tests.e2e.lab.program import Program, Result
 STACK = "e2e"
 API_KEY = "e2e-key-0123456789"
 WAV = speech.tone()
-# The encoder and decoder pair is a second shape of the same speech model; its weights would only cost memory
-# here.
+# The encoder/decoder pair is the same speech model in a second shape, and its weights would cost memory.
 MODELS_LEFT_OUT = ("whisper-encoder", "whisper-decoder")
 
 
 @dataclass
 class Site:
-    """The stack file as it stands, and what it is deployed on. Tests change `config` and call `up`."""
+    """The stack file in its present state, and the fleet and program that deploy it. Tests change `config`
+    and call `up`."""
 
     fleet: Fleet
     program: Program
@@ -36,13 +36,14 @@ class Site:
         self.first_up: Result | None = None
 
     def settle(self) -> None:
-        """Goes back to the first stack file and brings the fleet level with it."""
+        """Restores the first stack file and deploys it."""
         self.config = copy.deepcopy(self.first)
         self.up().check()
 
     def mark(self, text: str) -> None:
-        """A change that takes every container of every node and nothing else: an environment variable that
-        nobody reads. It stays when the site settles, which would replace every container once more."""
+        """Sets an environment variable that nothing reads, which replaces every container of every node and
+        changes nothing else. The mark stays after `settle`, because its removal would replace every container
+        once more."""
         for config in (self.config, self.first):
             for part in ("triton", "service"):
                 config[part]["env"] = {"E2E_MARK": text}
@@ -71,14 +72,15 @@ class Site:
         return self.program.up(*arguments)
 
     def change(self) -> Change:
-        """Previews and applies the stack file as it stands, and says what became of the containers."""
+        """Previews and applies the present stack file. Returns the steps and the containers before and
+        after."""
         previewed = self.preview().check()
         before = self.containers()
         applied = self.up().check()
         return Change(previewed, applied, before, self.containers())
 
     def containers(self) -> dict[tuple[str, str], str]:
-        """Every container on every host that runs, by host and name, with its id."""
+        """The id of every running container, by host and name."""
         return {
             (host.name, name): identity
             for host in self.fleet.hosts.values()
@@ -95,14 +97,14 @@ class Site:
         )
 
     def ask(self, route: str = "emotion", *, url: str | None = None) -> dict[str, Any]:
-        """The `data` of a successful answer; AssertionError with what came otherwise."""
+        """The `data` of a successful answer. Raises AssertionError with any other answer."""
         with httpx2.Client(timeout=30, trust_env=False) as client:
             answer = client.send(self.request(route, url=url))
         assert answer.status_code == 200, f"{answer.status_code} {answer.text}"
         return dict(json.loads(answer.text)["data"])
 
     def healthy(self, host: Host) -> bool:
-        """Whether the node on that host says so itself."""
+        """Whether the health route of the node on that host answers 200."""
         with httpx2.Client(timeout=5, trust_env=False) as client:
             try:
                 return client.get(f"http://{host.address}:8800/api/v1/ai/health").status_code == 200
@@ -112,7 +114,8 @@ class Site:
 
 @dataclass
 class Change:
-    """One change of the site: what preview said, what up did, and the containers before and after."""
+    """One change of the site: the steps of the preview and of the update, and the containers before and
+    after."""
 
     previewed: Result
     applied: Result
@@ -121,7 +124,7 @@ class Change:
 
     @property
     def touched(self) -> set[tuple[str, str]]:
-        """Host and name of every container that is new, gone or another one now."""
+        """Host and name of every container that was created, deleted or replaced."""
         return {key for key in self.before | self.after if self.before.get(key) != self.after.get(key)}
 
     @property
@@ -133,7 +136,7 @@ class Change:
 
 
 def first_config(fleet: Fleet, program: Program) -> dict[str, Any]:
-    """Two Triton nodes and a gateway, images built from what the project ships on the laboratory's base
+    """Two Triton nodes and a gateway. Images are built from the shipped Dockerfiles on the laboratory's base
     images."""
     nodes = [
         {"name": host.name, "host": host.url, "gpus": "all"} for host in fleet.hosts.values() if host.gpu

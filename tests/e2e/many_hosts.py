@@ -1,8 +1,8 @@
-"""The doctor on 32 hosts over real SSH, of which 8 are cut off.
+"""The doctor on 32 hosts over real SSH, 8 of them cut off.
 
 `unshare --net python -m tests.e2e.many_hosts FOLDER`. In a network namespace of its own one sshd answers as
-24 hosts on 24 addresses, and packets to 8 more go nowhere. Docker, the GPUs and the nodes' APIs are the
-doubles of `tests/doctor`, which each host has on its own PATH. Prints what the doctor prints as JSON.
+24 hosts on 24 addresses, and packets to 8 more addresses are lost. Docker, the GPUs and the nodes' APIs are
+the doubles of `tests/doctor`, which each host has on its own PATH. Prints the doctor's JSON.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from tests.e2e.lab.ssh import Operator, make_key
 ALIVE = [f"127.0.1.{number}" for number in range(1, 25)]
 CUT_OFF = [f"198.51.100.{number}" for number in range(101, 109)]
 _PORT = 2222
-# A cable to nobody. The neighbours' addresses are given, so that nobody says that they are not there.
+# A cable without a far end. The neighbours' link addresses are static, so the kernel reports no host as
+# unreachable.
 _NETWORK = """
 ip link set lo up
 ip link add cable type veth peer name nowhere
@@ -37,7 +38,8 @@ for address in %s; do ip neighbour add $address lladdr 02:00:00:00:00:02 dev cab
 
 
 def main(folder: Path) -> int:
-    """Makes the hosts under `folder`, examines them, and takes them away; returns the doctor's status."""
+    """Creates the hosts under `folder`, runs the doctor on them and removes them. Returns the doctor's
+    status."""
     subprocess.run(["sh", "-ec", _NETWORK % " ".join(CUT_OFF)], check=True)
     operator = Operator(folder / "ssh")
     operator.prepare()
@@ -58,7 +60,7 @@ def main(folder: Path) -> int:
 
 
 def stack(operator: Operator) -> dict[str, Any]:
-    """The stack file: every fourth host is one that is cut off."""
+    """The stack file. Every fourth host is cut off."""
     addresses = [address for n in range(8) for address in (*ALIVE[3 * n : 3 * n + 3], CUT_OFF[n])]
     config: dict[str, Any] = {
         "nodes": [
@@ -73,7 +75,8 @@ def stack(operator: Operator) -> dict[str, Any]:
 
 
 def server(operator: Operator, hosts: Hosts) -> Path:
-    """The configuration of the sshd that is all hosts; each address has the commands of its own double."""
+    """The configuration of the sshd that stands for all hosts. Each address has the commands of its own
+    double."""
     key = operator.folder / "host_key"
     public = make_key(key)
     for address in ALIVE:
@@ -89,7 +92,7 @@ def server(operator: Operator, hosts: Hosts) -> Path:
     with conf.open("a") as file:
         for address in ALIVE:
             host = hosts.folder / "hosts" / address
-            # Not root's own home: what its .bashrc does on this machine would be done for every command.
+            # Not root's own home: every command would run this machine's .bashrc.
             file.write(f"Match LocalAddress {address}\n")
             file.write(f"  SetEnv HOME=/nonexistent HERE={host} PATH={host}:/usr/bin:/bin\n")
     return conf

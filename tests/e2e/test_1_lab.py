@@ -1,4 +1,5 @@
-"""The laboratory itself: its hosts are as separate as machines are, or the other tests would prove little."""
+"""The laboratory itself: its hosts are as separate as machines are. Otherwise the other tests would prove
+little."""
 
 from __future__ import annotations
 

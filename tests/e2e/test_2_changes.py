@@ -1,4 +1,4 @@
-"""What preview says is what up does, and only what has to change does."""
+"""A preview shows what `up` does, and `up` changes only what has to change."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_the_gateway_uses_every_node(deployed: Site) -> None:
 
 
 def metric(text: str) -> float:
-    """All requests that a node's metrics count."""
+    """The number of all requests in a node's metrics."""
     lines = [line for line in text.splitlines() if re.match(r"\w*requests_total\{.*emotion", line)]
     assert lines, text
     return sum(float(line.split()[-1]) for line in lines)
@@ -149,7 +149,7 @@ def test_a_gateway_setting_touches_the_gateway_only(deployed: Site) -> None:
 
 @pytest.fixture(scope="module")
 def third(deployed: Site, docker_data: Path) -> Iterator[Host]:
-    """A host more, which no node is on again at the end."""
+    """An additional host. At the end no node is on it."""
     host = deployed.fleet.add("gpu-3", gpu=True, docker_data=docker_data)
     host.power_on()
     host.wait_ready()
@@ -204,7 +204,7 @@ def test_a_node_whose_host_changes_moves_without_a_failed_request(deployed: Site
 
 
 def assert_empty(host: Host) -> None:
-    """Nothing of the stack is on the host but images."""
+    """Checks that the host has nothing of the stack but images."""
     assert host.containers(everything=True) == {}
     assert host.docker("volume", "ls", "--quiet").stdout == ""
     assert "e2e" not in host.docker("network", "ls", "--format", "{{.Name}}").stdout
@@ -213,15 +213,15 @@ def assert_empty(host: Host) -> None:
 
 @pytest.fixture(autouse=True)
 def first_state_before_a_repetition(request: pytest.FixtureRequest, deployed: Site) -> None:
-    """A test that is repeated makes its change again."""
+    """A repeated test makes its change again, so it starts from the first state."""
     if getattr(request.node, "execution_count", 1) > 1:
         deployed.settle()
 
 
 @pytest.fixture(scope="module", autouse=True)
 def own_code_again(deployed: Site) -> Iterator[None]:
-    """Takes back what these tests change in the project's copy, so that the next ones begin with what
-    ships."""
+    """Reverts these tests' changes in the project's copy, so that the next tests start with the shipped
+    code."""
     yield
     for part in ("inference_service/__init__.py", "model_repository/emotion/1/model.py"):
         shutil.copy2(PROJECT / part, deployed.program.project / part)

@@ -52,7 +52,7 @@ def test_long_requests_finish_on_the_container_that_they_began_on(site: Site) ->
 
 
 def speech(site: Site) -> httpx2.Request:
-    """A request that takes long enough to be under way when a cable is cut."""
+    """A request that takes long enough to be running when a cable is cut."""
     return site.request("asr")
 
 
@@ -66,7 +66,7 @@ def test_a_host_that_is_cut_off_costs_no_request(site: Site) -> None:
 
 
 def test_an_update_while_one_host_is_cut_off_costs_no_request(site: Site, docker_data: Path) -> None:
-    """With three nodes: one is lost, one is being replaced, one serves."""
+    """Of three nodes one is cut off, one is being replaced, and one serves."""
     third = site.fleet.add("gpu-3", gpu=True, docker_data=docker_data)
     lost = site.fleet.hosts["gpu-2"]
     try:

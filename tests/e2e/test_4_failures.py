@@ -1,5 +1,4 @@
-"""What goes wrong is said by name, before or without harm, and the way back is to put it right and run up
-again."""
+"""An error names its cause, before or without harm. After the cause is corrected, another `up` converges."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""`pulumi up` may be killed at any moment; the next one converges, with nothing twice and nothing left
-over."""
+"""`pulumi up` may be killed at any moment. The next one converges: it creates nothing twice and leaves
+nothing over."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def mixed(deployed: Site) -> Iterator[Site]:
         "unitManager": build("e2e/edge_llm/unit-manager.Dockerfile"),
         "llmNode": build("e2e/edge_llm/llm-node.Dockerfile"),
     }
-    # The double reads line by line, as a mended unit manager does: no need to go slowly for its sake.
+    # The double splits its input by line, as a fixed unit manager does, so frames need no delay.
     deployed.config["service"]["config"] = {
         "ai": {"request": {"audio_stream_chunk_delay_ms": 0, "audio_stream_chunk_size": 16384}}
     }

@@ -1,5 +1,5 @@
-"""`existing` mode: an nginx that somebody else runs keeps its site; only the upstream file is ours, and only
-for a time."""
+"""`existing` mode: somebody else's nginx keeps its site. The stack owns only the upstream file, while it is
+deployed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ http {
 }
 """
 CONF_D = "/etc/nginx/conf.d"
-# What the site includes before there is a stack: the old script's file, and one under the name that the
+# The site's includes before the stack: the original script's file, and one under the name that the
 # stack's file has. Nothing answers at these addresses: a request that is sent there hangs.
 BEFORE = {
     "ai_inference_service.servers.local.conf": "server 192.0.2.10:8800;",
@@ -41,8 +41,8 @@ BEFORE = {
 
 @pytest.fixture(scope="module")
 def foreign(deployed: Site) -> Iterator[Site]:
-    """The gateway host with an nginx of its own, on the port that ours had, and an upstream file of its
-    own; both are gone again at the end, and so is the stack."""
+    """The gateway host with an nginx of its own, on the port of the stack's gateway, and an upstream file of
+    its own. Both are removed at the end, and so is the stack."""
     deployed.settle()
     host = deployed.gateway
     deployed.program.destroy().check()

@@ -1,7 +1,7 @@
-"""Faults planted on the real hosts, alone and in pairs: the doctor finds each by name, and nothing else.
+"""Faults planted on the real hosts, alone and in pairs. The doctor finds each by name, and nothing else.
 
-Two things are doubles because one machine cannot have them: `nvidia-smi` (it has no GPU) and, as all hosts
-share a clock, the `date` of one host.
+Two doubles stand for what one machine lacks: `nvidia-smi` (it has no GPU) and the `date` of one host (all
+hosts share a clock).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ case $1 in
   *) echo "0, a double, 550.54, 900 MiB, 23034 MiB";;
 esac
 """
-# What the real hook does too: it puts the driver's tools into a container that asks for GPUs.
+# As the real hook does: it puts the driver's tools into a container that requests GPUs.
 NVIDIA_HOOK = r"""#!/bin/sh
 bundle=$(sed 's/.*"bundle": *"\([^"]*\)".*/\1/')
 root=$(sed 's/.*"root": *{[^}]*"path": *"\([^"]*\)".*/\1/' "$bundle/config.json")
@@ -45,7 +45,7 @@ AN_HOUR_AHEAD = '#!/bin/sh\nexec /usr/bin/date -u -d "@$(($(/usr/bin/date +%s) +
 
 @dataclass
 class Report:
-    """What the doctor printed with --json, and its exit status."""
+    """The doctor's JSON and its exit status."""
 
     status: int
     seconds: float
@@ -62,7 +62,7 @@ class Report:
 
     @property
     def skipped(self) -> dict[str, str]:
-        """What could not be asked, by `node: check`, with the reason."""
+        """Every skipped check with its reason, by `node: check`."""
         return {
             f"{finding['where'][-1]}: {finding['check']}": finding["seen"]
             for finding in self.findings
@@ -70,7 +70,8 @@ class Report:
         }
 
     def found(self, *names: str) -> None:
-        """All of these are wrong, and nothing else; nginx may avoid a node that failed."""
+        """Checks that all of these are wrong and nothing else, except that nginx may avoid a node that
+        failed."""
         assert set(self.wrong) - {"gateway: upstreams avoided"} == set(names), self.text
         assert self.status == 1
 
@@ -79,13 +80,13 @@ class Report:
         return json.dumps(list(self.wrong.values()), indent=1)
 
     def only(self, name: str) -> dict[str, Any]:
-        """The one thing that is wrong, which is of this name."""
+        """The only problem or warning. Checks that it has this name."""
         self.found(name)
         return self.wrong[name]
 
 
 def doctor(site: Site, config: dict[str, Any] | None = None, *arguments: str) -> Report:
-    """Run the command from the copy of the project that was deployed, on the stack file as it stands."""
+    """Run the doctor from the deployed copy of the project, on the present stack file."""
     site.program.configure(config or site.config)
     began = time.monotonic()
     done = subprocess.run(
@@ -124,7 +125,7 @@ def put_into(host: Host, name: str, path: str, data: bytes, mode: int = 0o755) -
 
 
 def give_gpus(site: Site) -> None:
-    """The double of `nvidia-smi` on the GPU hosts and in the containers that ask for GPUs."""
+    """The double of `nvidia-smi` on the GPU hosts and in the containers that request GPUs."""
     for host in site.gpu_hosts():
         put(host, "/usr/local/bin/nvidia-smi", NVIDIA_SMI)
         put(host, "/usr/local/bin/nvidia-container-runtime-hook", NVIDIA_HOOK)
@@ -148,7 +149,7 @@ def deployed_with_gpus(deployed: Site) -> Site:
 
 @pytest.fixture
 def clinic(deployed_with_gpus: Site) -> Iterator[Site]:
-    """The site, healthy; each test takes its own fault away."""
+    """The site, healthy. Each test removes its own fault."""
     yield deployed_with_gpus
     for host in deployed_with_gpus.fleet.hosts.values():
         host.restore()
@@ -186,7 +187,7 @@ def stopped(host: Host, part: str) -> Iterator[str]:
 
 @contextmanager
 def edited_model(host: Host, model: str, old: str, new: str) -> Iterator[None]:
-    """One text of a model's configuration on the host replaced."""
+    """Replaces one text in a model's configuration on the host."""
     repository = "/opt/gpu-inference/e2e/gpu-2/models/repository"
     path = host.run("readlink", "-f", f"{repository}/{model}/config.pbtxt").stdout.strip()
     before = host.run("cat", path).stdout
@@ -453,7 +454,7 @@ def test_an_unknown_host_key_and_a_killed_triton_on_another_host(
 
 @pytest.fixture(scope="module")
 def edge(deployed: Site) -> Iterator[Site]:
-    """gpu-2 as an Edge-LLM node, its unit manager a protocol double."""
+    """gpu-2 as an Edge-LLM node. Its unit manager is a protocol double."""
 
     def build(dockerfile: str) -> dict[str, object]:
         args = {"BASE_IMAGE": SERVICE_BASE}

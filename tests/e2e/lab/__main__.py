@@ -1,9 +1,9 @@
 """`python -m tests.e2e.lab check | clean | images | up`: the laboratory by hand.
 
-check   says in one line what is missing here, if anything (exit status 1)
-clean   takes away what killed runs left
+check   prints one line with the missing tools, if any (exit status 1)
+clean   removes the leftovers of killed runs
 images  prepares the base images
-up      brings up two GPU hosts and a gateway host, says how to reach them, and takes them away on Ctrl-C
+up      creates two GPU hosts and a gateway host, prints how to reach them, and removes them on Ctrl-C
 """
 
 from __future__ import annotations

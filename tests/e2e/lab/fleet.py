@@ -1,4 +1,4 @@
-"""A fleet of hosts on one bridge, and the taking away of what a killed run left behind."""
+"""A fleet of hosts on one bridge, and the removal of the leftovers of killed runs."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ from tests.e2e.lab.network import Bridge, Cable, free_subnet, ip
 from tests.e2e.lab.processes import Process
 from tests.e2e.lab.ssh import Operator
 
-# Not /tmp, which may be memory: the daemons' overlay2 storage wants a real file system.
+# Not /tmp, which may be a tmpfs: the daemons' overlay2 storage needs a real file system.
 PARENT = Path("/var/tmp")
 PREFIX = "gpu-fleet-e2e-"
 
 
 class Fleet:
-    """Hosts by name, their network and their operator's SSH, in one folder that goes with them."""
+    """Hosts by name, their network and their operator's SSH files. All of it lies in one folder that is
+    removed with the fleet."""
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=PARENT))
-        # Interface names have at most 15 characters: four of chance, and a letter or two before them.
+        # Interface names have at most 15 characters: one or two letters and four random characters.
         self.mark = f"e{secrets.token_hex(2)}"
         self.hosts: dict[str, Host] = {}
         self.operator = Operator(self.folder / "operator")
@@ -40,7 +41,7 @@ class Fleet:
         self.operator.prepare()
 
     def add(self, name: str, *, gpu: bool = False, docker_data: Path | None = None) -> Host:
-        """Makes a host and starts it; `wait_ready` on it says when it answers."""
+        """Creates a host and starts it. Its `wait_ready` returns when Docker answers."""
         number = 10 + len(self.hosts)
         cable = Cable(f"{self.mark}-{name}", f"{self.mark}v{number}", self.bridge.subnet[number], self.bridge)
         host = Host(name, self.folder / name, cable, self.operator, gpu)
@@ -50,7 +51,7 @@ class Fleet:
         return host
 
     def remove(self) -> None:
-        """Takes every host and the network away. Safe to call again."""
+        """Removes every host and the network. Safe to call again."""
         for host in self.hosts.values():
             host.remove()
         self.hosts.clear()
@@ -60,8 +61,8 @@ class Fleet:
 
 @contextmanager
 def running_fleet() -> Iterator[Fleet]:
-    """A fleet without hosts yet, taken away at the end, also when the process is told to end: SIGINT, SIGTERM
-    and SIGHUP become KeyboardInterrupt. What a SIGKILL leaves is for `clean`."""
+    """Yields a fleet without hosts and removes it at the end, also on SIGINT, SIGTERM and SIGHUP, which
+    become KeyboardInterrupt. `clean` removes the leftovers after a SIGKILL."""
 
     def interrupt(number: int, _frame: object) -> None:
         raise KeyboardInterrupt(signal.Signals(number).name)
@@ -72,7 +73,7 @@ def running_fleet() -> Iterator[Fleet]:
     try:
         yield fleet
     finally:
-        # From here on nothing may cut the tidying short.
+        # From here on no signal may interrupt the removal.
         for number in numbers:
             signal.signal(number, signal.SIG_IGN)
         fleet.remove()
@@ -81,10 +82,10 @@ def running_fleet() -> Iterator[Fleet]:
 
 
 def clean(*, running_too: bool = False) -> list[str]:
-    """Takes away what earlier runs left whose process is gone; with `running_too`, what running ones have as
-    well.
+    """Removes the fleets of earlier runs whose process is gone; with `running_too`, also those of running
+    ones.
 
-    Returns the folders that it removed. Only what such a run recorded as its own is touched.
+    Returns the folders that it removed. It touches only resources that such a run recorded as its own.
     """
     removed = []
     for folder in sorted(PARENT.glob(f"{PREFIX}*")):

@@ -1,5 +1,4 @@
-"""One Docker host: namespaces of its own with a dockerd and an sshd in them, on a root file system of its
-own."""
+"""One Docker host: its own namespaces with a dockerd and an sshd, on its own root file system."""
 
 from __future__ import annotations
 
@@ -20,7 +19,7 @@ from tests.e2e.lab.ssh import Operator, make_key
 
 INIT = Path(__file__).with_name("host-init.sh")
 CGROUPS = Path("/sys/fs/cgroup")
-# Stands in for the NVIDIA container toolkit: dockerd takes GPU requests when it finds this name on its PATH.
+# Stands in for the NVIDIA container toolkit: dockerd accepts GPU requests if it finds this name on its PATH.
 NVIDIA_HOOK = "#!/bin/sh\ncat >/dev/null\n"
 SSHD_CONFIG = """\
 Port 22
@@ -38,7 +37,7 @@ PrintMotd no
 
 
 def wait_until(what: str, condition: Callable[[], bool], seconds: float = 30) -> None:
-    """Polls until the condition holds; TimeoutError with `what` when it does not in time."""
+    """Polls until the condition holds. Raises TimeoutError with `what` if it does not in time."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -48,9 +47,9 @@ def wait_until(what: str, condition: Callable[[], bool], seconds: float = 30) ->
 
 @dataclass
 class Host:
-    """A machine of the fleet. `gpu` makes one whose containers may ask for GPUs; without it Docker refuses,
-    in the words of a real host that lacks the NVIDIA toolkit. Its files lie in `folder` and outlive a power
-    cut."""
+    """A machine of the fleet. With `gpu` its containers may request GPUs; without it Docker refuses with the
+    message of a real host that lacks the NVIDIA toolkit. Its files lie in `folder` and survive a power cut.
+    """
 
     name: str
     folder: Path
@@ -65,12 +64,12 @@ class Host:
 
     @property
     def url(self) -> str:
-        """As `nodes[].host` wants it."""
+        """The value of `nodes[].host` for this host."""
         return f"ssh://root@{self.address}"
 
     @property
     def root(self) -> Path:
-        """The host's files as this machine sees them, without what lies over /usr and /etc."""
+        """The host's files as this machine sees them, without the overlays on /usr and /etc."""
         return self.folder / "root"
 
     @property
@@ -80,8 +79,7 @@ class Host:
     # life
 
     def prepare(self, docker_data: Path | None = None) -> None:
-        """Lays down the host's files: its SSH identity and, from `docker_data`, the images that it starts
-        with."""
+        """Creates the host's files: its SSH identity and, from `docker_data`, its first images."""
         lab = self.folder / "seed" / "etc" / "lab"
         lab.mkdir(parents=True)
         (lab / "sshd_config").write_text(SSHD_CONFIG)
@@ -101,8 +99,8 @@ class Host:
         target.chmod(mode)
 
     def power_on(self) -> None:
-        """Starts the host; `wait_ready` says when it answers. Call it from the main thread: the host ends
-        with it."""
+        """Starts the host; `wait_ready` returns when Docker answers. Call it from the main thread: the host
+        ends with that thread."""
         (self.folder / "root" / "var" / "log").mkdir(parents=True, exist_ok=True)
         with (self.folder / "init.log").open("ab") as log:
             # `ip netns exec` would mount a new /sys without the cgroups, hence nsenter. The pid namespace
@@ -127,7 +125,7 @@ class Host:
             (self.folder / "process").write_text(f"{started.pid} {started.started}")
 
     def wait_ready(self, seconds: float = 60) -> None:
-        """Waits until Docker answers; RuntimeError with the host's own log when its first process has
+        """Waits until Docker answers. Raises RuntimeError with the host's log if its first process has
         ended."""
 
         def ready() -> bool:
@@ -138,7 +136,7 @@ class Host:
         wait_until(f"Docker answers on {self.name}", ready, seconds)
 
     def power_off(self) -> None:
-        """A power cut: every process of the host is gone at once, its disk stays."""
+        """Cuts the power: every process of the host ends at once, and its disk stays."""
         self._end(signal.SIGKILL)
 
     def shut_down(self) -> None:
@@ -152,18 +150,18 @@ class Host:
             self._unshare = None
 
     def remove(self) -> None:
-        """Takes the host away with everything that it left on this machine."""
+        """Removes the host and all its files and cgroups on this machine."""
         self.power_off()
         self.cable.remove()
         remove_cgroups(self.cgroup)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def cut(self) -> None:
-        """Pulls the network cable."""
+        """Unplugs the network cable."""
         self.cable.cut()
 
     def restore(self) -> None:
-        """Puts the network cable back."""
+        """Plugs the network cable in again."""
         self.cable.restore()
 
     # work
@@ -171,8 +169,8 @@ class Host:
     def run(
         self, *command: str, check: bool = True, stdin: bytes | None = None, timeout: float = 300
     ) -> subprocess.CompletedProcess[str]:
-        """Runs a command in the host, past the network and SSH: for looking on, also while its cable is
-        cut."""
+        """Runs a command in the host without network and SSH, so it also works while the cable is
+        unplugged."""
         first = self._first()
         if first is None:
             raise RuntimeError(f"host {self.name} is off")
@@ -192,7 +190,7 @@ class Host:
         return result
 
     def _first(self) -> Process | None:
-        """The host's first process once it has entered the host's own root file system, which tini tells."""
+        """The host's first process, once it runs on the host's own root file system; tini shows that."""
         running = Process.of(self._unshare.pid) if self._unshare else None
         for child in running.children() if running else []:
             if Path(f"/proc/{child.pid}/comm").read_text().strip() == "tini":
@@ -206,7 +204,7 @@ class Host:
         return self.run("docker", *arguments, check=check, stdin=stdin)
 
     def containers(self, *, everything: bool = False) -> dict[str, str]:
-        """Names of the running containers (with `everything`, the stopped too) with their ids."""
+        """Names and ids of the running containers; with `everything`, also of the stopped ones."""
         listed = self.docker(
             "ps", "--no-trunc", "--format", "{{.Names}} {{.ID}}", *(["--all"] if everything else [])
         )
@@ -224,8 +222,8 @@ class Host:
 
 
 def end_host_process(unshare: Process | None, number: signal.Signals) -> None:
-    """Ends a host by its recorded `unshare` process: the signal goes to the host's first process, and with
-    that one's end every other process and mount of the host is gone."""
+    """Ends a host by its recorded `unshare` process. The signal goes to the host's first process, and its end
+    removes all other processes and mounts of the host."""
     if unshare is None:
         return
     for first in unshare.children():
@@ -236,7 +234,7 @@ def end_host_process(unshare: Process | None, number: signal.Signals) -> None:
 
 
 def remove_cgroups(name: str) -> None:
-    """Removes the cgroups that a host's daemon made, in every hierarchy; they are empty once it is off."""
+    """Removes the cgroups of a host's daemon in every hierarchy. They are empty once the host is off."""
     for top in [CGROUPS / name, *CGROUPS.glob(f"*/{name}")]:
         for folder, _, _ in os.walk(top, topdown=False):
             with suppress(OSError):
@@ -244,9 +242,9 @@ def remove_cgroups(name: str) -> None:
 
 
 def clone_docker_data(source: Path, target: Path) -> None:
-    """Copies a stopped daemon's data folder without copying its layers: a layer never changes once it is made
-    (what a container or a build adds goes into new folders), so its files are linked. Everything else is
-    copied."""
+    """Copies a stopped daemon's data folder without copying its layers. A layer never changes once it exists,
+    because containers and builds write to new folders, so its files are hard links. Other files are copied.
+    """
     target.mkdir(parents=True, exist_ok=True)
     for entry in source.iterdir():
         flags = "-al" if entry.name == "overlay2" else "-a"

@@ -1,5 +1,5 @@
-"""Steady load on the gateway: requests at a fixed rate, whatever becomes of the earlier ones, each outcome
-kept."""
+"""Steady load on the gateway: requests at a fixed rate, whether or not earlier ones are answered. Keeps each
+outcome."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import httpx2
 
 @dataclass(frozen=True)
 class Outcome:
-    """One request: seconds since the load began, how long it took, and what was wrong (None: nothing)."""
+    """One request: its start in seconds since the load began, its duration, and its error (None: none)."""
 
     at: float
     seconds: float
@@ -24,7 +24,7 @@ class Outcome:
 
 @dataclass
 class Load:
-    """What a load saw; complete once its `with` block is left."""
+    """The outcomes of a load. Complete after its `with` block."""
 
     outcomes: list[Outcome] = field(default_factory=list)
 
@@ -33,11 +33,11 @@ class Load:
         return [outcome for outcome in self.outcomes if outcome.failure is not None]
 
     def since(self, at: float) -> list[Outcome]:
-        """The requests sent from that second on."""
+        """The requests that started after that second."""
         return [outcome for outcome in self.outcomes if outcome.at >= at]
 
     def summary(self) -> str:
-        """How many, how slow, and the first failures with their times."""
+        """The number of requests, their durations, and the first failures with their times."""
         seconds = sorted(outcome.seconds for outcome in self.outcomes)
         slow = f"slowest {seconds[-1]:.2f} s" if seconds else "none finished"
         lines = [f"{len(self.outcomes)} requests, {len(self.failures)} failed, {slow}"]
@@ -51,7 +51,7 @@ Check = Callable[[httpx2.Response], str | None]
 
 
 def success(response: httpx2.Response) -> str | None:
-    """The default check: status 200; anything else is a failure with the start of its body."""
+    """The default check: status 200. Any other status is a failure, with the start of its body."""
     return None if response.status_code == 200 else f"{response.status_code} {response.text[:300]}"
 
 
@@ -64,12 +64,12 @@ def load(
     patience: float = 30,
     check: Check = success,
 ) -> Iterator[Load]:
-    """Sends `rate` requests a second in the background while the `with` block runs, then waits for the last
-    ones.
+    """Sends `rate` requests a second in the background during the `with` block, then waits for the last
+    answers.
 
-    `request` makes each request. With `keep_alive` connections are reused as a browser's or a client
-    library's are; without it each request has its own, so that a server that closes idle ones cannot be what
-    fails.
+    `request` makes each request. With `keep_alive` connections are reused, as in a browser or a client
+    library. Without it each request has its own connection, so a server that closes idle ones cannot cause a
+    failure.
     """
     seen = Load()
     stop = threading.Event()

@@ -1,5 +1,5 @@
-"""The network between the hosts: one bridge on a private subnet, one network namespace and veth pair a
-host."""
+"""The network between the hosts: one bridge on a private subnet; one network namespace and one veth pair for
+each host."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 from tests.e2e.lab.prerequisites import find
 
-# Private addresses that sites rarely use; the first /24 that this machine has no route into is taken.
+# Private addresses that sites rarely use; `free_subnet` takes the first /24 without a route.
 RANGE = ipaddress.IPv4Network("10.213.0.0/16")
 
 
 def ip(*arguments: str, check: bool = True) -> str:
-    """Runs `ip`, returns what it printed; with `check`, a failure raises CalledProcessError with ip's own
-    words."""
+    """Runs `ip` and returns its output. With `check`, a failure raises CalledProcessError with ip's
+    message."""
     done = subprocess.run([str(find("ip")), *arguments], capture_output=True, text=True, check=False)
     if check and done.returncode:
         raise RuntimeError(f"ip {' '.join(arguments)}: {done.stderr.strip()}")
@@ -24,7 +24,7 @@ def ip(*arguments: str, check: bool = True) -> str:
 
 
 def free_subnet() -> ipaddress.IPv4Network:
-    """A private /24 that no route of this machine touches."""
+    """A private /24 that no route of this machine covers."""
     routes = [
         ipaddress.ip_network(route["dst"], strict=False)
         for route in json.loads(ip("-j", "-4", "route") or "[]")
@@ -38,7 +38,7 @@ def free_subnet() -> ipaddress.IPv4Network:
 
 @dataclass(frozen=True)
 class Bridge:
-    """The switch that all hosts of one fleet hang on; this machine has the subnet's first address."""
+    """The switch of one fleet. This machine has the subnet's first address."""
 
     name: str
     subnet: ipaddress.IPv4Network
@@ -62,8 +62,8 @@ class Cable:
     bridge: Bridge
 
     def plug_in(self) -> None:
-        """Makes the namespace and its link. Nothing is forwarded for it: hosts have no way to the
-        internet."""
+        """Creates the namespace and its link. This machine does not forward its packets: hosts have no route
+        to the internet."""
         ip("netns", "add", self.namespace)
         ip("link", "add", self.veth, "type", "veth", "peer", "name", "eth0", "netns", self.namespace)
         ip("link", "set", self.veth, "master", self.bridge.name, "up")
@@ -74,7 +74,7 @@ class Cable:
         ip(*inside, "route", "add", "default", "via", str(self.bridge.subnet[1]))
 
     def cut(self) -> None:
-        """Takes the link down: packets vanish both ways, as when a cable is pulled."""
+        """Takes the link down: packets in both directions are lost, as with an unplugged cable."""
         ip("link", "set", self.veth, "down")
 
     def restore(self) -> None:

@@ -1,4 +1,4 @@
-"""What the laboratory needs of this machine, and the one line that says what of it is missing."""
+"""The tools that the laboratory needs on this machine, and the one line that names the missing ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-# Each tool with the Debian package that brings it.
+# Each tool with the Debian package that contains it.
 TOOLS = {
     "ip": "iproute2",
     "nsenter": "util-linux",
@@ -27,7 +27,7 @@ PLUGINS = ("docker", "command")
 
 
 def search_path() -> str:
-    """PATH with the folders of system tools and of Pulumi's own installer added."""
+    """PATH, extended by the folders of system tools and of Pulumi's own installer."""
     extra = ["/usr/local/sbin", "/usr/sbin", "/sbin", str(Path.home() / ".pulumi" / "bin")]
     given = os.environ.get("PATH", os.defpath).split(os.pathsep)
     return os.pathsep.join(given + [folder for folder in extra if folder not in given])
@@ -39,7 +39,7 @@ def find(tool: str) -> str | None:
 
 
 def missing() -> list[str]:
-    """Everything that is missing here, each with where it comes from; empty when the laboratory can run."""
+    """Every missing prerequisite, each with its package. Empty if the laboratory can run."""
     return list(_missing())
 
 

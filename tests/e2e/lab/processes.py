@@ -12,14 +12,14 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Process:
-    """A process that was running when `of` looked: `started` is its start time in clock ticks since boot."""
+    """A process that was running when `of` read it. `started` is its start time in clock ticks since boot."""
 
     pid: int
     started: int
 
     @classmethod
     def of(cls, pid: int) -> Process | None:
-        """The running process with this pid; None when there is none, a zombie counting as none."""
+        """The running process with this pid. None if there is none or it is a zombie."""
         try:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         except (FileNotFoundError, ProcessLookupError):
@@ -37,12 +37,12 @@ class Process:
         return listed
 
     def send(self, number: signal.Signals) -> None:
-        """Sends a signal if the process is still the same one."""
+        """Sends a signal if the pid still belongs to the same process."""
         if self.alive():
             os.kill(self.pid, number)
 
     def wait(self, seconds: float) -> bool:
-        """Waits for its end; False when it still runs after that time."""
+        """Waits for its end. Returns False if it still runs after that time."""
         deadline = time.monotonic() + seconds
         while self.alive():
             if time.monotonic() > deadline:

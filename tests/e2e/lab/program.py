@@ -20,7 +20,7 @@ from tests.e2e.lab.processes import Process
 
 PROJECT = Path(__file__).parents[3]
 PASSPHRASE = "e2e"
-# What git would not know either: environments and state.
+# Files that git ignores too: environments and state.
 LEFT_OUT = shutil.ignore_patterns(
     ".git",
     ".venv*",
@@ -36,10 +36,10 @@ LEFT_OUT = shutil.ignore_patterns(
 
 @dataclass
 class Result:
-    """What one Pulumi command did.
+    """The result of one Pulumi command.
 
-    `steps` has the operation for each resource that is not left as it is: create, update, replace, delete,
-    read; its keys are the resources' names with their types.
+    `steps` has the operation for each resource that changes: create, update, replace, delete or read. Its
+    keys are the types and names of the resources.
     """
 
     returncode: int
@@ -49,20 +49,20 @@ class Result:
 
     @property
     def steps(self) -> dict[str, str]:
-        found: dict[str, str] = {}
+        steps: dict[str, str] = {}
         for event in self.events:
             metadata = event.get("resourcePreEvent", {}).get("metadata")
             if metadata and metadata["op"] not in ("same", "refresh"):
                 kind, name = metadata["urn"].split("::")[-2:]
                 op = "replace" if metadata["op"] in REPLACING else metadata["op"]
-                found[f"{kind.rpartition('$')[2]}::{name}"] = op
-        return found
+                steps[f"{kind.rpartition('$')[2]}::{name}"] = op
+        return steps
 
     @property
     def diagnostics(self) -> str:
         """The messages of the engine and the program."""
-        said = [event["diagnosticEvent"] for event in self.events if "diagnosticEvent" in event]
-        return "".join(each["message"] for each in said if each["severity"] != "debug")
+        messages = [event["diagnosticEvent"] for event in self.events if "diagnosticEvent" in event]
+        return "".join(each["message"] for each in messages if each["severity"] != "debug")
 
     @property
     def unchanged(self) -> int:
@@ -70,7 +70,7 @@ class Result:
         return int(summaries[-1]["resourceChanges"].get("same", 0)) if summaries else 0
 
     def check(self) -> Result:
-        """Itself when the command succeeded; RuntimeError with its output when not."""
+        """Returns itself if the command succeeded, else raises RuntimeError with its output."""
         if self.returncode:
             raise RuntimeError(f"pulumi failed with status {self.returncode}:\n{self.output}")
         return self
@@ -80,8 +80,8 @@ REPLACING = ("replace", "create-replacement", "delete-replaced", "discard-replac
 
 
 class Program:
-    """One stack of a private copy of the project: code in `project` may be changed without touching the
-    checkout."""
+    """One stack of a private copy of the project. Tests may change the code in `project`; the checkout stays
+    unchanged."""
 
     def __init__(self, folder: Path, stack: str) -> None:
         self.folder = folder
@@ -96,14 +96,15 @@ class Program:
 
     @property
     def environment(self) -> dict[str, str]:
-        """No agent, no Docker login, no Pulumi account of the person who runs this; nothing is fetched."""
+        """An environment without the SSH agent, Docker login and Pulumi account of the user, and without
+        downloads."""
         kept = {name: value for name, value in os.environ.items() if name in ("HOME", "LANG", "TMPDIR")}
         return {
             **kept,
             "PATH": f"{Path(sys.prefix) / 'bin'}{os.pathsep}{search_path()}",
             "PYTHONPATH": str(self.project),
             "PYTHONDONTWRITEBYTECODE": "1",
-            # Makes the CLI take --event-log, which tells what it does as data.
+            # Enables the CLI's --event-log, which has its operations as data.
             "PULUMI_DEBUG_COMMANDS": "true",
             "PULUMI_BACKEND_URL": f"file://{self.folder / 'state'}",
             "PULUMI_CONFIG_PASSPHRASE": PASSPHRASE,
@@ -118,14 +119,14 @@ class Program:
         return self.project / f"Pulumi.{self.stack}.yaml"
 
     def configure(self, config: dict[str, Any]) -> None:
-        """Writes the stack file: keys without their namespace. What Pulumi keeps there of its own stays."""
+        """Writes the stack file; keys are without their namespace. Pulumi's own entries stay."""
         document = yaml.safe_load(self.config_file.read_text()) if self.config_file.exists() else {}
         document = document or {}
         document["config"] = {f"gpu-inference:{key}": value for key, value in config.items()}
         self.config_file.write_text(yaml.safe_dump(document, sort_keys=False))
 
     def encrypt(self, value: str) -> dict[str, str]:
-        """A secret as it stands in a stack file."""
+        """A secret in the form of a stack file."""
         self.pulumi("config", "set", "--secret", "gpu-inference:scratch", value).check()
         document = yaml.safe_load(self.config_file.read_text())
         return {"secure": document["config"]["gpu-inference:scratch"]["secure"]}
@@ -139,7 +140,7 @@ class Program:
             command.kill()
 
     def start(self, *arguments: str) -> Command:
-        """Starts a Pulumi command; the caller waits for it or kills it."""
+        """Starts a Pulumi command. The caller waits for it or kills it."""
         return Command(self, arguments)
 
     def preview(self, *arguments: str) -> Result:
@@ -155,7 +156,7 @@ class Program:
         return self.pulumi("destroy", "--yes", "--skip-preview", "--stack", self.stack)
 
     def outputs(self) -> dict[str, Any]:
-        """The stack's outputs, secrets shown."""
+        """The stack's outputs, with secrets in plain text."""
         shown = self.pulumi("stack", "output", "--json", "--show-secrets", "--stack", self.stack).check()
         return dict(json.loads(shown.output))
 
@@ -184,7 +185,7 @@ class Command:
 
     @property
     def output(self) -> str:
-        """What it has printed so far."""
+        """The output so far."""
         return self._output.read_text(errors="replace")
 
     def running(self) -> bool:
@@ -195,7 +196,7 @@ class Command:
         return self._result()
 
     def kill(self) -> Result:
-        """Ends it and everything that it started, as a crash of the computer would: nobody may tidy up."""
+        """Ends the command and all its child processes without warning, as a crash of the computer would."""
         started = Process.of(self._process.pid)
         family = [started] if started else []
         for member in family:

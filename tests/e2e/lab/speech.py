@@ -1,4 +1,4 @@
-"""Audio for requests, made here so that every run sends the same."""
+"""Audio for requests. It is generated, so that every run sends the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SSH as the operator of a test fleet has it: one key, one known_hosts, one client configuration, all in a
+"""The SSH files of a test fleet's operator: one key, one known_hosts and one client configuration, in one
 folder."""
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from tests.e2e.lab.prerequisites import find
 
 
 def make_key(path: Path) -> str:
-    """Makes an Ed25519 key pair at `path` and returns the public key's text."""
+    """Creates an Ed25519 key pair at `path` and returns the text of the public key."""
     path.parent.mkdir(parents=True, exist_ok=True)
     subprocess.run(
         [str(find("ssh-keygen")), "-q", "-t", "ed25519", "-N", "", "-C", "e2e", "-f", str(path)],
@@ -23,7 +23,7 @@ def make_key(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Operator:
-    """The operator's side of SSH. Nothing of it lies in, or is read from, the real user's ~/.ssh."""
+    """The operator's side of SSH. It neither reads nor writes the real user's ~/.ssh."""
 
     folder: Path
 
@@ -41,7 +41,7 @@ class Operator:
 
     @property
     def config(self) -> Path:
-        """A file for `ssh -F` that gives the key and the known hosts, and never asks."""
+        """A file for `ssh -F` with the key and the known hosts, which never prompts."""
         return self.folder / "config"
 
     def prepare(self) -> None:
@@ -58,14 +58,14 @@ class Operator:
         )
 
     def trust(self, address: str, public_key: str) -> None:
-        """Puts a host's key into known_hosts, in place of an earlier one of that address."""
+        """Adds a host's key to known_hosts and removes an earlier one of that address."""
         kind_and_key = " ".join(public_key.split()[:2])
         self.distrust(address)
         with self.known_hosts.open("a") as file:
             file.write(f"{address} {kind_and_key}\n")
 
     def distrust(self, address: str) -> None:
-        """Takes a host's key out of known_hosts."""
+        """Removes a host's key from known_hosts."""
         lines = self.known_hosts.read_text().splitlines()
         kept = [line for line in lines if line.split()[0] != address]
         self.known_hosts.write_text("".join(f"{line}\n" for line in kept))

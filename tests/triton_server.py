@@ -29,9 +29,9 @@ def triton_server(
     environment: dict[str, str] | None = None,
     wait_for_models: bool = True,
 ) -> Iterator[TritonPorts]:
-    """Run Triton, with its files and its log (`triton.log`) in `folder`; give its ports once it is ready.
+    """Runs Triton with its files and its log (`triton.log`) in `folder`. Yields its ports when it is ready.
 
-    With `wait_for_models` false it is enough that the server is live, whatever became of the models.
+    With `wait_for_models` false the server only has to be live, whether or not the models load.
     """
     installation = find_installation(MODELS_VENV)
     ports = TritonPorts(*free_ports(3))
@@ -41,7 +41,7 @@ def triton_server(
         model_repository=model_repository,
         ports=ports,
         models=models,
-        # A model that failed to load keeps Triton from ending until then; no request here takes that long.
+        # Triton with a model that failed to load does not end before this; no request here takes that long.
         extra_args=["--exit-timeout-secs=5"],
         extra_environment=environment,
     )

@@ -1,7 +1,7 @@
-"""Doubles of hosts: an `ssh` that runs the script here, with the host's own `docker`, `nvidia-smi`, `df`.
+"""Doubles of hosts: an `ssh` that runs the script here, with the host's own `docker`, `nvidia-smi` and `df`.
 
-They are doubles: no SSH connection is made and no Docker runs. They print what the real ones print, so that
-what the doctor makes of it can be tested for many hosts at once. `tests/e2e/test_8_doctor.py` asks real ones.
+No SSH connection is made and no Docker runs. The doubles print what the real commands print, so the doctor's
+conclusions can be tested for many hosts at once. `tests/e2e/test_8_doctor.py` checks real hosts.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from infra.stack import Node, Stack
 
 REPOSITORY = Path(__file__).parents[2] / "model_repository"
 
-# What scripts of the doctor call on every host; all other commands are the double's own.
+# The commands that the doctor's scripts call on every host. All other commands are the double's own.
 _TOOLS = ("bash", "cat", "date", "dirname", "find", "head", "ls", "sed", "sh", "sleep", "tail", "tar", "tr")
 # `$HOSTS/<name>` is a host: its commands, and in `failure` what ssh says instead of connecting. The system's
 # folders are the host's own, so that the ports, processes and drivers of this computer are not seen.
@@ -89,7 +89,7 @@ echo "/dev/sda1 100000000 10000000 90000000 10% /var"
 
 @dataclass
 class Hosts:
-    """Hosts by their address, in a folder; `environment` is what makes `ssh` reach them."""
+    """Hosts by their address, in a folder. With `environment`, `ssh` reaches them."""
 
     folder: Path
     environment: dict[str, str] = field(init=False)
@@ -109,7 +109,7 @@ class Hosts:
         }
 
     def add(self, address: str, stack: Stack, address_of_containers: str = "127.0.0.1") -> Path:
-        """A healthy host with all containers of the stack's nodes there; gives its folder, for faults."""
+        """Adds a healthy host with all containers of the stack's nodes. Returns its folder, for faults."""
         host = self.folder / "hosts" / address
         host.mkdir(parents=True)
         _executable(host / "docker", _DOCKER)
@@ -146,12 +146,12 @@ class Hosts:
         self.refuse(address, f"ssh: connect to host {address} port 22: Connection timed out")
 
     def refuse(self, address: str, said: str) -> None:
-        """ssh ends with these words."""
+        """Makes ssh fail with this message."""
         (self.folder / "hosts" / address / "failure").write_text(said + "\n")
 
     @staticmethod
     def write_settings(host: Path, stack: Stack, node: Node) -> None:
-        """The settings file in the service's container."""
+        """Writes the settings file in the service's container."""
         text = settings.settings_file(stack, node).encode()
         with tarfile.open(host / "settings.tar", "w") as archive:
             entry = tarfile.TarInfo("ai-inference-service.yaml")
@@ -160,7 +160,8 @@ class Hosts:
 
 
 def edit_containers(host: Path, part: str, **changes: Any) -> None:
-    """Change what `docker inspect` says of a part: `State={…}`; nothing: there is no container."""
+    """Change the output of `docker inspect` for a part: `State={…}`. Without arguments the container does not
+    exist."""
     described = json.loads((host / "inspect.json").read_text())
     for container in list(described):
         if container["Name"].endswith(f"-{part}"):
@@ -175,7 +176,7 @@ def edit_containers(host: Path, part: str, **changes: Any) -> None:
 
 
 def container_of(stack: Stack, node: Node, part: str, address: str) -> dict[str, Any]:
-    """What `docker inspect` says of a container that is as declared."""
+    """The output of `docker inspect` for a container that is as declared."""
     images = {"triton": stack.triton.source, "service": stack.service.source}
     described = _container(f"{stack.name}-{node.name}-{part}", str(images.get(part)), address)
     if part == "triton":
@@ -218,7 +219,7 @@ def _executable(path: Path, text: str) -> None:
 
 @contextmanager
 def node_api(answers: Mapping[str, tuple[int, Any]] | None = None, port: int = 0) -> Iterator[int]:
-    """A double of a node's Triton and service on one port: healthy, but for `answers` by path."""
+    """A double of a node's Triton and service on one port. Healthy, except for `answers` by path."""
     all_answers = {**healthy_answers(), **(answers or {})}
 
     class Handler(BaseHTTPRequestHandler):
@@ -254,7 +255,7 @@ def node_api(answers: Mapping[str, tuple[int, Any]] | None = None, port: int = 0
 
 
 def healthy_answers() -> dict[str, tuple[int, Any]]:
-    """What a node's Triton and service answer when all is well, from the models of this project."""
+    """The answers of a healthy node's Triton and service, from the models of this project."""
     answers: dict[str, tuple[int, Any]] = {
         "/v2/health/live": (200, {}),
         "/v2/health/ready": (200, {}),

@@ -1,4 +1,4 @@
-"""What the command makes of findings: its exit status, and what it prints for programs."""
+"""The command's exit status and JSON for given findings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def stack_file(tmp_path: Path) -> Path:
 
 
 def find(monkeypatch: pytest.MonkeyPatch, *findings: Finding) -> None:
-    """Have the checks find this."""
+    """Makes the checks return this."""
 
     async def found(*_: Any) -> list[Finding]:
         return list(findings)

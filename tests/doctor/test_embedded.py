@@ -1,4 +1,4 @@
-"""The doctor on a real embedded stack: each planted fault is found by name, nothing else is accused."""
+"""The doctor on a real embedded stack finds each planted fault by name, and nothing else."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _SECONDS = 30
 
 @dataclass
 class Stack:
-    """One node and the gateway, with a model repository of their own to spoil."""
+    """One node and the gateway, with a model repository of their own for faults."""
 
     folder: Path
 
@@ -71,7 +71,8 @@ class Stack:
         return asyncio.run(command.findings_of(stack, self.layout, [], console, None))
 
     def bad(self) -> dict[str, Finding]:
-        """All that is wrong but drift: the project's code is part of what is declared, and may be edited."""
+        """All problems and warnings but drift: the project's code is part of the declaration, and developers
+        may edit it."""
         return {
             f"{finding.where[0]}: {finding.check}": finding
             for finding in self.findings()
@@ -79,7 +80,7 @@ class Stack:
         }
 
     def restart(self, program: str) -> None:
-        """End a process and wait until the supervisor has started the next."""
+        """Ends a process and waits until the supervisor has started the next."""
         os.killpg(self.supervisor.state(program).pid, signal.SIGKILL)
 
     def wait(self, program: str, url: str, status: int = 200) -> None:
@@ -99,7 +100,7 @@ class Stack:
         return {"http": ports.http, "triton": ports.triton_http}
 
     def health_when(self, words: str) -> str:
-        """The reason that the node's health gives, once it has these words or the time is up."""
+        """The message of the node's health, as soon as it contains these words or the time is up."""
         deadline = time.monotonic() + _SECONDS
         url = f"http://127.0.0.1:{self.ports['http']}/api/v1/ai/health"
         while (
@@ -150,7 +151,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture
 def stack(running: Stack) -> Iterator[Stack]:
-    """The stack, healthy before the test and brought level after it."""
+    """The stack, healthy before the test and restored after it."""
     yield running
     running.up()
     running.wait_healthy()
@@ -158,7 +159,8 @@ def stack(running: Stack) -> Iterator[Stack]:
 
 @contextmanager
 def edited(stack: Stack, path: Path, old: str, new: str, *, restart: str | None = None) -> Iterator[None]:
-    """A file with one text replaced; with `restart`, a process reads it, and the right one after."""
+    """A file with one text replaced. With `restart`, a process reads it, and reads the original
+    afterwards."""
     before = path.read_text()
     assert old in before
     path.write_text(before.replace(old, new, 1))

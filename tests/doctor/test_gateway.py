@@ -1,4 +1,4 @@
-"""What the doctor makes of the gateway's certificate and of nginx's log."""
+"""The doctor's findings about the gateway's certificate and nginx's log."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ AVOIDED = (
 
 
 class Log:
-    """The part of a place that the log's checks ask."""
+    """The methods of a site that the checks of the log call."""
 
     repair = log = "see nginx"
     reload = "nginx -s reload"

@@ -1,4 +1,5 @@
-"""The guide has every check and the words of the service: what a log says is found there."""
+"""docs/doctor.md has every check and the messages of the service, so a message in a log can be found
+there."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ STACK = {
     "gateway": {"host": "ssh://root@192.0.2.3", "tls": {"certificate": "/tls/a.pem", "key": "/tls/a.key"}},
 }
 
-# What the service says in its log and in /api/v1/ai/health; each is in its code as it stands here.
+# Messages of the service's log and of /api/v1/ai/health; each text also occurs in the service's code.
 SAID = [
     "is not ready: ",
     "it is not in the model repository",

@@ -1,4 +1,4 @@
-"""What the doctor makes of hosts and nodes, each fault by its name and remedy. The hosts are doubles."""
+"""The doctor finds each fault of hosts and nodes by name, with its remedy. The hosts are doubles."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ AN_HOUR_AHEAD = '#!/bin/sh\nexec /bin/date -u -d "@$(($(/bin/date +%s) + 3600))"
 
 
 def stack_of(addresses: list[str], **more: Any) -> Stack:
-    """Nodes gpu-1, gpu-2, … at these addresses, and the gateway as one of this computer."""
+    """Nodes gpu-1, gpu-2, … at these addresses, and the gateway on this computer."""
     nodes = [{"name": f"gpu-{n}", "host": f"ssh://root@{address}"} for n, address in enumerate(addresses, 1)]
     return parse(
         {
@@ -41,14 +41,14 @@ def stack_of(addresses: list[str], **more: Any) -> Stack:
 
 @dataclass
 class Fleet:
-    """Doubles of hosts for a stack, and the doctor on it."""
+    """Doubles of the hosts of a stack, and the doctor on them."""
 
     hosts: Hosts
     stack: Stack
     folder: Path
 
     def findings(self, *names: str) -> list[Finding]:
-        """What is found at these places; at all nodes, but not the gateway, when none is named."""
+        """The findings at these places. Without a name: at all nodes, but not at the gateway."""
 
         async def examined() -> list[Finding]:
             with tempfile.TemporaryDirectory(prefix="doctor-", dir="/tmp") as folder:
@@ -63,7 +63,7 @@ class Fleet:
         return asyncio.run(examined())
 
     def bad(self) -> dict[str, Finding]:
-        """All that is neither well nor skipped, by `node: check`."""
+        """All findings that are neither ok nor skipped, by `node: check`."""
         return {
             f"{finding.where[0]}: {finding.check}": finding
             for finding in self.findings()
@@ -81,7 +81,7 @@ MakeFleet = Callable[..., Fleet]
 
 @pytest.fixture
 def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeFleet]:
-    """Makes a fleet of healthy doubles; `answers` are what their APIs answer otherwise."""
+    """Makes a fleet of healthy doubles; `answers` replace answers of their APIs."""
     opened: list[Any] = []
 
     def make(count: int = 1, answers: dict[str, tuple[int, Any]] | None = None, **more: Any) -> Fleet:

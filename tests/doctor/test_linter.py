@@ -1,4 +1,4 @@
-"""What the linter says of a model repository, and that a host's folder is read as one here is."""
+"""The findings of the linter about a model repository; the same for a folder on a host and here."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ REPOSITORY = Path(__file__).parents[2] / "model_repository"
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """A copy of this project's models to spoil."""
+    """A copy of this project's models, for faults."""
     copy = tmp_path / "models"
     shutil.copytree(REPOSITORY, copy, ignore=shutil.ignore_patterns("__pycache__", "training", "evaluation"))
     return copy
@@ -38,7 +38,7 @@ def only(repository: Path, expected: ModelsSettings | None = None) -> Fault:
 
 
 def edit(repository: Path, model: str, old: str, new: str) -> int:
-    """Replace a text in a model's config.pbtxt; gives the line that it is on."""
+    """Replaces a text in a model's config.pbtxt. Returns the number of its line."""
     path = repository / model / "config.pbtxt"
     text = path.read_text()
     assert old in text

@@ -1,4 +1,4 @@
-"""How checks run: side by side, after those that they need, within their time limits."""
+"""Checks run in parallel, after the checks that they need, and within their time limits."""
 
 from __future__ import annotations
 

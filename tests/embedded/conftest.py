@@ -17,7 +17,7 @@ from tests.ports import free_ports
 
 
 def left_running(layout: Layout) -> list[int]:
-    """Every process that was started for the stack, whoever its parent is now."""
+    """Every process that was started for the stack, whatever its parent is now."""
     pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
     marked = [pid for pid in pids if processes.has_variable(pid, MARK, str(layout.root))]
     supervisor = Supervisor(layout).pid
@@ -26,7 +26,7 @@ def left_running(layout: Layout) -> list[int]:
 
 @dataclass
 class Running:
-    """The stack, as it was declared last."""
+    """The stack and its last declaration."""
 
     layout: Layout
     fleet: fleet.Fleet
@@ -36,7 +36,7 @@ class Running:
         return Supervisor(self.layout)
 
     def up(self, **changes: object) -> list[str]:
-        """Declare the fleet with `changes` and apply it; returns what was done."""
+        """Declares the fleet with `changes` and applies it. Returns the changes that were made."""
         self.fleet = replace(self.fleet, **changes)  # type: ignore[arg-type]
         return fleet.up(self.layout, self.fleet)
 
@@ -78,7 +78,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 @pytest.fixture
 def layout(tmp_path: Path) -> Iterator[Layout]:
-    """An empty stack's files; what a test starts in it is stopped."""
+    """An empty stack's files. Processes that a test starts in it are stopped."""
     layout = Layout(tmp_path / "dev")
     try:
         yield layout

@@ -1,4 +1,5 @@
-"""What keeps an embedded stack's processes running, and what it refuses to do, without any model."""
+"""The supervisor of an embedded stack: it keeps processes running, and it refuses invalid declarations.
+Without models."""
 
 from __future__ import annotations
 
@@ -46,7 +47,7 @@ def wait_for(what: Callable[[], bool]) -> None:
 
 
 def kill(pid: int | None) -> None:
-    """As the kernel does when memory is short; returns when the process is gone."""
+    """Kills a process, as the kernel does when memory is short. Returns when the process is gone."""
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
     wait_for(lambda: not processes.is_alive(pid))
@@ -169,7 +170,7 @@ def test_an_interrupted_up_stops_what_it_started_unless_the_stack_served_before(
         wait_for(lambda: Supervisor(layout).is_declared("never-service"))
         os.kill(os.getpid(), signal.SIGINT)
 
-    # Where the tests run in the background, the shell has them ignore it.
+    # If the tests run in the background, the shell makes them ignore this signal.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=interrupt).start()
     try:

@@ -1,4 +1,5 @@
-"""The embedded stack end to end: what a client of the gateway gets, and what a change or a crash touches."""
+"""The embedded stack end to end: the answers to clients of the gateway, and the effect of a change or a
+crash."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ def pcm(seconds: float) -> bytes:
 
 @contextmanager
 def load(url: str) -> Iterator[list[int]]:
-    """Two clients that ask for emotions all the while; gives the statuses that they got (0: no answer)."""
+    """Two clients that send emotion requests continuously. Yields the statuses of their answers (0: no
+    answer)."""
     statuses: list[int] = []
     stop = threading.Event()
 
@@ -69,7 +71,7 @@ def load(url: str) -> Iterator[list[int]]:
 
 
 def health(url: str) -> int:
-    """The status of a node's health route; 0 when nobody answers."""
+    """The status of a node's health route; 0 if there is no answer."""
     try:
         return httpx2.get(f"{url}/api/v1/ai/health", timeout=2).status_code
     except httpx2.HTTPError:
@@ -77,7 +79,7 @@ def health(url: str) -> int:
 
 
 def seconds_until(status: bool, url: str) -> float:
-    """How long it takes until the node's health is (not) 200."""
+    """The seconds until the node's health is (not) 200."""
     begin = time.monotonic()
     while (health(url) == 200) is not status:
         assert time.monotonic() - begin < _RECOVERY_SECONDS, f"{url} does not become {status}"

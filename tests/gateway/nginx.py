@@ -1,4 +1,4 @@
-"""A real nginx for the tests: check a configuration, run one, and stop it again."""
+"""A real nginx for the tests: checks a configuration, runs one, and stops it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def local(site: Site, folder: Path) -> Site:
 
 
 def write(rendered: RenderedSite, site: Site, folder: Path) -> Path:
-    """Write the files of a site where they belong; returns nginx.conf's path."""
+    """Writes the files of a site to their places. Returns nginx.conf's path."""
     conf = folder / "nginx.conf"
     conf.write_text(rendered.nginx_conf)
     if rendered.api_keys is not None:
@@ -45,7 +45,7 @@ def write(rendered: RenderedSite, site: Site, folder: Path) -> Path:
 
 
 def check(conf: Path) -> subprocess.CompletedProcess[str]:
-    """What `nginx -t` says of a configuration."""
+    """The output of `nginx -t` for a configuration."""
     return subprocess.run(
         [nginx_binary(), "-t", "-p", conf.parent, "-c", conf, "-e", "stderr"], capture_output=True, text=True
     )
@@ -53,7 +53,7 @@ def check(conf: Path) -> subprocess.CompletedProcess[str]:
 
 @contextmanager
 def running(site: Site, folder: Path) -> Iterator[Site]:
-    """Run nginx with `site`; its HTTP and gRPC ports are answering when the block is entered."""
+    """Runs nginx with `site`. Its HTTP and gRPC ports answer when the block begins."""
     site = local(site, folder)
     conf = write(render_site(site), site, folder)
     with (folder / "stderr.log").open("w") as stderr:

@@ -1,6 +1,6 @@
-"""A node in a process of its own, so that it can be killed: the real worker over a double runtime.
+"""A node in a process of its own, so that a test can kill it: the real worker over a double runtime.
 
-`python -m tests.gateway.service_node` serves as the environment says (SERVER__HTTP_PORT, …); its
+`python -m tests.gateway.service_node` takes its settings from the environment (SERVER__HTTP_PORT, …). Its
 runtime takes DOUBLE_DELAY seconds for every answer.
 """
 
@@ -32,26 +32,26 @@ START_SECONDS = 20
 
 @dataclass(frozen=True)
 class ServiceNode:
-    """A running node, and how the gateway dials it."""
+    """A running node and the address that the gateway dials."""
 
     process: subprocess.Popen[bytes]
     upstream: UpstreamServer
 
     def open_calls(self, entrance: str) -> int:
-        """How many requests are being answered at `entrance` (grpc, websocket)."""
+        """The number of running requests at `entrance` (grpc, websocket)."""
         text = httpx2.get(f"http://{self.upstream.http_address}/metrics").text
         name = f'ai_requests_in_flight{{entrance="{entrance}"}} '
         return sum(int(float(line.removeprefix(name))) for line in text.splitlines() if line.startswith(name))
 
     def kill(self) -> None:
-        """End it as a crash or the kernel does."""
+        """Ends it as a crash or the kernel does."""
         self.process.kill()
         self.process.wait(10)
 
 
 @contextmanager
 def service_nodes(count: int, folder: Path, **environment: str) -> Iterator[list[ServiceNode]]:
-    """Run `count` nodes with these settings; all of them answer when the block is entered."""
+    """Runs `count` nodes with these settings. All of them answer when the block begins."""
     nodes: list[ServiceNode] = []
     try:
         for number in range(1, count + 1):
@@ -68,7 +68,7 @@ def service_nodes(count: int, folder: Path, **environment: str) -> Iterator[list
                 [sys.executable, "-m", "tests.gateway.service_node"],
                 cwd=ROOT,
                 env={**os.environ, **own, **environment},
-                stdin=subprocess.PIPE,  # its end tells the node to stop
+                stdin=subprocess.PIPE,  # the node stops when this pipe closes
                 stdout=subprocess.DEVNULL,
             )
             nodes.append(ServiceNode(process, server))
@@ -95,7 +95,7 @@ def _wait_until_it_answers(node: ServiceNode) -> None:
 
 
 def main() -> None:
-    """Serve until SIGTERM or the end of standard input."""
+    """Serves until SIGTERM or the end of standard input."""
     settings, _ = load(None, dict(os.environ))
 
     def double(_: Settings) -> Runtime:
@@ -105,7 +105,7 @@ def main() -> None:
 
     worker.build_runtime = double
     listener = socket.create_server((settings.server.host, settings.server.http_port))
-    _, heartbeat = os.pipe()  # nobody watches over this worker
+    _, heartbeat = os.pipe()  # this worker has no supervisor
     asyncio.run(worker.serve(settings, listener, heartbeat))
 
 

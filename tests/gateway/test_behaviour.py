@@ -1,4 +1,4 @@
-"""What clients see of the gateway: a real nginx before small real servers."""
+"""The gateway as its clients see it: a real nginx in front of small real servers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ASR = "/api/v1/ai/asr"
 
 @dataclass
 class Node:
-    """A server that answers every request with `status`, and keeps what it was sent."""
+    """A server that answers every request with `status` and keeps the requests."""
 
     name: str
     port: int = 0
@@ -64,7 +64,7 @@ def serving(node: Node) -> Iterator[Node]:
         do_GET = do_POST = answer
 
         def log_message(self, *_: object) -> None:
-            """Quiet."""
+            """No log."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
@@ -81,7 +81,7 @@ def serving(node: Node) -> Iterator[Node]:
 
 @contextmanager
 def grpc_node(port: int = 0) -> Iterator[int]:
-    """A gRPC server with the standard health service; gives its port."""
+    """A gRPC server with the standard health service. Yields its port."""
     server = grpc.server(futures.ThreadPoolExecutor(4), options=[("grpc.so_reuseport", 0)])
     servicer = health.HealthServicer()
     servicer.set("", health_pb2.HealthCheckResponse.SERVING)
@@ -105,7 +105,7 @@ Start = Callable[..., httpx2.Client]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts a gateway over the given servers and gives a client of it; stops all at the end."""
+    """Starts a gateway over the given servers and returns a client of it. All stop at the end."""
     with ExitStack() as stack:
 
         def start_gateway(
@@ -131,7 +131,7 @@ def nodes() -> Iterator[tuple[Node, Node]]:
 
 
 def check_envelope(answer: httpx2.Response, status: int) -> dict[str, object]:
-    """The gateway's own refusals have the node's shape."""
+    """The gateway's own errors have the format of the nodes' errors."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/json"
     body = answer.json()
@@ -200,7 +200,7 @@ def test_a_reload_keeps_idle_connections_where_nginx_can(
         assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
         before = psutil.Process(int((tmp_path / "nginx.pid").read_text())).children()
         before[0].parent().send_signal(signal.SIGHUP)
-        # The workers that were there close their idle connections when they learn of the reload.
+        # The old workers close their idle connections when they notice the reload.
         deadline = time.monotonic() + 20
         while not all(_is_shutting_down(worker) for worker in before):
             assert time.monotonic() < deadline
@@ -222,7 +222,7 @@ def _is_shutting_down(worker: psutil.Process) -> bool:
 def test_nodes_that_were_all_full_a_moment_ago_are_asked_again(
     start: Start, nodes: tuple[Node, Node]
 ) -> None:
-    """A full node's 503 counts as a failure; that must not close the whole fleet for 30 s."""
+    """A full node's 503 counts as a failure, which must not close the whole fleet for 30 s."""
     client = start(*(upstream(n, node.port) for n, node in enumerate(nodes)))
     for node in nodes:
         node.status = 503
@@ -412,7 +412,7 @@ def test_the_request_id_is_the_clients_or_a_new_one(start: Start, nodes: tuple[N
     made, answered = sent_and_answered({})
     assert [made] == answered
     assert re.fullmatch("[0-9a-f]{32}", made)
-    for unfit in ('a"b', "a\\b", "a b", "x" * 129):  # could not stand everywhere as it is
+    for unfit in ('a"b', "a\\b", "a b", "x" * 129):  # ids that need escaping
         made, answered = sent_and_answered({"X-Request-ID": unfit})
         assert [made] == answered
         assert re.fullmatch("[0-9a-f]{32}", made)
@@ -440,7 +440,7 @@ def test_the_access_log_is_json_with_the_node_and_its_times(
     client.post(f"{ASR}?x=1", content=b"audio", headers=headers)
     log = tmp_path / "access.log"
     deadline = time.monotonic() + 10
-    while f'"uri":"{ASR}"' not in (text := log.read_text()):  # nginx writes the line after the answer
+    while f'"uri":"{ASR}"' not in (text := log.read_text()):  # nginx logs a request after it has answered
         assert time.monotonic() < deadline, f"no line for the request in {text!r}"
         time.sleep(0.02)
     line = next(entry for entry in map(json.loads, text.splitlines()) if entry["uri"] == ASR)

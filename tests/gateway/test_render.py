@@ -1,4 +1,4 @@
-"""Every rendered file is one that nginx takes, and nothing can be smuggled into one."""
+"""nginx accepts every rendered file, and no value can inject a directive."""
 
 from __future__ import annotations
 

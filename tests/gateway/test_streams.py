@@ -1,4 +1,4 @@
-"""Live speech through the gateway: a real nginx before real workers over a double runtime."""
+"""Live speech through the gateway: a real nginx in front of real workers over a double runtime."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ Start = Callable[..., Site]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """`start(*nodes, tls=…)`: a gateway before these nodes, stopped after the test."""
+    """`start(*nodes, tls=…)`: a gateway over these nodes, stopped after the test."""
     with ExitStack() as stack:
 
         def start(*nodes: ServiceNode, **settings: Any) -> Site:
@@ -58,7 +58,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceNode]:
-    """One node that asks for a key, for the tests that leave it as it is."""
+    """One node that needs an API key, for tests that do not change it."""
     with service_nodes(1, tmp_path_factory.mktemp("node"), SERVER__API_KEYS=KEY) as nodes:
         yield nodes[0]
 
@@ -82,14 +82,14 @@ Channel = Callable[..., grpc.Channel]
 
 
 def chunks(seconds: float) -> Iterator[pb.AudioChunk]:
-    """Audio in chunks of 100 ms, the last of them final."""
+    """Audio in chunks of 100 ms; the last chunk is final."""
     parts = pieces(tone(seconds), RATE // 10 * 2)
     for sequence, part in enumerate(parts, 1):
         yield pb.AudioChunk(data=part, sequence=sequence, sample_rate=RATE, is_final=sequence == len(parts))
 
 
 def milliseconds(results: list[pb.AIStreamResult]) -> int:
-    """How much audio the final results are about."""
+    """The length of the audio that the final results cover."""
     return sum(json.loads(result.result_data)["duration_ms"] for result in results if result.is_final)
 
 
@@ -135,7 +135,7 @@ async def spoken_over_tls(site: Site, tls: Tls, seconds: int) -> list[dict[str, 
 
 
 def handshake_status(site: Site, **options: Any) -> int:
-    """The HTTP status of a refused WebSocket; 101 when it is open."""
+    """The HTTP status of a refused WebSocket; 101 if it is open."""
     try:
         with websocket(site, **options):
             return 101
@@ -143,7 +143,7 @@ def handshake_status(site: Site, **options: Any) -> int:
         return refusal.response.status_code
 
 
-# Who comes in -----------------------------------------------------------------------------------------------
+# Admission -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("balancing", ["http2", "layer4"])
@@ -224,7 +224,7 @@ def test_websockets_over_the_rate_are_429(start: Start, node: ServiceNode) -> No
     assert 429 in statuses
 
 
-# What is sent -----------------------------------------------------------------------------------------------
+# Results -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -273,7 +273,7 @@ def two_nodes(tmp_path: Path) -> Iterator[list[ServiceNode]]:
 
 
 def the_one_with_a_call(nodes: list[ServiceNode], entrance: str) -> ServiceNode:
-    """The node that answers the one open call."""
+    """The node that runs the one open call."""
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline:
         for node in nodes:
@@ -284,7 +284,7 @@ def the_one_with_a_call(nodes: list[ServiceNode], entrance: str) -> ServiceNode:
 
 
 def live(pause: float, over: threading.Event) -> Iterator[pb.AudioChunk]:
-    """Seconds of audio, `pause` seconds apart, until it is `over`."""
+    """Seconds of audio, `pause` seconds apart, until `over` is set."""
     for sequence in itertools.count(1):
         yield pb.AudioChunk(data=SECOND, sequence=sequence, sample_rate=RATE)
         if over.wait(pause):
@@ -293,7 +293,7 @@ def live(pause: float, over: threading.Event) -> Iterator[pb.AudioChunk]:
 
 @pytest.fixture
 def over() -> Iterator[threading.Event]:
-    """Set when the test is done: what sends audio ends then."""
+    """Set at the end of the test, so that senders of audio stop."""
     event = threading.Event()
     yield event
     event.set()
@@ -302,7 +302,7 @@ def over() -> Iterator[threading.Event]:
 @pytest.mark.parametrize(
     ("balancing", "after_a_result"),
     [
-        ("http2", grpc.StatusCode.INTERNAL),  # nginx resets the stream, and has no other word for it
+        ("http2", grpc.StatusCode.INTERNAL),  # nginx resets the stream and has no other status for it
         ("layer4", grpc.StatusCode.UNAVAILABLE),
     ],
 )
@@ -350,7 +350,7 @@ def test_a_client_goes_on_with_the_other_node_and_every_second_is_answered_once(
         else over_websocket(f"http://127.0.0.1:{site.http}")
     )
     recording = Recording(RATE)
-    # Paced, so that the node dies in the middle.
+    # Paced, so that the node dies in the middle of the stream.
     speaking = threading.Thread(target=speak, args=(recording, 45, 0.05))
     speaking.start()
 

@@ -1,4 +1,4 @@
-"""Doubles of the commands that steps call: scripts at the front of PATH that note how they were called."""
+"""Doubles of the commands that steps call: scripts at the front of PATH that record their calls."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Double = Callable[[str, str], Path]
 
 @pytest.fixture
 def double(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Double:
-    """Makes a command of that name with that shell script; returns the file that its calls are noted in."""
+    """Makes a command of that name with that shell script. Returns the file that records its calls."""
     folder = tmp_path / "doubles"
     folder.mkdir()
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
@@ -32,7 +32,7 @@ def double(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Double:
 
 @pytest.fixture(autouse=True)
 def event_loop_of_its_own() -> Iterator[None]:
-    """Pulumi runs programs on the event loop of the thread, and asyncio.run of other tests leaves it none."""
+    """Pulumi runs programs on the thread's event loop, and asyncio.run of other tests leaves none."""
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     yield

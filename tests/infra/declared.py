@@ -1,4 +1,4 @@
-"""Runs the Pulumi program without an engine and keeps what it declares."""
+"""Runs the Pulumi program without an engine and keeps the resources that it declares."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SECRET = "1b47061264138c4ac30d75fd1eb44270"
 
 @dataclass(frozen=True)
 class Resource:
-    """One resource as it was declared; `inputs` have their camelCase names and secrets in plain."""
+    """One declared resource. `inputs` have their camelCase names; secrets are in plain text."""
 
     urn: str
     type: str
@@ -39,13 +39,13 @@ class Resource:
 
     @property
     def declaration(self) -> dict[str, Any]:
-        """What a step is given on its standard input."""
+        """A step's declaration, which it gets on its standard input."""
         return dict(json.loads(self.inputs["stdin"]))
 
 
 @dataclass
 class Fleet:
-    """All that a stack declares, by name, and its outputs. Components only group and are left out."""
+    """All resources of a stack by name, and its outputs. Components only group and are left out."""
 
     resources: dict[str, Resource] = field(default_factory=dict)
     outputs: dict[str, Any] = field(default_factory=dict)
@@ -57,11 +57,11 @@ class Fleet:
         return name in self.resources
 
     def of(self, kind: str) -> list[Resource]:
-        """Those whose type ends so, e.g. `:Container`."""
+        """The resources whose type ends so, e.g. `:Container`."""
         return [resource for resource in self.resources.values() if resource.type.endswith(kind)]
 
     def after(self, name: str) -> set[str]:
-        """The names of everything that the engine has to finish before it touches this resource."""
+        """The names of all resources that the engine must finish before it changes this one."""
         found: set[str] = set()
         waiting = [name]
         while waiting:
@@ -136,7 +136,7 @@ def _plain(value: Any) -> Any:
 
 
 def declare(config: dict[str, Any], away: Away | None = None) -> Fleet:
-    """What the stack `prod` with these keys declares."""
+    """The resources of the stack `prod` with these keys."""
     fleet = Fleet()
     set_mocks(_Engine(), project="gpu-inference", stack="prod", preview=True, monitor=_Monitor(fleet))
 

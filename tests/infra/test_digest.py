@@ -1,4 +1,5 @@
-"""A digest changes with whatever of a file may change what is made of it, and with nothing else."""
+"""A digest changes with every property of a file that may change the product made from it, and with no
+other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The gateway's configuration in place: tested by nginx, switched at once, and put back when a stack goes."""
+"""The gateway's configuration on its host: nginx tests it, the step switches it atomically, and removes it
+with the stack."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ HERE = {"host": "unix:///nowhere.sock", "options": []}
 
 
 def eventually(holds: Callable[[], bool]) -> None:
-    """A reload is done by the old processes' ending, a moment after the command for it."""
+    """The old processes end a moment after the command for a reload."""
     end = time.monotonic() + 10
     while True:
         try:
@@ -37,7 +38,7 @@ def eventually(holds: Callable[[], bool]) -> None:
 
 
 class Site:
-    """A site that somebody else runs, with a real nginx; it includes whatever upstream files there are."""
+    """A site that somebody else runs, with a real nginx. It includes all upstream files."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -79,7 +80,7 @@ class Site:
         }
 
     def answer(self) -> str:
-        """What the route that belongs to the nodes answers."""
+        """The answer of the nodes' route."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api/v1/ai/info", timeout=5) as answer:
             return str(answer.read().decode())
 
@@ -98,7 +99,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 
 GOOD, OTHER, BAD = "server 192.0.2.1:8800;\n", "server 192.0.2.2:8800;\n", "server 192.0.2.1:8800 nonsense;\n"
-BY_HAND = b"# by hand\nserver 192.0.2.9:8800;"  # no newline at its end: it must come back as it was
+BY_HAND = b"# by hand\nserver 192.0.2.9:8800;"  # no newline at its end: it must come back unchanged
 
 
 def files(site: Site) -> dict[str, bytes]:
@@ -131,7 +132,7 @@ def test_a_first_configuration_that_is_rejected_leaves_no_file(site: Site) -> No
     assert files(site) == {}
 
 
-# The old script's file, and one that somebody wrote under the name that the stack's file has.
+# The original script's file, and a hand-written one under the name of the stack's file.
 OLD = "ai_inference_service.servers.local.conf"
 OWN = "ai_inference_service.servers.prod.conf"
 
@@ -252,7 +253,7 @@ def test_a_folder_that_is_not_there_is_named(site: Site) -> None:
         apply.apply(declared)
 
 
-# In a container: `docker` is a double, whose `nginx -t` rejects what has nonsense in it.
+# In a container: `docker` is a double, whose `nginx -t` rejects a file with the word `nonsense`.
 
 DOCKER = r"""
 case "$1" in

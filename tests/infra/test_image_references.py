@@ -1,4 +1,4 @@
-"""An image's tag is the content of what it is built from, as Docker would be sent it."""
+"""An image's tag is the digest of its build context, as Docker would receive it."""
 
 from __future__ import annotations
 
@@ -71,13 +71,13 @@ def test_a_dockerfiles_own_dockerignore_comes_first_and_exceptions_win(context: 
 @pytest.mark.parametrize(
     ("rules", "left"),
     [
-        ("*", []),  # also what is deeper
-        ("x.log", ["Dockerfile", "app/deep/x.log", "app/main.py"]),  # at the root alone
-        ("**/x.log/", ["Dockerfile", "app/main.py"]),  # a slash at the end matches files too
+        ("*", []),  # in deeper folders too
+        ("x.log", ["Dockerfile", "app/deep/x.log", "app/main.py"]),  # only at the root
+        ("**/x.log/", ["Dockerfile", "app/main.py"]),  # a trailing slash matches files too
         ("app/*", ["Dockerfile", "x.log"]),
         ("*\n!app/deep", ["app/deep/x.log"]),
         ("*\n!**/main.py", ["app/main.py"]),
-        ("App", ["Dockerfile", "app/deep/x.log", "app/main.py", "x.log"]),  # case counts
+        ("App", ["Dockerfile", "app/deep/x.log", "app/main.py", "x.log"]),  # patterns are case-sensitive
     ],
 )
 def test_the_rules_are_read_as_docker_reads_them(context: Path, rules: str, left: list[str]) -> None:

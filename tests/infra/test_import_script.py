@@ -1,4 +1,4 @@
-"""The old script's environment becomes a stack file."""
+"""The environment of the original deployment script becomes a stack file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real Triton serves the model that a node is switched to, and goes on with the old one when it cannot."""
+"""A real Triton serves the new version of a model, and keeps the old one if it cannot load the new one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class TritonPythonModel:
     def execute(self, requests):
         return [pb.InferenceResponse([pb.Tensor("y", np.array([{number}], np.int32))]) for _ in requests]
 """
-# The service's container, as far as the switch needs it: its Python, on Triton's network.
+# The part of the service's container that the switch needs: its Python, on Triton's network.
 DOCKER = """
 case "$1" in
   ps) echo triton; echo service;;

@@ -1,4 +1,4 @@
-"""Models on a host: complete copies, switched at once, never half a model."""
+"""Models on a host: copies are complete, the switch is atomic, and Triton never sees an incomplete model."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def source(tmp_path: Path) -> Path:
 
 
 class Node:
-    """A node's models on a host, and the steps that a stack makes of them."""
+    """A node's models on a host, and the steps that a stack declares for them."""
 
     def __init__(self, source: Path, root: Path) -> None:
         self.source, self.root = source, root

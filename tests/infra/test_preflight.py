@@ -1,4 +1,4 @@
-"""Every host is asked before an update; those that fail are named with the reason and the remedy."""
+"""An update checks every host first; an error names each failed host with the reason and the remedy."""
 
 from __future__ import annotations
 

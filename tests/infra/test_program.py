@@ -1,4 +1,4 @@
-"""What a stack declares: the rules of the fleet that are a matter of declaration, without an engine."""
+"""The resources that a stack declares hold the rules of the fleet, tested without an engine."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def config(count: int = 3, **more: Any) -> dict[str, Any]:
 
 
 def changed(before: Fleet, after: Fleet) -> set[str]:
-    """The names of the resources whose inputs differ, that are new, gone, or others to Pulumi."""
+    """The names of the resources that are new, gone, renamed for Pulumi, or have other inputs."""
     names = before.resources.keys() | after.resources.keys()
     return {
         name
@@ -53,7 +53,7 @@ def changed(before: Fleet, after: Fleet) -> set[str]:
 
 
 def is_down(address: str, fleet: Fleet) -> bool:
-    """Whether the gateway sends a node nothing."""
+    """Whether the gateway sends no requests to a node."""
     text = fleet["gateway-config"].declaration["files"]["nginx.conf"]
     return bool(re.search(rf"server {re.escape(address)} .*\bdown;", text))
 
@@ -224,7 +224,7 @@ def test_a_change_that_docker_cannot_make_in_place_makes_another_container() -> 
 
 
 def away(deployed: Fleet | None = None) -> Away:
-    """gpu-2's host is out of reach; what is `deployed` is in the state."""
+    """gpu-2's host does not answer; the state has the resources in `deployed`."""
     state = {"resources": [{"urn": each.urn} for each in deployed.resources.values()] if deployed else []}
     return Away(frozenset({parse_host(HOSTS[1])}), ("gpu-2",), Deployed(state))
 
@@ -280,7 +280,7 @@ def test_a_nodes_service_listens_for_other_hosts() -> None:
 
 
 def test_the_gateways_container_ends_by_the_signal_that_lets_nginx_finish_requests() -> None:
-    # At SIGTERM, Docker's own signal, nginx drops them.
+    # At SIGTERM, Docker's default signal, nginx drops them.
     assert declare(config())["gateway"].inputs["stopSignal"] == "SIGQUIT"
 
 
@@ -325,7 +325,7 @@ def test_tritons_ports_are_published_only_when_asked_for() -> None:
 
 
 def test_the_shared_memory_is_not_empty_when_the_services_container_is_made() -> None:
-    # Docker would give it the mode of that image's folder, and Triton's user could not write there any more.
+    # Docker would give the volume the mode of that image's folder, which Triton's user cannot write to.
     fleet = declare(config(1))
     shell, option, script = fleet["gpu-1-triton"].inputs["command"][:3]
     assert (shell, option) == ("sh", "-c")
@@ -540,7 +540,7 @@ def test_what_a_preview_computes_grows_linearly_with_the_nodes(repository: Path)
     shutil.rmtree(repository / "emotion")
 
     def calls(count: int) -> int:
-        """How many functions run to declare a fleet; unlike seconds, a busy machine does not change it."""
+        """The number of function calls that declare a fleet. Unlike seconds, it does not depend on load."""
         stack = copy.deepcopy(config(count, models={"source": "sync", "path": str(repository)}))
         counted = 0
 
@@ -555,6 +555,6 @@ def test_what_a_preview_computes_grows_linearly_with_the_nodes(repository: Path)
             sys.setprofile(None)
         return counted
 
-    calls(2)  # what is computed once only
+    calls(2)  # fills the caches
     eight, thirty_two = calls(8), calls(32)
     assert thirty_two / eight <= 4 * 1.1, (eight, thirty_two)

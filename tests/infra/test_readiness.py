@@ -1,4 +1,5 @@
-"""A node is ready when its own health route says so; otherwise its containers' last lines are shown."""
+"""A node is ready when its health route answers 200. Otherwise the error shows its containers' last log
+lines."""
 
 from __future__ import annotations
 

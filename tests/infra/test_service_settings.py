@@ -22,7 +22,7 @@ def stack_of(host: str, runtime: str = "triton", **more: Any) -> Stack:
 
 
 def without_addresses(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings but for where the service listens, finds Triton, and finds labels."""
+    """The settings without the service's own addresses, Triton's address and the labels' path."""
     settings["ai"].pop("models", None)
     settings["ai"]["runtime"].pop("triton", None)
     return settings | {

@@ -1,4 +1,4 @@
-"""A stack's configuration: defaults, and every mistake named by its key, all at once, without a traceback."""
+"""A stack's configuration: defaults, and all mistakes at once, each with its key and without a traceback."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ GPU_1, GPU_2 = "ssh://root@192.0.2.10", "ssh://root@192.0.2.11"
 
 
 def mistakes(**config: Any) -> list[str]:
-    """What is said about a configuration."""
+    """The errors of a configuration."""
     with pytest.raises(StackError) as caught:
         parse(config)
     return [str(problem) for problem in caught.value.problems]

@@ -1,4 +1,4 @@
-"""An editor that follows the JSON Schema accepts and refuses what the types do."""
+"""An editor that uses the JSON Schema accepts and refuses the same files as the types."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from infra.stack.load import PROJECT as NAMESPACE
 from infra.stack.schema import schema
 
 SCHEMA = jsonschema_rs.validator_for(schema())
-# What somebody may write by mistake in place of anything.
+# Values that a user may write by mistake for any key.
 MISTAKES: list[Any] = [
     *(None, True, False, 0, -1, 1, 1.5, 8800, 65536),
     *("", " ", "all", "none", "true", "25%", "0%", "1g", "512M", "é", "a,b", "a" * 300, "gpu-1", "${x}"),
@@ -53,7 +53,7 @@ def document(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def paths(value: Any, path: Path = ()) -> Iterator[Path]:
-    """Every place in a configuration but the whole of it."""
+    """Every path in a configuration except the root."""
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, each in inner:
         yield (*path, key)
@@ -92,7 +92,7 @@ def test_the_example_with_every_key_is_accepted_by_both() -> None:
 
 @pytest.mark.parametrize("key", list(EXAMPLE))
 def test_both_accept_and_refuse_the_same_at_every_key(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Rules over several keys are beyond a schema.
+    # A schema cannot express rules over several keys.
     monkeypatch.setattr(rules, "check", lambda nodes, sections: iter(()))
     monkeypatch.setattr(rules, "unique_names", lambda names: iter(()))
     for path in (path for path in paths(EXAMPLE) if path[0] == key):

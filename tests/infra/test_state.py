@@ -1,4 +1,4 @@
-"""What is in a stack's state is told by type and name, and by its parent's type, which names the machine."""
+"""The state tells resources apart by type and name, and by the parent's type, which names the machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ URN = f"urn:pulumi:prod::gpu-inference::{AT}$docker:index/container:Container::g
 
 
 class Parent:
-    """What is asked of a component: its type."""
+    """The part of a component that the state needs: its type."""
 
     def __init__(self, kind: str) -> None:
         self.pulumi_resource_type = kind

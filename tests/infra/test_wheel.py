@@ -1,4 +1,4 @@
-"""The package works from a wheel, outside the checkout: templates, Dockerfiles and models come with it."""
+"""The package works from a wheel, outside the checkout: it contains templates, Dockerfiles and models."""
 
 from __future__ import annotations
 
@@ -56,7 +56,8 @@ print(json.dumps({"infra": infra.__path__[0], "outputs": outputs, "nginx": rende
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The Python of an environment with the wheel, and with this one's dependencies but not the checkout."""
+    """The Python of an environment with the wheel and this environment's dependencies, without the
+    checkout."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     source.mkdir()
@@ -81,14 +82,14 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         [*pip, "--python", str(python), "install", "--no-deps", "--no-index", str(wheel)], check=True
     )
     site_packages = next((environment / "lib").glob("python*/site-packages"))
-    # Python reads no .pth files in a folder named by one, so the checkout's editable install stays unknown.
+    # Python ignores .pth files in a folder named by one, so it does not see the checkout's editable install.
     (site_packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     yield python
 
 
 @pytest.fixture(scope="module")
 def result(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the program printed in a folder that is no Pulumi project."""
+    """The output of the program in a folder that is not a Pulumi project."""
     stack = {"nodes": ["ssh://root@192.0.2.11"], "models": {"source": "sync"}, "triton": {"build": True}}
     done = subprocess.run(
         [str(installed), "-P", "-c", PROGRAM],

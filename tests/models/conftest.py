@@ -1,4 +1,5 @@
-"""One Triton with every model, for all tests of the models, and the recording in the forms they need."""
+"""One Triton with every model, for all tests of the models, and the recording in the formats that they
+need."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ _DATATYPES = {np.dtype(np.float32): "FP32", np.dtype(np.int64): "INT64", np.dtyp
 
 @dataclass(frozen=True)
 class Heard:
-    """What `asr` answered."""
+    """The answer of `asr`."""
 
     text: str
     confidence: float
@@ -31,7 +32,7 @@ class Heard:
 
 
 class Models:
-    """Asks Triton's models over gRPC."""
+    """A gRPC client of Triton's models."""
 
     def __init__(self, address: str) -> None:
         self.client = tritonclient.grpc.InferenceServerClient(address)
@@ -76,5 +77,5 @@ def speech() -> NDArray[np.float32]:
 
 @pytest.fixture(scope="session")
 def words() -> str:
-    """What is said in it."""
+    """The words of the recording."""
     return (RECORDINGS / "inaugural-1961.txt").read_text(encoding="utf-8")

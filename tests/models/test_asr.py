@@ -158,7 +158,7 @@ def test_one_bad_request_does_not_hurt_those_beside_it(models, speech, words):
 
 
 def test_hears_much_faster_than_people_speak(models, speech):
-    """The target is 0.06 on two idle cores, for `make bench` to measure; this bound holds on busy ones."""
+    """The goal is 0.06 on two idle cores, which `make bench` measures. This bound holds on busy cores."""
     models.asr(speech)
     began = time.perf_counter()
     models.asr(np.concatenate([speech, speech]))

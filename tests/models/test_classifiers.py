@@ -109,7 +109,7 @@ def test_the_recorded_voice_is_taken_for_human(models, speech):
 
 
 def test_a_synthesiser_that_was_not_trained_on_moves_the_verdict_from_human(models, speech):
-    """Vowels from pulses through fixed formants: what the oldest speech synthesis does."""
+    """The sound is vowels from pulses through fixed formants, as in the oldest speech synthesis."""
     rate, seconds = 16000, 5
     time = np.arange(rate * seconds) / rate
     phase = time * 110 - np.cos(2 * np.pi * 0.7 * time) * 10 / (2 * np.pi * 0.7)

@@ -1,4 +1,4 @@
-"""The model repository as Triton sees it, and the figures that its README quotes."""
+"""The model repository as Triton sees it, and the figures in its README."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ TENSORS = {
 
 
 def test_every_folder_of_the_repository_is_a_model():
-    """Triton takes each for one, and is not ready while one does not load."""
+    """Triton takes each folder for a model, and is not ready while one does not load."""
     folders = {
         path.name for path in MODEL_REPOSITORY.iterdir() if path.is_dir() and path.name != "__pycache__"
     }
@@ -67,7 +67,7 @@ def test_labels_are_said_the_same_in_the_file_and_in_the_configuration(models, m
 
 
 def test_models_of_the_same_weights_find_them_the_same_way():
-    """Each model's folder is copied to a node on its own, so each has the file."""
+    """Each model's folder is copied to a node without the others, so each has a copy of the file."""
     users = ("asr", "whisper-encoder", "whisper-decoder")
     copies = {(MODEL_REPOSITORY / model / "1" / "weights.py").read_text() for model in users}
     assert len(copies) == 1

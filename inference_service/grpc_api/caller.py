@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,11 +12,10 @@ import grpc
 from inference_service import metrics
 from inference_service.engine import Engine
 from inference_service.errors import BadRequest, Busy, ServiceError
-from inference_service.http.requests import language
 from inference_service.keys import Keys
+from inference_service.request_fields import language, request_id_or_new
 
 _REQUEST_ID = "x-request-id"
-_SAFE_ID = re.compile(r"[A-Za-z0-9._:/@+=~-]{1,128}")
 
 
 @dataclass(slots=True)
@@ -56,9 +54,7 @@ class Answering:
         with metrics.request("grpc", route) as answer:
             answer.status = grpc.StatusCode.CANCELLED.name
             metadata = _texts(context)
-            request_id = metadata.get(_REQUEST_ID, "")
-            if not _SAFE_ID.fullmatch(request_id):
-                request_id = uuid.uuid4().hex
+            request_id = request_id_or_new(metadata.get(_REQUEST_ID))
             try:
                 self._keys.check(metadata.get("x-api-key"), metadata.get("authorization"))
                 caller = Caller(

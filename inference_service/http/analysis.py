@@ -25,12 +25,12 @@ from inference_service.http.requests import (
     decode_base64,
     decode_json,
     id_text,
-    language,
     source_of,
     task_named,
     whole_text,
 )
 from inference_service.http.upload import JSON_TYPES, MULTIPART, source_of_body, source_of_form
+from inference_service.request_fields import language
 from inference_service.results import Analysis
 from inference_service.runtimes.base import Call
 from inference_service.tasks import (

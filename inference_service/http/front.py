@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
-import secrets
 from time import perf_counter
 from typing import cast
 
@@ -16,9 +14,7 @@ from inference_service.errors import Draining, ServiceError
 from inference_service.http.body import header
 from inference_service.http.envelope import REQUEST_ID, enveloped, send_error
 from inference_service.keys import Keys
-
-#: Ids that are safe in a header and in a log line. Anything else is replaced, not refused.
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/@+=~-]{1,128}")
+from inference_service.request_fields import request_id_or_new
 
 #: Routes that a key does not guard (`status` says why; pages and the API's description have no secrets).
 OPEN_ROUTES = frozenset({"/health", "/metrics", "/api/v1/ai/health"})
@@ -126,10 +122,6 @@ class Front:
             answer.route = str(scope.get("path_template") or "unmatched")
 
     def _identify(self, scope: Scope) -> str:
-        given = header(scope, b"x-request-id") or header(scope, b"request-id")
-        if given is not None and _REQUEST_ID.fullmatch(given):
-            request_id = given.decode("ascii")
-        else:
-            request_id = secrets.token_hex(16)
+        request_id = request_id_or_new(_text(scope, b"x-request-id") or _text(scope, b"request-id"))
         scope[REQUEST_ID] = request_id  # type: ignore[literal-required]
         return request_id

@@ -12,6 +12,7 @@ import pybase64
 from inference_service.audio import Audio
 from inference_service.audio.decode import decode_audio, decodes_slowly
 from inference_service.errors import BadRequest
+from inference_service.request_fields import language
 from inference_service.settings import Settings
 from inference_service.tasks import TASK_NAMES, Task
 
@@ -219,19 +220,6 @@ def whole_text(text: str | None, default: int, field: str) -> int:
     if not re.fullmatch(r"[0-9]{1,10}", text.strip()):
         raise BadRequest(f"{field}: expected a whole number, got {text[:40]!r}")
     return whole(int(text), default, field)
-
-
-_LANGUAGE_TAG = re.compile(r"([A-Za-z]{2,3})([-_][A-Za-z0-9]{2,8})*")
-
-
-def language(tag: str | None, field: str = "language") -> str | None:
-    """The primary subtag of a language tag (`zh-CN` is `zh`); None, "" and `auto` let the model find out."""
-    if tag is None or tag.strip() == "" or tag.strip().lower() == "auto":
-        return None
-    match = _LANGUAGE_TAG.fullmatch(tag.strip())
-    if not match:
-        raise BadRequest(f"{field}: expected a language tag such as en or zh-CN, got {tag[:40]!r}")
-    return match[1].lower()
 
 
 def id_text(value: Id | None) -> str:

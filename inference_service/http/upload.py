@@ -9,7 +9,8 @@ import multipart  # type: ignore[import-untyped]
 import numpy as np
 
 from inference_service.errors import BadRequest, TooLarge, UnsupportedMedia
-from inference_service.http.requests import Source, language, whole_text
+from inference_service.http.requests import Source, whole_text
+from inference_service.request_fields import language
 from inference_service.tasks import Task
 
 #: Media types of audio with a header, and the format's name for the decoder.

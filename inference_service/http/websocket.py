@@ -25,7 +25,8 @@ from inference_service.engine import Engine
 from inference_service.errors import BadRequest, Busy, Draining, ServiceError, StreamIdle
 from inference_service.http.analysis import BASE
 from inference_service.http.envelope import request_id_of
-from inference_service.http.requests import Id, id_text, language
+from inference_service.http.requests import Id, id_text
+from inference_service.request_fields import language
 from inference_service.runtimes.base import Call
 from inference_service.streaming import Chunk, ClientGone, Streaming, StreamResult
 

@@ -13,6 +13,7 @@ from typing import Literal
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
+from inference_service.request_fields import REQUEST_ID_PATTERN
 from infra.names import GATEWAY_GRPC_PORT, GATEWAY_HTTP_PORT, STACK_NAME
 from infra.paths import PACKAGE
 from infra.stack.hosts import bracketed
@@ -191,7 +192,11 @@ def render_site(site: Site) -> RenderedSite:
     # nginx wants a server in every upstream; one that is down answers as a fleet without live nodes does.
     servers = site.servers or (_NO_NODE,)
     nginx_conf = _template("nginx.conf.j2").render(
-        site=site, servers=servers, paths=site.paths, grpc_errors=_GRPC_ERRORS
+        site=site,
+        servers=servers,
+        paths=site.paths,
+        grpc_errors=_GRPC_ERRORS,
+        request_id_pattern=REQUEST_ID_PATTERN,
     )
     keys = None
     if site.api_keys:

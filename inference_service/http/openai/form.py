@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
 from inference_service.errors import BadRequest, NotFound
-from inference_service.http.requests import Source, language
+from inference_service.http.requests import Source
 from inference_service.http.upload import MULTIPART, FormPart, form_parts, format_of_file
+from inference_service.request_fields import language
 from inference_service.tasks import TranscribeOptions
 
 #: OpenAI's names for speech recognition. This node's model answers to them, so that clients need no change.

@@ -7,7 +7,7 @@ from typing import Any
 
 import pulumi
 
-from infra.gateway import declare as gateway_declaration
+from infra.gateway import plan as gateway_declaration
 from infra.program import outputs
 from infra.program.gateway import Gateway
 from infra.program.host import DockerHost

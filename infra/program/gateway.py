@@ -9,7 +9,7 @@ import pulumi_command as command
 import pulumi_docker as docker
 
 from infra import names
-from infra.gateway import declare
+from infra.gateway import plan as declare
 from infra.program.command import step
 from infra.program.containers import container
 from infra.program.host import DockerHost

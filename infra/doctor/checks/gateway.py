@@ -30,7 +30,7 @@ from infra.doctor.web import Site, unverified
 from infra.embedded.declarations import GatewayDeclaration
 from infra.embedded.gateway import render_gateway
 from infra.embedded.layout import Layout
-from infra.gateway import declare
+from infra.gateway import plan as declare
 from infra.gateway.entrance import upstreams
 from infra.gateway.render import UpstreamServer, render_site
 from infra.stack import Stack

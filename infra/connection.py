@@ -9,7 +9,7 @@ import re
 import shlex
 import subprocess
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -82,15 +82,6 @@ class Connection:
         text = str(host)
         return cls(text, tuple(ssh_options(ssh)) if text.startswith("ssh://") else ())
 
-    @classmethod
-    def of(cls, declared: dict[str, Any]) -> Connection:
-        """The connection that `declare` wrote."""
-        return cls(declared["host"], tuple(declared["options"]))
-
-    def declare(self) -> dict[str, Any]:
-        """This connection as JSON holds it."""
-        return asdict(self)
-
     def command(self, script: str) -> list[str]:
         """The command line that runs a shell script on the host."""
         if match := _SSH.fullmatch(self.host):
@@ -126,3 +117,7 @@ class Connection:
         path = shlex.quote(folder)
         # Up to one that is somebody's link to a larger disk, which is not an error.
         self.run(f"rm -rf -- {path} && {{ rmdir -p -- $(dirname -- {path}) 2>/dev/null || :; }}")
+
+
+#: Scripts run on this computer.
+HERE = Connection("embedded")

@@ -2,4 +2,4 @@
 
 import runpy
 
-runpy.run_module("infra.steps.models", run_name="__main__")
+runpy.run_module("infra.steps.models", run_name="__main__", alter_sys=True)

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from infra.embedded import demonstration, fleet, with_pulumi
 from infra.embedded.declarations import GatewayDeclaration, NodeDeclaration
 from infra.embedded.errors import EmbeddedError
-from infra.embedded.gateway import apply_gateway, remove_gateway
+from infra.embedded.gateway import apply_gateway, reload_gateway, remove_gateway
 from infra.embedded.layout import STATE, Layout
 from infra.embedded.node import apply_node, remove_node
 from infra.embedded.supervisor import Supervisor, SupervisorError
@@ -76,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     add("declare", declare, "print the stack's declarations, for apply-node and apply-gateway")
     add("remove-node", remove_named_node, "stop a node").add_argument("name")
     add("remove-gateway", remove_running_gateway, "stop the gateway")
+    add("reload-gateway", reload_running_gateway, "make the gateway forget the failures that it counted")
     return parser
 
 
@@ -185,6 +186,12 @@ def remove_named_node(arguments: argparse.Namespace) -> int:
 def remove_running_gateway(arguments: argparse.Namespace) -> int:
     """Stop the gateway."""
     print(json.dumps({"stopped": remove_gateway(_layout(arguments))}))
+    return 0
+
+
+def reload_running_gateway(arguments: argparse.Namespace) -> int:
+    """Reload the gateway's nginx; nothing happens when it does not run."""
+    reload_gateway(_layout(arguments))
     return 0
 
 

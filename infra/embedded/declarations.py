@@ -6,6 +6,7 @@ input, so whoever declares the stack (Pulumi, or `up` directly) starts the same 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Set
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +28,10 @@ class Declaration(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    def to_json(self) -> str:
+        """The declaration as `apply-node` and `apply-gateway` read it; the same text for the same one."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True)
+
 
 class TritonDeclaration(Declaration):
     """A node's Triton. `models` are loaded and no others; None loads all of the repository."""
@@ -47,6 +52,7 @@ class NodeDeclaration(Declaration):
     service may take `grace_seconds`, and the node `ready_seconds` to become healthy.
     """
 
+    schema_version: Literal[1] = 1
     name: str = Field(pattern=r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$")
     http: int
     grpc: int
@@ -77,6 +83,7 @@ class NodeDeclaration(Declaration):
 class GatewayDeclaration(Declaration):
     """The gateway of processes on this computer. `body_limit` is in bytes."""
 
+    schema_version: Literal[1] = 1
     http: int
     grpc: int
     servers: tuple[UpstreamServer, ...]

@@ -1,85 +1,119 @@
-"""What a stack's gateway is declared as: pure functions from the stack to what `apply` puts in place."""
+"""The plan of a stack's gateway: pure, and made once for an update."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Set
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any
 
 from infra import names
-from infra.connection import Connection
+from infra.digest import digest
+from infra.gateway import reload
 from infra.gateway.entrance import entrance, upstreams
 from infra.gateway.render import Paths, Site, render_servers, render_site
 from infra.stack import Stack
-from infra.stack.hosts import bracketed
+from infra.stack.hosts import EmbeddedHost, bracketed
 
-_REVISION_LENGTH = 16
+# Stands for the name of a configuration's folder, which is the digest of the configuration, in its text.
+_DRAFT = "revision"
 
 
-def site(stack: Stack, revision: str, away: Set[str] = frozenset()) -> Site:
-    """The container's whole nginx. `revision` names the folder of this configuration."""
-    return Site(
-        **entrance(stack, away),
-        http=names.GATEWAY_HTTP_PORT,
-        grpc=names.GATEWAY_GRPC_PORT,
-        paths=Paths(api_keys=f"{names.CONFIGURATIONS_MOUNT}/{revision}/{names.API_KEYS_CONF}"),
+@dataclass(frozen=True, slots=True)
+class ContainerPlan:
+    """An nginx in a container, and the configuration that it uses.
+
+    `folder`, on the gateway's host, keeps the configurations: this one as `revision` with `files`. The
+    container sees `mounts` at the same paths. `reload` is a script for the host.
+    """
+
+    url: str
+    reload: str
+    container: str
+    folder: str
+    mounts: tuple[str, ...]
+    revision: str
+    files: dict[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ExistingPlan:
+    """The stack's upstream file, with the text `servers`, in a site of somebody else's nginx.
+
+    `sets_aside` is the path, with wildcards, of the files that the site includes. `folder` is for what a step
+    notes. `reload` is a script for the host.
+    """
+
+    url: str
+    reload: str
+    folder: str
+    file: str
+    sets_aside: str
+    servers: str
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedPlan:
+    """An nginx that is a process on this computer. `reload` is a script for the project's folder."""
+
+    url: str
+    reload: str
+
+
+GatewayPlan = ContainerPlan | ExistingPlan | EmbeddedPlan
+
+
+def gateway_plan(stack: Stack, away: Set[str] = frozenset()) -> GatewayPlan:
+    """The plan for the gateway that the stack declares; nodes that are `away`, by name, get no traffic."""
+    gateway = stack.gateway
+    if isinstance(gateway.host, EmbeddedHost):
+        return EmbeddedPlan(_url(stack), reload.embedded(stack.name))
+    if gateway.mode == "existing":
+        conf_dir = PurePosixPath(gateway.conf_dir)
+        file = str(conf_dir / names.upstream_file(stack.name))
+        return ExistingPlan(
+            url=_url(stack),
+            reload=reload.existing(file, gateway.nginx),
+            folder=names.gateway_folder(stack),
+            file=file,
+            sets_aside=str(conf_dir / names.UPSTREAM_FILES),
+            servers=render_servers(stack.name, upstreams(stack, away)),
+        )
+    revision, files = _configuration(stack, away)
+    return ContainerPlan(
+        url=_url(stack),
+        reload=reload.container(names.gateway_container(stack)),
+        container=names.gateway_container(stack),
+        folder=names.gateway_folder(stack),
+        mounts=tuple(_tls_folders(stack)),
+        revision=revision,
+        files=files,
     )
 
 
-def target(stack: Stack, connection: Connection | None) -> dict[str, Any]:
-    """What `reload` has to know: which nginx, and how it is reached."""
-    gateway = stack.gateway
-    if gateway.mode == "embedded" or connection is None:
-        return {"mode": "embedded", "stack": stack.name}
-    found = {
-        "mode": gateway.mode,
-        "connection": connection.declare(),
-        "folder": names.gateway_folder(stack),
-    }
-    if gateway.mode == "container":
-        return {**found, "container": names.gateway_container(stack)}
-    return {
-        **found,
-        "stack": stack.name,
-        "file": str(PurePosixPath(gateway.conf_dir) / names.upstream_file(stack.name)),
-        "nginx": gateway.nginx,
-    }
+def _configuration(stack: Stack, away: Set[str]) -> tuple[str, dict[str, str]]:
+    """The name of a configuration's folder, and the files in it."""
+    site = Site(
+        **entrance(stack, away),
+        http=names.GATEWAY_HTTP_PORT,
+        grpc=names.GATEWAY_GRPC_PORT,
+        paths=Paths(api_keys=_in_folder(_DRAFT, names.API_KEYS_CONF)),
+    )
+    draft = render_site(site)
+    older = render_site(dataclasses.replace(site, keeps_connections=False))
+    files = {names.NGINX_CONF: draft.nginx_conf, names.OLDER_NGINX_CONF: older.nginx_conf}
+    if draft.api_keys is not None:
+        files[names.API_KEYS_CONF] = draft.api_keys
+    revision = digest((), *files.values())
+    before, after = _in_folder(_DRAFT, ""), _in_folder(revision, "")
+    return revision, {name: text.replace(before, after) for name, text in files.items()}
 
 
-def configuration(stack: Stack, connection: Connection, away: Set[str] = frozenset()) -> dict[str, Any]:
-    """What `apply` puts in place for the modes `container` and `existing`."""
-    found = target(stack, connection)
-    if stack.gateway.mode == "existing":
-        return {
-            **found,
-            "sets_aside": str(PurePosixPath(stack.gateway.conf_dir) / names.UPSTREAM_FILES),
-            "servers": render_servers(stack.name, upstreams(stack, away)),
-        }
-    # The folder is named by its content, which names the folder: the digest is of the content under one fixed
-    # name.
-    draft = render_site(site(stack, "revision", away))
-    text = f"{draft.nginx_conf}\0{draft.api_keys or ''}"
-    revision = hashlib.sha256(text.encode()).hexdigest()[:_REVISION_LENGTH]
-    rendered = render_site(site(stack, revision, away))
-    older = dataclasses.replace(site(stack, revision, away), keeps_connections=False)
-    files = {
-        names.NGINX_CONF: rendered.nginx_conf,
-        names.OLDER_NGINX_CONF: render_site(older).nginx_conf,
-    }
-    if rendered.api_keys is not None:
-        files[names.API_KEYS_CONF] = rendered.api_keys
-    return {
-        **found,
-        "image": stack.gateway.image,
-        "mounts": tls_folders(stack),
-        "revision": revision,
-        "files": files,
-    }
+def _in_folder(revision: str, file: str) -> str:
+    return f"{names.CONFIGURATIONS_MOUNT}/{revision}/{file}"
 
 
-def tls_folders(stack: Stack) -> list[str]:
+def _tls_folders(stack: Stack) -> list[str]:
     """The certificate's folders on the gateway's host, which its container sees at the same paths.
 
     Folders and not files, so that a renewed certificate is there too. In certbot's `letsencrypt/live/NAME`
@@ -95,7 +129,7 @@ def tls_folders(stack: Stack) -> list[str]:
     return sorted(map(str, folders))
 
 
-def url(stack: Stack) -> str:
+def _url(stack: Stack) -> str:
     """The gateway's HTTP entrance; in an existing site, the site's own address is not known here."""
     scheme = "https" if stack.gateway.tls else "http"
     return f"{scheme}://{bracketed(stack.gateway.public_host)}:{stack.gateway.http}"

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import shlex
-from typing import Any
+from typing import Any, Protocol
 
 import pulumi
 
 from infra.paths import here, python
 
 
+class Declaration(Protocol):
+    """What a step reads from its standard input."""
+
+    def to_json(self) -> str:
+        """The declaration as JSON: the same text for the same declaration."""
+
+
 def step(
     module: str,
     action: str,
-    declaration: dict[str, Any],
+    declaration: Declaration,
     *,
     delete: str | None = None,
     secret: bool = False,
@@ -27,7 +33,7 @@ def step(
     on removal. A `secret` declaration is encrypted in the state and shown nowhere.
     """
     call = f"{shlex.quote(python())} -m {module}"
-    text = json.dumps(declaration, sort_keys=True)
+    text = declaration.to_json()
     arguments: dict[str, Any] = {
         "create": f"{call} {action}",
         "stdin": pulumi.Output.secret(text) if secret else text,

@@ -33,7 +33,7 @@ def node(stack: Stack, declared: Node) -> dict[str, Any]:
     return step(
         _MODULE,
         f"{stacked} apply-node{_keep(stack, declared.name)}",
-        declaration.model_dump(mode="json"),
+        declaration,
         delete=f"{stacked} remove-node {declared.name}",
         secret=bool(stack.api_keys or declared.remote.token),
         environment={"REVISION": digest(files_in(*code), large_bytes=LARGE_BYTES), "GENERATION": generation},
@@ -47,7 +47,7 @@ def gateway(stack: Stack, away: Set[str]) -> dict[str, Any]:
     return step(
         _MODULE,
         f"{stacked} apply-gateway{_keep(stack, 'gateway')}",
-        declared.model_dump(mode="json"),
+        declared,
         delete=f"{stacked} remove-gateway",
         secret=bool(stack.api_keys),
         environment={"GENERATION": _generation(stack, "gateway", ["gateway"])},

@@ -7,7 +7,8 @@ from typing import Any
 
 import pulumi
 
-from infra.gateway import plan as gateway_declaration
+from infra.connection import HERE
+from infra.gateway.plan import gateway_plan
 from infra.program import outputs
 from infra.program.gateway import Gateway
 from infra.program.host import DockerHost
@@ -15,6 +16,7 @@ from infra.program.images import Images
 from infra.program.node import DockerNode, EmbeddedNode
 from infra.program.rollout import Finished, batches
 from infra.stack import EmbeddedHost, Host, Node, Stack
+from infra.steps.readiness import Reload
 from infra.update.prepare import Away
 
 
@@ -43,7 +45,8 @@ def declare(stack: Stack, away: Away) -> dict[str, Any]:
     near = [node.host for node in stack.nodes if not node.embedded and node.host not in away.hosts]
     images = Images(stack, hosts[near[0]] if stack.images.registry and near else None)
     gateway_host = None if isinstance(stack.gateway.host, EmbeddedHost) else hosts[stack.gateway.host]
-    reloaded = gateway_declaration.target(stack, gateway_host.connection if gateway_host else None)
+    plan = gateway_plan(stack, set(away.nodes))
+    reload = Reload(gateway_host.connection if gateway_host else HERE, plan.reload)
 
     def node_of(node: Node) -> DockerNode | EmbeddedNode:
         if node.embedded:
@@ -58,10 +61,10 @@ def declare(stack: Stack, away: Away) -> dict[str, Any]:
     ]
     healthy: list[pulumi.Resource] = []
     for batch in batches(stack.nodes, stack.rollout):
-        started = [nodes[node.name].start(after, reloaded) for node in batch]
+        started = [nodes[node.name].start(after, reload) for node in batch]
         ready = [resource for resource in started if resource is not None]
         after = [Finished(resource) for resource in ready] or after
         healthy += ready
-    gateway = Gateway(stack, gateway_host, healthy, set(away.nodes))
+    gateway = Gateway(stack, plan, gateway_host, healthy, set(away.nodes))
     versions = {name: node.models.versions for name, node in nodes.items() if isinstance(node, DockerNode)}
     return outputs.of(stack, gateway.url, images.tags, versions, set(away.nodes))

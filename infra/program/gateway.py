@@ -9,11 +9,15 @@ import pulumi_command as command
 import pulumi_docker as docker
 
 from infra import names
-from infra.gateway import plan as declare
+from infra.connection import Connection
+from infra.gateway.plan import ContainerPlan, EmbeddedPlan, ExistingPlan, GatewayPlan
+from infra.program import embedded as embedded_steps
 from infra.program.command import step
 from infra.program.containers import container
 from infra.program.host import DockerHost
 from infra.stack import Stack
+from infra.steps.existing_site import ExistingSite
+from infra.steps.gateway import Configuration, ContainerConfiguration
 
 # nginx's own process opens the files and the sockets as root and gives its workers to its own user.
 _CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "SETGID", "SETUID")
@@ -33,18 +37,18 @@ class Gateway(pulumi.ComponentResource):
     def __init__(
         self,
         stack: Stack,
+        plan: GatewayPlan,
         host: DockerHost | None,
         ready: Sequence[pulumi.Resource | None],
         away: Set[str] = frozenset(),
     ) -> None:
         """`host` is None for the embedded gateway; `ready` is what nodes wait for to get traffic."""
         super().__init__(host.component("Gateway") if host else "gpu-inference:index:Gateway", "gateway")
-        self.url = declare.url(stack)
-        if host is None:
+        self.url = plan.url
+        if isinstance(plan, EmbeddedPlan):
             self._embedded(stack, ready, away)
-        else:
-            in_container = stack.gateway.mode == "container"
-            declared = declare.configuration(stack, host.connection, away)
+        elif host is not None:
+            in_container = isinstance(plan, ContainerPlan)
             configuration = host.declare(
                 command.local.Command,
                 # Two names: where one mode follows the other, the files of the one before are removed.
@@ -54,30 +58,27 @@ class Gateway(pulumi.ComponentResource):
                 **step(
                     "infra.steps.gateway",
                     "apply",
-                    declared,
+                    _declaration(stack, plan, host.connection),
                     delete="remove",
                     secret=bool(stack.api_keys) and in_container,
                     # In another folder it is made anew, and then what was in the one before is removed.
-                    triggers=[declared["folder"] if in_container else declared["file"]],
+                    triggers=[plan.folder if isinstance(plan, ContainerPlan) else plan.file],
                 ),
             )
-            if in_container:
-                self._container(stack, host, configuration)
+            if isinstance(plan, ContainerPlan):
+                self._container(stack, plan, host, configuration)
         self.register_outputs({"url": self.url})
 
-    def _container(self, stack: Stack, host: DockerHost, configuration: pulumi.Resource | None) -> None:
+    def _container(
+        self, stack: Stack, plan: ContainerPlan, host: DockerHost, configuration: pulumi.Resource | None
+    ) -> None:
         gateway = stack.gateway
-        name = declare.target(stack, host.connection)["container"]
-        folder = declare.target(stack, host.connection)["folder"]
         network = names.gateway_network(stack)
         made = host.declare(docker.Network, "gateway-network", parent=self, name=network)
-        mounts = [
-            (folder, names.CONFIGURATIONS_MOUNT),
-            *((path, path) for path in declare.tls_folders(stack)),
-        ]
+        mounts = [(plan.folder, names.CONFIGURATIONS_MOUNT), *((path, path) for path in plan.mounts)]
         declared = container(
             stack,
-            name,
+            plan.container,
             names.GATEWAY,
             image=gateway.image,
             network=network,
@@ -106,8 +107,6 @@ class Gateway(pulumi.ComponentResource):
         )
 
     def _embedded(self, stack: Stack, ready: Sequence[pulumi.Resource | None], away: Set[str]) -> None:
-        from infra.program import embedded as embedded_steps
-
         command.local.Command(
             "gateway-process",
             **embedded_steps.gateway(stack, away),
@@ -115,3 +114,26 @@ class Gateway(pulumi.ComponentResource):
                 parent=self, depends_on=[resource for resource in ready if resource is not None]
             ),
         )
+
+
+def _declaration(stack: Stack, plan: ContainerPlan | ExistingPlan, connection: Connection) -> Configuration:
+    """What the step on the gateway's host is to put in place."""
+    if isinstance(plan, ContainerPlan):
+        return ContainerConfiguration(
+            connection=connection,
+            folder=plan.folder,
+            container=plan.container,
+            image=stack.gateway.image,
+            mounts=plan.mounts,
+            revision=plan.revision,
+            files=plan.files,
+        )
+    return ExistingSite(
+        connection=connection,
+        stack=stack.name,
+        folder=plan.folder,
+        file=plan.file,
+        nginx=stack.gateway.nginx,
+        sets_aside=plan.sets_aside,
+        servers=plan.servers,
+    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import pulumi
 import pulumi_command as command
@@ -16,6 +15,8 @@ from infra.paths import for_step, project_path
 from infra.program.command import step
 from infra.program.host import DockerHost
 from infra.stack import Node, Stack
+from infra.steps.models import Copy, InUse
+from infra.triton_arguments import models_in_use
 
 
 class NodeModels(pulumi.ComponentResource):
@@ -36,38 +37,42 @@ class NodeModels(pulumi.ComponentResource):
         """The copies on the node's host."""
         return self._copies
 
-    def _target(self) -> dict[str, Any]:
-        return {"connection": self._host.connection.declare(), "root": self._root}
-
     def _copy(self, name: str, version: str) -> pulumi.Resource | None:
-        source = {"source": for_step(Path(self._stack.models.path) / name), "model": name, "version": version}
+        copy = Copy(
+            connection=self._host.connection,
+            root=self._root,
+            source=for_step(Path(self._stack.models.path) / name),
+            model=name,
+            version=version,
+        )
         return self._host.declare(
             command.local.Command,
             f"{self._node.name}-model-{name}",
             parent=self,
-            **step("infra.steps.models", "copy", {**self._target(), **source}),
+            **step("infra.steps.models", "copy", copy),
         )
 
     def activate(self, needs: Sequence[pulumi.Resource | None]) -> command.local.Command | None:
         """Switches the node to the copied versions, after `needs`; a running Triton loads what changed."""
         if not self.synced:
             return None
-        declared = {
-            **self._target(),
-            "models": self.versions,
-            "service": names.container(self._stack, self._node, names.SERVICE),
-            "triton": names.container(self._stack, self._node, names.TRITON)
-            if self._node.runtime == "triton"
-            else None,
-            "node": self._node.name,
-        }
+        stack, node = self._stack, self._node
+        in_use = InUse(
+            connection=self._host.connection,
+            root=self._root,
+            node=node.name,
+            models=self.versions,
+            service=names.container(stack, node, names.SERVICE),
+            triton=names.container(stack, node, names.TRITON) if node.runtime == "triton" else None,
+            loads=models_in_use(stack),
+        )
         return self._host.declare(
             command.local.Command,
             f"{self._node.name}-models-in-use",
             parent=self,
             needs=[*self._copies, *needs],
             # In another folder they are made anew, and then the folder before is removed.
-            **step("infra.steps.models", "activate", declared, delete="remove", triggers=[self._root]),
+            **step("infra.steps.models", "activate", in_use, delete="remove", triggers=[self._root]),
         )
 
     def mounts(self, target: str) -> list[docker.ContainerMountArgs]:

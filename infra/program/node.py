@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import pulumi
 import pulumi_command as command
@@ -21,6 +20,7 @@ from infra.program.models import NodeModels
 from infra.program.runtimes.base import Place
 from infra.service_settings import service_secrets, settings_file
 from infra.stack import Node, Stack, memory_bytes
+from infra.steps.readiness import Readiness, Reload
 
 # The service's own grace, and then some for its processes to end.
 _STOP_MARGIN_SECONDS = 10
@@ -64,9 +64,7 @@ class DockerNode(pulumi.ComponentResource):
             *(needed for image in used.values() for needed in image.needs),
         ]
 
-    def start(
-        self, after: Sequence[pulumi.Resource | None], gateway: dict[str, Any]
-    ) -> pulumi.Resource | None:
+    def start(self, after: Sequence[pulumi.Resource | None], gateway: Reload) -> pulumi.Resource | None:
         """The containers, after those before them in the rollout; returns what says that the node is healthy.
 
         `gateway` is what the readiness step reloads. None on a host that is out of reach and has no such
@@ -99,15 +97,15 @@ class DockerNode(pulumi.ComponentResource):
             **step(
                 "infra.steps.readiness",
                 "wait",
-                {
-                    "node": node.name,
-                    "connection": self._host.connection.declare(),
-                    "service": names.container(stack, node, names.SERVICE),
-                    "url": f"http://127.0.0.1:{names.HTTP_PORT}/api/v1/ai/health",
-                    "containers": [names.container(stack, node, part) for part in sources(stack, node)],
-                    "timeout": stack.rollout.ready_timeout_seconds,
-                    "gateway": gateway,
-                },
+                Readiness(
+                    node=node.name,
+                    connection=self._host.connection,
+                    service=names.container(stack, node, names.SERVICE),
+                    url=f"http://{names.LOOPBACK}:{names.HTTP_PORT}/api/v1/ai/health",
+                    containers=tuple(names.container(stack, node, part) for part in sources(stack, node)),
+                    timeout=stack.rollout.ready_timeout_seconds,
+                    gateway=gateway,
+                ),
                 triggers=[*(made.id for made in containers), self.models.versions],
             ),
         )
@@ -154,9 +152,7 @@ class EmbeddedNode(pulumi.ComponentResource):
         self._stack, self._node = stack, node
         self.prepared: list[pulumi.Resource | None] = []
 
-    def start(
-        self, after: Sequence[pulumi.Resource | None], _gateway: dict[str, Any]
-    ) -> pulumi.Resource | None:
+    def start(self, after: Sequence[pulumi.Resource | None], _gateway: Reload) -> pulumi.Resource | None:
         """The node's processes, healthy, after the nodes before it in the rollout."""
         processes = command.local.Command(
             f"{self._node.name}-processes",

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import shlex
 from pathlib import PurePosixPath
-from typing import Any
 
 from infra.connection import Connection
 from infra.names import UPSTREAM_FILE_MARK
+from infra.steps.declaration import Declaration
 from infra.steps.rejected import Rejected
 
 _FUNCTIONS = """
@@ -84,55 +84,60 @@ rmdir -p -- "$(dirname "$undo")" 2>/dev/null || :
 """
 
 
-def apply(declared: dict[str, Any]) -> list[str]:
+class ExistingSite(Declaration, frozen=True, kw_only=True, tag_field="mode", tag="existing"):
+    """The stack's upstream file in a site.
+
+    `file` is its path on the gateway's host and `servers` its content; `sets_aside` is the path, with
+    wildcards, of the files that the site includes. `folder` keeps what a step notes of how to go back.
+    `nginx` is the command that is the site's nginx.
+    """
+
+    connection: Connection
+    stack: str
+    folder: str
+    file: str
+    nginx: str
+    sets_aside: str
+    servers: str
+
+
+def apply(site: ExistingSite) -> list[str]:
     """Puts the stack's file in place and reloads nginx; returns the files that were set aside for it.
 
     Raises Rejected, with nothing changed, and RemoteError.
     """
-    servers = declared["servers"].encode()
-    done = _run(declared, _PUT, stdin=servers, size=len(servers))
-    _tested(declared)
+    servers = site.servers.encode()
+    done = _run(site, _PUT, stdin=servers, size=len(servers))
+    _tested(site)
     return done.splitlines()
 
 
-def remove(declared: dict[str, Any]) -> None:
+def remove(site: ExistingSite) -> None:
     """Takes the stack's file away, gives the files set aside their names back, and reloads nginx.
 
     Raises Rejected, with nothing changed, and RemoteError.
     """
-    _run(declared, _TAKE_AWAY)
-    _tested(declared)
+    _run(site, _TAKE_AWAY)
+    _tested(site)
 
 
-def reload(declared: dict[str, Any]) -> None:
-    """Makes nginx read its configuration again, where the stack's file is in it."""
-    live = shlex.quote(declared["file"])
-    _connection(declared).run(f"[ ! -e {live} ] || {declared['nginx']} -s reload", timeout=30)
-
-
-def _tested(declared: dict[str, Any]) -> None:
-    connection = _connection(declared)
-    tested = connection.run(f"{declared['nginx']} -t", allowed=range(255))
+def _tested(site: ExistingSite) -> None:
+    tested = site.connection.run(f"{site.nginx} -t", allowed=range(255))
     if tested.returncode != 0:
-        _run(declared, _GO_BACK)
-        raise Rejected(declared, tested.stdout + tested.stderr)
-    _run(declared, _KEEP)
-    connection.run(f"{declared['nginx']} -s reload")
+        _run(site, _GO_BACK)
+        raise Rejected(site.connection.host, tested.stdout + tested.stderr)
+    _run(site, _KEEP)
+    site.connection.run(f"{site.nginx} -s reload")
 
 
-def _run(declared: dict[str, Any], script: str, stdin: bytes | None = None, size: int = 0) -> str:
-    stack = declared["stack"]
+def _run(site: ExistingSite, script: str, stdin: bytes | None = None, size: int = 0) -> str:
     text = (_FUNCTIONS + script).format(
-        live=shlex.quote(declared["file"]),
-        undo=shlex.quote(f"{declared['folder']}/undo"),
-        aside=shlex.quote(f".set-aside-by-{stack}"),
+        live=shlex.quote(site.file),
+        undo=shlex.quote(f"{site.folder}/undo"),
+        aside=shlex.quote(f".set-aside-by-{site.stack}"),
         mark=shlex.quote(UPSTREAM_FILE_MARK),
-        our_mark=shlex.quote(f"{UPSTREAM_FILE_MARK}{stack},"),
-        pattern=PurePosixPath(declared["sets_aside"]).name,
+        our_mark=shlex.quote(f"{UPSTREAM_FILE_MARK}{site.stack},"),
+        pattern=PurePosixPath(site.sets_aside).name,
         size=size,
     )
-    return _connection(declared).run(text, stdin=stdin).stdout
-
-
-def _connection(declared: dict[str, Any]) -> Connection:
-    return Connection.of(declared["connection"])
+    return site.connection.run(text, stdin=stdin).stdout

@@ -5,7 +5,7 @@ The declaration comes on standard input.
 A configuration is tested by the nginx that is to use it before it is switched to; one that fails the test
 changes nothing. `container`: each configuration is a folder of its own on the gateway's host and `current` is
 a link to the one in use. `existing`: the stack's one file in the folder that the site's nginx includes
-(`existing.py`).
+(`existing_site.py`).
 """
 
 from __future__ import annotations
@@ -15,63 +15,64 @@ import shlex
 import subprocess
 import sys
 import tarfile
-from typing import Any
 
 from infra import names
 from infra.connection import Connection, RemoteError
-from infra.steps import existing_site as existing
+from infra.gateway import reload
+from infra.steps import existing_site
+from infra.steps.declaration import Declaration
+from infra.steps.existing_site import ExistingSite
 from infra.steps.rejected import Rejected
 from infra.steps.run import run
 
 
-def apply(declared: dict[str, Any]) -> None:
+class ContainerConfiguration(Declaration, frozen=True, kw_only=True, tag_field="mode", tag="container"):
+    """A configuration of the nginx in the gateway's container.
+
+    `folder` keeps all configurations on the gateway's host, this one as `revision` with `files`. `mounts` are
+    the folders that it reads beside them, `image` is the nginx that tests it.
+    """
+
+    connection: Connection
+    folder: str
+    container: str
+    image: str
+    mounts: tuple[str, ...]
+    revision: str
+    files: dict[str, str]
+
+
+Configuration = ContainerConfiguration | ExistingSite
+
+
+def apply(configuration: Configuration) -> None:
     """Tests, switches and reloads. Raises Rejected, with nothing changed, and RemoteError."""
-    if declared["mode"] == "container":
-        _apply_container(declared)
+    if isinstance(configuration, ContainerConfiguration):
+        _apply_container(configuration)
     else:
-        for name in existing.apply(declared):
+        for name in existing_site.apply(configuration):
             print(f"set aside while the stack is deployed: {name}")
 
 
-def remove(declared: dict[str, Any]) -> None:
+def remove(configuration: Configuration) -> None:
     """Takes the configuration away; in an existing site, puts back the file that was there before."""
-    if declared["mode"] == "container":
-        Connection.of(declared["connection"]).remove_folder(declared["folder"])
+    if isinstance(configuration, ContainerConfiguration):
+        configuration.connection.remove_folder(configuration.folder)
     else:
-        existing.remove(declared)
+        existing_site.remove(configuration)
 
 
-def reload(declared: dict[str, Any]) -> None:
-    """Makes nginx, where it runs, read its configuration again and forget the failures that it counted."""
-    match declared["mode"]:
-        case "container":
-            connection = Connection.of(declared["connection"])
-            name = shlex.quote(declared["container"])
-            connection.run(
-                f'[ "$(docker inspect --format "{{{{.State.Running}}}}" {name} 2>/dev/null)" != true ]'
-                f" || docker exec {name} nginx -c {names.mounted_nginx_conf()} -s reload",
-                timeout=30,
-            )
-        case "existing":
-            existing.reload(declared)
-        case "embedded":
-            from infra.embedded.gateway import reload_gateway
-            from infra.embedded.layout import Layout
-
-            reload_gateway(Layout.of(declared["stack"]))
-
-
-def _apply_container(declared: dict[str, Any]) -> None:
-    connection = Connection.of(declared["connection"])
-    folder, revision = shlex.quote(declared["folder"]), declared["revision"]
-    mounts = " ".join(f"-v {shlex.quote(f'{path}:{path}:ro')}" for path in declared["mounts"])
+def _apply_container(configuration: ContainerConfiguration) -> None:
+    connection, revision = configuration.connection, configuration.revision
+    folder = shlex.quote(configuration.folder)
+    mounts = " ".join(f"-v {shlex.quote(f'{path}:{path}:ro')}" for path in configuration.mounts)
     connection.run(
         f"set -e; umask 077; mkdir -p {folder}/{revision}; tar -xf - --no-same-owner -C {folder}/{revision}",
-        stdin=_archive(declared["files"]),
+        stdin=_archive(configuration.files),
     )
     test = (
         f"docker run --rm --network bridge -v {folder}:{names.CONFIGURATIONS_MOUNT}:ro {mounts}"
-        f" --add-host host.docker.internal:host-gateway {shlex.quote(declared['image'])}"
+        f" --add-host host.docker.internal:host-gateway {shlex.quote(configuration.image)}"
         f" nginx -t -c {names.mounted_nginx_conf(revision)}"
     )
     tested = connection.run(test, allowed=range(255))
@@ -84,25 +85,25 @@ def _apply_container(declared: dict[str, Any]) -> None:
         connection.run(
             f'[ "$(readlink {folder}/{names.CURRENT})" = {revision} ] || rm -rf {folder}/{revision}'
         )
-        raise Rejected(declared, tested.stdout + tested.stderr)
+        raise Rejected(connection.host, tested.stdout + tested.stderr)
     connection.run(f"cd {folder} && ln -sfn {revision} .new && mv -T .new {names.CURRENT}")
-    if _sees_mounts(connection, declared):
-        reload(declared)
+    if _sees_mounts(configuration):
+        connection.run(reload.container(configuration.container), timeout=reload.SECONDS)
     connection.run(
         f"cd {folder} && for old in *; do"
         f' case "$old" in {names.CURRENT}|{revision}) ;; *) rm -rf -- "$old";; esac; done'
     )
 
 
-def _sees_mounts(connection: Connection, declared: dict[str, Any]) -> bool:
+def _sees_mounts(configuration: ContainerConfiguration) -> bool:
     """Whether the running container has all folders that the configuration reads.
 
     One without a new certificate's folder is replaced after this, and could not read the configuration.
     """
-    name = shlex.quote(declared["container"])
+    name = shlex.quote(configuration.container)
     form = "{{range .Mounts}}{{println .Destination}}{{end}}"
-    seen = connection.run(f"docker inspect --format '{form}' {name}", allowed=range(255))
-    return set(declared["mounts"]) <= set(seen.stdout.splitlines())
+    seen = configuration.connection.run(f"docker inspect --format '{form}' {name}", allowed=range(255))
+    return set(configuration.mounts) <= set(seen.stdout.splitlines())
 
 
 def _archive(files: dict[str, str]) -> bytes:
@@ -118,4 +119,5 @@ def _archive(files: dict[str, str]) -> bytes:
 
 
 if __name__ == "__main__":
-    sys.exit(run({"apply": apply, "remove": remove}, Rejected, RemoteError, subprocess.TimeoutExpired))
+    actions = {"apply": (Configuration, apply), "remove": (Configuration, remove)}
+    sys.exit(run(actions, Rejected, RemoteError, subprocess.TimeoutExpired))

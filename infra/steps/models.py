@@ -16,12 +16,13 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from infra.connection import Connection, RemoteError
 from infra.digest import files_in
 from infra.names import REPOSITORY, STORE, TRITON_URL
 from infra.paths import PROJECT
+from infra.steps.declaration import Declaration
 from infra.steps.run import run
 
 _MANIFEST = ".sha256"
@@ -62,11 +63,40 @@ for action, model in json.load(sys.stdin):
 """
 
 
-def copy(declared: dict[str, Any]) -> None:
+class Copy(Declaration, frozen=True, kw_only=True):
+    """One version of a model that is to be on a host.
+
+    `root` is the node's folder of models on the host, `source` the model's folder here.
+    """
+
+    connection: Connection
+    root: str
+    source: str
+    model: str
+    version: str
+
+
+class InUse(Declaration, frozen=True, kw_only=True):
+    """The models that a node is to serve, as versions by name; all are on the host already.
+
+    `service` and `triton` are containers, `triton` None for a runtime that loads no models by itself. Triton
+    is asked to load the models `loads` and no others; None: all.
+    """
+
+    connection: Connection
+    root: str
+    node: str
+    models: dict[str, str]
+    service: str
+    triton: str | None
+    loads: tuple[str, ...] | None = None
+
+
+def copy(copied: Copy) -> None:
     """Makes the copy of one version of a model be on the host; does nothing when it is there."""
-    connection = Connection.of(declared["connection"])
-    root = shlex.quote(declared["root"])
-    final = shlex.quote(f"{declared['model']}-{declared['version']}")
+    connection = copied.connection
+    root = shlex.quote(copied.root)
+    final = shlex.quote(f"{copied.model}-{copied.version}")
     script = _UNPACK.format(
         root=root,
         store=STORE,
@@ -85,7 +115,7 @@ def copy(declared: dict[str, Any]) -> None:
     with contextlib.suppress(BrokenPipeError):
         for line in host.stdout:
             if line.strip() == _SEND:
-                pack(PROJECT / declared["source"], host.stdin)
+                pack(PROJECT / copied.source, host.stdin)
                 break
             said += line
     with contextlib.suppress(BrokenPipeError):
@@ -93,7 +123,7 @@ def copy(declared: dict[str, Any]) -> None:
     said += host.stdout.read()
     if host.wait() != 0:
         words = said.decode(errors="replace")
-        raise RemoteError(connection.host, host.returncode, f"copying model {declared['model']}: {words}")
+        raise RemoteError(connection.host, host.returncode, f"copying model {copied.model}: {words}")
 
 
 def pack(model: Path, out: IO[bytes]) -> None:
@@ -110,27 +140,26 @@ def pack(model: Path, out: IO[bytes]) -> None:
         archive.addfile(entry, io.BytesIO(text))
 
 
-def activate(declared: dict[str, Any]) -> None:
+def activate(in_use: InUse) -> None:
     """Makes the node's repository be the declared versions, and a running Triton load those that changed.
 
     When Triton refuses one, the links go back to what they were. Copies that are not in use any more are
     removed.
     """
-    connection = Connection.of(declared["connection"])
-    root = declared["root"]
-    wanted = {model: f"../{STORE}/{model}-{version}" for model, version in declared["models"].items()}
+    connection, root = in_use.connection, in_use.root
+    wanted = {model: f"../{STORE}/{model}-{version}" for model, version in in_use.models.items()}
     before = _links(connection, root)
     changed = [model for model, link in wanted.items() if before.get(model) != link]
     gone = sorted(before.keys() - wanted.keys())
     _switch(connection, root, {model: wanted[model] for model in changed}, gone)
     try:
-        _reload(connection, declared, changed, gone)
+        _reload(in_use, changed, gone)
     except RemoteError as error:
         added = [model for model in changed if model not in before]
         _switch(
             connection, root, {model: before[model] for model in [*changed, *gone] if model in before}, added
         )
-        raise RemoteError(connection.host, error.status, f"node {declared['node']}: {error.output}") from None
+        raise RemoteError(connection.host, error.status, f"node {in_use.node}: {error.output}") from None
     keep = " ".join(shlex.quote(Path(link).name) for link in wanted.values())
     connection.run(
         f"cd {shlex.quote(root)}/{STORE} && rm -rf .partial-* && for copy in * ; do"
@@ -155,11 +184,17 @@ def _switch(connection: Connection, root: str, links: dict[str, str], gone: list
     connection.run("\n".join(lines))
 
 
-def _reload(connection: Connection, declared: dict[str, Any], changed: list[str], gone: list[str]) -> None:
-    steps = [("unload", model) for model in gone] + [("load", model) for model in changed]
-    triton, service = declared["triton"], declared["service"]
+def _reload(in_use: InUse, changed: list[str], gone: list[str]) -> None:
+    steps = [
+        (action, model)
+        for action, models in (("unload", gone), ("load", changed))
+        for model in models
+        if in_use.loads is None or model in in_use.loads
+    ]
+    triton, service = in_use.triton, in_use.service
     if not steps or triton is None:
         return
+    connection = in_use.connection
     running = connection.run("docker ps --format '{{.Names}}'").stdout.split()
     if triton in running and service in running:
         connection.run(
@@ -168,10 +203,12 @@ def _reload(connection: Connection, declared: dict[str, Any], changed: list[str]
         )
 
 
-def remove(declared: dict[str, Any]) -> None:
+def remove(in_use: InUse) -> None:
     """Takes the node's models off the host."""
-    Connection.of(declared["connection"]).remove_folder(declared["root"])
+    in_use.connection.remove_folder(in_use.root)
 
 
 if __name__ == "__main__":
-    sys.exit(run({"copy": copy, "activate": activate, "remove": remove}, RemoteError))
+    sys.exit(
+        run({"copy": (Copy, copy), "activate": (InUse, activate), "remove": (InUse, remove)}, RemoteError)
+    )

@@ -12,10 +12,12 @@ import shlex
 import subprocess
 import sys
 import time
-from typing import Any
+
+import msgspec
 
 from infra.connection import Connection, RemoteError
-from infra.steps import gateway
+from infra.gateway import reload
+from infra.steps.declaration import Declaration
 from infra.steps.run import run
 
 _POLL_SECONDS = 1.0
@@ -40,44 +42,65 @@ sys.exit(reason or "the service does not answer")
 """
 
 
+class Reload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the gateway is made to forget the failures that it counted: a script for its host."""
+
+    connection: Connection
+    script: str
+
+
+class Readiness(Declaration, frozen=True, kw_only=True):
+    """A node that is to become healthy.
+
+    `service` is the name of its service's container, `containers` are those whose last log lines explain a
+    failure, `url` is the health route as the service's container reaches it. The node may take `timeout`
+    seconds.
+    """
+
+    node: str
+    connection: Connection
+    service: str
+    url: str
+    containers: tuple[str, ...]
+    timeout: int
+    gateway: Reload
+
+
 class NotReady(Exception):
     """The node is not healthy in time; `str(error)` has the reason and its containers' last log lines."""
 
 
-def wait(declared: dict[str, Any]) -> None:
+def wait(node: Readiness) -> None:
     """Waits until the node's health route answers 200, then makes the gateway forget the node's failures.
 
     Raises NotReady.
     """
-    connection = Connection.of(declared["connection"])
-    end = time.monotonic() + declared["timeout"]
+    end = time.monotonic() + node.timeout
     reason = "the service's container does not run"
     while (left := end - time.monotonic()) > 0:
         try:
-            asked = connection.run(
-                f"docker exec {shlex.quote(declared['service'])} python -c {shlex.quote(_ASK)} "
-                f"{shlex.quote(declared['url'])} {min(left, 20):.0f}",
+            asked = node.connection.run(
+                f"docker exec {shlex.quote(node.service)} python -c {shlex.quote(_ASK)} "
+                f"{shlex.quote(node.url)} {min(left, 20):.0f}",
                 allowed=range(256),
                 timeout=left + 10,
             )
         except subprocess.TimeoutExpired:
             break
         if asked.returncode == 0:
-            _reload_gateway(declared["gateway"])
+            _reload_gateway(node.gateway)
             return
         said = asked.stderr.strip().splitlines()
         reason = said[-1] if said else reason
         time.sleep(min(_POLL_SECONDS, max(end - time.monotonic(), 0)))
-    logs = "\n".join(last_lines(connection, name) for name in _service_first(declared))
+    logs = "\n".join(last_lines(node.connection, name) for name in _service_first(node))
     raise NotReady(
-        f"node {declared['node']} ({connection.host}) is not healthy"
-        f" after {declared['timeout']} s: {reason}\n{logs}"
+        f"node {node.node} ({node.connection.host}) is not healthy after {node.timeout} s: {reason}\n{logs}"
     )
 
 
-def _service_first(declared: dict[str, Any]) -> list[str]:
-    others = [name for name in declared["containers"] if name != declared["service"]]
-    return [declared["service"], *others]
+def _service_first(node: Readiness) -> list[str]:
+    return [node.service, *(name for name in node.containers if name != node.service)]
 
 
 def last_lines(connection: Connection, container: str) -> str:
@@ -95,13 +118,13 @@ def last_lines(connection: Connection, container: str) -> str:
     return f"--- the last lines of {container}: {text}"
 
 
-def _reload_gateway(declared: dict[str, Any]) -> None:
+def _reload_gateway(gateway: Reload) -> None:
     try:
-        gateway.reload(declared)
+        gateway.connection.run(gateway.script, timeout=reload.SECONDS)
     except (RemoteError, subprocess.TimeoutExpired) as error:
         # The node is healthy; a gateway that cannot be reloaded notices that by itself a little later.
         print(f"the gateway was not reloaded: {error}", file=sys.stderr)
 
 
 if __name__ == "__main__":
-    sys.exit(run({"wait": wait}, NotReady))
+    sys.exit(run({"wait": (Readiness, wait)}, NotReady))

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from infra.steps.declaration import DeclarationError, read
 
-def run(actions: Mapping[str, Callable[[dict[str, Any]], None]], *errors: type[Exception]) -> int:
+
+def run(actions: Mapping[str, tuple[Any, Callable[[Any], None]]], *errors: type[Exception]) -> int:
     """Runs the action that the command line names; returns the exit status.
 
-    One of `errors` is said in its own words and is a failure; what else is raised is a fault in the program.
+    `actions` have for each name the kind of declaration (or a union of kinds), and what is done with it.
+    Prints one of `errors` and returns 1; any other exception is a fault of the program.
     """
+    kind, action = actions[sys.argv[1]]
     try:
-        actions[sys.argv[1]](json.load(sys.stdin))
+        action(read(sys.stdin.buffer.read(), kind))
+    except DeclarationError as error:
+        print(f"the declaration on standard input: {error}", file=sys.stderr)
     except errors as error:
         print(error, file=sys.stderr)
-        return 1
-    return 0
+    else:
+        return 0
+    return 1

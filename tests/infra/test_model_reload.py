@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.connection import RemoteError
+from infra.connection import Connection, RemoteError
 from infra.models.files import versions
 from infra.steps import models as model_sync
 from tests.infra.conftest import Double
@@ -54,21 +54,31 @@ def test_triton_takes_a_switched_model_and_keeps_the_old_one_when_the_new_one_do
     code = source / "number" / "1" / "model.py"
     code.parent.mkdir(parents=True)
     (source / "number" / "config.pbtxt").write_text(CONFIG)
-    declared = {
-        "connection": {"host": "unix:///nowhere.sock", "options": []},
-        "root": str(root),
-        "node": "gpu-1",
-        "triton": "triton",
-        "service": "service",
-    }
+    here = Connection("unix:///nowhere.sock")
 
     def deploy(text: str) -> None:
         code.write_text(text)
         versions.cache_clear()
         version = versions(source)["number"]
-        model = {"source": str(source / "number"), "model": "number", "version": version}
-        model_sync.copy({**declared, **model})
-        model_sync.activate({**declared, "models": {"number": version}})
+        model_sync.copy(
+            model_sync.Copy(
+                connection=here,
+                root=str(root),
+                source=str(source / "number"),
+                model="number",
+                version=version,
+            )
+        )
+        model_sync.activate(
+            model_sync.InUse(
+                connection=here,
+                root=str(root),
+                node="gpu-1",
+                models={"number": version},
+                service="service",
+                triton="triton",
+            )
+        )
 
     double("docker", "")
     deploy(MODEL.format(number=1))

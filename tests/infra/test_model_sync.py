@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import pytest
 
-from infra.connection import RemoteError
+from infra.connection import Connection, RemoteError
 from infra.models.files import ModelsError, versions
 from infra.steps import models as model_sync
 from tests.infra.conftest import Double
 
 # A host that is this computer: scripts run here.
-HERE = {"host": "unix:///nowhere.sock", "options": []}
+HERE = Connection("unix:///nowhere.sock")
 
 
 @pytest.fixture
@@ -39,13 +39,25 @@ class Node:
     def copy(self) -> None:
         versions.cache_clear()
         for model, version in versions(self.source).items():
-            declared = {"connection": HERE, "root": str(self.root), "source": str(self.source / model)}
-            model_sync.copy({**declared, "model": model, "version": version})
+            source = str(self.source / model)
+            copied = model_sync.Copy(
+                connection=HERE, root=str(self.root), source=source, model=model, version=version
+            )
+            model_sync.copy(copied)
 
-    def activate(self, triton: str | None = None) -> None:
-        declared: dict[str, Any] = {"connection": HERE, "root": str(self.root), "node": "gpu-1"}
-        models = versions(self.source)
-        model_sync.activate({**declared, "models": models, "triton": triton, "service": "service"})
+    def in_use(self, triton: str | None = None, loads: tuple[str, ...] | None = None) -> model_sync.InUse:
+        return model_sync.InUse(
+            connection=HERE,
+            root=str(self.root),
+            node="gpu-1",
+            models=versions(self.source),
+            service="service",
+            triton=triton,
+            loads=loads,
+        )
+
+    def activate(self, triton: str | None = None, loads: tuple[str, ...] | None = None) -> None:
+        model_sync.activate(self.in_use(triton, loads))
 
     def text(self, model: str) -> str:
         return (self.repository / model / "1" / "model.py").read_text()
@@ -82,6 +94,14 @@ def test_a_changed_model_is_the_only_one_that_is_copied_and_switched(node: Node,
     assert (node.repository / "asr").lstat().st_ino == untouched
     assert docker.with_name("docker.stdin").read_text() == '[["load", "emotion"]]'
     assert len(node.store()) == 2, "the copy that is not in use any more is gone"
+
+
+def test_a_model_that_no_service_asks_for_is_switched_and_not_loaded(node: Node, double: Double) -> None:
+    docker = double("docker", 'if [ "$1" = ps ]; then echo triton; echo service; else cat >"$0.stdin"; fi')
+    node.copy()
+    node.activate(triton="triton", loads=("asr",))
+    assert node.text("emotion") == "# one\n"
+    assert docker.with_name("docker.stdin").read_text() == '[["load", "asr"]]'
 
 
 def test_an_unchanged_model_is_not_copied_again(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,7 +188,7 @@ def test_a_model_that_is_not_declared_any_more_is_unloaded_and_goes(node: Node, 
 def test_removing_the_models_leaves_nothing_behind(node: Node) -> None:
     node.copy()
     node.activate()
-    model_sync.remove({"connection": HERE, "root": str(node.root)})
+    model_sync.remove(node.in_use())
     assert not node.root.parent.exists()
 
 
@@ -196,5 +216,5 @@ def test_a_node_is_removed_also_where_the_folder_above_is_a_link(node: Node, tmp
     (tmp_path / "disk").mkdir()
     (tmp_path / "host").symlink_to(tmp_path / "disk")
     node.copy()
-    model_sync.remove({"connection": HERE, "root": str(node.root)})
+    model_sync.remove(node.in_use())
     assert list((tmp_path / "disk").iterdir()) == []

@@ -4,25 +4,28 @@ lines."""
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import pytest
 
+from infra import connection
+from infra.connection import Connection
+from infra.gateway import reload
 from infra.steps import readiness
 from tests.infra.conftest import Double
 
+HERE = Connection("unix:///nowhere.sock")
 
-def declared(timeout: int, **gateway: Any) -> dict[str, Any]:
-    here = {"host": "unix:///nowhere.sock", "options": []}
-    return {
-        "node": "gpu-1",
-        "connection": here,
-        "service": "prod-gpu-1-service",
-        "containers": ["prod-gpu-1-triton", "prod-gpu-1-service"],
-        "url": "http://127.0.0.1:8800/api/v1/ai/health",
-        "timeout": timeout,
-        "gateway": {"mode": "container", "connection": here, "container": "prod-gateway", **gateway},
-    }
+
+def declared(timeout: int) -> readiness.Readiness:
+    return readiness.Readiness(
+        node="gpu-1",
+        connection=HERE,
+        service="prod-gpu-1-service",
+        containers=("prod-gpu-1-triton", "prod-gpu-1-service"),
+        url="http://127.0.0.1:8800/api/v1/ai/health",
+        timeout=timeout,
+        gateway=readiness.Reload(HERE, reload.container("prod-gateway")),
+    )
 
 
 def test_a_healthy_node_makes_the_gateway_forget_its_failures(double: Double) -> None:
@@ -73,3 +76,7 @@ def test_a_node_that_never_is_healthy_is_named_with_its_containers_last_lines(do
     assert "the last words of prod-gpu-1-triton" in said
     assert "the last words of prod-gpu-1-service" in said
     assert "restarting, exit code 1" in said
+
+
+def test_an_embedded_gateway_that_does_not_run_is_left_alone() -> None:
+    assert connection.HERE.run(reload.embedded("no-such-stack"), timeout=reload.SECONDS).returncode == 0

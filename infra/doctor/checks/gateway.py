@@ -20,7 +20,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pydantic import SecretStr
 
 from infra import names
-from infra.connection import Connection, typed
+from infra.connection import typed
 from infra.doctor.advice import advice
 from infra.doctor.checks.node import NodeChecks, transcribe
 from infra.doctor.findings import Outcome, Status, ok, problem, warning, worst
@@ -30,9 +30,9 @@ from infra.doctor.web import Site, unverified
 from infra.embedded.declarations import GatewayDeclaration
 from infra.embedded.gateway import render_gateway
 from infra.embedded.layout import Layout
-from infra.gateway import plan as declare
 from infra.gateway.entrance import upstreams
-from infra.gateway.render import UpstreamServer, render_site
+from infra.gateway.plan import ContainerPlan, ExistingPlan, gateway_plan
+from infra.gateway.render import UpstreamServer
 from infra.stack import Stack
 
 #: How long nginx avoids a node that failed (`fail_timeout` of its upstreams).
@@ -86,21 +86,20 @@ class RemotePlace:
 
     async def configuration(self) -> tuple[str, str]:
         """The file in use on the host; of the whole configuration only nginx.conf, the keys are not read."""
-        declared = declare.configuration(self.stack, Connection.to(self.stack.gateway.host, self.stack.ssh))
-        existing = self.stack.gateway.mode == "existing"
-        file = declared["file"] if existing else f"{declared['folder']}/{names.CURRENT}/{names.NGINX_CONF}"
+        stack = self.stack
+        if "apiKeys" in stack.encrypted:
+            stack = stack.model_copy(update={"api_keys": [SecretStr("not-known-here")]})
+        plan = gateway_plan(stack)
+        assert isinstance(plan, ContainerPlan | ExistingPlan)
+        current = f"{plan.folder}/{names.CURRENT}/{names.NGINX_CONF}"
+        file = plan.file if isinstance(plan, ExistingPlan) else current
         done = await self.reach.run(f"cat {shlex.quote(file)}")
         if done.status != 0:
             raise NoAnswer(done.last_line)
-        if existing:
-            return done.out, declared["servers"]
+        if isinstance(plan, ExistingPlan):
+            return done.out, plan.servers
         # Encrypted keys are not known here, and neither is the name that they give the folder.
-        keyless = self.stack
-        if "apiKeys" in self.stack.encrypted:
-            keyless = self.stack.model_copy(update={"api_keys": [SecretStr("not-known-here")]})
-        wanted = render_site(declare.site(keyless, "revision")).nginx_conf
-        inside = names.CONFIGURATIONS_MOUNT
-        return re.sub(rf"{inside}/[0-9a-f]+/", f"{inside}/revision/", done.out), wanted
+        return _without_revision(done.out), _without_revision(plan.files[names.NGINX_CONF])
 
     async def recent_log(self) -> str:
         """From Docker; of an existing site, the file that its configuration names. Raises NoAnswer."""
@@ -113,6 +112,11 @@ class RemotePlace:
         container = shlex.quote(self._container)
         done = await self.reach.run(f"docker logs --since {_AVOIDED_SECONDS}s {container} 2>&1 >/dev/null")
         return done.out
+
+
+def _without_revision(configuration: str) -> str:
+    inside = names.CONFIGURATIONS_MOUNT
+    return re.sub(rf"{inside}/[0-9a-f]+/", f"{inside}/revision/", configuration)
 
 
 class EmbeddedPlace:

@@ -1,0 +1,34 @@
+"""Scripts that make a gateway's nginx read its configuration again, and so forget the failures it counted.
+
+Each runs on the gateway's host and does nothing while that nginx does not run. Steps import this: it must
+stay light.
+"""
+
+from __future__ import annotations
+
+import shlex
+
+from infra import names
+from infra.paths import python
+
+#: How long a reload may take.
+SECONDS = 30
+
+
+def container(name: str) -> str:
+    """Of the nginx in the container of that name."""
+    quoted = shlex.quote(name)
+    return (
+        f'[ "$(docker inspect --format "{{{{.State.Running}}}}" {quoted} 2>/dev/null)" != true ]'
+        f" || docker exec {quoted} nginx -c {names.mounted_nginx_conf()} -s reload"
+    )
+
+
+def existing(file: str, nginx: str) -> str:
+    """Of the nginx whose command is `nginx`, where the stack's upstream file is in its site."""
+    return f"[ ! -e {shlex.quote(file)} ] || {nginx} -s reload"
+
+
+def embedded(stack: str) -> str:
+    """Of the embedded nginx of a stack; the script runs in the project's folder."""
+    return f"{shlex.quote(python())} -m infra.embedded --stack {shlex.quote(stack)} reload-gateway"

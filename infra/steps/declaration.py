@@ -1,0 +1,52 @@
+"""What a step is to bring about: JSON on its standard input, typed and with the version of its schema.
+
+Pulumi keeps a declaration in the stack's state and passes it to the step again when the resource is deleted,
+which may be many releases later. So each kind reads what older releases wrote.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Self
+
+import msgspec
+
+
+class DeclarationError(ValueError):
+    """The declaration cannot be read; `str(error)` names the key that is wrong or missing."""
+
+
+class Declaration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Begins every kind of declaration. `schema_version` is that of the release that wrote it."""
+
+    VERSION: ClassVar[int] = 1
+
+    schema_version: int = 1
+
+    def to_json(self) -> str:
+        """The declaration as the step reads it; the same declaration gives the same text."""
+        return msgspec.json.encode(self, order="sorted").decode()
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """The declaration that a release wrote. Raises DeclarationError."""
+        declaration: Self = read(text, cls)
+        return declaration
+
+
+def read(text: str | bytes, kind: Any) -> Any:
+    """A declaration of a kind, or of one of several (a union). Raises DeclarationError.
+
+    Version 0 was written before there were versions. It has the keys of version 1 but for those that have a
+    default now.
+    """
+    try:
+        keys = msgspec.json.decode(text, type=dict[str, Any])
+        version = msgspec.convert(keys.get("schema_version", 0), int)
+        if version > Declaration.VERSION:
+            raise DeclarationError(
+                f"schema_version: a later release wrote version {version}, and this one reads versions up to "
+                f"{Declaration.VERSION}"
+            )
+        return msgspec.convert({**keys, "schema_version": Declaration.VERSION}, kind)
+    except msgspec.MsgspecError as error:
+        raise DeclarationError(str(error)) from None

@@ -19,7 +19,7 @@ from infra.paths import PROJECT
 
 SCRIPT = PROJECT / "scripts" / "environment.sh"
 
-#: `pip install` writes down that it began, waits as long as the file `hold` exists, and writes that it ended.
+#: `pip install` records its start, waits while the file `hold` exists, and records its end.
 PYTHON = """#!/bin/sh
 case "$1 $2" in
 -c*) exit 0 ;;
@@ -45,7 +45,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def start(checkout: Path) -> subprocess.Popen[str]:
-    """Start a set-up in a process group of its own, as a terminal does."""
+    """Starts a set-up in a process group of its own, as a terminal does."""
     command = [str(SCRIPT), ".venv", "packages", "requirements.txt", "--", "-r", "requirements.txt"]
     environment = {
         **os.environ,
@@ -64,7 +64,7 @@ def start(checkout: Path) -> subprocess.Popen[str]:
 
 
 def set_up(checkout: Path) -> str:
-    """Set up and return what it printed."""
+    """Sets up and returns the output."""
     output, errors = (process := start(checkout)).communicate(timeout=60)
     assert process.returncode == 0, errors
     return output + errors

@@ -1,4 +1,4 @@
-"""What the service's tests share: a runtime that answers without models, and a real server around it."""
+"""Fixtures of the service tests: a runtime that answers without models, and a real server around it."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ _T = TypeVar("_T")
 
 
 class DoubleRuntime:
-    """A test double: it answers at once with what it was given (never with a model's opinion), after `delay`
-    seconds, or with `error`. It notes what it was called with, and how many calls were cancelled."""
+    """A test double. It answers at once with its input (never with a model's opinion), after `delay` seconds,
+    or with `error`. It records its calls and counts the cancelled ones."""
 
     name = "triton"
 
@@ -138,12 +138,12 @@ class Service:
         raise AssertionError("the service did not start within 5 s")
 
     def in_loop(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Run `work` in the service's own event loop and give its result."""
+        """Runs `work` in the service's own event loop and returns its result."""
         assert self._loop is not None
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
     def terminate(self) -> None:
-        """Begin to stop, as a worker does after SIGTERM."""
+        """Begins to stop, as a worker does after SIGTERM."""
 
         async def drain() -> None:
             self.engine.drain()
@@ -153,14 +153,14 @@ class Service:
 
     @contextmanager
     def meanwhile(self, work: Callable[[], object]) -> Iterator[None]:
-        """Do `work` in another thread while the block runs."""
+        """Runs `work` in another thread during the block."""
         thread = threading.Thread(target=work)
         thread.start()
         yield
         thread.join(20)
 
     def wait_until(self, true: Callable[[], bool], seconds: float = 5.0) -> None:
-        """Wait for `true`, failing the test when it does not come."""
+        """Waits until the condition is true, and fails the test if it does not become so."""
         for _ in range(int(seconds / 0.01)):
             if true():
                 return
@@ -174,7 +174,8 @@ class Service:
 
 
 def settings_in(directory: Path, **environment: str) -> Settings:
-    """Settings of one worker that keeps its files in `directory`; `environment` as the service reads it."""
+    """Settings of one worker that keeps its files in `directory`. `environment` has the service's
+    variables."""
     defaults = {
         "SERVER__WORKERS": "1",
         "SERVER__RUNTIME_DIR": str(directory),
@@ -185,7 +186,7 @@ def settings_in(directory: Path, **environment: str) -> Settings:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Callable[..., Settings]:
-    """`settings(SERVER__MAX_QUEUE="1", …)`: settings of one worker, its files in the test's folder."""
+    """`settings(SERVER__MAX_QUEUE="1", …)`: settings of one worker, with its files in the test's folder."""
 
     def make(**environment: str) -> Settings:
         return settings_in(tmp_path, **environment)
@@ -211,7 +212,7 @@ def serve(settings: Callable[..., Settings]) -> Iterator[Callable[..., Service]]
 
 @pytest.fixture(scope="session")
 def shared_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """One running service with the default settings for all tests that need no other."""
+    """One running service with the default settings, for all tests that need no other."""
     service = Service(settings_in(tmp_path_factory.mktemp("service")))
     service.start()
     yield service
@@ -220,8 +221,8 @@ def shared_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service
 
 @pytest.fixture
 def service(shared_service: Service) -> Service:
-    """A running service with the default settings, its runtime as new."""
-    # A request that the test before left is cancelled when the service notices, and would count in this one.
+    """A running service with the default settings and a reset runtime."""
+    # The service notices later that the previous test's client left; its cancelled call would count here.
     shared_service.wait_until(lambda: shared_service.runtime.running == 0, seconds=20)
     shared_service.runtime.__init__()  # type: ignore[misc]
     shared_service.engine._readiness = None

@@ -1,4 +1,4 @@
-"""A real Triton with tiny python models, which can be killed and started again on the same ports."""
+"""A real Triton with tiny Python models. Tests can kill it and start it again on the same ports."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from infra.triton_arguments import TritonPorts
 from tests.ports import free_ports
 from tests.triton_server import MODELS_VENV
 
-#: Gives back what it was given: logits are the first sample, the last, and the length in seconds.
-#: A first sample of 1 keeps it busy for a second; -1 makes it fail; 0.5 makes it refuse.
+#: Returns properties of its input: the logits are the first sample, the last, and the length in seconds.
+#: With a first sample of 1 it takes a second, with -1 it fails, with 0.5 it refuses.
 EMOTION = """
 import time
 import numpy as np
@@ -39,7 +39,7 @@ class TritonPythonModel:
         return pb_utils.InferenceResponse([pb_utils.Tensor("logits", logits)])
 """
 
-#: Says how long the text is.
+#: Returns the length of the text.
 EMOTION_TEXT = """
 import numpy as np
 import triton_python_backend_utils as pb_utils
@@ -54,7 +54,7 @@ class TritonPythonModel:
         return pb_utils.InferenceResponse([pb_utils.Tensor("logits", logits)])
 """
 
-#: The probability is the mean of the features, squeezed.
+#: The probability is the mean of the features, squashed into 0 to 1.
 SYNTHESIS = """
 import numpy as np
 import triton_python_backend_utils as pb_utils
@@ -69,7 +69,7 @@ class TritonPythonModel:
         return pb_utils.InferenceResponse([pb_utils.Tensor("synthesis_output", score)])
 """
 
-#: Repeats what it was asked.
+#: Returns its input.
 ASR = """
 import json
 import numpy as np
@@ -114,7 +114,7 @@ def tensor(name: str, kind: str, dims: str, more: str = "") -> str:
 
 
 def write_models(repository: Path) -> Path:
-    """The four models of the service's default settings."""
+    """Writes the four models of the service's default settings."""
     audio = tensor("audio_input", "FP32", "[ -1 ]")
     logits = tensor("logits", "FP32", "[ 3 ]")
     texts = [tensor(name, "STRING", "[ 1 ]") for name in ("text", "language", "segments")]
@@ -145,7 +145,7 @@ def write_model(
     more: str = "",
     batch: int = 0,
 ) -> None:
-    """Write one model with its configuration."""
+    """Writes one model with its configuration."""
     folder = repository / name / "1"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.py").write_text(code)
@@ -154,7 +154,7 @@ def write_model(
 
 
 class SmallTriton:
-    """A Triton server over `repository`, its files and log in `folder`."""
+    """A Triton server over `repository`, with its files and log in `folder`."""
 
     def __init__(self, folder: Path, repository: Path, *extra_args: str) -> None:
         installation = find_installation(MODELS_VENV)
@@ -175,14 +175,14 @@ class SmallTriton:
         return f"127.0.0.1:{self.ports.grpc}"
 
     def start(self) -> None:
-        """Start, and wait until it says that it is ready."""
+        """Starts the server and waits until it is ready."""
         with self._log.open("a") as log:
             self._server = subprocess.Popen(
                 self._process.command,
                 env=self._process.environment,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # so that its models' processes can be killed with it
+                start_new_session=True,  # so that a test can kill the models' processes with it
             )
         channel = grpc.insecure_channel(self.address)
         deadline = time.monotonic() + 30
@@ -202,23 +202,23 @@ class SmallTriton:
         raise RuntimeError(f"Triton did not become ready:\n{self._log.read_text()[-4000:]}")
 
     def kill(self) -> None:
-        """kill -9 it, its models' processes included."""
+        """Kills the server and the processes of its models with SIGKILL."""
         assert self._server is not None
         os.killpg(self._server.pid, signal.SIGKILL)
         self._server.wait()
 
     def freeze(self) -> None:
-        """Stop it where it stands: the kernel still takes connections for it."""
+        """Stops the process with SIGSTOP; the kernel still accepts connections for it."""
         assert self._server is not None
         os.kill(self._server.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Continues the stopped process."""
         assert self._server is not None
         os.kill(self._server.pid, signal.SIGCONT)
 
     def kill_model(self, name: str) -> None:
-        """kill -9 the process of one model, as the kernel does when memory is short."""
+        """Kills the process of one model with SIGKILL, as the kernel does when memory is short."""
         wanted = f"{self._repository}/{name}/1/model.py".encode()
         (pid,) = (
             path.parent.name
@@ -228,7 +228,7 @@ class SmallTriton:
         os.kill(int(pid), signal.SIGKILL)
 
     def stop(self) -> None:
-        """Stop it, whatever state it is in."""
+        """Stops the server in any state."""
         if self._server is not None and self._server.poll() is None:
             self._server.terminate()
             try:
@@ -238,7 +238,7 @@ class SmallTriton:
 
 
 def _arguments(cmdline: Path) -> list[bytes]:
-    """A process's arguments; none when it has just ended."""
+    """The arguments of a process; none if it has just ended."""
     try:
         return cmdline.read_bytes().split(b"\0")
     except (FileNotFoundError, ProcessLookupError):

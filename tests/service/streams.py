@@ -1,4 +1,4 @@
-"""What the tests of streaming share: tones, and a stream's way through a connection without a transport."""
+"""Helpers of the streaming tests: tones, and a connection without a transport."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def pieces(data: bytes, size: int) -> list[bytes]:
 
 
 async def as_sent(chunks: Iterable[Chunk]) -> AsyncIterator[Chunk]:
-    """The chunks one after the other, as fast as they are taken."""
+    """The chunks one after the other, as fast as the reader takes them."""
     for chunk in chunks:
         await asyncio.sleep(0)
         yield chunk
@@ -37,7 +37,7 @@ async def results_of(
     results: list[StreamResult] | None = None,
     **options: int | str,
 ) -> list[StreamResult]:
-    """Everything that comes back for `chunks`, put into `results` as it comes."""
+    """All results for `chunks`, added to `results` as they come."""
     found: list[StreamResult] = [] if results is None else results
 
     async def send(result: StreamResult) -> None:

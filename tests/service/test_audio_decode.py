@@ -1,4 +1,4 @@
-"""What `decode_audio` reads, and what it says of what it does not."""
+"""The formats that `decode_audio` reads, and its errors for the others."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_pcm_is_described_by_the_request() -> None:
     assert np.allclose(audio.waveform(8000), 0.75 * TONE, atol=1e-4)
 
 
-#: Where channels are mixed: from a view of the request, and block by block out of libsndfile.
+#: The two places that mix channels: over a view of the request, and block by block from libsndfile.
 MIXED = [("WAV", "PCM_16"), ("WAV", "FLOAT"), ("FLAC", "PCM_16")]
 
 

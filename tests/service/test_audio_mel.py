@@ -36,7 +36,7 @@ def test_features_are_those_of_faster_whisper(tmp_path: Path) -> None:
 
 
 def test_features_are_the_stored_ones() -> None:
-    """Golden numbers from faster-whisper 1.2.1, for where its environment is not."""
+    """Stored numbers from faster-whisper 1.2.1, for environments without that package."""
     features = mel.log_mel(chirp())
     assert features.shape == (80, 200)
     assert features.dtype == np.float32
@@ -82,7 +82,7 @@ def test_the_shortest_audio_has_features(samples: int) -> None:
 
 
 def test_long_audio_gives_the_features_of_its_parts() -> None:
-    long = np.tile(chirp(), 45)  # more frames than are transformed at once
+    long = np.tile(chirp(), 45)  # more frames than one transform takes
     features = mel.log_mel(long)
     assert features.shape == (80, 9000)
     assert np.allclose(features[:, 8300:8400], features[:, 300:400], atol=1e-4)

@@ -68,7 +68,7 @@ def grpc_address(settings: Callable[..., Settings]) -> Iterator[str]:
 def run(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: object
 ) -> tuple[int, str, str]:
-    """The exit status, the output and the errors of `speech` with these words."""
+    """The exit status, the output and the errors of `speech` with these arguments."""
     monkeypatch.setattr(sys, "argv", ["speech", *map(str, words)])
     status = command_line.main()
     output, errors = capsys.readouterr()
@@ -220,7 +220,7 @@ def test_a_client_that_gives_up_does_not_keep_reading() -> None:
     updates: list[Update] = []
     with pytest.raises(ClientError, match="refused"):
         updates.extend(transcribe_live(audio, OPTIONS, attempt))
-    # What is read ahead is bounded, however long the recording.
+    # The client reads a bounded amount ahead, however long the recording.
     assert audio.seconds_read < 200
 
 

@@ -1,4 +1,4 @@
-"""A unit's answer becomes a result only when it has what the task needs."""
+"""A unit's answer becomes a result only if it has the fields that the task needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The unit manager's line protocol: frames survive any split of the byte stream, payloads any cut."""
+"""The unit manager's line protocol: frames survive every split of the byte stream, payloads every cut."""
 
 from __future__ import annotations
 

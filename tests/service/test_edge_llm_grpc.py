@@ -1,4 +1,4 @@
-"""All gRPC calls give the same shapes on an Edge-LLM node as on a Triton node."""
+"""All gRPC calls have answers of the same shape on an Edge-LLM node and on a Triton node."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def seen(message: Message) -> object:
 
 
 def chunks(seconds: float, *tasks: str) -> Iterator[pb.AudioChunk]:
-    """48 kHz PCM in chunks of 100 ms, the last of them final."""
+    """48 kHz PCM in chunks of 100 ms; the last chunk is final."""
     parts = pieces(tone(seconds, 48000), 9600)
     for sequence, part in enumerate(parts, 1):
         yield pb.AudioChunk(
@@ -77,7 +77,7 @@ async def live(call: Any) -> list[object]:
 
 
 async def answers(engine: Engine) -> dict[str, object]:
-    """What every call comes to: the shape of its answer, or its status code."""
+    """The outcome of every call: the shape of its answer, or its status code."""
     await engine.start()
     address = f"127.0.0.1:{engine.settings.server.grpc_port}"
     try:
@@ -142,7 +142,7 @@ async def edge_llm_answers(directory: Path, **environment: str) -> dict[str, obj
 
 @pytest.fixture(scope="module", autouse=True)
 def impatient() -> Iterator[None]:
-    """Units are not waited for when a node closes."""
+    """A closing node does not wait for units."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pool, "CLOSE_LINGER", 0.05)
         yield
@@ -150,7 +150,7 @@ def impatient() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, object], dict[str, object]]:
-    """What an Edge-LLM node and a Triton node answer to every call."""
+    """The outcomes of every call on an Edge-LLM node and on a Triton node."""
 
     async def ask() -> tuple[dict[str, object], dict[str, object]]:
         triton = node(
@@ -186,5 +186,5 @@ def test_a_task_that_an_edge_llm_node_cannot_do_is_unimplemented(tmp_path: Path)
     found = asyncio.run(edge_llm_answers(tmp_path, AI__MODELS__ASR__ENABLED="false"))
     for call in ("one task", "stream with partial results"):
         assert found[call] is grpc.StatusCode.UNIMPLEMENTED
-    # Emotion of audio is that of its words, which nobody recognises here; synthesis goes on.
+    # Emotion in audio needs its words, and recognition fails here; synthesis still works.
     assert list(found["all tasks"]["results"]) == ["synthesis_detection"]  # type: ignore[index]

@@ -1,4 +1,5 @@
-"""All HTTP routes give the same shapes on an Edge-LLM node as on a Triton node; what it cannot do is 501."""
+"""All HTTP routes have answers of the same shape on an Edge-LLM node and on a Triton node; unsupported tasks
+are 501."""
 
 from __future__ import annotations
 
@@ -79,7 +80,7 @@ ROUTES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "OpenAI's models": ("GET", "/v1/models", {}),
     "OpenAI's transcription": ("POST", "/v1/audio/transcriptions", openai_form("json")),
 }
-#: What needs the times of words, which units do not tell.
+#: Requests that need the times of words, which units do not report.
 TIMED: dict[str, tuple[str, str, dict[str, Any]]] = {
     format: ("POST", "/v1/audio/transcriptions", openai_form(format))
     for format in ("verbose_json", "srt", "vtt")
@@ -87,7 +88,7 @@ TIMED: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 
 def shape(value: object, name: str = "") -> object:
-    """A JSON value with its leaves replaced by their types; scores whatever their labels."""
+    """A JSON value with types in place of its leaves, and scores in place of their labels."""
     if isinstance(value, dict):
         if name == "emotions":
             return {"label": {shape(score) for score in value.values()}}
@@ -121,7 +122,7 @@ def node(directory: Path, runtime: type | Runtime, **environment: str) -> Engine
 
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What an Edge-LLM node and a Triton node answer to every route."""
+    """The answers of an Edge-LLM node and a Triton node on every route."""
 
     async def ask() -> tuple[dict[str, Any], dict[str, Any]]:
         async with UnitManager() as manager:

@@ -1,4 +1,4 @@
-"""The Edge-LLM runtime against the unit manager's double: sessions, limits, breaks, cancellation."""
+"""The Edge-LLM runtime against the double of the unit manager: sessions, limits, failures, cancellation."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ HELLO = {"transcription": "hello", "confidence": 0.5, "language": "en"}
 
 @pytest.fixture(autouse=True, scope="module")
 def short_goodbyes() -> Iterator[None]:
-    """The double does not answer an exit, and no test has to wait a second for that."""
+    """The double does not answer an exit, and this saves each test a second of waiting."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pool, "CLOSE_LINGER", 0.05)
         yield
@@ -347,7 +347,7 @@ def test_ten_megabytes_without_delay_go_through_a_fixed_unit_manager() -> None:
     run(scenario())
 
 
-# What goes wrong ----------------------------------------------------------------------------------------
+# Failures -----------------------------------------------------------------------------------------------
 
 
 def test_a_broken_connection_is_rebuilt_once() -> None:
@@ -666,7 +666,8 @@ async def until(condition: Callable[[], bool]) -> bool:
 
 
 async def restart(manager: UnitManager, away: float = 0.0) -> None:
-    """Cut every connection, forget every unit, be away for some seconds and listen on the same port again."""
+    """Cuts every connection, drops every unit, stays away for some seconds, and listens on the same port
+    again."""
     await manager.stop()
     await asyncio.sleep(away)
     await manager.start()

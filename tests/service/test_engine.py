@@ -1,4 +1,4 @@
-"""The engine: places, queue, deadlines, readiness, and results by task id."""
+"""The engine: slots, queue, deadlines, readiness, and results by task id."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ def test_a_draining_engine_refuses_new_requests_and_is_not_ready(settings: Make)
         with pytest.raises(Draining):
             engine.accept()
         assert not (await engine.readiness()).ready
-        # What was accepted before still finishes.
+        # Requests that were accepted earlier still finish.
         await engine.run(Task.EMOTION, text="still here", call=CALL)
         assert engine.grace_left() <= engine.settings.server.shutdown_grace
 

@@ -43,7 +43,7 @@ class Node:
         self.stub = AIServiceStub(channel)
 
     async def process(self, **fields: Any) -> pb.ProcessAudioDataResponse:
-        """ProcessAudioData; a second of 16 kHz PCM unless `fields` say otherwise."""
+        """ProcessAudioData; a second of 16 kHz PCM unless `fields` replace it."""
         defaults = {"audio_data": tone(1.0), "format": "pcm", "sample_rate": 16000}
         return await self.stub.ProcessAudioData(pb.ProcessAudioDataRequest(**{**defaults, **fields}))
 
@@ -79,14 +79,14 @@ async def start(settings: Callable[..., Settings]) -> AsyncIterator[Start]:
 
 @contextlib.asynccontextmanager
 async def refused(code: grpc.StatusCode, reason: str) -> AsyncIterator[None]:
-    """Expect a call inside to end with this status, its details containing `reason`."""
+    """Expects a call in the block to end with this status, and `reason` in its details."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         yield
     assert (caught.value.code(), reason in caught.value.details()) == (code, True), caught.value
 
 
 def spoken(seconds: float, **fields: Any) -> list[pb.AudioChunk]:
-    """48 kHz PCM in chunks of 100 ms, the last of them final."""
+    """48 kHz PCM in chunks of 100 ms; the last chunk is final."""
     parts = pieces(tone(seconds, 48000), 9600)
     last = len(parts)
     return [
@@ -150,7 +150,7 @@ def test_the_generated_code_is_fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 async def test_a_client_that_was_generated_elsewhere_is_understood(start: Start) -> None:
     node = await start()
-    # The other system's file, as its own generator would describe it: the same package and numbers.
+    # A descriptor from the original service's own generator: the same package and field numbers.
     file = descriptor_pb2.FileDescriptorProto(name="elsewhere/ai.proto", package="grpc", syntax="proto3")
     kinds = {"data": 12, "stream_id": 9, "sequence": 5, "sample_rate": 5, "tasks": 9, "is_final": 8,
              "result_type": 9, "result_data": 9, "confidence": 1}  # fmt: skip
@@ -206,7 +206,7 @@ async def test_results_are_keyed_by_the_tasks_as_asked(start: Start) -> None:
         "emotion_detection": "emotion_detection",
         "speech_recognition": "speech_recognition",
     }
-    assert len(node.runtime.audios) == 2  # speech was recognised once
+    assert len(node.runtime.audios) == 2  # speech recognition ran once
 
 
 async def test_a_wav_needs_no_rate(start: Start) -> None:
@@ -447,7 +447,7 @@ async def test_a_full_node_takes_no_more_streams(start: Start) -> None:
     open_call = node.stub.StreamAudioProcessing()
     await open_call.write(pb.AudioChunk(sequence=1))
     await wait_until(lambda: node.engine.streams.open == 1)
-    # Over another connection: on the same one HTTP/2's own limit makes a stream wait.
+    # Over another connection: on the same one HTTP/2's limit of streams would apply first.
     address = f"127.0.0.1:{node.engine.settings.server.grpc_port}"
     async with (
         refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "1 audio streams are open"),
@@ -471,7 +471,7 @@ async def test_a_draining_node_finishes_what_runs_and_ends_the_rest_as_unavailab
     assert json.loads((await short.read()).result_data)["duration_ms"] == 2000
     assert await short.code() == grpc.StatusCode.OK
 
-    # What was sent is answered; only then does the stream end.
+    # The node answers the sent audio, and then ends the stream.
     assert json.loads((await live.read()).result_data)["duration_ms"] == 1000
     assert await live.code() == grpc.StatusCode.UNAVAILABLE
     assert "open the stream again" in await live.details()
@@ -586,7 +586,7 @@ async def test_a_port_that_is_taken_is_said_so(settings: Callable[..., Settings]
 
 
 async def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for something that the server does on its own, 5 s at most."""
+    """Waits at most 5 s for an action of the server."""
     async with asyncio.timeout(5):
         while not condition():  # noqa: ASYNC110 - the condition has no event
             await asyncio.sleep(0.01)

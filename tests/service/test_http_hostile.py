@@ -1,4 +1,4 @@
-"""Clients that send what nobody should: the right status, a reason, no 500, and the next request is fine."""
+"""Malformed and hostile requests: the right status, a reason, never 500, and the next request succeeds."""
 
 from __future__ import annotations
 
@@ -253,7 +253,7 @@ def test_a_slow_upload_is_ended(client: httpx2.Client, serve: Callable[..., Serv
                 answer += part
                 connection.sendall(b"x")
         except ConnectionError:
-            pass  # closed on our dripping
+            pass  # the service closed the connection while we sent
         assert answer.startswith(b"HTTP/1.1 408 ")
         assert time.monotonic() - begun < 3
 
@@ -266,7 +266,7 @@ def test_a_client_that_leaves_while_it_uploads_leaves_nothing_behind(
             b"POST /api/v1/ai/asr HTTP/1.1\r\nHost: x\r\nContent-Type: audio/wav\r\n"
             b"Content-Length: 99999\r\n\r\nRIFF"
         )
-    service.wait_until(lambda: in_flight(service) == 1)  # the one that asks
+    service.wait_until(lambda: in_flight(service) == 1)  # this request itself
 
 
 def test_a_client_that_leaves_cancels_its_work(client: httpx2.Client, service: Service) -> None:
@@ -311,7 +311,7 @@ def test_what_is_not_http_is_a_400_and_not_a_crash(
 
 
 def raw(service: Service, *pieces: bytes) -> bytes:
-    """What the service answers, until it closes the connection, to bytes sent piece by piece."""
+    """The service's answer to bytes sent piece by piece, until it closes the connection."""
     with socket.create_connection(("127.0.0.1", service.port), timeout=5) as connection:
         for piece in pieces:
             connection.sendall(piece)

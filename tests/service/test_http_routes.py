@@ -331,7 +331,7 @@ def test_metrics_count_requests_audio_and_runtime_time(client: httpx2.Client, se
         assert name in text
 
 
-# Refusals
+# Errors
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""OpenAI's own Python client, with nothing changed but its base URL."""
+"""OpenAI's own Python client, unchanged except for its base URL."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Serve = Callable[..., Service]
 
 
 def words(text: str, start: float, each: float = 0.4) -> list[Word]:
-    """The words of `text`, one after the other."""
+    """The words of `text`, in order."""
     return [
         Word(word, start + number * each, start + (number + 1) * each, 0.9)
         for number, word in enumerate(text.split())
@@ -45,7 +45,7 @@ TEXT = " ".join(part.text for part in SEGMENTS)
 
 
 class Speech(DoubleRuntime):
-    """Answers every recording with the same two sentences, with the words' times where they are asked for."""
+    """Answers every recording with the same two sentences, with the times of words if requested."""
 
     def __init__(self) -> None:
         super().__init__()

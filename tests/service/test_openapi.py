@@ -1,4 +1,5 @@
-"""The API's description: true (property tests hold the service to it), with examples, readable offline."""
+"""The API's description is true (property tests compare the service with it), has examples, and works
+offline."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ from tests.service.conftest import Service
 
 @schemathesis.serializer(*(kind for kind in AUDIO_TYPES if kind != "application/octet-stream"))
 def audio_as_it_is(_: Any, value: Any) -> bytes:
-    """Bodies of audio are bytes, whatever the generator thought of."""
+    """Bodies of audio are bytes, whatever the generator made."""
     return value if isinstance(value, bytes) else str(value).encode("utf-8")
 
 

@@ -46,7 +46,7 @@ async def remote(endpoint: str, **http: Any) -> AsyncIterator[RemoteRuntime]:
 
 @contextmanager
 def answering(status: int, body: bytes, headers: dict[str, str] | None = None) -> Iterator[str]:
-    """A server that gives every request this one answer; its address."""
+    """A server that answers every request with this. Yields its address."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -185,14 +185,14 @@ def test_a_slow_service_is_given_up(service: Any) -> None:
 
 
 async def until(true: Callable[[], bool]) -> None:
-    """Wait on the event loop itself: a thread that polls would compete with it for the interpreter."""
+    """Waits on the event loop itself: a polling thread would compete with it for the interpreter."""
     async with asyncio.timeout(20):
         while not true():  # noqa: ASYNC110 - what it waits for is in another thread
             await asyncio.sleep(0.01)
 
 
 def test_cancelling_cancels_the_work_over_there(service: Any) -> None:
-    service.runtime.delay = 60  # so that it can only end by being cancelled
+    service.runtime.delay = 60  # so that only a cancellation ends it
 
     async def check() -> None:
         async with remote(service.url) as runtime:

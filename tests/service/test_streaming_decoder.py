@@ -42,7 +42,7 @@ def test_the_waveform_does_not_depend_on_where_chunks_are_cut(size: int) -> None
 
     length = min(len(whole), len(streamed))
     assert abs(len(streamed) - (4000 if size == 1 else len(whole))) <= 1
-    # The resampler's window at the very end sees silence instead of what was cut off.
+    # At the very end the resampler's window has silence in place of the missing samples.
     np.testing.assert_allclose(streamed[: length - 200], whole[: length - 200], atol=2e-4)
 
 

@@ -1,4 +1,4 @@
-"""Every word of a stream is in exactly one final result, wherever the stream is cut."""
+"""Every word of a stream is in exactly one final result, wherever the session cuts the stream."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ pytestmark = pytest.mark.anyio
 RATE = 16000
 WORD = int(0.3 * RATE)  # samples
 
-#: The number of a word times this is the level of its samples.
+#: The level of a word's samples is its number times this.
 STEP = 100
 
 
 class Listener(DoubleRuntime):
-    """A test double that hears words that are numbers, and mishears one of which a part is missing.
+    """A test double. Its words are numbers, and it recognises a wrong one if a part of the word is missing.
 
-    The times that it tells are up to `jitter` seconds wrong, differently each time. `blank` is what its
+    The times that it reports are wrong by up to `jitter` seconds, differently each time. `blank` is what its
     language has between words.
     """
 
@@ -92,7 +92,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 async def hear(settings: Callable[..., Settings]) -> AsyncIterator[Hear]:
-    """`await hear(listener, audio)`: what a stream of 16 kHz PCM, in chunks of 100 ms, is answered."""
+    """`await hear(listener, audio)`: the results of a stream of 16 kHz PCM in chunks of 100 ms."""
     async with AsyncExitStack() as stack:
 
         async def hear(listener: Listener, audio: bytes) -> list[StreamResult]:

@@ -1,4 +1,4 @@
-"""A stream's chunks become results: when, in which order, and what happens when something goes wrong."""
+"""A stream's chunks become results: when, in which order, and what happens after an error."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 async def start(settings: Callable[..., Settings]) -> AsyncIterator[Start]:
-    """`await start(SERVER__MAX_STREAMS="2", …)`: the streams of an engine, and the runtime under it."""
+    """`await start(SERVER__MAX_STREAMS="2", …)`: the streams of an engine, and its runtime."""
     async with AsyncExitStack() as stack:
 
         async def start(**environment: str) -> tuple[Streaming, DoubleRuntime]:
@@ -58,7 +58,7 @@ async def start(settings: Callable[..., Settings]) -> AsyncIterator[Start]:
 
 
 def spoken(seconds: float, **fields: object) -> list[Chunk]:
-    """A stream in chunks of 100 ms; the last one says that it is."""
+    """A stream in chunks of 100 ms; the last chunk is final."""
     parts = pieces(tone(seconds, RATE), TENTH)
     last = len(parts)
     return [
@@ -68,12 +68,12 @@ def spoken(seconds: float, **fields: object) -> list[Chunk]:
 
 
 def milliseconds(results: list[StreamResult], task: Task = Task.ASR) -> int:
-    """The audio that the final results of `task` cover."""
+    """The length of the audio that the final results of `task` cover."""
     return sum(result.data.duration_ms for result in results if result.is_final and result.task is task)
 
 
 def heard_alone(runtime: DoubleRuntime) -> int:
-    """The samples of all audio that was recognised without what is around it."""
+    """The samples of all audio that was recognised without its surroundings."""
     heard = zip(runtime.audios, runtime.options, strict=True)
     return sum(audio.frames for audio, options in heard if not options.word_timestamps)
 
@@ -195,7 +195,7 @@ async def test_with_a_flush_interval_partial_results_come_before_the_final_one(s
     assert not any(result.is_final for result in partial)
     assert final.is_final
     covered = [result.data.duration_ms for result in results]
-    assert covered == sorted(set(covered))  # each of them more than the last
+    assert covered == sorted(set(covered))  # each covers more than the last
     assert covered[-1] == 6000
 
 
@@ -300,7 +300,7 @@ async def test_a_writer_is_slowed_while_its_audio_is_worked_on(start: Start) -> 
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(results_of(streams, endless()), 0.5)
 
-    # One buffer that is worked on, one that waits.
+    # One buffer in recognition, one that waits.
     assert 15 <= taken <= 22
     assert runtime.cancelled == 1
 
@@ -361,7 +361,7 @@ async def test_there_are_only_so_many_streams(start: Start) -> None:
     with pytest.raises(ServiceError, match="2 audio streams are open"):
         await results_of(streams, three)
     with streams.connect(Call("4")), streams.connect(Call("5")):
-        pass  # every place was given back
+        pass  # every slot is free again
 
 
 async def test_an_interval_that_would_only_load_the_node_is_refused(start: Start) -> None:

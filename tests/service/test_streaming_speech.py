@@ -1,4 +1,5 @@
-"""Real speech through a real model: a stream says what the whole file says, subtitles fall on the words."""
+"""Real speech through a real model: a stream has the text of the whole file, and subtitles match the
+words."""
 
 from __future__ import annotations
 
@@ -66,14 +67,14 @@ async def node(triton: TritonPorts, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def spoken(repetitions: int) -> bytes:
-    """The recording again and again, as 48 kHz PCM."""
+    """The recording, repeated, as 48 kHz PCM."""
     samples, rate = soundfile.read(RECORDING, dtype="float32")
     resampled = soxr.resample(np.tile(samples, repetitions), rate, 48000)
     return (np.clip(resampled, -1, 1) * 32767).astype("<i2").tobytes()
 
 
 def words(text: str) -> str:
-    """The words alone: how a sentence is written is not what was heard."""
+    """The words alone, without case and punctuation."""
     return " ".join(re.sub(r"[^a-z' ]", " ", text.lower()).split())
 
 

@@ -1,6 +1,6 @@
-"""The real processes: start, crash of a worker, and an end that drops nothing.
+"""The real processes: start, crash of a worker, and a stop that drops no request.
 
-Their runtime is `remote`, pointed at a service of this process with the test's double.
+Their runtime is `remote` and calls a service in this process with the test double.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Node:
         self.wait_until(lambda: len(self.serving_workers()) == 2, 20)
 
     def serving_workers(self) -> set[int]:
-        """The workers' process ids, of those whose application has started."""
+        """The process ids of the workers whose application has started."""
         lines = (json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{"))
         started = {line["pid"] for line in lines if line["message"] == "Application startup complete."}
         return started & {child.pid for child in psutil.Process(self.process.pid).children()}
@@ -138,7 +138,7 @@ def test_a_service_that_was_stopped_as_a_whole_goes_on_with_the_same_workers(
         for pid in everybody:
             os.kill(pid, signal.SIGSTOP)
         time.sleep(4)
-        # The parent first: it finds all workers silent for twice what they are allowed.
+        # The parent first: it sees all workers silent for twice the limit.
         for pid in everybody:
             os.kill(pid, signal.SIGCONT)
             time.sleep(0.3)

@@ -1,4 +1,5 @@
-"""Whisper's encoder and decoder: windows, greedy decoding, the tokenizer, the real pair on real speech."""
+"""Whisper as encoder and decoder: windows, greedy decoding, the tokenizer, and the real pair on real
+speech."""
 
 from __future__ import annotations
 
@@ -42,7 +43,7 @@ def tokenizer(tmp_path: Path) -> Tokenizer:
 
 
 def decoded(tokenizer: Tokenizer, *chosen: int, loud: float = 10.0) -> whisper_pair.Decoded:
-    """Decode with a model that finds `chosen` likeliest, one after the other, then the end of the text."""
+    """Decodes with a model that finds `chosen` likeliest, one after the other, then the end of the text."""
     start = tokenizer.start("en")
 
     async def next_logits(tokens: list[int]) -> NDArray[np.float32]:
@@ -68,8 +69,8 @@ def test_tokens_become_text_byte_by_byte(tokenizer: Tokenizer) -> None:
 def test_decoding_ends_at_the_end_of_the_text(tokenizer: Tokenizer) -> None:
     found = decoded(tokenizer, 0, 1, 2)
     assert found.tokens == [0, 1, 2]
-    assert len(found.logprobs) == 4  # the end is believed or doubted like a word
-    # ten others at logit 0, those that are suppressed left out
+    assert len(found.logprobs) == 4  # the end of the text has a probability like a word
+    # ten others at logit 0, without the suppressed ones
     assert found.logprobs[1] == pytest.approx(-np.log1p(5 * np.exp(-10)), abs=1e-6)
 
 
@@ -94,7 +95,7 @@ def test_decoding_stops_at_the_token_limit(tokenizer: Tokenizer) -> None:
 def test_windows_cover_everything_and_end_in_quiet_moments() -> None:
     rng = np.random.default_rng(0)
     waveform = rng.normal(0, 0.1, 16000 * 95).astype(np.float32)
-    waveform[16000 * 27 : 16000 * 27 + 8000] = 0  # half a second of quiet
+    waveform[16000 * 27 : 16000 * 27 + 8000] = 0  # half a second of silence
     windows = whisper_pair.windows(waveform)
     assert windows[0][0] == 0
     assert windows[-1][1] == len(waveform)

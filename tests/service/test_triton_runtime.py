@@ -99,7 +99,7 @@ def files(token: str) -> set[str]:
 
 
 async def until(condition: Callable[[], Awaitable[bool]], seconds: float) -> float:
-    """Seconds until `condition` held; fails after `seconds`."""
+    """The seconds until `condition` holds; fails after `seconds`."""
     begun = time.monotonic()
     while not await condition():
         assert time.monotonic() - begun < seconds
@@ -292,11 +292,11 @@ def test_shared_memory_of_many_long_requests_is_bounded(triton: SmallTriton) -> 
         async with runtime(triton) as models:
             await asyncio.gather(*(models.emotion_of_audio(samples(seconds=30), CALL) for _ in range(32)))
             assert models._pool.allocated <= 32 * 2 * 1024 * 1024
-            # Over the limit tensors go over gRPC, with the same answer.
+            # Above the limit the runtime sends tensors over gRPC and gets the same answer.
             models._pool._limit = 0
             answer = await models.emotion_of_audio(samples(0.1, seconds=2), CALL)
             assert answer.emotion == "length"
-            # What is longer than a minute is not kept.
+            # The runtime does not keep a slot for audio over a minute.
             models._pool._limit = 64 * 1024 * 1024
             await models.emotion_of_audio(samples(seconds=120), CALL)
             assert all(slot.size <= 4 * 1024 * 1024 for slot in models._pool._all.values())
@@ -333,7 +333,7 @@ def test_what_a_killed_worker_left_is_removed(triton: SmallTriton) -> None:
             await living.emotion_of_audio(samples(), CALL)
             async with runtime(triton):
                 assert not any(path.exists() for path in leftovers)
-                # The living worker keeps its own.
+                # The running worker keeps its own.
                 assert set(living._pool._all) <= registered(triton)
                 assert "ai-inference-dead00-1" not in registered(triton)
             await living.emotion_of_audio(samples(), CALL)
@@ -344,7 +344,7 @@ def test_what_a_killed_worker_left_is_removed(triton: SmallTriton) -> None:
 def test_where_shared_memory_is_refused_tensors_go_over_grpc(
     triton: SmallTriton, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # As with a Triton on another host: what is made here does not exist there.
+    # As with a Triton on another host, where this memory does not exist.
     monkeypatch.setattr(shm, "FOLDER", tmp_path)
 
     async def check() -> None:
@@ -378,7 +378,7 @@ def test_a_killed_triton_is_noticed_at_once_and_found_again(own_triton: SmallTri
             await asyncio.to_thread(own_triton.start)
             back = await until(lambda: _ready(models), 3)
             assert back < 1.2
-            # Its shared memory is registered anew.
+            # The runtime registers its shared memory again.
             assert (await models.emotion_of_audio(samples(), CALL)).emotion == "length"
             assert registered(own_triton)
 
@@ -468,14 +468,14 @@ def test_a_model_whose_process_was_killed_is_told_and_loaded_again(tmp_path: Pat
                 server.kill_model("emotion")
                 with pytest.raises(NotReady, match="its process died"):
                     await models.emotion_of_audio(samples(), CALL)
-                # Triton may say already that it is not ready itself, while the model is loaded again.
+                # While it reloads the model, Triton may itself report that it is not ready.
                 assert "model emotion is not ready: its process died" in (await models.readiness()).problems
                 assert (await models.detect_synthesis(samples(), CALL)).duration_ms == 1000
                 for worker in (models, other_worker):
                     assert await until(partial(_ready, worker), 10) < 10
                     assert (await worker.emotion_of_audio(samples(), CALL)).emotion == "length"
         finally:
-            server.kill()  # it would wait for the dead process for half a minute
+            server.kill()  # Triton would wait half a minute for the dead process
 
     asyncio.run(check())
 

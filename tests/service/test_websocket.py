@@ -26,7 +26,7 @@ Serve = Callable[..., Service]
 
 @contextmanager
 def opened(service: Service, hello: object = HELLO, **options: Any) -> Iterator[ClientConnection]:
-    """A WebSocket on which the hello was sent."""
+    """A WebSocket after the hello."""
     address = f"ws://127.0.0.1:{service.port}/api/v1/ai/stream"
     with connect(address, open_timeout=5, close_timeout=5, **options) as socket:
         socket.send(hello if isinstance(hello, str | bytes) else json.dumps(hello))
@@ -231,7 +231,7 @@ def test_the_demo_page_needs_no_key_and_nothing_from_elsewhere(serve: Serve) -> 
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for something that the server does on its own, 5 s at most."""
+    """Waits at most 5 s for an action of the server."""
     deadline = time.monotonic() + 5
     while not condition():
         assert time.monotonic() < deadline, "it did not happen within 5 s"

@@ -4,13 +4,13 @@ Apart from this module and the settings, nothing of the service is imported by `
 """
 
 from inference_service.errors import RuntimeFailed
-from inference_service.runtimes.edge_llm.frames import ProtocolError, exit_frame, parse_reply, setup_frame
-from inference_service.runtimes.edge_llm.session import (
+from inference_service.runtimes.edge_llm.connection import (
     FORMAT_ERROR,
     FRAMING_ADVICE,
     LOST_FRAMES_ADVICE,
     new_request_id,
 )
+from inference_service.runtimes.edge_llm.frames import ProtocolError, exit_frame, parse_reply, setup_frame
 from inference_service.runtimes.triton.contract import Contract, Interface, Tensor, contracts, mismatches
 from inference_service.runtimes.triton.labels import find_labels
 

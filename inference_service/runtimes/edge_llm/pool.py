@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from inference_service.errors import NotReady, ServiceError
-from inference_service.runtimes.edge_llm.session import Session, SessionLost
+from inference_service.runtimes.edge_llm.connection import SessionLost
+from inference_service.runtimes.edge_llm.session import Session
 
 T = TypeVar("T")
 Key = tuple[str, str]  # meeting, model

@@ -6,14 +6,14 @@ import asyncio
 from typing import Final
 
 from inference_service.errors import NotReady
-from inference_service.runtimes.edge_llm.frames import ProtocolError, action_frame
-from inference_service.runtimes.edge_llm.session import (
+from inference_service.runtimes.edge_llm.connection import (
     UNIT_CALL_FAILED,
     Address,
     Connection,
     SessionLost,
     new_request_id,
 )
+from inference_service.runtimes.edge_llm.frames import ProtocolError, action_frame
 
 #: A unit that no node has: the unit manager itself answers a call to it.
 _NO_UNIT: Final = "none"

@@ -14,11 +14,12 @@ from inference_service.errors import BadRequest, Busy, RuntimeTimeout, ServiceEr
 from inference_service.runtimes.base import Call, Readiness
 from inference_service.runtimes.edge_llm import answers
 from inference_service.runtimes.edge_llm.answers import Answer
+from inference_service.runtimes.edge_llm.connection import Address
 from inference_service.runtimes.edge_llm.frames import Framing
 from inference_service.runtimes.edge_llm.payload import audio_payload
 from inference_service.runtimes.edge_llm.pool import SessionPool
 from inference_service.runtimes.edge_llm.probe import Probe
-from inference_service.runtimes.edge_llm.session import Address, Session
+from inference_service.runtimes.edge_llm.session import Session
 from inference_service.settings import Settings
 from inference_service.tasks import (
     DetailedTranscript,

@@ -1,0 +1,164 @@
+"""A TCP connection to the unit manager: frames out, replies in, and the errors that replies carry."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import socket
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+from inference_service.errors import Busy, NotReady, RuntimeFailed
+from inference_service.runtimes.edge_llm.frames import LineBuffer, Reply, UnitError, parse_reply
+
+_READ_SIZE: Final = 64 * 1024
+
+#: Error codes of the unit manager and of the units.
+FORMAT_ERROR, PUSH_FAILED, NO_SUCH_UNIT, UNIT_CALL_FAILED, TASK_FULL = -2, -4, -6, -9, -21
+
+#: An unfixed unit manager reports half a frame, but silently loses one that came right behind another.
+LOST_FRAMES_ADVICE: Final = (
+    "update the unit manager to one that splits its input by line, or send less at once: "
+    "ai.request.max_single_delta_len 2048, ai.request.audio_stream_chunk_size 512, "
+    "ai.request.audio_stream_chunk_delay_ms 10 or more"
+)
+FRAMING_ADVICE: Final = f"the unit manager read half a frame or several at once; {LOST_FRAMES_ADVICE}"
+
+
+class SessionLost(Exception):
+    """The connection broke, or the unit manager no longer knows the session: a new one may do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the unit manager listens."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """`host:port`, an IPv6 host in brackets."""
+        host, _, port = text.rpartition(":")
+        return cls(host.strip("[]"), int(port))
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def new_request_id() -> str:
+    """An id that no other request has, on any connection and after any restart."""
+    return secrets.token_hex(8)
+
+
+class Connection:
+    """Frames over one TCP connection. Raises SessionLost once it is broken."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._lines = LineBuffer()
+        self._replies: deque[Reply] = deque()
+        self._answered = ""
+        #: Whether more came for a request after its answer was complete: another unit answers too.
+        self.strays = False
+        self._socket: socket.socket = writer.get_extra_info("socket")
+
+    @classmethod
+    async def open(cls, address: Address, time_limit: float) -> Connection:
+        """Connect within `time_limit` seconds; NotReady with the reason where that fails."""
+        try:
+            async with asyncio.timeout(time_limit):
+                return cls(*await asyncio.open_connection(address.host, address.port))
+        except TimeoutError:
+            reason = f"no connection within {time_limit:g} s"
+        except OSError as error:
+            reason = error.strerror or str(error)
+        raise NotReady(f"the unit manager at {address} cannot be reached: {reason}")
+
+    @property
+    def broken(self) -> bool:
+        """Whether the peer has closed the connection, as far as is known here."""
+        return self._reader.at_eof() or self._writer.transport.is_closing()
+
+    async def send(self, data: bytes) -> None:
+        """Write frames; waits while the peer does not read."""
+        try:
+            self._writer.write(data)
+            await self._writer.drain()
+        except OSError as error:
+            raise SessionLost(f"connection lost: {error.strerror or error}") from None
+
+    async def receive(self) -> Reply:
+        """The next reply; ProtocolError for what is not one."""
+        while not self._replies:
+            self._acknowledge_quickly()
+            try:
+                data = await self._reader.read(_READ_SIZE)
+            except OSError as error:
+                raise SessionLost(f"connection lost: {error.strerror or error}") from None
+            if not data:
+                raise SessionLost("the unit manager closed the connection")
+            self._replies.extend(parse_reply(line) for line in self._lines.feed(data))
+        return self._replies.popleft()
+
+    async def reply_to(self, request_id: str) -> Reply:
+        """The next reply to this request; answers to earlier ones are passed over.
+
+        An error that the unit manager cannot ascribe (`request_id` "0", it could not read the frame) is about
+        the one request in flight. Raises the failure that the reply reports.
+        """
+        while True:
+            reply = await self.receive()
+            self.strays = self.strays or reply.request_id == self._answered
+            if reply.request_id == request_id or (reply.request_id == "0" and reply.error):
+                if reply.error:
+                    raise failure(reply.error)
+                return reply
+
+    def complete(self, request_id: str) -> None:
+        """Nothing more is expected for this request."""
+        self._answered = request_id
+
+    def _acknowledge_quickly(self) -> None:
+        # The unit manager writes an answer's frames one by one with Nagle's algorithm on: each waits for the
+        # acknowledgement of the one before, which Linux delays by 40 ms unless asked, each time, not to.
+        if hasattr(socket, "TCP_QUICKACK"):
+            with contextlib.suppress(OSError):
+                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+
+    def close(self) -> None:
+        """Close at once; what was not sent yet is dropped."""
+        self._writer.transport.abort()
+
+
+class UnitFailed(RuntimeFailed):
+    """The unit manager or the unit reported an error; `code` is theirs."""
+
+    def __init__(self, error: UnitError, advice: str = "") -> None:
+        super().__init__(
+            f"edge-llm error (code {error.code}): {error.message}" + (f" ({advice})" if advice else "")
+        )
+        self.code = error.code
+
+
+def failure(error: UnitError) -> Exception:
+    """The exception for an error that a reply carries."""
+    match error.code:
+        case code if code == FORMAT_ERROR:
+            return UnitFailed(error, FRAMING_ADVICE)
+        case code if code in (PUSH_FAILED, NO_SUCH_UNIT):
+            return SessionLost(f"edge-llm error (code {error.code}): {error.message}")
+        case code if code == UNIT_CALL_FAILED:
+            return NotReady(
+                f"edge-llm error (code {error.code}): {error.message} (the llm node is not running)"
+            )
+        case code if code == TASK_FULL:
+            return Busy(
+                f"edge-llm error (code {error.code}): {error.message} (the llm node takes no more sessions; "
+                "lower ai.runtime.edge_llm.max_sessions, or restart it if sessions were left behind)"
+            )
+        case _:
+            return UnitFailed(error)

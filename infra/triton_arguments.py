@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from inference_service.settings import ModelsSettings
 from infra.stack import Stack
 
+#: Seconds between SIGTERM and SIGKILL: Triton itself waits 30 s for running requests.
+STOP_SECONDS = 35
+
 
 def arguments(
     repository: str,

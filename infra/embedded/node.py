@@ -24,11 +24,9 @@ from infra.embedded.program import Program, write_private
 from infra.embedded.readiness import Progress, quiet, wait_until_ready
 from infra.embedded.supervisor import Supervisor
 from infra.paths import PACKAGE, PROJECT
-from infra.triton_arguments import TritonPorts
+from infra.triton_arguments import STOP_SECONDS, TritonPorts
 
 MODELS_VENV = PROJECT / ".venv-models"
-
-_TRITON_STOP_SECONDS = 35  # Triton itself waits 30 s for running requests
 
 
 def node_programs(layout: Layout, node: NodeDeclaration) -> list[Program]:
@@ -139,7 +137,7 @@ def _triton_program(layout: Layout, node: NodeDeclaration, declared: TritonDecla
         environment=process.environment,
         directory=PROJECT,
         revision=digest([*files_in(*read), ("requirements", requirements)], large_bytes=LARGE_BYTES),
-        stop_seconds=_TRITON_STOP_SECONDS,
+        stop_seconds=STOP_SECONDS,
         leftovers=str(shared_memory),
     )
 

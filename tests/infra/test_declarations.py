@@ -132,3 +132,14 @@ def test_a_state_from_before_there_were_versions_is_deleted(
     )
     assert done.returncode == 0, done.stderr
     assert not target.exists()
+
+
+@pytest.mark.parametrize("step", ["models", "gateway", "existing_site", "readiness"])
+def test_a_step_starts_without_what_makes_it_slow(step: str) -> None:
+    # Steps of a whole fleet start at once.
+    heavy = "pulumi", "pydantic", "jinja2", "yaml", "infra.stack", "infra.program", "infra.embedded"
+    script = f"import sys, infra.steps.{step}; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=PROJECT, check=True
+    )
+    assert done.stdout == "[]\n"

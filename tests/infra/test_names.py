@@ -25,6 +25,12 @@ def holding(pattern: str) -> list[str]:
     ]
 
 
+def test_tritons_arguments_are_written_in_one_file() -> None:
+    assert holding(r"--(model|load|exit|log|http|grpc|metrics|backend|disable|strict)-[a-z-]+=") == [
+        "infra/triton_arguments.py"
+    ]
+
+
 @pytest.mark.parametrize("port", [8000, 8001, 8002, 8800, 9800, 19001, 8080, 9080])
 def test_a_port_is_written_in_one_file(port: int) -> None:
     assert holding(rf"\b{port}\b") == ["inference_service/addresses.py"]

@@ -134,7 +134,7 @@ class EmbeddedPlace:
     async def configuration(self) -> tuple[str, str]:
         """The file that the process reads."""
         try:
-            there = (self.layout.gateway / "nginx.conf").read_text()
+            there = (self.layout.gateway / names.NGINX_CONF).read_text()
         except OSError as error:
             raise NoAnswer(f"{error.filename}: {error.strerror}") from None
         return there, render_gateway(self.layout, self.declared)[0]

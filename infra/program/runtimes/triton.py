@@ -9,10 +9,8 @@ from infra.image_references import sources
 from infra.program.containers import USER, container, gpu_requests, healthcheck
 from infra.program.runtimes.base import Place
 from infra.stack import Stack
-from infra.triton_arguments import arguments, models_in_use
+from infra.triton_arguments import STOP_SECONDS, arguments, models_in_use
 
-# Triton itself waits this long for requests that are running.
-STOP_SECONDS = 35
 _SHARED_MEMORY_PREFIX = "triton-"
 
 

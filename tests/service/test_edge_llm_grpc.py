@@ -186,5 +186,5 @@ def test_a_task_that_an_edge_llm_node_cannot_do_is_unimplemented(tmp_path: Path)
     found = asyncio.run(edge_llm_answers(tmp_path, AI__MODELS__ASR__ENABLED="false"))
     for call in ("one task", "stream with partial results"):
         assert found[call] is grpc.StatusCode.UNIMPLEMENTED
-    # Emotion in audio needs its words, and recognition fails here; synthesis still works.
+    # Emotion in audio needs its words, and this node does not recognise speech; synthesis works.
     assert list(found["all tasks"]["results"]) == ["synthesis_detection"]  # type: ignore[index]

@@ -88,7 +88,7 @@ TIMED: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 
 def shape(value: object, name: str = "") -> object:
-    """A JSON value with types in place of its leaves, and scores in place of their labels."""
+    """A JSON value with types in place of its leaves. Objects of scores are alike, whatever their labels."""
     if isinstance(value, dict):
         if name == "emotions":
             return {"label": {shape(score) for score in value.values()}}

@@ -18,9 +18,10 @@ from rich.console import Console
 
 from inference_service.settings import ModelsSettings, SettingsError
 from inference_service.settings import load as load_settings
-from infra.doctor import linter, table
+from infra import names
+from infra.doctor import display, linter
 from infra.doctor.findings import Finding, Status
-from infra.doctor.plan import GATEWAY, Plan
+from infra.doctor.plan import Plan
 from infra.doctor.runner import chosen, run
 from infra.embedded.layout import STATE, Layout
 from infra.image_references import ContextError
@@ -82,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
 def examine(given: argparse.Namespace) -> int:
     """Check the fleet."""
     stack = load_file(given.file or PROJECT / f"Pulumi.{given.stack}.yaml")
-    allowed = [node.name for node in stack.nodes] + [GATEWAY]
+    allowed = [node.name for node in stack.nodes] + [names.GATEWAY]
     unknown = [name for name in given.node if name not in allowed]
     if unknown:
         raise Usage(f"--node {unknown[0]}: expected one of {', '.join(allowed)}")
@@ -97,7 +98,7 @@ def examine(given: argparse.Namespace) -> int:
     if given.json:
         print(json.dumps(report(stack, findings, seconds), indent=1, ensure_ascii=False))
     else:
-        table.show(console, findings, seconds, verbose=given.all)
+        display.show(console, findings, seconds, verbose=given.all)
     return _OK if all(finding.status is Status.OK for finding in findings) else _FOUND
 
 
@@ -109,7 +110,7 @@ async def findings_of(
         plan = Plan(stack, Path(folder), layout, api_key)
         checks = chosen(plan.checks, nodes) if nodes else plan.checks
         try:
-            with table.Progress(console, checks) as progress:
+            with display.Progress(console, checks) as progress:
                 return await run(checks, progress)
         finally:
             await plan.close()

@@ -20,7 +20,7 @@ class Container:
     restarts: int
     started_at: str
     health: str
-    health_said: str
+    health_output: str
     address: str
     environment: dict[str, str]
     arguments: tuple[str, ...]
@@ -64,7 +64,7 @@ def _container(described: dict[str, Any]) -> Container:
         restarts=described.get("RestartCount", 0),
         started_at=state.get("StartedAt", ""),
         health=health.get("Status", ""),
-        health_said=log[-1]["Output"].strip() if log else "",
+        health_output=log[-1]["Output"].strip() if log else "",
         address=next((net["IPAddress"] for net in networks.values() if net.get("IPAddress")), ""),
         environment=dict(entry.split("=", 1) for entry in config.get("Env") or [] if "=" in entry),
         arguments=tuple(config.get("Cmd") or ()),

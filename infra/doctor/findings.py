@@ -1,4 +1,4 @@
-"""What a check found."""
+"""The result of a check."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
+#: How the text of a skipped check begins; the names of the checks that failed follow.
+BECAUSE = "because of: "
+
 
 class Status(StrEnum):
     """How a check ended.
 
-    `problem`: something does not work. `warning`: it works, and will not for long or not as declared.
-    `skipped`: it could not be asked because an earlier check failed.
+    `problem`: something does not work. `warning`: it works now, but will soon fail or differs from the stack
+    file. `skipped`: the check did not run because an earlier one failed.
     """
 
     OK = "ok"
@@ -23,20 +26,33 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one check saw, in the words of what it asked, and the remedy: a command or a setting."""
+    """What one check saw, in the words of the program it asked, and the remedy: a command or a setting."""
 
     status: Status
     seen: str
     remedy: str = ""
 
 
+class Failed(Exception):
+    """Ends a check with this outcome."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.seen)
+        self.outcome = outcome
+
+
+def skipped(causes: Iterable[str]) -> Outcome:
+    """The check did not run because of these earlier checks, given by name."""
+    return Outcome(Status.SKIPPED, f"{BECAUSE}{', '.join(causes)}")
+
+
 def ok(seen: str) -> Outcome:
-    """All is as it should be."""
+    """Everything is as it should be."""
     return Outcome(Status.OK, seen)
 
 
 def warning(seen: str, remedy: str) -> Outcome:
-    """It works, and will not for long or not as declared."""
+    """It works now, but will soon fail or differs from the stack file."""
     return Outcome(Status.WARNING, seen, remedy)
 
 
@@ -46,7 +62,7 @@ def problem(seen: str, remedy: str) -> Outcome:
 
 
 def worst(outcomes: Iterable[Outcome], otherwise: str) -> Outcome:
-    """Several outcomes of one check as one: all that is wrong, or `otherwise` when nothing is."""
+    """Several outcomes of one check as one: everything that is wrong, or `otherwise` when nothing is."""
     bad = [outcome for outcome in outcomes if outcome.status is not Status.OK]
     if not bad:
         return ok(otherwise)
@@ -57,7 +73,7 @@ def worst(outcomes: Iterable[Outcome], otherwise: str) -> Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One check's result. `where` has the names of the nodes that it concerns, `gateway` among them."""
+    """A check's result. `where` names the nodes that it concerns; the gateway is `gateway`."""
 
     where: tuple[str, ...]
     check: str

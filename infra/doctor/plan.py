@@ -1,348 +1,152 @@
-"""Which checks a stack needs, and which of them come after which."""
+"""The checks of a stack: the rows of the tables, for each of its hosts, its nodes and its gateway."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
 
 from infra import names
-from infra.doctor.checks import embedded
-from infra.doctor.checks.docker_node import DockerPlace, container_state
-from infra.doctor.checks.embedded import EmbeddedPlace
-from infra.doctor.checks.gateway import EmbeddedPlace as EmbeddedGateway
-from infra.doctor.checks.gateway import GatewayChecks, RemotePlace
+from infra.doctor import tables
+from infra.doctor.checks import gateway
 from infra.doctor.checks.host import HostChecks
-from infra.doctor.checks.node import INFERENCE_SECONDS, NodeChecks
-from infra.doctor.findings import Outcome, Status
-from infra.doctor.reach import Reach
+from infra.doctor.host_access import HostAccess
 from infra.doctor.runner import Check
+from infra.doctor.sites.docker_node import DockerNodeSite, container_state
+from infra.doctor.sites.embedded_node import EmbeddedNodeSite
+from infra.doctor.sites.gateway import EmbeddedGatewaySite, ExaminedGateway, RemoteGatewaySite
+from infra.doctor.sites.node import ExaminedNode
+from infra.doctor.tables import Row, S, Subject
 from infra.embedded.declarations import gateway_declaration, node_declaration
 from infra.embedded.layout import Layout
 from infra.gateway.entrance import upstreams
 from infra.image_references import ImageReferences, sources
-from infra.stack import Host, Node, SshHost, Stack
+from infra.stack import Host, Node, Stack
 from infra.update import preflight
-
-GATEWAY = names.GATEWAY
-# A little more than its own limit, which can say what did not answer.
-_INFERENCE_SECONDS = INFERENCE_SECONDS + 3
 
 
 class Plan:
     """The checks of a whole stack, and the connections that they use."""
 
     def __init__(self, stack: Stack, folder: Path, layout: Layout, api_key: str | None) -> None:
-        """`folder` is a private one, for the SSH sessions; `layout` has the files of the embedded stack.
+        """`folder` is private and for the SSH sessions; `layout` has the files of the embedded stack.
 
-        Raises ContextError where what an image is built from is not there.
+        Raises ContextError without the build context of an image.
         """
         self.checks: list[Check] = []
-        self._stack = stack
-        self._layout = layout
-        self._api_key = api_key
-        self._folder = folder
+        self._stack, self._folder, self._layout, self._api_key = stack, folder, layout, api_key
         self._images = ImageReferences(stack)
+        #: Each subject's checks by key: of hosts, of nodes by name, and of the gateway.
+        self._known: dict[Host | str, dict[str, Check]] = {}
         self._hosts: dict[Host, HostChecks] = {}
-        self._of_host: dict[Host, dict[str, Check]] = {}
-        self._nodes: dict[str, NodeChecks] = {}
-        self._of_node: dict[str, dict[str, Check]] = {}
+        self._fleet: list[HostChecks] = []
         for asked in preflight.checks(stack):
-            self._host(asked)
-        self._clocks()
-        for node in stack.nodes:
-            if node.embedded:
-                self._embedded_node(node)
-            else:
-                self._docker_node(node)
-        self._gateway()
+            self._add_host(asked)
+        for host, checks in self._hosts.items():
+            self._add(host, checks, tables.CLOCK)
+        self._nodes = [self._add_node(node) for node in stack.nodes]
+        self._add_gateway()
 
     async def close(self) -> None:
         """End the SSH sessions."""
         for host in self._hosts.values():
-            await host.reach.close()
+            await host.access.close()
 
-    def _add(self, check: Check, among: dict[str, Check]) -> Check:
-        self.checks.append(check)
-        among[check.name] = check
-        return check
+    def _add(self, subject_key: Host | str, subject: S, rows: Iterable[Row[S]]) -> None:
+        known = self._known[subject_key]
+        for row in rows:
+            if not row.when(subject):
+                continue
+            after = [known[key] for key in row.after if key in known]
+            after += [
+                checks[key] for checks in self._known.values() for key in row.after_all if key in checks
+            ]
+            check = Check(
+                subject.where,
+                row.name or row.key,
+                row.label if isinstance(row.label, str) else row.label(subject),
+                partial(row.ask, subject),
+                row.seconds,
+                needs=[known[key] for key in row.needs if key in known],
+                after=after,
+            )
+            known[row.key] = check
+            self.checks.append(check)
 
-    # Hosts ----------------------------------------------------------------------------------------------
-
-    def _host(self, asked: preflight.Check) -> None:
+    def _add_host(self, asked: preflight.Check) -> None:
         host = asked.host
         nodes = [node for node in self._stack.nodes if node.host == host]
-        reach = Reach(host, self._stack.ssh, self._folder)
-        checks = HostChecks(reach, asked, self._stack, nodes, asked.ports)
-        found: dict[str, Check] = {}
-        self._hosts[host], self._of_host[host] = checks, found
-        where = asked.users
+        access = HostAccess(host, self._stack.ssh, self._folder)
+        self._hosts[host] = HostChecks(access, asked, self._stack, nodes, self._fleet)
+        if self._hosts[host].remote():
+            self._fleet.append(self._hosts[host])
+        self._known[host] = {}
+        self._add(host, self._hosts[host], tables.HOST)
 
-        if isinstance(host, SshHost):
-            port = f"-p {host.port} " if host.port else ""
-            ssh = Check(where, "ssh", f"ssh {port}{host.destination}", checks.ssh)
+    def _add_node(self, node: Node) -> ExaminedNode:
+        site: EmbeddedNodeSite | DockerNodeSite
+        # A node's checks may need those of its host.
+        self._known[node.name] = dict(self._known.get(node.host, {}))
+        if node.embedded:
+            site = EmbeddedNodeSite(node, node_declaration(self._stack, node), self._layout)
+            for program in site.programs:
+                part = program.removeprefix(f"{node.name}-")
+                self._add(node.name, site, [tables.process_row(self._layout, program, part)])
+            self._add(node.name, site, [tables.ports_row(self._layout, "ports", site.declaration.ports)])
+            self._add(node.name, site, tables.EMBEDDED_NODE)
         else:
-            ssh = Check(where, "shell", "a shell on this computer", checks.ssh)
-        self.checks.append(ssh)
-        found["ssh"] = ssh
-        if asked.docker:
-            docker = self._add(Check(where, "docker", "docker version", checks.docker, needs=[ssh]), found)
-            label = f"label={names.STACK_LABEL}={self._stack.name}"
-            self._add(
-                Check(
-                    where,
-                    "containers",
-                    f"docker ps --all --filter {label}",
-                    checks.stack_containers,
-                    needs=[docker],
-                ),
-                found,
-            )
-            if checks.ports:
-                said = f"ports {', '.join(str(port.number) for port in checks.ports)}"
-                self._add(Check(where, "ports", said, checks.ports_held, needs=[docker]), found)
-        if asked.gpus:
-            self._add(Check(where, "gpu", "nvidia-smi on the host", checks.gpu, needs=[ssh]), found)
-            said = "docker info, nvidia-container-runtime-hook, CDI"
-            self._add(
-                Check(where, "nvidia runtime", said, checks.nvidia_runtime, needs=[found["docker"]]), found
-            )
-        after = [found["docker"]] if asked.docker else []
-        self._add(Check(where, "disk", "df", checks.disk, needs=[ssh], after=after), found)
+            site = DockerNodeSite(self._stack, node, self._hosts[node.host], self._images)
+            for part in sources(self._stack, node):
+                site.image(part)  # a missing build context is a mistake in the stack file
+                self._add(node.name, site, [tables.container_row(part)])
+            self._add(node.name, site, tables.DOCKER_NODE)
+        examined = ExaminedNode(site, self._api_key, models_on_disk=not self._stack.models.object_store)
+        self._add(node.name, examined, tables.NODE)
+        return examined
 
-    def _clocks(self) -> None:
-        """Each clock against all of them, once all are known."""
-        fleet = [host for host in self._hosts.values() if isinstance(host.reach.host, SshHost)]
-        connected = [self._of_host[host.reach.host]["ssh"] for host in fleet]
-        for checks in fleet:
-            found = self._of_host[checks.reach.host]
-
-            async def ask(checks: HostChecks = checks) -> Outcome:
-                return await checks.clock_skew(fleet)
-
-            self._add(
-                Check(checks.asked.users, "clock", "date", ask, needs=[found["ssh"]], after=connected), found
-            )
-
-    # Nodes ----------------------------------------------------------------------------------------------
-
-    def _docker_node(self, node: Node) -> None:
-        host, of_host = self._hosts[node.host], self._of_host[node.host]
-        place = DockerPlace(self._stack, node, host, self._images)
-        where, found = (node.name,), dict[str, Check]()
-        there = of_host["containers"]
-        for part in sources(self._stack, node):
-
-            async def runs(part: str = part) -> Outcome:
-                return await place.container(part)
-
-            place.image(part)  # a build that is not there is a mistake in the stack file, and no host's
-            said = f"docker inspect {place.container_name(part)}"
-            self._add(Check(where, f"{part} container", said, runs, needs=[there]), found)
-        if node.wants_gpus:
-            runtime = "triton" if node.runtime == "triton" else "llm-node"
-
-            async def gpu() -> Outcome:
-                image = place.image(runtime)
-                return await host.gpu_in_container(node, place.container_name(runtime), image)
-
-            needs = [there, of_host["gpu"], of_host["nvidia runtime"]]
-            self._add(
-                Check(where, "gpu in a container", "nvidia-smi -L in a container", gpu, 15, needs), found
-            )
-        self._add(
-            Check(where, "drift", "docker inspect, against the stack file", place.drift, needs=[there]), found
-        )
-        self._node(NodeChecks(place, self._api_key), found, there=[there], runs="container")
-
-    def _embedded_node(self, node: Node) -> None:
-        declared = node_declaration(self._stack, node)
-        place = EmbeddedPlace(node, declared, self._layout)
-        where, found = (node.name,), dict[str, Check]()
-        for name in place.programs:
-
-            async def runs(name: str = name) -> Outcome:
-                return await embedded.process(self._layout, name)
-
-            part = name.removeprefix(names.process(node.name, ""))
-            self._add(Check(where, f"{part} process", f"supervisord: {name}", runs), found)
-
-        async def ports() -> Outcome:
-            return await embedded.ports(
-                self._layout, {f"ports.{key}": port for key, port in declared.ports.items()}
-            )
-
-        async def disk() -> Outcome:
-            return await embedded.disk([self._layout.root])
-
-        self._add(
-            Check(where, "ports", f"ports {', '.join(map(str, declared.ports.values()))}", ports), found
-        )
-        self._add(Check(where, "disk", "free space", disk), found)
-        started = [found["service process"]]
-        self._add(
-            Check(where, "drift", "the processes, against the stack file", place.drift, needs=started), found
-        )
-        self._node(NodeChecks(place, self._api_key), found, there=[], runs="process")
-
-    def _node(
-        self, checks: NodeChecks, found: dict[str, Check], *, there: Sequence[Check], runs: str
-    ) -> None:
-        """What is the same wherever the node's parts run."""
-        node, where = checks.node, (checks.node.name,)
-        self._nodes[node.name], self._of_node[node.name] = checks, found
-
-        def add(name: str, said: str, ask: Any, needs: Sequence[Check], **more: Any) -> Check:
-            return self._add(Check(where, name, said, ask, needs=needs, **more), found)
-
-        settings = add("settings", "the service's settings, as it reads them", checks.settings, there)
-        runtime: list[Check] = []
-        source = self._stack.models
-        if node.runtime == "triton":
-            if not source.object_store:
-                said = "model folders, config.pbtxt, version folders, files"
-                add("model folder", said, checks.model_folder, there, after=[settings])
-            live = add("triton", "GET /v2/health/live", checks.triton_live, [found[f"triton {runs}"]])
-            endpoint = add(
-                "triton endpoint", "ai.runtime.triton.endpoint", checks.triton_endpoint, [settings]
-            )
-            models = add("models", "POST /v2/repository/index", checks.triton_models, [live, settings])
-            tensors = add(
-                "model tensors",
-                "GET /v2/models/*, against the settings",
-                checks.triton_tensors,
-                [live, settings],
-            )
-            runtime = [live, endpoint, models, tensors]
-        elif node.runtime == "edge-llm":
-            needs = [found[f"unit-manager {runs}"], found[f"llm-node {runs}"], settings]
-            runtime = [add("edge-llm setup", "setup and exit of a session", checks.edge_llm_setup, needs)]
-        service = add("service", "GET /health", checks.service, [found[f"service {runs}"]])
-        health = add("health", "GET /api/v1/ai/health", checks.health, [service, settings, *runtime])
-        add("inference", "POST /api/v1/ai/asr", checks.inference, [health], seconds=_INFERENCE_SECONDS)
-
-    # The gateway ----------------------------------------------------------------------------------------
-
-    def _gateway(self) -> None:
-        stack, where, found = self._stack, (GATEWAY,), dict[str, Check]()
-        gateway = stack.gateway
-        at: list[Check] = []  # how its host is reached
-        place: RemotePlace | EmbeddedGateway
-        if gateway.mode == "embedded":
-            declared = gateway_declaration(stack)
-            place = EmbeddedGateway(declared, self._layout)
-
-            async def runs() -> Outcome:
-                return await embedded.process(self._layout, GATEWAY)
-
-            async def ports() -> Outcome:
-                keyed = {f"gateway.{key}": port for key, port in declared.ports.items()}
-                return await embedded.ports(self._layout, keyed)
-
-            process = self._add(Check(where, "nginx process", "supervisord: gateway", runs), found)
-            self._add(Check(where, "ports", f"ports {gateway.http}, {gateway.grpc}", ports), found)
-            started = [process]
+    def _add_gateway(self) -> None:
+        stack, layout = self._stack, self._layout
+        site: EmbeddedGatewaySite | RemoteGatewaySite
+        rows: list[Row[Subject]] = []
+        if stack.gateway.mode == "embedded":
+            declaration = gateway_declaration(stack)
+            site = EmbeddedGatewaySite(declaration, layout)
+            rows.append(tables.process_row(layout, names.GATEWAY, "nginx"))
+            rows.append(tables.ports_row(layout, "gateway", declaration.ports))
         else:
-            host, of_host = self._hosts[gateway.host], self._of_host[gateway.host]
-            place = RemotePlace(stack, host.reach)
-            at = started = [of_host["ssh"]]
-            if gateway.mode == "container":
-
-                async def runs() -> Outcome:
-                    return await container_state(host, names.gateway_container(stack), stack)
-
-                said = f"docker inspect {names.gateway_container(stack)}"
-                container = self._add(
-                    Check(where, "nginx container", said, runs, needs=[of_host["containers"]]), found
+            host = self._hosts[stack.gateway.host]
+            site = RemoteGatewaySite(stack, host.access)
+            if stack.gateway.mode == "container":
+                container = names.gateway_container(stack)
+                rows.append(
+                    Row(
+                        "nginx runs",
+                        f"docker inspect {container}",
+                        lambda _: container_state(host, container, stack),
+                        needs=("containers",),
+                        name="nginx container",
+                    )
                 )
-                started = [container]
-        checks = GatewayChecks(stack, place, list(self._nodes.values()), self._api_key)
-        configuration = self._add(
-            Check(
-                where,
-                "nginx configuration",
-                "nginx's file, against the stack",
-                checks.configuration,
-                needs=at,
-            ),
-            found,
-        )
-        http = self._add(
-            Check(where, "gateway http", f"GET {checks.site.url}", checks.http, needs=started), found
-        )
-        behind = []
-        for server in upstreams(stack):
-            node = stack.node(server.name)
-            earlier = [*self._of_host.get(node.host, {}).values(), *self._of_node[node.name].values()]
-            earlier = [
-                check
-                for check in earlier
-                if check.name in ("ssh", "docker", "service")
-                or check.name.endswith(("service container", "service process"))
-            ]
+        serving = [self._known[node.name]["health"] for node in stack.nodes if not node.drained]
+        examined = ExaminedGateway(stack, site, self._nodes, serving, self._api_key)
+        self._known[names.GATEWAY] = dict(self._known.get(stack.gateway.host, {}))
+        self._add(names.GATEWAY, examined, rows)
+        self._add(names.GATEWAY, examined, tables.GATEWAY)
+        self._add_upstreams(examined)
+        self._add(names.GATEWAY, examined, tables.ENTRANCE)
 
-            async def dial(server: Any = server, earlier: Sequence[Check] = earlier) -> Outcome:
-                return await checks.upstream(server, earlier)
-
-            behind.append(
-                self._add(
-                    Check(
-                        (GATEWAY, node.name),
-                        f"upstream {node.name}",
-                        f"GET http://{server.http_address}/health from the gateway's host",
-                        dial,
-                        needs=at,
-                        after=earlier,
-                    ),
-                    found,
-                )
+    def _add_upstreams(self, examined: ExaminedGateway) -> None:
+        """A check of the way from the gateway's host to each node."""
+        for server in upstreams(self._stack):
+            of_node = self._known[server.name]
+            earlier = [of_node[key] for key in ("ssh", "docker", "service runs", "service") if key in of_node]
+            check = Check(
+                (names.GATEWAY, server.name),
+                f"upstream {server.name}",
+                f"GET http://{server.http_address}/health from the gateway's host",
+                partial(gateway.upstream, examined, server, earlier),
+                needs=[check for key, check in self._known[names.GATEWAY].items() if key == "ssh"],
+                after=earlier,
             )
-        self._add(
-            Check(where, "upstreams avoided", "nginx's log", checks.avoided, needs=started, after=behind),
-            found,
-        )
-        if gateway.tls is not None:
-            self._add(
-                Check(
-                    where, "certificate", "the certificate that is served", checks.certificate, needs=[http]
-                ),
-                found,
-            )
-        serving = [self._of_node[node.name]["health"] for node in stack.nodes if not node.drained]
-        heard = [self._of_node[node.name]["inference"] for node in stack.nodes]
-        if gateway.mode != "existing":
-            entrance = self._any(lambda: checks.grpc(_unhealthy(serving)), serving)
-            said = f"gRPC health check at {gateway.public_host}:{gateway.grpc}"
-            self._add(Check(where, "gateway grpc", said, entrance, needs=[http], after=serving), found)
-        self._add(
-            Check(
-                where,
-                "gateway inference",
-                f"POST {checks.site.url}/api/v1/ai/asr",
-                self._any(checks.inference, serving),
-                seconds=_INFERENCE_SECONDS,
-                needs=[http],
-                # After the nodes' own, so that it measures the gateway and not their queue.
-                after=[*serving, configuration, *heard],
-            ),
-            found,
-        )
-
-    @staticmethod
-    def _any(ask: Any, serving: Sequence[Check]) -> Any:
-        """`ask`, unless every node is known not to serve: then the gateway is not to blame."""
-
-        async def asked() -> Outcome:
-            unhealthy = _unhealthy(serving)
-            if unhealthy and len(unhealthy) == len(serving):
-                causes = ", ".join(f"{name} health" for name in unhealthy)
-                return Outcome(Status.SKIPPED, f"because of: {causes}")
-            return cast(Outcome, await ask())
-
-        return asked
-
-
-def _unhealthy(serving: Sequence[Check]) -> list[str]:
-    """The nodes whose health is known not to be well."""
-    known = [(check.where[0], check.finding) for check in serving if check.finding is not None]
-    return [name for name, finding in known if finding.status is not Status.OK]
+            of_node["upstream"] = check
+            self.checks.append(check)

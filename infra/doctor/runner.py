@@ -1,4 +1,4 @@
-"""Runs checks side by side, each after those that it needs, each within its own time limit."""
+"""Runs checks concurrently, each after the checks that it needs and within its own time limit."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
-from infra.doctor.findings import Finding, Outcome, Status
+from infra.doctor.findings import BECAUSE, Failed, Finding, Outcome, Status, skipped
 
 Report = Callable[[Finding], None]
 
 
 @dataclass(eq=False)
 class Check:
-    """One question to one place.
+    """One check of one node, host or gateway.
 
-    `checked` says what is asked, `needs` are the checks without whose success it makes no sense, `after`
-    those that it only waits for, because they find out something that it uses where it is there.
+    `checked` names what it looks at. `needs`: checks that must pass, else this one is skipped. `after`:
+    checks to wait for, passed or not, because this one uses their results if there are any. `seconds` is its
+    limit.
     """
 
     where: tuple[str, ...]
@@ -31,9 +32,9 @@ class Check:
 
 
 async def run(checks: Sequence[Check], report: Report = lambda finding: None) -> list[Finding]:
-    """The findings of `checks`, in their order; `report` is told each as it comes.
+    """Run `checks` and return their findings in the same order; `report` is called with each as it ends.
 
-    A check comes after those that it names in `needs` and `after`. What it needs is among `checks`.
+    A check stands after those in its `needs` and `after`; the `needs` must be among `checks`.
     """
     tasks: dict[Check, asyncio.Task[Finding]] = {}
     async with asyncio.TaskGroup() as group:
@@ -64,36 +65,38 @@ async def _asked(check: Check) -> Outcome:
     try:
         async with asyncio.timeout(check.seconds):
             return await check.ask()
+    except Failed as failed:
+        return failed.outcome
     except TimeoutError:
         return Outcome(
             Status.PROBLEM,
             f"no answer within {check.seconds:g} s",
-            f"something there hangs, or the network loses packets; try it there: {check.checked}",
+            f"a program there hangs, or the network loses packets; try it there: {check.checked}",
         )
     except (OSError, ValueError, LookupError) as error:
-        # What a host prints is nothing to rely on, and one odd host must not hide what the others have.
+        # Hosts may print anything, and one with odd output must not hide the findings of the others.
         return Outcome(
             Status.PROBLEM,
-            f"what came back was not understood: {error!r}",
-            f"see what it says there: {check.checked}",
+            f"unexpected output: {error!r}",
+            f"look at the output on the host: {check.checked}",
         )
 
 
 def _skipped(check: Check) -> Outcome | None:
-    """Why the check cannot run: the first failures, not those that only follow from them."""
+    """The outcome of a check that cannot run. It names the first failures, not what follows from them."""
     causes: dict[str, None] = {}
     for needed in check.needs:
-        found = needed.finding
-        assert found is not None
-        if found.status is Status.SKIPPED:
-            causes |= dict.fromkeys(found.seen.removeprefix("because of: ").split(", "))
-        elif found.status is Status.PROBLEM:
+        finding = needed.finding
+        assert finding is not None
+        if finding.status is Status.SKIPPED:
+            causes |= dict.fromkeys(finding.seen.removeprefix(BECAUSE).split(", "))
+        elif finding.status is Status.PROBLEM:
             causes[needed.name] = None
-    return Outcome(Status.SKIPPED, f"because of: {', '.join(causes)}") if causes else None
+    return skipped(causes) if causes else None
 
 
 def chosen(checks: Sequence[Check], names: Collection[str]) -> list[Check]:
-    """Those of `checks` that concern one of these nodes, and what they need."""
+    """The checks that concern one of the nodes of these names, and all that they need."""
     wanted = {check for check in checks if set(check.where) & set(names)}
     waiting = list(wanted)
     while waiting:

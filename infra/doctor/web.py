@@ -1,4 +1,4 @@
-"""HTTP requests from a host, or from here, one connection each."""
+"""HTTP requests from a host or from this computer, each on a connection of its own."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from typing import Any, cast
 
-from infra.doctor.reach import NoAnswer, Reach, Stream, Unreachable, dial_from_here
+from infra.doctor.host_access import HostAccess, NoAnswer, Stream, Unreachable, dial_from_here
 from infra.stack.hosts import bracketed
 
-#: Seconds for an answer that takes no work.
+#: Seconds for an answer that needs no inference.
 ANSWER_SECONDS = 5.0
 _LONGEST = 8 * 1024 * 1024
 
@@ -28,19 +28,19 @@ class Answer:
 
     @property
     def text(self) -> str:
-        """Its body as text."""
+        """The body as text."""
         return self.body.decode(errors="replace").strip()
 
     def json(self) -> Any:
-        """Its body as JSON. Raises NoAnswer when it is none."""
+        """The body as JSON. Raises NoAnswer for any other."""
         try:
             return json.loads(self.body)
         except ValueError:
-            raise NoAnswer(f"HTTP {self.status} with what is no JSON: {self.text[:200]!r}") from None
+            raise NoAnswer(f"HTTP {self.status}, but not JSON: {self.text[:200]!r}") from None
 
     @property
     def reason(self) -> str:
-        """What it says is wrong: the envelope's message, Triton's error, or the text."""
+        """The status and the reason: the service's message, Triton's error, or the text."""
         try:
             content = json.loads(self.body)
         except ValueError:
@@ -53,17 +53,17 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
-    """An HTTP server, and from where it is asked: from a host, or from here (`reach` is None)."""
+class HttpServer:
+    """An HTTP server, dialled from the host of `access`, or from this computer without one."""
 
     address: str
     port: int
-    reach: Reach | None = None
+    access: HostAccess | None = None
     tls: bool = False
 
     @property
     def url(self) -> str:
-        """Its URL, as a person would type it."""
+        """The URL that a person would type."""
         return f"{'https' if self.tls else 'http'}://{bracketed(self.address)}:{self.port}"
 
     async def get(self, path: str) -> Answer:
@@ -73,7 +73,7 @@ class Site:
     async def post(
         self, path: str, body: bytes, headers: dict[str, str] | None = None, seconds: float | None = None
     ) -> Answer:
-        """POST, with so many seconds for the answer. Raises Unreachable, NoAnswer."""
+        """POST, with a limit in seconds for the answer. Raises Unreachable, NoAnswer."""
         return await self._limited("POST", path, body, headers or {}, seconds or ANSWER_SECONDS)
 
     async def _limited(
@@ -86,10 +86,10 @@ class Site:
             raise NoAnswer(f"no answer within {seconds:g} s") from None
 
     def _dial(self) -> AbstractAsyncContextManager[Stream]:
-        if self.reach is not None:
-            return self.reach.dial(self.address, self.port)
+        if self.access is not None:
+            return self.access.dial(self.address, self.port)
         if self.tls:
-            # Whether the certificate is good is a check of its own.
+            # Another check verifies the certificate.
             return dial_from_here(self.address, self.port, ssl=unverified())
         return dial_from_here(self.address, self.port)
 
@@ -117,7 +117,7 @@ class Site:
 
 
 def parse(received: bytes) -> Answer:
-    """The response that these bytes are. Raises NoAnswer."""
+    """Parse a response. Raises NoAnswer."""
     if not received:
         raise NoAnswer("the connection was closed without an answer")
     # http.client reads from anything that has a file.
@@ -126,11 +126,11 @@ def parse(received: bytes) -> Answer:
         response.begin()
         return Answer(response.status, response.read())
     except HTTPException:
-        raise NoAnswer(f"no HTTP: {received[:80]!r}") from None
+        raise NoAnswer(f"not an HTTP response: {received[:80]!r}") from None
 
 
 def unverified() -> ssl.SSLContext:
-    """TLS without a look at the certificate."""
+    """TLS that accepts any certificate."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

@@ -32,7 +32,8 @@ ls /etc/cdi/*nvidia* /run/cdi/*nvidia* /var/run/cdi/*nvidia* >/dev/null 2>&1 && 
 exit 42
 """
 _DOCKER = "docker version --format '{{.Server.Version}}' || exit 41"
-_NO_DOCKER, _NO_NVIDIA, _NO_SSH = 41, 42, 255
+#: Exit statuses that `explain` takes.
+NO_DOCKER, NO_NVIDIA, NO_SSH = 41, 42, 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ def probe(check: Check, ssh: Ssh) -> Failure | None:
         return Failure(check.host, check.users, reason, remedy, reachable=False)
     except RemoteError as error:
         reason, remedy = explain(check, error.status, error.output)
-        return Failure(check.host, check.users, reason, remedy, error.status not in (_NO_SSH, _NO_DOCKER))
+        return Failure(check.host, check.users, reason, remedy, error.status not in (NO_SSH, NO_DOCKER))
     if not check.docker:
         return None
     # A container that the stack keeps may give its port to another one; the order of the update decides that.
@@ -134,12 +135,12 @@ def probe(check: Check, ssh: Ssh) -> Failure | None:
 def explain(check: Check, status: int, output: str) -> tuple[str, str]:
     """The reason why a host failed and what to do about it, from the exit status and what was printed."""
     said = last_line(output)
-    if status == _NO_NVIDIA:
+    if status == NO_NVIDIA:
         return (
             "Docker there has no NVIDIA runtime, and the node asks for GPUs",
             "install nvidia-container-toolkit on the host and restart Docker, or set gpus: none",
         )
-    if status == _NO_DOCKER:
+    if status == NO_DOCKER:
         if "not found" in output:
             return "docker is not installed there", "install Docker 20.10 or later on the host"
         if "permission denied" in output.lower():

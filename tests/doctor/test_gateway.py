@@ -1,19 +1,27 @@
-"""The doctor's findings about the gateway's certificate and nginx's log."""
+"""The doctor's checks of nginx's configuration and log, and of the gateway's certificate."""
 
 from __future__ import annotations
 
 import asyncio
 import datetime
-import shutil
+import ipaddress
 import ssl
-import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
-from infra.doctor.checks.gateway import GatewayChecks, covers, expiry, recent
+from infra.doctor.checks import gateway as checks
+from infra.doctor.checks.certificate import certificate, covers, expiry, names
+from infra.doctor.checks.nginx_configuration import configuration, upstream_servers
 from infra.doctor.findings import Outcome, Status
-from infra.doctor.reach import NoAnswer, Reach
+from infra.doctor.host_access import HostAccess, NoAnswer
+from infra.doctor.sites.gateway import ExaminedGateway, recent
+from infra.gateway.render import UpstreamServer, render_servers
 from infra.stack import Stack, parse
 
 NOW = datetime.datetime(2026, 3, 1, tzinfo=datetime.UTC)
@@ -24,36 +32,84 @@ AVOIDED = (
 )
 
 
-class Log:
-    """The methods of a site that the checks of the log call."""
+class Site:
+    """A gateway's site with this log and configuration."""
 
     repair = log = "see nginx"
     reload = "nginx -s reload"
 
-    def __init__(self, text: str | None) -> None:
-        self.text = text
+    def __init__(self, log_text: str | None = "", actual: str = "", declared: str = "") -> None:
+        self.log_text = log_text
+        self.actual, self.declared = actual, declared
 
     @property
-    def reach(self) -> Reach | None:
+    def access(self) -> HostAccess | None:
         return None
 
     async def configuration(self) -> tuple[str, str]:
-        raise NoAnswer("not asked here")
+        return self.actual, self.declared
 
     async def recent_log(self) -> str:
-        if self.text is None:
+        if self.log_text is None:
             raise NoAnswer("nginx's error log cannot be read: Permission denied")
-        return self.text
+        return self.log_text
 
 
-def checks(log: str | None = "", **gateway: object) -> GatewayChecks:
+def examined(site: Site, **gateway: object) -> ExaminedGateway:
     nodes = [{"name": f"gpu-{number}", "host": f"ssh://root@192.0.2.{number}"} for number in (1, 2)]
     stack: Stack = parse({"nodes": nodes, "gateway": {"host": "ssh://root@192.0.2.9", **gateway}})
-    return GatewayChecks(stack, Log(log), [], None)
+    return ExaminedGateway(stack, site)
 
 
 def avoided(log: str | None) -> Outcome:
-    return asyncio.run(checks(log).avoided())
+    return asyncio.run(checks.avoided(examined(Site(log))))
+
+
+SITE = """
+events {}
+http {
+    server { listen 8080; location / { proxy_pass http://ai_inference_service; } }
+    upstream other { server 192.0.2.9:1; }
+    upstream ai_inference_service {
+        zone ai 1m;  # shared
+        server 192.0.2.1:8800 max_fails=3;  # gpu-1
+        server [2001:db8::2]:8800 down;  # gpu-2
+        server 192.0.2.3:8800;
+    }
+}
+"""
+
+
+def test_the_servers_of_the_upstream_have_name_address_and_whether_they_are_drained() -> None:
+    assert upstream_servers(SITE) == [
+        "gpu-1 (192.0.2.1:8800)",
+        "gpu-2 ([2001:db8::2]:8800, down)",
+        "an unnamed node (192.0.2.3:8800)",
+    ]
+
+
+def test_all_servers_of_an_upstream_file_count() -> None:
+    servers = (UpstreamServer("gpu-1", "192.0.2.7", 8800, 9800),)
+    assert upstream_servers(render_servers("prod", servers)) == ["gpu-1 (192.0.2.7:8800)"]
+
+
+@pytest.mark.parametrize(
+    ("actual", "status", "seen"),
+    [
+        (SITE, Status.OK, "as declared; upstreams: gpu-1 (192.0.2.1:8800), gpu-2"),
+        (SITE.replace("192.0.2.1:", "192.0.2.8:"), Status.PROBLEM, "it lacks gpu-1 (192.0.2.1:8800)"),
+        (SITE.replace("192.0.2.1:", "192.0.2.8:"), Status.PROBLEM, "it sends to gpu-1 (192.0.2.8:8800)"),
+        (SITE.replace("1m", "2m"), Status.WARNING, "+        zone ai 2m;"),
+        ("http {", Status.PROBLEM, "it lacks gpu-1"),
+    ],
+)
+def test_a_configuration_that_differs_is_told_by_its_upstreams_or_its_lines(
+    actual: str, status: Status, seen: str
+) -> None:
+    outcome = asyncio.run(configuration(examined(Site("", actual, SITE))))
+    assert outcome.status is status
+    assert seen in outcome.seen
+    assert outcome.remedy == ("" if status is Status.OK else "see nginx")
 
 
 def test_a_node_that_nginx_avoids_is_told_by_name_and_in_nginx_words() -> None:
@@ -85,7 +141,7 @@ def test_only_the_last_half_minute_of_the_log_counts() -> None:
     [
         (-1, Status.PROBLEM, "expired on 2026-02-28"),
         (5, Status.WARNING, "expires on 2026-03-06, in 5 days"),
-        (90, Status.OK, "good until 2026-05-30"),
+        (90, Status.OK, "valid until 2026-05-30"),
     ],
 )
 def test_a_certificate_is_told_before_it_expires(days: int, status: Status, seen: str) -> None:
@@ -111,36 +167,69 @@ def test_a_certificate_is_for_its_names_and_those_below_a_star(
     assert covers(certificate, host) == covered
 
 
+def made(alternatives: Sequence[str], days: int = 60) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    """A self-signed certificate of the common name `site` for these names and addresses."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "site")])
+    now = datetime.datetime.now(datetime.UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=days, hours=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    )
+    if alternatives:
+        general = [
+            x509.IPAddress(ipaddress.ip_address(each)) if each[0].isdigit() else x509.DNSName(each)
+            for each in alternatives
+        ]
+        builder = builder.add_extension(x509.SubjectAlternativeName(general), critical=False)
+    return builder.sign(key, hashes.SHA256()), key
+
+
+def self_signed(folder: Path, alternatives: Sequence[str], days: int) -> tuple[Path, Path]:
+    """The files of a key and of its certificate."""
+    certificate, key = made(alternatives, days)
+    key_file, certificate_file = folder / "key.pem", folder / "certificate.pem"
+    key_file.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    certificate_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    return key_file, certificate_file
+
+
+@pytest.mark.parametrize(
+    ("alternatives", "expected"),
+    [(["b.example.com", "192.0.2.9"], ["b.example.com", "192.0.2.9"]), ([], ["site"])],
+)
+def test_the_names_of_a_certificate_are_its_alternatives_or_its_common_name(
+    alternatives: list[str], expected: list[str]
+) -> None:
+    assert names(made(alternatives)[0]) == expected
+
+
 @pytest.mark.parametrize(
     ("days", "name", "status"),
     [
-        (3, "IP:127.0.0.1", Status.WARNING),
-        (60, "IP:127.0.0.1", Status.OK),
-        (60, "DNS:ai.example.com", Status.WARNING),
+        (3, "127.0.0.1", Status.WARNING),
+        (60, "127.0.0.1", Status.OK),
+        (60, "ai.example.com", Status.WARNING),
     ],
 )
 def test_the_certificate_that_is_served_is_the_one_that_counts(
     tmp_path: Path, days: int, name: str, status: Status
 ) -> None:
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl, which makes the test's certificate, is not installed")
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=site"
-    files = [
-        "-addext",
-        f"subjectAltName={name}",
-        "-days",
-        str(days),
-        "-keyout",
-        str(key),
-        "-out",
-        str(certificate),
-    ]
-    subprocess.run([*command.split(), *files], check=True, capture_output=True)
+    key, certificate_file = self_signed(tmp_path, [name], days)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate, key)
+    context.load_cert_chain(certificate_file, key)
 
-    async def examined() -> Outcome:
+    async def outcome() -> Outcome:
         async def serve(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             writer.close()
 
@@ -148,11 +237,11 @@ def test_the_certificate_that_is_served_is_the_one_that_counts(
         async with server:
             port = server.sockets[0].getsockname()[1]
             tls = {"certificate": "/etc/tls/site.pem", "key": "/etc/tls/site.key"}
-            return await checks(http=port, tls=tls, publicHost="127.0.0.1").certificate()
+            return await certificate(examined(Site(), http=port, tls=tls, publicHost="127.0.0.1"))
 
-    found = asyncio.run(examined())
+    found = asyncio.run(outcome())
     assert found.status is status
-    if name == "DNS:ai.example.com":
+    if name == "ai.example.com":
         assert found.seen == "the certificate is for ai.example.com, not for 127.0.0.1"
     elif status is Status.OK:
         assert "this computer does not trust it by itself: self-signed certificate" in found.seen

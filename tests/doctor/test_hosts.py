@@ -197,7 +197,7 @@ def test_a_clock_off_by_an_hour_is_told_and_the_others_are_not_accused(fleet: Ma
     (host(one, 3) / "date").chmod(0o755)
     finding = one.only()
     assert (finding.where, finding.check) == (("gpu-3",), "clock")
-    assert "ahead of the fleet's middle" in finding.seen
+    assert "ahead of the fleet's median" in finding.seen
     assert "timedatectl set-ntp true" in finding.remedy
 
 

@@ -1,4 +1,4 @@
-"""A Docker host: SSH, Docker, GPUs, clock, disk, ports, and the containers that the stack has there."""
+"""A Docker host: SSH, Docker, GPUs, clock, disk, ports, and the stack's containers on it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 import shlex
 import statistics
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
@@ -14,8 +14,8 @@ from infra import names
 from infra.connection import typed
 from infra.doctor import containers
 from infra.doctor.containers import Container
-from infra.doctor.findings import Outcome, Status, ok, problem, warning, worst
-from infra.doctor.reach import Reach
+from infra.doctor.findings import Failed, Outcome, ok, problem, warning, worst
+from infra.doctor.host_access import HostAccess
 from infra.stack import Node, SshHost, Stack
 from infra.update import ports, preflight
 
@@ -26,53 +26,87 @@ DISK_WARNING_KB, DISK_PROBLEM_KB = 5 << 20, 1 << 20
 
 @dataclass
 class HostChecks:
-    """The questions to one host; what the answers tell is kept for the checks that come later."""
+    """The checks of one host. Their results that later checks use are attributes."""
 
-    reach: Reach
+    access: HostAccess
     asked: preflight.Check
     stack: Stack
+    #: The stack's nodes on this host.
     nodes: Sequence[Node]
-    ports: Sequence[ports.Port]
+    #: All hosts that are reached through SSH, this one among them.
+    fleet: Sequence[HostChecks]
     #: Seconds by which the host's clock is ahead of this computer's.
     clock: float | None = None
     containers: dict[str, Container] = field(default_factory=dict)
     docker_root: str = "/var/lib/docker"
 
+    @property
+    def where(self) -> tuple[str, ...]:
+        """The nodes on this host, and the gateway if it is."""
+        return self.asked.users
+
+    @property
+    def ports(self) -> Sequence[ports.Port]:
+        """The ports that the stack publishes on this host."""
+        return self.asked.ports
+
+    @property
+    def label(self) -> str:
+        """Docker's filter for the stack's containers."""
+        return f"label={names.STACK_LABEL}={self.stack.name}"
+
+    def remote(self) -> bool:
+        """Whether the host is reached through SSH."""
+        return isinstance(self.access.host, SshHost)
+
+    def ssh_command(self) -> str:
+        """The command that a person would type."""
+        host = self.access.host
+        assert isinstance(host, SshHost)
+        return f"ssh {f'-p {host.port} ' if host.port else ''}{host.destination}"
+
+    async def _run(self, script: str, remedy: str) -> str:
+        """What the script prints on the host. Raises Failed when it fails."""
+        result = await self.access.run(script)
+        if result.status != 0:
+            raise Failed(problem(result.last_line, remedy))
+        return result.stdout
+
     # SSH and Docker -------------------------------------------------------------------------------------
 
     async def ssh(self) -> Outcome:
-        """Whether a command runs there, under a host key that is known."""
+        """Whether the host runs a command, under a known host key; measures its clock."""
         begin = time.monotonic()
-        refused = await self.reach.connect()
-        if refused is not None:
-            return self._no_ssh(refused.said)
+        refusal = await self.access.connect()
+        if refusal is not None:
+            return self._no_ssh(refusal.output)
         seconds = time.monotonic() - begin
         before = time.time()
-        said = await self.reach.run("date -u +%s.%N")
-        if said.status == 255:
-            return self._no_ssh(said.said)
-        number = re.match(r"\d+(\.\d+)?", said.out)
+        result = await self.access.run("date -u +%s.%N")
+        if result.status == preflight.NO_SSH:
+            return self._no_ssh(result.output)
+        number = re.match(r"\d+(\.\d+)?", result.stdout)
         if number is not None:
             self.clock = float(number[0]) - (before + time.time()) / 2
         return ok(f"connected in {seconds:.1f} s")
 
-    def _no_ssh(self, said: str) -> Outcome:
-        reason, remedy = preflight.explain(self.asked, 255, said)
-        host = self.reach.host
+    def _no_ssh(self, output: str) -> Outcome:
+        reason, remedy = preflight.explain(self.asked, preflight.NO_SSH, output)
+        host = self.access.host
         if isinstance(host, SshHost) and "host key is not" in reason:
             remedy = _host_key_remedy(host, self.stack.ssh.known_hosts, changed="the known one" in reason)
-        words = preflight.last_line(said)
-        return problem(f"{reason} ({words})" if words and words not in reason else reason, remedy)
+        line = preflight.last_line(output)
+        return problem(f"{reason} ({line})" if line and line not in reason else reason, remedy)
 
     async def docker(self) -> Outcome:
         """Whether the daemon answers, and its version."""
-        done = await self.reach.run(
+        result = await self.access.run(
             "docker version --format '{{.Server.Version}}' || exit; docker info --format '{{.DockerRootDir}}'"
         )
-        if done.status != 0:
-            status = 41 if done.status != 255 else 255
-            return problem(*preflight.explain(self.asked, status, done.said))
-        version, _, root = done.out.strip().partition("\n")
+        if result.status != 0:
+            status = preflight.NO_SSH if result.status == preflight.NO_SSH else preflight.NO_DOCKER
+            return problem(*preflight.explain(self.asked, status, result.output))
+        version, _, root = result.stdout.strip().partition("\n")
         numbers = tuple(map(int, re.findall(r"\d+", version)[:2]))
         if numbers < OLDEST_DOCKER:
             return problem(f"Docker {version}", "update Docker on the host to 20.10 or later")
@@ -80,96 +114,91 @@ class HostChecks:
         return ok(f"Docker {version}")
 
     async def stack_containers(self) -> Outcome:
-        """What the stack has there, read for the checks that follow."""
-        label = shlex.quote(f"label={names.STACK_LABEL}={self.stack.name}")
-        done = await self.reach.run(
-            f'ids=$(docker ps --all --quiet --filter {label}) || exit; [ -z "$ids" ] || docker inspect $ids'
+        """The stack's containers on the host, which later checks use."""
+        label = shlex.quote(self.label)
+        output = await self._run(
+            f'ids=$(docker ps --all --quiet --filter {label}) || exit; [ -z "$ids" ] || docker inspect $ids',
+            "look at Docker on the host: journalctl -u docker",
         )
-        if done.status != 0:
-            return problem(done.last_line, "look at Docker on the host: journalctl -u docker")
-        self.containers = containers.parse(done.out)
+        self.containers = containers.parse(output)
         running = sum(container.running for container in self.containers.values())
         return ok(f"{running} running of {len(self.containers)} of the stack {self.stack.name}")
 
     # GPUs -----------------------------------------------------------------------------------------------
 
     async def nvidia_runtime(self) -> Outcome:
-        """Whether Docker takes GPU requests there."""
-        done = await self.reach.run(preflight.NVIDIA)
-        if done.status != 0:
-            return problem(*preflight.explain(self.asked, done.status, done.said))
-        return ok("Docker there takes GPU requests")
+        """Whether Docker on the host accepts GPU requests."""
+        result = await self.access.run(preflight.NVIDIA)
+        if result.status != 0:
+            return problem(*preflight.explain(self.asked, result.status, result.output))
+        return ok("Docker on the host accepts GPU requests")
 
     async def gpu(self) -> Outcome:
-        """Whether the host's driver sees the GPUs that its nodes ask for."""
-        done = await self.reach.run(
-            "nvidia-smi --query-gpu=index,name,driver_version,memory.used,memory.total --format=csv,noheader"
+        """Whether the host's driver sees the GPUs that its nodes request."""
+        output = await self._run(
+            "nvidia-smi --query-gpu=index,name,driver_version,memory.used,memory.total --format=csv,noheader",
+            "install or repair the NVIDIA driver on the host (after a kernel update: reboot), "
+            "then try: nvidia-smi; or set gpus: none",
         )
-        if done.status != 0:
-            return problem(
-                done.last_line,
-                "install or repair the NVIDIA driver on the host (after a kernel update: reboot), "
-                "then try: nvidia-smi; or set gpus: none",
-            )
-        rows = [line.split(", ") for line in done.out.splitlines() if line.strip()]
+        rows = [line.split(", ") for line in output.splitlines() if line.strip()]
         indices = [row[0] for row in rows]
-        wanted = sorted({index for node in self.nodes if isinstance(node.gpus, list) for index in node.gpus})
-        missing = [str(index) for index in wanted if str(index) not in indices]
+        requested = {index for node in self.nodes if isinstance(node.gpus, list) for index in node.gpus}
+        missing = [str(index) for index in sorted(requested) if str(index) not in indices]
         if missing or not rows:
             return problem(
                 f"GPU {', '.join(missing) or 0} is not there; nvidia-smi has: {', '.join(indices) or 'none'}",
-                "set gpus of the node to indices that are there",
+                "set gpus of the node to indices that nvidia-smi has",
             )
         return ok("; ".join(", ".join(row) for row in rows))
 
-    async def gpu_in_container(self, node: Node, container: str, image: str) -> Outcome:
-        """Whether the runtime sees its GPUs: asked in its own container, or in one that is thrown away."""
-        there = self.containers.get(container)
-        if there is not None and there.running:
-            done = await self.reach.run(f"docker exec {shlex.quote(container)} nvidia-smi -L")
-            where = f"in {container}"
-            restart = typed(self.reach.host, self.stack.ssh, f"docker restart {container}")
+    async def gpu_in_container(self, node: Node, name: str, image: str) -> Outcome:
+        """Whether a node's runtime sees its GPUs: in its container, or in a temporary one of its image."""
+        container = self.containers.get(name)
+        if container is not None and container.running:
+            result = await self.access.run(f"docker exec {shlex.quote(name)} nvidia-smi -L")
+            where = f"in {name}"
+            restart = typed(self.access.host, self.stack.ssh, f"docker restart {name}")
             remedy = (
                 f"{restart} (a reloaded systemd takes the GPU from running containers); "
                 "if that does not help, reinstall nvidia-container-toolkit"
             )
         else:
-            found = await self.reach.run(f"docker image inspect --format ok {shlex.quote(image)}")
-            if found.status != 0:
+            present = await self.access.run(f"docker image inspect --format ok {shlex.quote(image)}")
+            if present.status != 0:
                 return warning(
                     f"the image {image} is not on the host, so no container can be tried",
                     f"run `pulumi up --stack {self.stack.name}`",
                 )
             gpus = "all" if node.gpus == "all" else f'"device={",".join(map(str, node.gpus))}"'
-            done = await self.reach.run(
+            result = await self.access.run(
                 f"docker run --rm --network none --entrypoint nvidia-smi --gpus {shlex.quote(gpus)}"
                 f" {shlex.quote(image)} -L"
             )
-            where = f"in a container of {image}, thrown away"
+            where = f"in a temporary container of {image}"
             remedy = "install nvidia-container-toolkit on the host and restart Docker"
-        if done.status != 0:
-            return problem(f"{where}: {done.last_line}", remedy)
-        seen = re.sub(r" \(UUID: [^)]*\)", "", done.out.strip()).splitlines()
-        return ok(f"{where}: {'; '.join(seen)}")
+        if result.status != 0:
+            return problem(f"{where}: {result.last_line}", remedy)
+        gpus_seen = re.sub(r" \(UUID: [^)]*\)", "", result.stdout.strip()).splitlines()
+        return ok(f"{where}: {'; '.join(gpus_seen)}")
 
     # Clock, disk, ports ---------------------------------------------------------------------------------
 
-    async def clock_skew(self, fleet: Iterable[HostChecks]) -> Outcome:
-        """The host's clock against the fleet's middle, so that this computer's own clock accuses nobody."""
+    async def clock_skew(self) -> Outcome:
+        """The host's clock against the fleet's median: this computer's own clock may be wrong."""
         if self.clock is None:
-            return warning("the host's `date` gives no seconds", "see what `date -u +%s` says there")
-        clocks = [other.clock for other in fleet if other.clock is not None]
-        middle = statistics.median(clocks) if len(clocks) >= 3 else 0.0
-        skew = self.clock - middle
-        against = "the fleet's middle" if len(clocks) >= 3 else "this computer"
-        seen = f"{abs(skew):.1f} s {'ahead of' if skew > 0 else 'behind'} {against}"
-        remedy = "turn on time synchronisation there: timedatectl set-ntp true"
+            return warning("`date` on the host prints no seconds", "look at its output: date -u +%s")
+        clocks = [other.clock for other in self.fleet if other.clock is not None]
+        median = statistics.median(clocks) if len(clocks) >= 3 else 0.0
+        skew = self.clock - median
+        reference = "the fleet's median" if len(clocks) >= 3 else "this computer"
+        seen = f"{abs(skew):.1f} s {'ahead of' if skew > 0 else 'behind'} {reference}"
+        remedy = "turn on time synchronisation on the host: timedatectl set-ntp true"
         if abs(skew) > CLOCK_PROBLEM_SECONDS:
             return problem(seen, remedy)
         return warning(seen, remedy) if abs(skew) > CLOCK_WARNING_SECONDS else ok(seen)
 
     async def disk(self) -> Outcome:
-        """The space where Docker keeps images, and where models and configurations are."""
+        """The free space where Docker keeps images, and where models and configurations are."""
         folders = {self.docker_root: "images", self.stack.remote_dir: "models and configurations"}
         if self.stack.models.source == "host" and any(node.runtime != "remote" for node in self.nodes):
             folders[self.stack.models.path] = "models"
@@ -178,29 +207,27 @@ class HostChecks:
             'df -Pk "$at" | tail -n 1; df -Pi "$at" | tail -n 1; '
             for folder in folders
         )
-        done = await self.reach.run(script)
-        lines = [line.split() for line in done.out.splitlines()]
-        if done.status != 0 or len(lines) != 2 * len(folders):
-            return problem(done.last_line, "see what `df` says on the host")
-        outcomes = []
-        for (folder, use), blocks, inodes in zip(folders.items(), lines[::2], lines[1::2], strict=True):
-            outcomes.append(_space(folder, use, blocks, inodes))
-        seen = dict.fromkeys(f"{outcome.seen}" for outcome in outcomes)
-        return worst(outcomes, "; ".join(seen))
+        result = await self.access.run(script)
+        lines = [line.split() for line in result.stdout.splitlines()]
+        if result.status != 0 or len(lines) != 2 * len(folders):
+            return problem(result.last_line, "look at the output of `df` on the host")
+        outcomes = [
+            _space(folder, use, blocks, inodes)
+            for (folder, use), blocks, inodes in zip(folders.items(), lines[::2], lines[1::2], strict=True)
+        ]
+        return worst(outcomes, "; ".join(dict.fromkeys(outcome.seen for outcome in outcomes)))
 
     async def ports_held(self) -> Outcome:
-        """Whether each of the stack's ports there is free, or held by the stack's own container."""
-        done = await self.reach.run(ports.ASK)
-        if done.status != 0:
-            return problem(done.last_line, "look at Docker on the host")
-        outcomes = [problem(found.reason, found.remedy) for found in ports.taken(self.ports, done.out)]
+        """Whether each of the stack's ports is free, or held by the stack's own container."""
+        output = await self._run(ports.ASK, "look at Docker on the host")
         return worst(
-            outcomes, ", ".join(f"{port.number} ({port.key.rpartition('.')[2]})" for port in self.ports)
+            [problem(taken.reason, taken.remedy) for taken in ports.taken(self.ports, output)],
+            ", ".join(f"{port.number} ({port.key.rpartition('.')[2]})" for port in self.ports),
         )
 
 
 def _host_key_remedy(host: SshHost, known_hosts: str | None, *, changed: bool) -> str:
-    """The commands that put the right host key in place."""
+    """The commands that store the right host key."""
     port = f"-p {host.port} " if host.port else ""
     name = f"'[{host.address}]:{host.port}'" if host.port not in (None, 22) else host.address
     file = f" -f {known_hosts}" if known_hosts else ""
@@ -211,7 +238,7 @@ def _host_key_remedy(host: SshHost, known_hosts: str | None, *, changed: bool) -
     if changed:
         return (
             f"if the host was reinstalled: ssh-keygen -R {name}{file}, then {scan}, and {compare}; "
-            "if it was not, somebody may be in between: do not connect"
+            "if it was not, somebody may intercept the connection: do not connect"
         )
     return f"{scan}, and {compare}"
 
@@ -228,7 +255,7 @@ def _space(folder: str, use: str, blocks: list[str], inodes: list[str]) -> Outco
         return problem(seen, remedy)
     if inodes[1].isdigit() and int(inodes[1]) > 0 and int(inodes[3]) == 0:
         return problem(f"no inodes free on {mount} ({folder}: {use})", remedy)
-    return warning(seen, remedy) if free < DISK_WARNING_KB else Outcome(Status.OK, seen)
+    return warning(seen, remedy) if free < DISK_WARNING_KB else ok(seen)
 
 
 def _size(kilobytes: int) -> str:

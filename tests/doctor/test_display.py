@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from infra.doctor import table
+from infra.doctor import display
 from infra.doctor.findings import Finding, Status
 
 
@@ -19,7 +19,7 @@ def finding(
 
 def printed(findings: list[Finding], width: int = 120, *, verbose: bool = False) -> str:
     out = io.StringIO()
-    table.show(Console(file=out, width=width), findings, 1.0, verbose=verbose)
+    display.show(Console(file=out, width=width), findings, 1.0, verbose=verbose)
     return out.getvalue()
 
 

@@ -1,4 +1,4 @@
-"""A node of containers: where its parts are, whether they run, and whether they are as declared."""
+"""A node of containers on a Docker host: its addresses, the state of its containers, and their drift."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from typing import Any
 from infra import names
 from infra import service_settings as declared_settings
 from infra.connection import typed
+from infra.doctor.answers import failing
+from infra.doctor.checks.drift import keys, setting_differences
 from infra.doctor.checks.host import HostChecks
-from infra.doctor.checks.node import InUse
-from infra.doctor.checks.settings import keys, setting_differences
 from infra.doctor.containers import Container
 from infra.doctor.findings import Outcome, ok, problem, warning, worst
+from infra.doctor.host_access import NoAnswer
 from infra.doctor.linter import Listing
 from infra.doctor.linter.files import parse as parse_listing
 from infra.doctor.linter.files import script as listing_script
-from infra.doctor.reach import NoAnswer
-from infra.doctor.web import Site
+from infra.doctor.sites.node import InUse
+from infra.doctor.web import HttpServer
 from infra.image_references import ImageReferences, sources
 from infra.stack import Node, Stack
 
@@ -28,14 +29,15 @@ _LOG_LINES = 5
 _RECENT = datetime.timedelta(hours=24)
 
 
-class DockerPlace:
-    """Where the containers of one node are."""
+class DockerNodeSite:
+    """The containers of one node."""
 
     def __init__(self, stack: Stack, node: Node, host: HostChecks, images: ImageReferences) -> None:
         self.stack = stack
         self.node = node
         self.host = host
-        self.reach = host.reach
+        self.where = (node.name,)
+        self.access = host.access
         self._images = images
         self._reading = asyncio.Lock()
         self._in_use: InUse | None = None
@@ -45,7 +47,7 @@ class DockerPlace:
         self.triton_start, self.service_start = self.start(triton), self.start(service)
 
     def container_name(self, part: str) -> str:
-        """The name of the container that is this part of the node."""
+        """The name of the container of one part of the node."""
         return names.container(self.stack, self.node, part)
 
     def log(self, container: str) -> str:
@@ -58,18 +60,18 @@ class DockerPlace:
         return f"{restart}, or `pulumi up --stack {self.stack.name}`"
 
     def image(self, part: str) -> str:
-        """The image that the stack declares for a part. Raises ContextError where its build is not there."""
+        """The image that the stack declares for a part. Raises ContextError without its build."""
         return self._images.reference(part, sources(self.stack, self.node)[part])
 
-    # Where it is ----------------------------------------------------------------------------------------
+    # Addresses, settings and models ---------------------------------------------------------------------
 
-    def service(self) -> Site:
+    def service(self) -> HttpServer:
         """The service's HTTP API, on the node's network."""
-        return Site(self._address(names.SERVICE), names.HTTP_PORT, self.reach)
+        return HttpServer(self._address(names.SERVICE), names.HTTP_PORT, self.access)
 
-    def triton(self) -> Site:
+    def triton(self) -> HttpServer:
         """Triton's HTTP API, on the node's network."""
-        return Site(self._address(names.TRITON), names.TRITON_HTTP_PORT, self.reach)
+        return HttpServer(self._address(names.TRITON), names.TRITON_HTTP_PORT, self.access)
 
     def unit_manager(self) -> tuple[str, int]:
         """The unit manager, on the node's network."""
@@ -79,7 +81,7 @@ class DockerPlace:
         return self.host.containers[self.container_name(part)].address
 
     async def in_use(self) -> InUse:
-        """From the service's container, also when it does not run; as declared when there is none."""
+        """From the service's container, running or not; as declared when there is no container."""
         async with self._reading:
             if self._in_use is None:
                 self._in_use = await self._read_in_use()
@@ -89,101 +91,110 @@ class DockerPlace:
         name = self.container_name(names.SERVICE)
         if name not in self.host.containers:
             return InUse(declared_settings.settings_file(self.stack, self.node), self.stack.service.env)
-        done = await self.reach.run(
+        result = await self.access.run(
             f"docker cp {shlex.quote(f'{name}:{names.SETTINGS_FILE}')} - | tar -xOf -"
         )
-        if done.status != 0:
-            raise NoAnswer(f"{names.SETTINGS_FILE} in {name} cannot be read: {done.last_line}")
-        return InUse(done.out, self.host.containers[name].environment)
+        if result.status != 0:
+            raise NoAnswer(f"{names.SETTINGS_FILE} in {name} cannot be read: {result.last_line}")
+        return InUse(result.stdout, self.host.containers[name].environment)
 
     async def repository(self) -> tuple[str, Listing]:
-        """The folder that is mounted at /models, read on the host as its links resolve there."""
+        """The folder that is mounted at /models, read on the host: its links only resolve there."""
         name = self.container_name(names.TRITON)
-        there = self.host.containers.get(name)
-        folder = there.mounts.get(names.MODELS_MOUNT) if there is not None else None
+        container = self.host.containers.get(name)
+        folder = container.mounts.get(names.MODELS_MOUNT) if container is not None else None
         if folder is None:
             synced = f"{names.models_folder(self.stack, self.node)}/{names.REPOSITORY}"
             folder = synced if self.stack.models.source == "sync" else self.stack.models.path
-        done = await self.reach.run(listing_script(folder))
-        if done.status != 0:
-            raise NoAnswer(f"{folder}: {done.last_line}")
-        return folder, parse_listing(done.out)
+        result = await self.access.run(listing_script(folder))
+        if result.status != 0:
+            raise NoAnswer(f"{folder}: {result.last_line}")
+        return folder, parse_listing(result.stdout)
 
-    # Whether it runs ------------------------------------------------------------------------------------
+    # State and drift ------------------------------------------------------------------------------------
 
     async def container(self, part: str) -> Outcome:
-        """Whether one of the node's containers runs, and how it ended when it does not."""
+        """Whether the container of one part of the node runs, and how it ended when it does not."""
         return await container_state(self.host, self.container_name(part), self.stack)
 
+    async def gpu_in_container(self) -> Outcome:
+        """Whether the runtime's container sees the node's GPUs."""
+        runtime = names.TRITON if self.node.runtime == "triton" else names.LLM_NODE
+        return await self.host.gpu_in_container(self.node, self.container_name(runtime), self.image(runtime))
+
     async def drift(self) -> Outcome:
-        """What runs against what the stack declares: image, GPUs, ports, settings."""
+        """Whether the containers' images, GPUs, ports and settings are those that the stack declares."""
         outcomes = []
-        try:
+        with failing(self.service_start):
             in_use = keys((await self.in_use()).file)
-        except NoAnswer as error:
-            return problem(str(error), self.service_start)
         for part in sources(self.stack, self.node):
-            there = self.host.containers.get(self.container_name(part))
-            if there is not None:
-                outcomes += [self._differs(part, said) for said in self._differences(part, there)]
+            container = self.host.containers.get(self.container_name(part))
+            if container is not None:
+                outcomes += [self._differs(part, text) for text in self._differences(part, container)]
         declared = declared_settings.service_settings(self.stack, self.node)
-        outcomes += [self._differs("service", said) for said in setting_differences(declared, in_use)]
+        outcomes += [self._differs(names.SERVICE, text) for text in setting_differences(declared, in_use)]
         return worst(outcomes, "images, GPUs, ports and settings are as declared")
 
-    def _differs(self, part: str, said: str) -> Outcome:
+    def _differs(self, part: str, difference: str) -> Outcome:
         return warning(
-            f"{self.container_name(part)}: {said}",
-            f"`pulumi up --stack {self.stack.name}` (with --refresh when it was changed by hand), "
-            "or declare what is there",
+            f"{self.container_name(part)}: {difference}",
+            f"`pulumi up --stack {self.stack.name}` (with --refresh if somebody changed it by hand), "
+            "or change the stack file",
         )
 
-    def _differences(self, part: str, there: Container) -> list[str]:
-        said = []
+    def _differences(self, part: str, container: Container) -> list[str]:
+        differences = []
         image = self.image(part)
-        if there.image != image:
-            said.append(f"its image is {there.image}, declared is {image}")
+        if container.image != image:
+            differences.append(f"its image is {container.image}, declared is {image}")
         gpus: Any = "none"
         if part in (names.TRITON, names.LLM_NODE):
             gpus = self.node.gpus if isinstance(self.node.gpus, str) else tuple(map(str, self.node.gpus))
-        if there.gpus != gpus:
-            said.append(f"its gpus are {_listed(there.gpus)}, declared is {_listed(gpus)}")
+        if container.gpus != gpus:
+            differences.append(f"its gpus are {_listed(container.gpus)}, declared is {_listed(gpus)}")
         published = names.published_by(self.stack, self.node, part)
         ports = {outer: inner for inner, outer in published.items()}
-        if there.ports != ports:
-            said.append(f"it publishes {_ports(there.ports)}, declared is {_ports(ports)}")
+        if container.ports != ports:
+            differences.append(f"it publishes {_ports(container.ports)}, declared is {_ports(ports)}")
         env = {names.TRITON: self.stack.triton.env, names.SERVICE: self.stack.service.env}.get(part, {})
-        said += [
+        differences += [
             f"its environment has another {name} than declared"
             for name, value in env.items()
-            if there.environment.get(name) != value
+            if container.environment.get(name) != value
         ]
-        return said
+        return differences
 
 
 async def container_state(host: HostChecks, name: str, stack: Stack) -> Outcome:
-    """Whether a container runs and is healthy; else how it ended, with its last words."""
-    there = host.containers.get(name)
-    if there is None:
+    """Whether a container runs and is healthy; else how it ended, with the end of its log."""
+    container = host.containers.get(name)
+    if container is None:
         return problem(
-            f"there is no container {name}", f"`pulumi up --refresh --stack {stack.name}` makes it again"
+            f"there is no container {name}", f"`pulumi up --refresh --stack {stack.name}` creates it again"
         )
-    if not there.running or there.health == "unhealthy":
-        said = await host.reach.run(f"docker logs --tail {_LOG_LINES} {shlex.quote(name)} 2>&1")
-        log = said.out.strip()
-        state = f"unhealthy: {there.health_said}" if there.running else f"{there.status}, {there.ended}"
-        verb = "start" if there.status in ("exited", "created") else "restart"
-        remedy = typed(host.reach.host, stack.ssh, f"docker {verb} {name}")
-        if there.out_of_memory:
+    if not container.running or container.health == "unhealthy":
+        result = await host.access.run(f"docker logs --tail {_LOG_LINES} {shlex.quote(name)} 2>&1")
+        log = result.stdout.strip()
+        state = (
+            f"unhealthy: {container.health_output}"
+            if container.running
+            else f"{container.status}, {container.ended}"
+        )
+        verb = "start" if container.status in ("exited", "created") else "restart"
+        remedy = typed(host.access.host, stack.ssh, f"docker {verb} {name}")
+        if container.out_of_memory:
             remedy = (
                 "give the part more memory (triton.memory, service.memory, …), or the host; then " + remedy
             )
         return problem(f"{name}: {state}" + (f"; its log ends:\n{log}" if log else ""), remedy)
-    if there.restarts and _recent(there.started_at):
+    if container.restarts and _recent(container.started_at):
         return warning(
-            f"{name} restarted {there.restarts} times, last at {there.started_at[:19]}; {there.ended}",
-            "see why: " + typed(host.reach.host, stack.ssh, f"docker logs --since 24h {name}"),
+            f"{name} restarted {container.restarts} times, last at {container.started_at[:19]}; "
+            f"{container.ended}",
+            "its log has the reasons: "
+            + typed(host.access.host, stack.ssh, f"docker logs --since 24h {name}"),
         )
-    return ok(f"{name} runs" + (f", {there.health}" if there.health else ""))
+    return ok(f"{name} runs" + (f", {container.health}" if container.health else ""))
 
 
 def _recent(started_at: str) -> bool:

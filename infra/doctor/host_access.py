@@ -1,6 +1,6 @@
-"""How the doctor gets at a host: commands and TCP connections there, over one SSH session a host.
+"""Commands and TCP connections on a host, over one SSH session for each host.
 
-Nothing but a shell is needed on the host, and `bash` for TCP connections; forwarding may be forbidden there.
+The host needs a shell, and `bash` for TCP connections. Its sshd may forbid forwarding.
 """
 
 from __future__ import annotations
@@ -19,48 +19,48 @@ from infra.connection import Connection
 from infra.stack import Host, Ssh, SshHost
 
 CONNECT_SECONDS = 5
-#: sshd takes ten sessions of one connection at a time unless it is told otherwise.
+#: sshd allows ten sessions of one connection at a time by default.
 _SESSIONS = 8
 _CANNOT_CONNECT = 97
 _END_SECONDS = 0.5
-# Ends when the other side closes. Background processes have no standard input of their own, hence the fourth.
+# Ends when the other side closes. The shell takes standard input from background processes: hence 4.
 _PIPE = 'exec 3<>"/dev/tcp/$1/$2" || exit 97; exec 4<&0; cat <&4 >&3 & cat <&3; kill $! 2>/dev/null; exit 0'
 
 
 class Unreachable(Exception):
-    """A connection that did not come about, with the words of the system that tried."""
+    """A connection could not be made; `str(error)` is the system's reason."""
 
 
 class NoAnswer(Exception):
-    """Something was reached, and what came back is no answer; the words say what."""
+    """Something was reached and gave no usable answer; `str(error)` says what it gave."""
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """A command's end: its status and what it printed."""
+class CommandResult:
+    """The exit status of a command and what it printed."""
 
     status: int
-    out: str
-    err: str
+    stdout: str
+    stderr: str
 
     @property
-    def said(self) -> str:
-        """What it said, errors first, as one text."""
-        return "\n".join(text for text in (self.err.strip(), self.out.strip()) if text)
+    def output(self) -> str:
+        """Standard error, then standard output, as one text."""
+        return "\n".join(text for text in (self.stderr.strip(), self.stdout.strip()) if text)
 
     @property
     def last_line(self) -> str:
-        """The last line that says something; of Docker's own words, the error and not how to get help."""
-        lines = [line.strip() for line in (self.out + "\n" + self.err).splitlines() if line.strip()]
+        """The last line that is not blank; of Docker's errors, the error and not the hint at its help."""
+        lines = [line.strip() for line in (self.stdout + "\n" + self.stderr).splitlines() if line.strip()]
         lines = [line for line in lines if not re.match(r"(See|Run) 'docker .* --help'", line)]
-        return lines[-1] if lines else f"status {self.status}, without a word"
+        return lines[-1] if lines else f"exit status {self.status} and no output"
 
 
-class Reach:
-    """One host. `connect` comes first; everything else goes through the connection that it made."""
+class HostAccess:
+    """Access to one host. Call `connect` first: everything else uses its connection."""
 
     def __init__(self, host: Host, ssh: Ssh, folder: Path) -> None:
-        """`folder` is a private one with a short path, for the control socket of the SSH session."""
+        """`folder` is private and has a short path: the control socket of the SSH session is in it."""
         self.host = host
         connection = Connection.to(host, ssh)
         if isinstance(host, SshHost):
@@ -72,8 +72,8 @@ class Reach:
         self._master: asyncio.subprocess.Process | None = None
         self._sessions = asyncio.Semaphore(_SESSIONS)
 
-    async def connect(self) -> Done | None:
-        """Open the SSH session; None when it is open, else its end with ssh's own words."""
+    async def connect(self) -> CommandResult | None:
+        """Open the SSH session. Returns None, or the result of the `ssh` that failed."""
         if not isinstance(self.host, SshHost):
             return None
         command = self._connection.command("")[:-2]
@@ -89,7 +89,7 @@ class Reach:
             await asyncio.wait([ended], timeout=0.02)
         if ended.done():
             _, err = ended.result()
-            return Done(255, "", err.decode(errors="replace"))
+            return CommandResult(255, "", err.decode(errors="replace"))
         return None
 
     async def close(self) -> None:
@@ -100,13 +100,13 @@ class Reach:
         if self._master is not None:
             _close_pipes(self._master)
 
-    async def run(self, script: str, stdin: bytes | None = None) -> Done:
-        """Run a shell script there; the caller's time limit ends it."""
+    async def run(self, script: str, stdin: bytes | None = None) -> CommandResult:
+        """Run a shell script on the host, without a time limit of its own."""
         async with self._sessions, self._process(script) as process:
             out, err = await process.communicate(stdin if stdin is not None else b"")
             status = process.returncode
         assert status is not None
-        return Done(status, out.decode(errors="replace"), err.decode(errors="replace"))
+        return CommandResult(status, out.decode(errors="replace"), err.decode(errors="replace"))
 
     @contextlib.asynccontextmanager
     async def dial(self, address: str, port: int) -> AsyncIterator[Stream]:
@@ -134,7 +134,7 @@ class Reach:
         finally:
             if process.returncode is None:
                 _kill(process, signal.SIGKILL)
-                # The shared session has its pipes too, and keeps them while the host does not answer.
+                # The shared session holds the pipes too, as long as the host does not answer.
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_END_SECONDS):
                         await process.wait()
@@ -143,20 +143,20 @@ class Reach:
 
 @dataclass
 class Stream:
-    """A TCP connection; `process` carries it where it is one from a host."""
+    """A TCP connection; `process` is the `ssh` that carries a connection from a host."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     process: asyncio.subprocess.Process | None = None
 
     async def send(self, data: bytes) -> None:
-        """Write; a connection that is gone is for `refusal` to explain."""
+        """Write `data`. Where the connection is lost, nothing is raised: see `refusal`."""
         with contextlib.suppress(ConnectionError):
             self.writer.write(data)
             await self.writer.drain()
 
     async def refusal(self) -> str | None:
-        """After the end of an empty answer: why there was no connection, None when there was one."""
+        """Why there was no connection, to be asked after an empty answer; None when there was one."""
         if self.process is None:
             return None
         assert self.process.stderr is not None
@@ -164,7 +164,7 @@ class Stream:
         if await self.process.wait() not in (_CANNOT_CONNECT, 1, 127):
             return None
         if "bash" in err and "not found" in err:
-            return "there is no bash on the host to make the connection with"
+            return "the host has no bash, which makes the connection"
         lines = [line.rpartition(": ")[2].strip() for line in err.splitlines() if "connect" in line.lower()]
         return lines[0] if lines else err.strip() or None
 
@@ -188,12 +188,12 @@ async def dial_from_here(address: str, port: int, **tls: object) -> AsyncIterato
 
 
 def _words(error: OSError) -> str:
-    """The system's words for an error, without the address that asyncio puts around them."""
+    """The system's text for an error, without the address that asyncio adds."""
     return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
 
 
 def _close_pipes(process: asyncio.subprocess.Process) -> None:
-    """Close what the shared session may still hold open, before the event loop is closed."""
+    """Close the pipes that the shared session may still hold open, before the event loop is closed."""
     process._transport.close()  # type: ignore[attr-defined]
 
 

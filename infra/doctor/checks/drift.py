@@ -1,0 +1,32 @@
+"""The differences between the settings that a service uses and those that the stack declares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+
+def keys(text: str) -> dict[str, Any]:
+    """The keys in the text of a settings file; none where it is not YAML, which `settings` reports."""
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def setting_differences(declared: Mapping[str, Any], in_use: Mapping[str, Any], path: str = "") -> list[str]:
+    """A line for each key that differs. Values that may be secret are not shown."""
+    differences = []
+    for key in sorted(declared.keys() | in_use.keys()):
+        at = f"{path}.{key}" if path else key
+        wanted, actual = declared.get(key), in_use.get(key)
+        if isinstance(wanted, dict) and isinstance(actual, dict):
+            differences += setting_differences(wanted, actual, at)
+        elif wanted != actual:
+            secret = any(word in at for word in ("key", "token"))
+            values = "" if secret else f": {actual!r}, declared is {wanted!r}"
+            differences.append(f"its settings differ in {at}{values}")
+    return differences

@@ -1,0 +1,49 @@
+"""Edge-LLM on a node: a session of the speech model, set up through the unit manager and ended again."""
+
+from __future__ import annotations
+
+import asyncio
+
+from inference_service import diagnosis
+from infra.doctor.advice import advice
+from infra.doctor.findings import Outcome, ok, problem
+from infra.doctor.host_access import Unreachable
+from infra.doctor.sites.node import ExaminedNode
+
+
+async def setup(node: ExaminedNode) -> Outcome:
+    """Set up a session as the service does, and end it."""
+    address, port = node.site.unit_manager()
+    manager = f"the unit manager at {address}:{port}"
+    try:
+        return await _setup(node, manager, address, port)
+    except Unreachable as error:
+        seen = f"{manager} cannot be reached: {error}"
+        return problem(seen, advice(seen, node.site.service_start))
+
+
+async def _setup(node: ExaminedNode, manager: str, address: str, port: int) -> Outcome:
+    assert node.site.access is not None  # there are no embedded Edge-LLM nodes
+    model = node.known_settings.ai.models.asr.model_name
+    async with node.site.access.dial(address, port) as stream:
+        await stream.send(diagnosis.setup_frame(diagnosis.new_request_id(), model))
+        line = await stream.reader.readline()
+        if not line:
+            refusal = await stream.refusal()
+            if refusal:
+                raise Unreachable(refusal)
+            seen = f"{manager} closes its connections"
+            return problem(seen, advice(seen, node.site.service_start))
+        try:
+            reply = diagnosis.parse_reply(line)
+        except diagnosis.ProtocolError as error:
+            return problem(f"{manager}: {error}", "check that Edge-LLM's unit manager listens there")
+        if reply.error is not None:
+            code, message = reply.error.code, reply.error.message
+            seen = f"{manager}: setup of {model}: edge-llm error (code {code}): {message}"
+            if code == diagnosis.FORMAT_ERROR:
+                return problem(seen, diagnosis.FRAMING_ADVICE)
+            return problem(seen, advice(seen, "look at the llm node's log and model folder"))
+        await stream.send(diagnosis.exit_frame(diagnosis.new_request_id(), reply.work_id))
+        await asyncio.sleep(0.2)  # keep the connection open until the unit has answered the exit
+    return ok(f"{manager} set up {model} as {reply.work_id}")

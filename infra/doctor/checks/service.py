@@ -1,0 +1,111 @@
+"""The inference service of a node: its settings, its health, and a recording of speech sent to it."""
+
+from __future__ import annotations
+
+import functools
+import io
+import time
+
+import soundfile
+
+from inference_service.settings import SettingsError
+from infra.doctor.answers import expected, failing
+from infra.doctor.findings import Outcome, ok, problem, warning
+from infra.doctor.sites.node import ExaminedNode
+from infra.doctor.web import HttpServer
+from infra.paths import RECORDING
+
+#: Seconds of the recording that are sent: enough for a sentence, and short for a node that is fed slowly.
+SPOKEN_SECONDS = 3
+INFERENCE_SECONDS = 25.0
+BASE = "/api/v1/ai"
+
+
+async def settings(node: ExaminedNode) -> Outcome:
+    """Whether the service can start with its settings, and with the runtime that the stack declares."""
+    try:
+        with failing(node.site.service_start):
+            node.settings = (await node.site.in_use()).settings()
+    except SettingsError as error:
+        return problem(
+            "\n".join(error.problems),
+            "correct service.config and service.env in the stack file, then `pulumi up`",
+        )
+    declared = node.node.runtime
+    if node.settings.backend != declared:
+        return problem(
+            f"the service uses the runtime {node.settings.backend}, but the stack declares {declared}",
+            "remove ai.runtime.backend and AI__RUNTIME__BACKEND from service.config and service.env; "
+            "then `pulumi up`",
+        )
+    tasks = ", ".join(sorted(task.model for task in node.settings.ai.models.tasks))
+    return ok(f"runtime {declared}; tasks {tasks}")
+
+
+async def answers(node: ExaminedNode) -> Outcome:
+    """Whether the service answers at all."""
+    server = node.site.service()
+    begin = time.monotonic()
+    await expected(
+        server.get("/health"),
+        f"{node.site.service_start}; its log: {node.site.service_log}",
+        unreachable=f"the service at {server.url} cannot be reached: {{error}}",
+    )
+    return ok(f"{server.url} answers in {1000 * (time.monotonic() - begin):.0f} ms")
+
+
+async def health(node: ExaminedNode) -> Outcome:
+    """The node's own health report."""
+    await expected(
+        node.site.service().get(f"{BASE}/health"),
+        f"look at its log: {node.site.service_log}",
+        unreachable="no answer: {error}",
+    )
+    return ok("healthy")
+
+
+async def inference(node: ExaminedNode) -> Outcome:
+    """A recording of speech, transcribed by the node."""
+    return await transcribe(node.site.service(), node.key)
+
+
+async def transcribe(server: HttpServer, key: str | None) -> Outcome:
+    """Send the bundled recording to an API; shows the text and how long it took."""
+    headers = {"Content-Type": "audio/flac", **({"X-API-Key": key} if key else {})}
+    begin = time.monotonic()
+    answer = await expected(
+        server.post(f"{BASE}/asr", spoken(), headers, INFERENCE_SECONDS),
+        "look at the log of the service",
+        unreachable="no answer to a recording: {error}",
+        statuses=(200, 501),
+    )
+    if answer.status == 501:
+        return ok("the node does not offer speech recognition")
+    seconds = time.monotonic() - begin
+    text = str((answer.json().get("data") or {}).get("text", "")).strip()
+    if not text:
+        return warning(
+            f"no word in a recording of speech ({RECORDING.name}), after {seconds:.2f} s",
+            "the speech model does not work on this audio: check ai.models.asr and the model's language",
+        )
+    if seconds > 2 * SPOKEN_SECONDS:
+        return warning(
+            f"{seconds:.1f} s for {SPOKEN_SECONDS} s of speech: more than twice as long as it was spoken",
+            "check that the model runs on the GPU (nvidia-smi shows its process), or lower the node's load; "
+            "Edge-LLM: ai.request.audio_stream_chunk_delay_ms 0 with an updated unit manager",
+        )
+    return ok(f"{seconds:.2f} s for {SPOKEN_SECONDS} s of speech: “{_short(text)}”")
+
+
+@functools.cache
+def spoken() -> bytes:
+    """The beginning of the bundled recording, as a FLAC file."""
+    with soundfile.SoundFile(RECORDING) as recording:
+        samples = recording.read(SPOKEN_SECONDS * recording.samplerate, dtype="int16")
+        file = io.BytesIO()
+        soundfile.write(file, samples, recording.samplerate, format="FLAC")
+    return file.getvalue()
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else text[:57].rsplit(" ", 1)[0] + " …"

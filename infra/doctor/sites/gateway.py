@@ -1,0 +1,175 @@
+"""The site of the gateway's nginx: its configuration, its log and the commands that repair it."""
+
+from __future__ import annotations
+
+import datetime
+import re
+import shlex
+from collections.abc import Sequence
+from typing import Protocol
+
+from pydantic import SecretStr
+
+from infra import names
+from infra.connection import typed
+from infra.doctor.host_access import HostAccess, NoAnswer
+from infra.doctor.runner import Check
+from infra.doctor.sites.node import ExaminedNode
+from infra.doctor.web import HttpServer
+from infra.embedded.declarations import GatewayDeclaration
+from infra.embedded.gateway import render_gateway
+from infra.embedded.layout import Layout
+from infra.gateway.plan import ContainerPlan, ExistingPlan, gateway_plan
+from infra.stack import Stack
+
+#: How long nginx avoids a node that failed (`fail_timeout` of its upstreams).
+AVOIDED_SECONDS = 30
+_LOG_BYTES = 256 * 1024
+_NGINX_TIME = "%Y/%m/%d %H:%M:%S"
+#: Prints the host's time, then the end of the error log that nginx's configuration names.
+_EXISTING_LOG = """
+date '+%Y/%m/%d %H:%M:%S'
+log=$({nginx} -T 2>/dev/null | sed -n 's/^ *error_log  *\\([^ ;]*\\).*/\\1/p' | head -n 1)
+tail -c 262144 "${{log:-/var/log/nginx/error.log}}"
+"""
+
+
+class GatewaySite(Protocol):
+    """The gateway's nginx: on a host, or a process on this computer."""
+
+    @property
+    def access(self) -> HostAccess | None:
+        """The access to the gateway's host; None for a process on this computer."""
+
+    #: The command that restores the declared configuration.
+    repair: str
+    #: The command that makes nginx read its configuration and its certificate again.
+    reload: str
+    #: The command that shows nginx's log.
+    log: str
+
+    async def configuration(self) -> tuple[str, str]:
+        """The rendered file as it is on the host, and as the stack declares it. Raises NoAnswer."""
+
+    async def recent_log(self) -> str:
+        """The log of the last AVOIDED_SECONDS. Raises NoAnswer where it cannot be read."""
+
+
+class RemoteGatewaySite:
+    """An nginx on a host: the stack's own container, or an existing one."""
+
+    def __init__(self, stack: Stack, access: HostAccess) -> None:
+        self.stack = stack
+        self.access = access
+        self.repair = f"`pulumi up --refresh --stack {stack.name}`"
+        self._container = names.gateway_container(stack)
+        self.log = typed(stack.gateway.host, stack.ssh, f"docker logs --tail 50 {self._container}")
+        reload = f"docker exec {self._container} nginx -c {names.mounted_nginx_conf()} -s reload"
+        if stack.gateway.mode == "existing":
+            self.log = "look at that nginx's error log"
+            reload = f"{stack.gateway.nginx} -s reload"
+        self.reload = typed(stack.gateway.host, stack.ssh, reload)
+
+    async def configuration(self) -> tuple[str, str]:
+        """Of the stack's own container only nginx.conf; the file with the API keys is not read."""
+        stack = self.stack
+        if "apiKeys" in stack.encrypted:
+            # The doctor cannot decrypt keys, on which the name of the folder depends.
+            stack = stack.model_copy(update={"api_keys": [SecretStr("not-known-here")]})
+        plan = gateway_plan(stack)
+        assert isinstance(plan, ContainerPlan | ExistingPlan)
+        current = f"{plan.folder}/{names.CURRENT}/{names.NGINX_CONF}"
+        file = plan.file if isinstance(plan, ExistingPlan) else current
+        result = await self.access.run(f"cat {shlex.quote(file)}")
+        if result.status != 0:
+            raise NoAnswer(result.last_line)
+        if isinstance(plan, ExistingPlan):
+            return result.stdout, plan.servers
+        return _without_revision(result.stdout), _without_revision(plan.files[names.NGINX_CONF])
+
+    async def recent_log(self) -> str:
+        """From Docker; of an existing nginx, the file that its configuration names. Raises NoAnswer."""
+        if self.stack.gateway.mode == "existing":
+            result = await self.access.run(_EXISTING_LOG.format(nginx=self.stack.gateway.nginx))
+            if result.status != 0:
+                raise NoAnswer(f"nginx's error log cannot be read: {result.last_line}")
+            now, _, log = result.stdout.partition("\n")
+            return recent(log, datetime.datetime.strptime(now, _NGINX_TIME))
+        container = shlex.quote(self._container)
+        result = await self.access.run(f"docker logs --since {AVOIDED_SECONDS}s {container} 2>&1 >/dev/null")
+        return result.stdout
+
+
+class EmbeddedGatewaySite:
+    """The nginx of the embedded stack."""
+
+    access = None
+
+    def __init__(self, declaration: GatewayDeclaration, layout: Layout) -> None:
+        self.repair = layout.make("up")
+        self.reload = f"kill -HUP $(cat {layout.gateway}/nginx.pid)"
+        self.log = f"tail -n 50 {layout.log(names.GATEWAY)}"
+        self._declaration = declaration
+        self._layout = layout
+
+    async def configuration(self) -> tuple[str, str]:
+        """The file that the process reads."""
+        try:
+            text = (self._layout.gateway / names.NGINX_CONF).read_text()
+        except OSError as error:
+            raise NoAnswer(f"{error.filename}: {error.strerror}") from None
+        return text, render_gateway(self._layout, self._declaration)[0]
+
+    async def recent_log(self) -> str:
+        """The end of the process's log."""
+        try:
+            with self._layout.log(names.GATEWAY).open("rb") as log:
+                log.seek(max(0, log.seek(0, 2) - _LOG_BYTES))
+                text = log.read().decode(errors="replace")
+        except FileNotFoundError:
+            return ""
+        return recent(text, datetime.datetime.now())
+
+
+class ExaminedGateway:
+    """The gateway under examination: its site, its entrance, and the nodes behind it."""
+
+    def __init__(
+        self,
+        stack: Stack,
+        site: GatewaySite,
+        nodes: Sequence[ExaminedNode] = (),
+        serving: Sequence[Check] = (),
+        api_key: str | None = None,
+    ) -> None:
+        """`serving`: health checks of the nodes that get traffic; `api_key`: the one given to the doctor."""
+        self.stack = stack
+        self.site = site
+        self.nodes = nodes
+        self.serving = serving
+        self.where = (names.GATEWAY,)
+        self.server = HttpServer(
+            stack.gateway.public_host, stack.gateway.http, tls=stack.gateway.tls is not None
+        )
+        self._given_key = api_key
+
+    @property
+    def grpc_address(self) -> str:
+        """Host and port of the gRPC entrance."""
+        return f"{self.stack.gateway.public_host}:{self.stack.gateway.grpc}"
+
+    @property
+    def key(self) -> str | None:
+        """An API key that the gateway accepts; None where the nodes require none."""
+        return self._given_key or next((key for node in self.nodes if (key := node.key)), None)
+
+
+def _without_revision(configuration: str) -> str:
+    folder = names.CONFIGURATIONS_MOUNT
+    return re.sub(rf"{folder}/[0-9a-f]+/", f"{folder}/revision/", configuration)
+
+
+def recent(log: str, now: datetime.datetime) -> str:
+    """The lines of an nginx error log that are not older than nginx's memory of a failure."""
+    since = (now - datetime.timedelta(seconds=AVOIDED_SECONDS)).strftime(_NGINX_TIME)
+    return "\n".join(line for line in log.splitlines() if line[:19] >= since)

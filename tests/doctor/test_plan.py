@@ -1,0 +1,90 @@
+"""The tables of checks: every key that a row refers to is a row's, and checks run after what they need."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.doctor import tables
+from infra.doctor.plan import Plan
+from infra.doctor.runner import Check
+from infra.embedded.layout import Layout
+from infra.stack import parse
+
+DOCKER: dict[str, Any] = {
+    "nodes": [
+        {"name": "gpu-1", "host": "ssh://root@192.0.2.1"},
+        {"name": "edge-1", "host": "ssh://root@192.0.2.2", "runtime": "edge-llm", "drained": True},
+    ],
+    "service": {"image": "service:1"},
+    "edgeLlm": {"unitManager": {"image": "unit-manager:1"}, "llmNode": {"image": "llm-node:1"}},
+    "gateway": {"host": "ssh://root@192.0.2.3"},
+}
+EMBEDDED: dict[str, Any] = {"nodes": [{"name": "one", "host": "embedded"}], "models": {"source": "sync"}}
+
+
+def checks(tmp_path: Path, stack: dict[str, Any]) -> dict[tuple[str, str], Check]:
+    folder = tmp_path / "sessions"
+    folder.mkdir()
+    plan = Plan(parse(stack), folder, Layout(tmp_path / "state"), None)
+    return {(check.where[-1], check.name): check for check in plan.checks}
+
+
+def names(checks: Any) -> set[tuple[str, str]]:
+    return {(check.where[-1], check.name) for check in checks}
+
+
+def test_every_key_in_a_row_is_the_key_of_a_check() -> None:
+    rows: list[tables.Row[Any]] = [
+        *(*tables.HOST, *tables.CLOCK, *tables.DOCKER_NODE, *tables.EMBEDDED_NODE),
+        *(*tables.NODE, *tables.GATEWAY, *tables.ENTRANCE),
+    ]
+    parts = ("triton", "service", "unit-manager", "llm-node", "nginx")
+    keys = {row.key for row in rows} | {f"{part} runs" for part in parts} | {"upstream"}
+    used = {key for row in rows for key in (*row.needs, *row.after, *row.after_all)}
+    assert used <= keys
+
+
+@pytest.mark.parametrize("stack", [DOCKER, EMBEDDED])
+def test_what_a_check_needs_and_waits_for_stands_before_it(tmp_path: Path, stack: dict[str, Any]) -> None:
+    earlier: set[Check] = set()
+    for check in checks(tmp_path, stack).values():
+        assert {*check.needs, *check.after} <= earlier
+        earlier.add(check)
+
+
+def test_a_check_of_containers_needs_what_makes_sense_of_it(tmp_path: Path) -> None:
+    plan = checks(tmp_path, DOCKER)
+    assert names(plan["gpu-1", "triton"].needs) == {("gpu-1", "triton container")}
+    assert names(plan["gpu-1", "drift"].needs) == {("gpu-1", "containers")}
+    assert names(plan["gpu-1", "gpu in a container"].needs) == {
+        ("gpu-1", "containers"),
+        ("gpu-1", "gpu"),
+        ("gpu-1", "nvidia runtime"),
+    }
+    assert names(plan["edge-1", "edge-llm setup"].needs) == {
+        ("edge-1", "unit-manager container"),
+        ("edge-1", "llm-node container"),
+        ("edge-1", "settings"),
+    }
+    assert ("edge-1", "edge-llm setup") in names(plan["edge-1", "health"].needs)
+    assert ("gpu-1", "model tensors") in names(plan["gpu-1", "health"].needs)
+    assert names(plan["gateway", "gateway http"].needs) == {
+        ("gateway", "ssh"),
+        ("gateway", "nginx container"),
+    }
+    assert names(plan["gpu-1", "upstream gpu-1"].needs) == {("gateway", "ssh")}
+    assert {("gpu-1", "ssh"), ("gpu-1", "service")} < names(plan["gpu-1", "upstream gpu-1"].after)
+    assert {("gpu-1", "inference"), ("edge-1", "inference"), ("gateway", "nginx configuration")} < names(
+        plan["gateway", "gateway inference"].after
+    )
+    assert names(plan["gpu-1", "clock"].after) >= {("edge-1", "ssh"), ("gateway", "ssh")}
+
+
+def test_a_check_of_processes_needs_the_process(tmp_path: Path) -> None:
+    plan = checks(tmp_path, EMBEDDED)
+    assert names(plan["one", "triton"].needs) == {("one", "triton process")}
+    assert names(plan["one", "settings"].needs) == set()
+    assert names(plan["gateway", "gateway http"].needs) == {("gateway", "nginx process")}

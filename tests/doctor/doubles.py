@@ -12,7 +12,7 @@ import os
 import shutil
 import tarfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -49,6 +49,10 @@ done
 here=$HOSTS/$host
 if [ -e "$here/failure" ]; then
   [ ! -e "$here/seconds" ] || sleep "$(cat "$here/seconds")"
+  if [ -e "$here/together" ]; then
+    : >"$here/dialled"
+    until [ "$(ls "$HOSTS"/*/dialled | wc -l)" -ge "$(cat "$here/together")" ]; do sleep 0.05; done
+  fi
   cat "$here/failure" >&2
   exit 255
 fi
@@ -145,9 +149,15 @@ class Hosts:
         (host / "seconds").write_text(str(seconds))
         self.refuse(address, f"ssh: connect to host {address} port 22: Connection timed out")
 
-    def refuse(self, address: str, said: str) -> None:
-        """Makes ssh fail with this message."""
-        (self.folder / "hosts" / address / "failure").write_text(said + "\n")
+    def cut_off_together(self, addresses: Sequence[str]) -> None:
+        """Hosts that do not answer: ssh gives up once all of them are dialled, and hangs until then."""
+        for address in addresses:
+            self.cut_off(address, seconds=0)
+            (self.folder / "hosts" / address / "together").write_text(str(len(addresses)))
+
+    def refuse(self, address: str, message: str) -> None:
+        """A host of which ssh prints this error."""
+        (self.folder / "hosts" / address / "failure").write_text(message + "\n")
 
     @staticmethod
     def write_settings(host: Path, stack: Stack, node: Node) -> None:

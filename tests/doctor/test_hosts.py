@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import datetime
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +54,8 @@ class Fleet:
                 plan = Plan(self.stack, Path(folder), Layout(self.folder / "state"), None)
                 wanted = names or [node.name for node in self.stack.nodes]
                 checks = [c for c in chosen(plan.checks, wanted) if names or "gateway" not in c.where]
+                for check in checks:
+                    check.seconds = 100  # this computer may be busy with other tests
                 try:
                     return await run(checks)
                 finally:
@@ -348,13 +349,10 @@ def test_two_faults_at_once_are_both_found(fleet: MakeFleet) -> None:
     assert set(one.bad()) == {"gpu-1: ssh", "gpu-2: service container"}
 
 
-def test_thirty_two_hosts_of_which_eight_are_cut_off_take_less_than_twenty_seconds(fleet: MakeFleet) -> None:
+def test_hosts_are_asked_all_at_once_and_those_that_are_cut_off_hold_up_no_other(fleet: MakeFleet) -> None:
     one = fleet(32)
     dead = [f"192.0.2.{number}" for number in range(3, 32, 4)]
-    for address in dead:
-        one.hosts.cut_off(address, seconds=5)
-    begin = time.monotonic()
+    one.hosts.cut_off_together(dead)
     found = one.bad()
-    assert time.monotonic() - begin < 20
     assert set(found) == {f"gpu-{address.rpartition('.')[2]}: ssh" for address in dead}
     assert len(dead) == 8

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import http.client
-import json
-import ssl
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Sequence
 
 from infra.embedded.errors import EmbeddedError
 from infra.embedded.supervisor import Supervisor
+from infra.health_route import unready
 
 _POLL_SECONDS = 0.5
 _CRASHES = 3  # after this many failed starts in a row, another start will not succeed either
@@ -33,7 +29,7 @@ def wait_until_ready(
     """
     begin = time.monotonic()
     starts: dict[str, set[int]] = {name: set() for name in programs}
-    while (reason := _unready(url)) is not None:
+    while (reason := unready(url)) is not None:
         for name in programs:
             state = supervisor.state(name)
             starts[name] |= {state.started} - {0}
@@ -51,24 +47,3 @@ def _failed(supervisor: Supervisor, name: str, what: str) -> EmbeddedError:
     return EmbeddedError(
         f"{name} {what}\nThe end of {supervisor.layout.log(name)}:\n{supervisor.last_lines(name)}"
     )
-
-
-def _unready(url: str) -> str | None:
-    """The reason why `url` does not answer 200; None when it does."""
-    # The certificate names the public host, and this request goes to the loopback address.
-    context = ssl._create_unverified_context() if url.startswith("https:") else None
-    try:
-        with urllib.request.urlopen(url, timeout=5, context=context):
-            return None
-    except urllib.error.HTTPError as error:
-        return _reason(error.read()) or f"HTTP {error.code}"
-    except (urllib.error.URLError, http.client.HTTPException, OSError):
-        return "starting"
-
-
-def _reason(body: bytes) -> str | None:
-    try:
-        message = json.loads(body)["message"]
-    except (json.JSONDecodeError, KeyError, TypeError):
-        return None
-    return message if isinstance(message, str) else None

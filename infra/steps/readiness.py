@@ -1,9 +1,6 @@
-"""Waits until a node says that it is healthy: `python -m infra.steps.readiness wait`.
+"""Waits until a node reports itself healthy: `python -m infra.steps.readiness wait`, declaration on stdin.
 
-The declaration comes on standard input.
-
-The node's own health route is asked inside its service's container, so that it does not matter which
-addresses can be reached from here.
+The health route is asked in the service's container: this computer may not reach the node's addresses.
 """
 
 from __future__ import annotations
@@ -12,9 +9,11 @@ import shlex
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import msgspec
 
+from infra import health_route
 from infra.connection import Connection, RemoteError
 from infra.gateway import reload
 from infra.steps.declaration import Declaration
@@ -23,23 +22,8 @@ from infra.steps.run import run
 _POLL_SECONDS = 1.0
 _LOG_LINES = 30
 
-_ASK = """
-import json, sys, time, urllib.error, urllib.request
-end, reason = time.monotonic() + float(sys.argv[2]), ""
-while time.monotonic() < end:
-    try:
-        urllib.request.urlopen(sys.argv[1], timeout=5).read()
-        sys.exit(0)
-    except urllib.error.HTTPError as error:
-        try:
-            reason = json.loads(error.read())["message"]
-        except (ValueError, KeyError, TypeError):
-            reason = f"HTTP {error.code}"
-    except OSError as error:
-        reason = "the service does not answer yet"
-    time.sleep(0.5)
-sys.exit(reason or "the service does not answer")
-"""
+# Runs in the service's container, which has Python and not this project.
+_WAIT = Path(health_route.__file__).read_text(encoding="utf-8")
 
 
 class Reload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -67,11 +51,11 @@ class Readiness(Declaration, frozen=True, kw_only=True):
 
 
 class NotReady(Exception):
-    """The node is not healthy in time; `str(error)` has the reason and its containers' last log lines."""
+    """The node did not become healthy; `str(error)` has the reason and its containers' last log lines."""
 
 
 def wait(node: Readiness) -> None:
-    """Waits until the node's health route answers 200, then makes the gateway forget the node's failures.
+    """Wait until the node's health route answers 200, then make the gateway forget the node's failures.
 
     Raises NotReady.
     """
@@ -79,19 +63,19 @@ def wait(node: Readiness) -> None:
     reason = "the service's container does not run"
     while (left := end - time.monotonic()) > 0:
         try:
-            asked = node.connection.run(
-                f"docker exec {shlex.quote(node.service)} python -c {shlex.quote(_ASK)} "
+            result = node.connection.run(
+                f"docker exec {shlex.quote(node.service)} python -c {shlex.quote(_WAIT)} "
                 f"{shlex.quote(node.url)} {min(left, 20):.0f}",
                 allowed=range(256),
                 timeout=left + 10,
             )
         except subprocess.TimeoutExpired:
             break
-        if asked.returncode == 0:
+        if result.returncode == 0:
             _reload_gateway(node.gateway)
             return
-        said = asked.stderr.strip().splitlines()
-        reason = said[-1] if said else reason
+        lines = result.stderr.strip().splitlines()
+        reason = lines[-1] if lines else reason
         time.sleep(min(_POLL_SECONDS, max(end - time.monotonic(), 0)))
     logs = "\n".join(last_lines(node.connection, name) for name in _service_first(node))
     raise NotReady(
@@ -104,17 +88,17 @@ def _service_first(node: Readiness) -> list[str]:
 
 
 def last_lines(connection: Connection, container: str) -> str:
-    """A container's state and its last log lines but those of health checks, or why they cannot be had."""
+    """A container's state and its last log lines without those of health checks, or why there are none."""
     name = shlex.quote(container)
     script = (
         f"docker inspect --format '{{{{.State.Status}}}}, exit code {{{{.State.ExitCode}}}}' {name};"
         f" docker logs --tail {10 * _LOG_LINES} {name} 2>&1 | grep -v '/health' | tail -n {_LOG_LINES}"
     )
     try:
-        said = connection.run(script, allowed=range(256), timeout=20)
+        result = connection.run(script, allowed=range(256), timeout=20)
     except subprocess.TimeoutExpired:
         return f"--- {container}: its log cannot be read: no answer"
-    text = said.stdout.strip() or said.stderr.strip()
+    text = result.stdout.strip() or result.stderr.strip()
     return f"--- the last lines of {container}: {text}"
 
 
@@ -122,7 +106,7 @@ def _reload_gateway(gateway: Reload) -> None:
     try:
         gateway.connection.run(gateway.script, timeout=reload.SECONDS)
     except (RemoteError, subprocess.TimeoutExpired) as error:
-        # The node is healthy; a gateway that cannot be reloaded notices that by itself a little later.
+        # The node is healthy. A gateway that was not reloaded tries the node again by itself a little later.
         print(f"the gateway was not reloaded: {error}", file=sys.stderr)
 
 

@@ -3,11 +3,17 @@ lines."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import threading
 import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 
-from infra import connection
+from infra import connection, health_route
 from infra.connection import Connection
 from infra.gateway import reload
 from infra.steps import readiness
@@ -80,3 +86,59 @@ def test_a_node_that_never_is_healthy_is_named_with_its_containers_last_lines(do
 
 def test_an_embedded_gateway_that_does_not_run_is_left_alone() -> None:
     assert connection.HERE.run(reload.embedded("no-such-stack"), timeout=reload.SECONDS).returncode == 0
+
+
+@pytest.fixture
+def health() -> Iterator[tuple[str, list[tuple[int, bytes]]]]:
+    """A health route that gives these answers one after the other, the last one again and again."""
+    answers: list[tuple[int, bytes]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, body = answers.pop(0) if len(answers) > 1 else answers[0]
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/api/v1/ai/health", answers
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "reason"),
+    [
+        (200, b"{}", None),
+        (503, b'{"message": "model asr is not ready"}', "model asr is not ready"),
+        (503, b'{"message": 1}', "HTTP 503"),
+        (502, b"<html>", "HTTP 502"),
+    ],
+)
+def test_the_reason_is_the_services_own_where_it_gives_one(
+    health: tuple[str, list[tuple[int, bytes]]], status: int, body: bytes, reason: str | None
+) -> None:
+    url, answers = health
+    answers.append((status, body))
+    assert health_route.unready(url) == reason
+
+
+def test_the_text_that_runs_in_the_container_waits_and_gives_the_last_reason(
+    health: tuple[str, list[tuple[int, bytes]]],
+) -> None:
+    url, answers = health
+
+    def wait(seconds: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", readiness._WAIT, url, seconds]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    answers += [(503, b'{"message": "loading"}'), (200, b"{}")]
+    assert wait("20").returncode == 0
+    answers[:] = [(503, b'{"message": "no weights"}')]
+    failed = wait("0.1")
+    assert (failed.returncode, failed.stderr) == (1, "no weights\n")

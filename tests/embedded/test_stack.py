@@ -89,9 +89,9 @@ def seconds_until(status: bool, url: str) -> float:
 
 def test_the_gateway_answers_what_was_said_in_a_real_recording(running: Running) -> None:
     heard = demonstration.send(RECORDING, running.fleet.gateway.url)
-    said = RECORDING.with_suffix(".txt").read_text()
+    reference = RECORDING.with_suffix(".txt").read_text()
     error_rate = jiwer.wer(
-        said, heard.data["asr"]["text"], reference_transform=_WORDS, hypothesis_transform=_WORDS
+        reference, heard.data["asr"]["text"], reference_transform=_WORDS, hypothesis_transform=_WORDS
     )
     assert error_rate <= 0.08
     assert heard.data["asr"]["language"] == "en"

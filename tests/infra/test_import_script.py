@@ -134,15 +134,19 @@ def test_the_command_writes_a_file_once(
 
 
 @pytest.mark.parametrize(
-    ("file", "said"),
+    ("file", "message"),
     [
         ("prod.yaml", "expected Pulumi.<stack>.yaml"),
         ("nowhere/Pulumi.prod.yaml", "No such file or directory"),
     ],
 )
 def test_a_file_that_cannot_be_the_stacks_is_refused(
-    file: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    file: str,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("GPU_AI_NODES", "gpu1.example.com:22")
     assert main(["import-script", str(tmp_path / file)]) == 1
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err

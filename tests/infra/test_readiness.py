@@ -70,18 +70,18 @@ def test_a_node_that_never_is_healthy_is_named_with_its_containers_last_lines(do
         "docker",
         'case "$1" in exec) echo "model emotion is not ready: no-such-model" >&2; exit 1;;'
         ' inspect) echo "restarting, exit code 1";;'
-        ' logs) for last; do :; done; echo "the last words of $last";; esac',
+        ' logs) for last; do :; done; echo "the last lines of $last";; esac',
     )
     begin = time.monotonic()
     with pytest.raises(readiness.NotReady) as caught:
         readiness.wait(declared(2))
-    said = str(caught.value)
+    message = str(caught.value)
     assert time.monotonic() - begin < 8
-    assert "node gpu-1" in said
-    assert "model emotion is not ready: no-such-model" in said
-    assert "the last words of prod-gpu-1-triton" in said
-    assert "the last words of prod-gpu-1-service" in said
-    assert "restarting, exit code 1" in said
+    assert "node gpu-1" in message
+    assert "model emotion is not ready: no-such-model" in message
+    assert "the last lines of prod-gpu-1-triton" in message
+    assert "the last lines of prod-gpu-1-service" in message
+    assert "restarting, exit code 1" in message
 
 
 def test_an_embedded_gateway_that_does_not_run_is_left_alone() -> None:

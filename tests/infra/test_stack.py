@@ -139,7 +139,7 @@ def test_all_mistakes_are_told_at_once_and_in_the_order_of_the_keys() -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "said"),
+    ("config", "message"),
     [
         ({"nodes": []}, "nodes: expected at least one node, got an empty list"),
         ({}, "nodes: required: the list of hosts"),
@@ -218,9 +218,9 @@ def test_all_mistakes_are_told_at_once_and_in_the_order_of_the_keys() -> None:
         ({"nodes": [GPU_1], "apiKeys": ["short"]}, "apiKeys: expected keys of 8 to 256"),
     ],
 )
-def test_a_mistake_is_named_by_its_key(config: dict[str, Any], said: str) -> None:
+def test_a_mistake_is_named_by_its_key(config: dict[str, Any], message: str) -> None:
     found = mistakes(**config)
-    assert any(said in problem for problem in found), found
+    assert any(message in problem for problem in found), found
 
 
 def test_two_nodes_of_one_name_are_told_apart_also_when_one_has_other_mistakes() -> None:
@@ -249,7 +249,7 @@ def test_the_gateways_ports_clash_with_a_nodes_on_one_host() -> None:
 
 
 def test_a_mistaken_secret_is_not_shown() -> None:
-    said = "\n".join(
+    message = "\n".join(
         mistakes(
             nodes=[GPU_1],
             apiKeys=["s3cret"],
@@ -258,16 +258,16 @@ def test_a_mistaken_secret_is_not_shown() -> None:
         )
     )
     for path in ("apiKeys", "images.password", "models.credentials.AWS_SECRET_ACCESS_KEY"):
-        assert f"{path}: expected" in said
+        assert f"{path}: expected" in message
     for secret in ("s3cret", "12345", "67890"):
-        assert secret not in said
+        assert secret not in message
 
 
 def test_a_long_mistake_is_shown_in_part_and_on_one_line() -> None:
-    (said,) = mistakes(nodes=[{"host": GPU_1, "gpus": "all\n" * 100}])
-    assert len(said) < 200
-    assert "\n" not in said
-    assert said.endswith("…")
+    (message,) = mistakes(nodes=[{"host": GPU_1, "gpus": "all\n" * 100}])
+    assert len(message) < 200
+    assert "\n" not in message
+    assert message.endswith("…")
 
 
 VALUES = st.recursive(
@@ -416,6 +416,6 @@ def test_check_says_what_is_wrong_and_fails(tmp_path: Path, capsys: pytest.Captu
     file = tmp_path / "Pulumi.prod.yaml"
     file.write_text("config:\n  gpu-inference:nodes: []\n")
     assert main(["check", str(file)]) == 1
-    said = capsys.readouterr().err
-    assert "has 1 error:" in said
-    assert "nodes: expected at least one node" in said
+    message = capsys.readouterr().err
+    assert "has 1 error:" in message
+    assert "nodes: expected at least one node" in message

@@ -98,8 +98,8 @@ def test_both_accept_and_refuse_the_same_at_every_key(key: str, monkeypatch: pyt
     for path in (path for path in paths(EXAMPLE) if path[0] == key):
         for mistake in MISTAKES:
             config = changed(path, mistake)
-            said = mistakes(config)
-            assert SCHEMA.is_valid(document(config)) == (said == []), (path, mistake, said)
+            errors = mistakes(config)
+            assert SCHEMA.is_valid(document(config)) == (errors == []), (path, mistake, errors)
 
 
 @pytest.mark.parametrize(

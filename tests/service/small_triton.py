@@ -85,11 +85,11 @@ class TritonPythonModel:
 
     def one(self, request):
         audio = pb_utils.get_input_tensor_by_name(request, "audio_input").as_numpy()
-        said = json.dumps([audio.size, text(request, "language"), text(request, "options")])
-        segment = {"id": 0, "start": 0.0, "end": 1.0, "text": said}
+        answer = json.dumps([audio.size, text(request, "language"), text(request, "options")])
+        segment = {"id": 0, "start": 0.0, "end": 1.0, "text": answer}
         segment.update(avg_logprob=-0.5, no_speech_prob=0.1)
         language = text(request, "language") or "en"
-        strings = {"text": said, "language": language, "segments": json.dumps([segment])}
+        strings = {"text": answer, "language": language, "segments": json.dumps([segment])}
         tensors = [
             pb_utils.Tensor(name, np.array([[value.encode()]], object)) for name, value in strings.items()
         ]

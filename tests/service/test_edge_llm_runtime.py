@@ -307,7 +307,7 @@ def test_frames_that_arrive_joined_are_told_apart() -> None:
     run(scenario())
 
 
-def test_an_unfixed_unit_manager_works_with_the_seeds_framing() -> None:
+def test_an_unfixed_unit_manager_works_with_the_default_framing() -> None:
     async def scenario() -> None:
         careful = {"audio_stream_chunk_delay_ms": 10}
         async with UnitManager(whole_recv=True) as manager, runtime(manager, request=careful) as edge_llm:

@@ -33,8 +33,8 @@ def words(text: str, start: float, each: float = 0.4) -> list[Word]:
 
 
 def segment(number: int, text: str, start: float) -> Segment:
-    said = words(text, start)
-    return Segment(number, start, said[-1].end, text, -0.25, 0.01, said)
+    spoken = words(text, start)
+    return Segment(number, start, spoken[-1].end, text, -0.25, 0.01, spoken)
 
 
 SEGMENTS = [
@@ -265,9 +265,9 @@ def test_words_after_a_pause_begin_with_their_sound_and_not_with_the_pause() -> 
     speech = np.random.default_rng(3).normal(0, 0.001, 16000 * 4).astype(np.float32)
     for start, end in [(0.5, 1.0), (3.0, 3.5)]:
         speech[int(start * 16000) : int(end * 16000)] *= 100
-    said = [Word("before", 0.0, 1.4, 0.9), Word("after", 1.4, 3.5, 0.9), Word("unheard", 3.6, 3.9, 0.9)]
+    spoken = [Word("before", 0.0, 1.4, 0.9), Word("after", 1.4, 3.5, 0.9), Word("unheard", 3.6, 3.9, 0.9)]
 
-    [found] = on_the_sound([Segment(0, 0.0, 4.0, "", -0.1, 0.0, said)], speech, 16000)
+    [found] = on_the_sound([Segment(0, 0.0, 4.0, "", -0.1, 0.0, spoken)], speech, 16000)
 
     assert [(word.start, word.end) for word in found.words or []] == [
         (pytest.approx(0.44), pytest.approx(1.06)),
@@ -290,8 +290,8 @@ def test_cues_are_short_enough_to_be_read() -> None:
 
 
 def test_a_cue_does_not_stay_through_a_pause() -> None:
-    said = [*words("before the pause", 0.0), *words("after it", 9.0)]
-    cues = subtitles.cues([Segment(0, 0.0, 10.0, "", -0.1, 0.0, said)])
+    spoken = [*words("before the pause", 0.0), *words("after it", 9.0)]
+    cues = subtitles.cues([Segment(0, 0.0, 10.0, "", -0.1, 0.0, spoken)])
     assert [(cue.start, cue.text) for cue in cues] == [(0.0, "before the pause"), (9.0, "after it")]
 
 

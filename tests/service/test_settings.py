@@ -98,21 +98,21 @@ ai:
 server: {workers: 0}
 """
     )
-    said = problems(path, SERVER__GRPC_PORT="99999")
-    assert len(said) == 5
-    assert any(line.startswith("ai.runtime.tritn: unknown key; did you mean triton?") for line in said)
-    assert any(line.startswith("ai.runtime.triton: expected host:port") for line in said)
+    errors = problems(path, SERVER__GRPC_PORT="99999")
+    assert len(errors) == 5
+    assert any(line.startswith("ai.runtime.tritn: unknown key; did you mean triton?") for line in errors)
+    assert any(line.startswith("ai.runtime.triton: expected host:port") for line in errors)
     assert any(
-        line.startswith("ai.models.asr.input_type: input should be 'waveform' or 'mel'") for line in said
+        line.startswith("ai.models.asr.input_type: input should be 'waveform' or 'mel'") for line in errors
     )
-    assert any(line.startswith("server.workers: ") and line.endswith("got 0") for line in said)
-    assert any(line.startswith("server.grpc_port (from SERVER__GRPC_PORT)") for line in said)
+    assert any(line.startswith("server.workers: ") and line.endswith("got 0") for line in errors)
+    assert any(line.startswith("server.grpc_port (from SERVER__GRPC_PORT)") for line in errors)
 
 
 def test_a_mistake_in_a_secret_does_not_show_it() -> None:
-    said = problems(SERVER__API_KEYS='["hunter2')
-    assert "hunter2" not in " ".join(said)
-    assert said[0].startswith("server.api_keys")
+    errors = problems(SERVER__API_KEYS='["hunter2')
+    assert "hunter2" not in " ".join(errors)
+    assert errors[0].startswith("server.api_keys")
 
 
 def test_remote_without_an_endpoint_is_a_mistake() -> None:
@@ -122,13 +122,13 @@ def test_remote_without_an_endpoint_is_a_mistake() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [("ai: [", "is not YAML"), ("[1, 2]", "expected keys"), ("\0", "is not YAML")],
 )
-def test_a_file_that_is_not_settings_is_said_so(tmp_path: Path, text: str, said: str) -> None:
+def test_a_file_that_is_not_settings_is_said_so(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "service.yaml"
     path.write_text(text)
-    assert said in problems(path)[0]
+    assert message in problems(path)[0]
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

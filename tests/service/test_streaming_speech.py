@@ -106,8 +106,10 @@ async def test_words_are_where_they_are_heard(node: Engine) -> None:
 
     found = await node.transcribe(audio, TranscribeOptions(word_timestamps=True), Call("test"))
 
-    said = [word for segment in on_the_sound(found.segments, samples, rate) for word in segment.words or []]
-    starts = {words(word.word): word.start for word in reversed(said)}
+    heard_words = [
+        word for segment in on_the_sound(found.segments, samples, rate) for word in segment.words or []
+    ]
+    starts = {words(word.word): word.start for word in reversed(heard_words)}
     # Heard by ear: “And so, my fellow Americans … ask not … what your country can do for you …”
     for word, second in {"so": 0.75, "americans": 1.7, "ask": 3.3, "not": 4.0, "what": 5.4}.items():
         assert starts[word] == pytest.approx(second, abs=0.2)

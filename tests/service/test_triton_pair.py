@@ -48,9 +48,9 @@ def decoded(tokenizer: Tokenizer, *chosen: int, loud: float = 10.0) -> whisper_p
 
     async def next_logits(tokens: list[int]) -> NDArray[np.float32]:
         logits = np.zeros(11, np.float32)
-        said = len(tokens) - len(start)
-        logits[chosen[said % len(chosen)] if said < 1000 and chosen else 5] = loud
-        if said >= len(chosen) and len(chosen) < 8:
+        decoded_count = len(tokens) - len(start)
+        logits[chosen[decoded_count % len(chosen)] if decoded_count < 1000 and chosen else 5] = loud
+        if decoded_count >= len(chosen) and len(chosen) < 8:
             logits[:] = 0
             logits[tokenizer.end_of_text] = loud
         return logits

@@ -354,8 +354,8 @@ def test_where_shared_memory_is_refused_tensors_go_over_grpc(
 
     with caplog.at_level(logging.WARNING):
         asyncio.run(check())
-    said = [record for record in caplog.records if "not through shared memory" in record.message]
-    assert len(said) == 1
+    records = [record for record in caplog.records if "not through shared memory" in record.message]
+    assert len(records) == 1
     assert list(tmp_path.iterdir()) == []
 
 

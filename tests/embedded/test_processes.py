@@ -237,7 +237,7 @@ def test_a_taken_port_is_named_with_its_holder_and_setting_before_anything_start
     assert left_running(layout) == []
 
 
-def test_a_process_that_cannot_start_is_shown_with_its_last_words(layout: Layout) -> None:
+def test_a_process_that_cannot_start_is_shown_with_its_last_log_lines(layout: Layout) -> None:
     node = declared().nodes[0]
     broken = node.model_copy(update={"service": {"server": {"http_port": "no port"}}, "triton": None})
     with pytest.raises(EmbeddedError) as refusal:

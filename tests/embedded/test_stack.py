@@ -158,7 +158,7 @@ def test_a_killed_service_is_restarted_and_no_client_notices(running: Running) -
     assert running.pids()["dev-1-service"] != pid
 
 
-def test_a_killed_triton_is_told_by_the_nodes_health_and_no_client_notices(running: Running) -> None:
+def test_a_killed_triton_is_reported_by_the_nodes_health_and_no_client_notices(running: Running) -> None:
     node = running.fleet.nodes[1]
     pid = running.pids()["dev-2-triton"]
     leftovers = Path(json.loads((running.layout.programs / "dev-2-triton.json").read_text())["leftovers"])

@@ -287,7 +287,7 @@ def test_health_passes_over_a_node_that_hangs(start: Start, nodes: tuple[Node, N
         assert time.monotonic() - begun < 2
 
 
-def test_health_of_a_fleet_that_hangs_is_said_in_time(start: Start, nodes: tuple[Node, Node]) -> None:
+def test_health_of_a_fleet_that_hangs_is_reported_in_time(start: Start, nodes: tuple[Node, Node]) -> None:
     client = start(upstream(1, nodes[0].port))
     nodes[0].delay = 3
     for _ in range(4):
@@ -352,7 +352,7 @@ def test_refusals_on_openais_routes_are_openais_errors(start: Start, nodes: tupl
     assert refused(429, headers=headers)["type"] == "rate_limit_error"
 
 
-def test_what_is_not_http_is_400(start: Start, nodes: tuple[Node, Node]) -> None:
+def test_bytes_that_are_not_http_are_400(start: Start, nodes: tuple[Node, Node]) -> None:
     client = start(upstream(1, nodes[0].port))
     with socket.create_connection(("127.0.0.1", client.base_url.port or 0), 5) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nbad header\x00\r\n\r\n")

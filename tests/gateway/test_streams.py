@@ -370,7 +370,7 @@ def speak(recording: Recording, seconds: int, pause: float) -> None:
     recording.finish()
 
 
-def test_a_node_that_is_told_to_stop_answers_what_was_sent_and_ends_its_streams_as_unavailable(
+def test_a_node_that_has_to_stop_answers_what_was_sent_and_ends_its_streams_as_unavailable(
     start: Start, two_nodes: list[ServiceNode], channel: Channel, over: threading.Event
 ) -> None:
     site = start(*two_nodes)
@@ -387,7 +387,7 @@ def test_a_node_that_is_told_to_stop_answers_what_was_sent_and_ends_its_streams_
     assert leaving.process.wait(10) == 0
 
 
-def test_a_websocket_on_a_node_that_is_told_to_stop_is_answered_and_closed_as_restarting(
+def test_a_websocket_on_a_node_that_has_to_stop_is_answered_and_closed_as_restarting(
     start: Start, two_nodes: list[ServiceNode]
 ) -> None:
     site = start(*two_nodes)

@@ -117,7 +117,7 @@ def test_an_existing_site_gets_one_file_and_is_reloaded(site: Site) -> None:
     assert (site.folder / "nginx.conf").read_text() == own
 
 
-def test_what_nginx_rejects_changes_nothing_and_fails_with_its_own_words(site: Site) -> None:
+def test_a_configuration_that_nginx_rejects_changes_nothing_and_fails_with_its_message(site: Site) -> None:
     apply.apply(site.declared(GOOD))
     before = files(site)
     with pytest.raises(apply.Rejected, match='invalid parameter "nonsense"'):
@@ -180,7 +180,7 @@ def test_other_stacks_files_and_files_that_the_include_does_not_match_stay(site:
     assert files(site) == others
 
 
-def test_a_file_written_while_another_was_set_aside_is_what_is_there(site: Site) -> None:
+def test_a_file_written_while_another_was_set_aside_is_kept(site: Site) -> None:
     (site.conf_dir / OLD).write_bytes(BY_HAND)
     apply.apply(site.declared(GOOD))
     (site.conf_dir / OLD).write_text("# newer\n")
@@ -248,7 +248,7 @@ def test_destroying_leaves_no_file_where_there_was_none(site: Site) -> None:
     assert files(site) == {}
 
 
-def test_a_folder_that_is_not_there_is_named(site: Site) -> None:
+def test_a_folder_that_is_missing_is_named(site: Site) -> None:
     with pytest.raises(apply.RemoteError, match="there is no folder"):
         apply.apply(site.declared(GOOD, site.folder / "none" / "x.conf"))
 

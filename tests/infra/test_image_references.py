@@ -88,7 +88,7 @@ def test_the_rules_are_read_as_docker_reads_them(context: Path, rules: str, left
     assert names(context) == left
 
 
-def test_a_context_that_is_not_there_is_named(context: Path) -> None:
+def test_a_context_that_is_missing_is_named(context: Path) -> None:
     for build in (Build(context="none"), Build(context=str(context), dockerfile="none.Dockerfile")):
         with pytest.raises(ContextError, match="none"):
             content_tag(build)

@@ -59,7 +59,7 @@ def test_node_files_may_come_from_windows_and_have_ipv6_addresses(tmp_path: Path
     ]
 
 
-def test_a_host_that_is_there_twice_is_told_by_both_lines(tmp_path: Path) -> None:
+def test_a_host_that_is_listed_twice_is_reported_by_both_lines(tmp_path: Path) -> None:
     nodes = tmp_path / "nodes.txt"
     nodes.write_text("gpu1.example.com:22\ngpu2.example.com:22\nroot@GPU1.example.com:22\n")
     with pytest.raises(StackError) as caught:
@@ -69,7 +69,7 @@ def test_a_host_that_is_there_twice_is_told_by_both_lines(tmp_path: Path) -> Non
     ]
 
 
-def test_a_bad_address_in_a_file_is_told_by_its_line(tmp_path: Path) -> None:
+def test_a_bad_address_in_a_file_is_reported_by_its_line(tmp_path: Path) -> None:
     nodes = tmp_path / "nodes.txt"
     nodes.write_text("# the fleet\ngpu1.example.com\n\ngpu2.example.com:99999\n")
     with pytest.raises(StackError) as caught:

@@ -99,7 +99,7 @@ def test_hosts_are_read_and_written_back(text: str, host: object) -> None:
 @pytest.mark.parametrize(
     "text", ["gpu-1", "ssh://", "ssh://-oProxyCommand=x", "ssh://a b", "unix://docker.sock", "ssh://a:0"]
 )
-def test_what_is_no_host_is_refused(text: str) -> None:
+def test_a_value_that_is_no_host_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="expected"):
         parse_host(text)
 
@@ -120,7 +120,7 @@ def test_a_bad_host_is_shown_with_what_was_expected() -> None:
     ]
 
 
-def test_all_mistakes_are_told_at_once_and_in_the_order_of_the_keys() -> None:
+def test_all_mistakes_are_reported_at_once_and_in_the_order_of_the_keys() -> None:
     found = mistakes(
         nodes=[{"host": "gpu-1", "drained": "maybe"}, {"host": GPU_2, "gpus": [0, 0, -1]}],
         ports={"http": 70000},
@@ -223,7 +223,7 @@ def test_a_mistake_is_named_by_its_key(config: dict[str, Any], message: str) -> 
     assert any(message in problem for problem in found), found
 
 
-def test_two_nodes_of_one_name_are_told_apart_also_when_one_has_other_mistakes() -> None:
+def test_two_nodes_of_one_name_are_distinguished_also_when_one_has_other_mistakes() -> None:
     nodes = [{"host": GPU_1, "name": "gpu"}, {"host": "nonsense", "name": "gpu"}]
     assert 'nodes[1].name: "gpu" is also the name of nodes[0]' in mistakes(nodes=nodes)
 
@@ -345,7 +345,7 @@ def test_a_file_is_read_without_pulumi_and_its_encrypted_values_are_named(tmp_pa
     ],
     ids=lambda text: text[:20],
 )
-def test_a_file_that_is_no_stack_is_told_by_its_path(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_no_stack_is_reported_by_its_path(tmp_path: Path, text: str) -> None:
     file = tmp_path / "Pulumi.prod.yaml"
     file.write_text(text)
     with pytest.raises(StackError, match=r"Pulumi\.prod\.yaml"):
@@ -359,7 +359,7 @@ def test_an_error_about_a_repeated_key_names_both_lines(tmp_path: Path) -> None:
         load_file(file)
 
 
-def test_what_is_encrypted_and_needed_is_said_to_be_so(tmp_path: Path) -> None:
+def test_an_encrypted_value_that_is_needed_is_reported(tmp_path: Path) -> None:
     file = tmp_path / "Pulumi.prod.yaml"
     file.write_text(
         "config: {'gpu-inference:nodes': [{host: {secure: v1:x}}], 'gpu-inference:apiKeys': [{secure: x}]}\n"
@@ -412,7 +412,7 @@ def test_the_schema_in_the_project_is_the_types() -> None:
     assert main(["schema", "--check"]) == 0
 
 
-def test_check_says_what_is_wrong_and_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_names_the_mistake_and_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "Pulumi.prod.yaml"
     file.write_text("config:\n  gpu-inference:nodes: []\n")
     assert main(["check", str(file)]) == 1

@@ -138,7 +138,7 @@ def test_says_which_option_is_wrong(models, speech, options, reason):
         (np.array([0.1, np.nan], np.float32), "audio_input: samples must be finite"),
     ],
 )
-def test_says_what_is_wrong_with_the_audio(models, audio, reason):
+def test_names_the_mistake_in_the_audio(models, audio, reason):
     with pytest.raises(InferenceServerException, match=reason):
         models.asr(audio)
 

@@ -59,7 +59,7 @@ def test_waiting_speech_is_handed_over_in_batches(models):
 
 
 @pytest.mark.parametrize("model", ["emotion", "emotion-text"])
-def test_labels_are_said_the_same_in_the_file_and_in_the_configuration(models, model):
+def test_labels_are_the_same_in_the_file_and_in_the_configuration(models, model):
     labels = json.loads((MODEL_REPOSITORY / model / "labels.json").read_text())
     assert labels == json.loads((MODEL_REPOSITORY / "emotion" / "labels.json").read_text())
     config = models.client.get_model_config(model).config
@@ -73,7 +73,7 @@ def test_models_of_the_same_weights_find_them_the_same_way():
     assert len(copies) == 1
 
 
-def test_weights_that_are_not_there_are_named_and_other_models_serve(tmp_path):
+def test_weights_that_are_missing_are_named_and_other_models_serve(tmp_path):
     with triton_server(
         tmp_path,
         models=["asr", "emotion-text"],

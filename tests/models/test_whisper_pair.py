@@ -73,7 +73,7 @@ def test_the_next_token_depends_on_the_tokens_so_far(models, states):
         ([START, NO_TIMESTAMPS, *[11] * 224], "226 given, 224 of them text; at most 447 and 223"),
     ],
 )
-def test_says_what_is_wrong_with_the_tokens(models, states, tokens, reason):
+def test_names_the_mistake_in_the_tokens(models, states, tokens, reason):
     with pytest.raises(InferenceServerException, match=reason):
         next_logits(models, states, tokens)
 

@@ -161,7 +161,7 @@ def test_a_key_is_given_to_every_entrance(serve: Callable[..., Service], recordi
         (["{recording}", "--url", "{service}/elsewhere"], "there is no /elsewhere"),
     ],
 )
-def test_what_goes_wrong_is_said_in_one_line(
+def test_an_error_is_one_line(
     speech: Run, service: Service, recording: Path, words: list[str], reason: str
 ) -> None:
     places = {"recording": recording, "service": service.url}
@@ -173,7 +173,7 @@ def test_what_goes_wrong_is_said_in_one_line(
     assert len(errors.splitlines()) == 1
 
 
-def test_a_grpc_error_is_told_with_its_reason(grpc_address: str, recording: Path) -> None:
+def test_a_grpc_error_is_reported_with_its_reason(grpc_address: str, recording: Path) -> None:
     options = StreamOptions(language="??")
     with pytest.raises(ClientError, match=r"expected a language tag.*\(INVALID_ARGUMENT\)"):
         list(transcribe_live(from_file(recording, realtime=False), options, over_grpc(grpc_address)))

@@ -297,7 +297,7 @@ def test_an_answer_split_anywhere_is_put_together(size: int) -> None:
     run(scenario())
 
 
-def test_frames_that_arrive_joined_are_told_apart() -> None:
+def test_frames_that_arrive_joined_are_distinguished() -> None:
     async def scenario() -> None:
         other = frame("stale", 0, True, request_id="of-an-earlier-request")
         script = [*SETUP_DONE, REQUEST, {"send": [other, *HELLO_FRAMES, other]}, {"honest": True}]
@@ -453,7 +453,7 @@ def test_a_unit_manager_that_is_away_is_not_ready() -> None:
         (-21, "task full", Busy, "max_sessions"),
     ],
 )
-def test_errors_of_unit_manager_and_units_are_told(
+def test_errors_of_unit_manager_and_units_are_reported(
     code: int, message: str, kind: type[ServiceError], advice: str
 ) -> None:
     async def scenario() -> None:
@@ -513,7 +513,7 @@ def test_a_request_that_takes_longer_than_its_time_is_timed_out() -> None:
     run(scenario())
 
 
-def test_a_request_that_waits_for_a_session_longer_than_its_time_is_told_to_come_back() -> None:
+def test_a_request_that_waits_for_a_session_longer_than_its_time_is_refused_with_a_time_to_retry() -> None:
     async def scenario() -> None:
         async with UnitManager(answer_delay=0.5) as manager, runtime(manager) as edge_llm:
             first = asyncio.create_task(heard(edge_llm, speech(1)))

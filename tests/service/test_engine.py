@@ -128,7 +128,7 @@ def test_a_task_that_is_switched_off_or_beyond_the_runtime_is_unsupported(settin
     asyncio.run(scenario())
 
 
-def test_warming_says_what_is_wrong_instead_of_failing(settings: Make) -> None:
+def test_warming_names_the_mistake_instead_of_failing(settings: Make) -> None:
     async def scenario() -> None:
         runtime = DoubleRuntime()
         runtime.error = NotReady("model asr: not found")

@@ -571,7 +571,7 @@ async def test_reflection_describes_the_service(start: Start) -> None:
     ]  # fmt: skip
 
 
-async def test_a_port_that_is_taken_is_said_so(settings: Callable[..., Settings]) -> None:
+async def test_a_port_that_is_taken_is_reported(settings: Callable[..., Settings]) -> None:
     import socket
 
     with socket.socket() as taken:

@@ -194,7 +194,7 @@ def test_forms_that_cannot_be_read(client: httpx2.Client) -> None:
     refused(client.post("/asr", files=many), 400, "form")
 
 
-def test_analyze_and_batch_name_what_is_wrong(client: httpx2.Client) -> None:
+def test_analyze_and_batch_name_the_mistake(client: httpx2.Client) -> None:
     refused(client.post("/analyze", json={"input_data": "AAAA"}), 400, "task_type")
     refused(client.post("/analyze", json={"task_type": "dance"}), 400, "task_type", "asr")
     refused(client.post("/analyze", json={"task_type": "asr", "input_data": "%"}), 400, "input_data")
@@ -300,7 +300,7 @@ def in_flight(service: Service) -> float:
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     ],
 )
-def test_what_is_not_http_is_a_400_and_not_a_crash(
+def test_bytes_that_are_not_http_are_a_400_and_not_a_crash(
     client: httpx2.Client, service: Service, request_bytes: bytes
 ) -> None:
     with socket.create_connection(("127.0.0.1", service.port), timeout=5) as connection:

@@ -237,7 +237,7 @@ def test_unknown_models_and_routes_are_not_found(client: OpenAI, service: Servic
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST, OPTIONS")
 
 
-def test_keys_and_a_full_node_are_told_as_openai_tells_them(serve: Serve) -> None:
+def test_keys_and_a_full_node_are_reported_as_openai_does(serve: Serve) -> None:
     service = serve(SERVER__API_KEYS="secret")
     with OpenAI(base_url=f"{service.url}/v1", api_key="wrong", max_retries=0) as wrong:
         with pytest.raises(openai.AuthenticationError, match="not one that is accepted") as refused:

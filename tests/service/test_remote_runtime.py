@@ -221,7 +221,7 @@ def test_cancelling_cancels_the_work_over_there(service: Any) -> None:
         (404, envelope(None, "no such route"), "answered 404: no such route"),
     ],
 )
-def test_an_unusable_answer_is_said_to_be_one(status: int, body: bytes, reason: str) -> None:
+def test_an_unusable_answer_is_reported_as_one(status: int, body: bytes, reason: str) -> None:
     async def check() -> None:
         with answering(status, body) as url:
             async with remote(url) as runtime:

@@ -88,7 +88,7 @@ def test_lists_and_durations_are_read_as_people_write_them() -> None:
     assert settings.ai.request.timeout == 0.5
 
 
-def test_all_mistakes_are_told_at_once_each_by_its_path(tmp_path: Path) -> None:
+def test_all_mistakes_are_reported_at_once_each_by_its_path(tmp_path: Path) -> None:
     path = tmp_path / "service.yaml"
     path.write_text(
         """
@@ -125,7 +125,7 @@ def test_remote_without_an_endpoint_is_a_mistake() -> None:
     ("text", "message"),
     [("ai: [", "is not YAML"), ("[1, 2]", "expected keys"), ("\0", "is not YAML")],
 )
-def test_a_file_that_is_not_settings_is_said_so(tmp_path: Path, text: str, message: str) -> None:
+def test_a_file_that_is_not_settings_is_reported(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "service.yaml"
     path.write_text(text)
     assert message in problems(path)[0]

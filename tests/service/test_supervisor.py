@@ -118,7 +118,7 @@ def test_workers_that_hang_are_replaced(service: Service, tmp_path: Path, hung: 
         node.stop()
 
 
-def test_a_worker_that_is_asked_writes_where_it_stands_and_goes_on(node: Node) -> None:
+def test_a_worker_that_is_asked_writes_its_stacks_and_continues(node: Node) -> None:
     workers = node.serving_workers()
     for pid in workers:
         os.kill(pid, WHERE_SIGNAL)
@@ -216,7 +216,7 @@ def run(**environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_taken_port_is_said_with_the_setting_to_change(tmp_path: Path) -> None:
+def test_a_taken_port_is_reported_with_the_setting_to_change(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         ended = run(SERVER__HOST="127.0.0.1", SERVER__HTTP_PORT=port, SERVER__RUNTIME_DIR=str(tmp_path))

@@ -110,7 +110,7 @@ def test_audio_up_to_thirty_seconds_is_one_window(seconds: float) -> None:
     assert whisper_pair.windows(waveform) == [(0, len(waveform))]
 
 
-def test_silence_is_told_from_a_short_word() -> None:
+def test_silence_is_distinguished_from_a_short_word() -> None:
     waveform = np.zeros(16000 * 5, np.float32)
     assert whisper_pair.is_silent(waveform)
     assert whisper_pair.is_silent(waveform[:100])

@@ -207,7 +207,7 @@ def test_readiness_gives_tritons_own_reason(triton: SmallTriton) -> None:
     asyncio.run(check())
 
 
-def test_a_model_that_does_not_match_is_named_with_what_is_there(
+def test_a_model_that_does_not_match_is_named_with_the_existing_ones(
     triton: SmallTriton, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def check() -> None:
@@ -257,7 +257,7 @@ def test_labels_come_from_the_file_where_one_is_named(triton: SmallTriton, tmp_p
     asyncio.run(check())
 
 
-def test_failures_of_the_model_are_told_apart(triton: SmallTriton) -> None:
+def test_failures_of_the_model_are_distinguished(triton: SmallTriton) -> None:
     async def check() -> None:
         async with runtime(triton) as models:
             with pytest.raises(RuntimeFailed, match="the model broke") as failure:
@@ -454,7 +454,7 @@ async def _answers(models: TritonRuntime) -> bool:
     return True
 
 
-def test_a_model_whose_process_was_killed_is_told_and_loaded_again(tmp_path: Path) -> None:
+def test_a_model_whose_process_was_killed_is_reported_and_loaded_again(tmp_path: Path) -> None:
     names = ("asr", "emotion", "emotion-text", "synthesis")
     explicit = ("--model-control-mode=explicit", *(f"--load-model={name}" for name in names))
 
@@ -480,7 +480,7 @@ def test_a_model_whose_process_was_killed_is_told_and_loaded_again(tmp_path: Pat
     asyncio.run(check())
 
 
-def test_a_dead_model_that_triton_may_not_load_again_is_told_until_triton_is_restarted(
+def test_a_dead_model_that_triton_may_not_load_again_is_reported_until_triton_is_restarted(
     own_triton: SmallTriton,
 ) -> None:
     async def check() -> None:

@@ -64,7 +64,7 @@ def test_programs_get_the_findings_alone_on_standard_output(
     ]
 
 
-def test_what_the_system_refuses_is_an_error_in_its_words(
+def test_what_the_system_refuses_is_an_error_in_its_own_message(
     stack_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def full(**_: Any) -> None:

@@ -23,7 +23,7 @@ def printed(findings: list[Finding], width: int = 120, *, verbose: bool = False)
     return out.getvalue()
 
 
-def test_what_is_well_is_shown_only_when_it_is_asked_for() -> None:
+def test_passed_checks_are_shown_only_on_request() -> None:
     found = [finding("docker", Status.OK), finding("disk", Status.WARNING, "4 GiB free", "tidy up")]
     assert "docker" not in printed(found)
     assert "docker" in printed(found, verbose=True)

@@ -206,7 +206,7 @@ def test_a_node_that_is_not_in_the_stack_is_a_usage_error(
     assert "--node gpu-9: expected one of one, gateway" in capsys.readouterr().err
 
 
-def test_a_triton_that_hangs_is_found_and_the_service_is_not_accused(
+def test_a_triton_that_hangs_is_found_and_the_service_is_not_blamed(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(web, "ANSWER_SECONDS", 1.0)
@@ -233,7 +233,7 @@ def test_a_killed_triton_is_found_with_the_command_that_starts_it(stack: Stack) 
     assert found["one: triton process"].remedy == "make up STACK=clinic"
 
 
-def test_a_stopped_service_is_found_and_the_gateway_is_not_accused(stack: Stack) -> None:
+def test_a_stopped_service_is_found_and_the_gateway_is_not_blamed(stack: Stack) -> None:
     stack.supervisor._call("stopProcess", "one-service")
     found = stack.findings()
     assert {f"{f.where[0]}: {f.check}" for f in found if f.status is Status.PROBLEM} == {
@@ -253,7 +253,7 @@ def test_a_deleted_configuration_is_found_before_triton_misses_it(stack: Stack) 
     assert "emotion/config.pbtxt: model emotion: there is no config.pbtxt" in found["one: model folder"].seen
 
 
-def test_a_model_that_does_not_load_is_found_in_the_folder_and_in_tritons_words(stack: Stack) -> None:
+def test_a_model_that_does_not_load_is_found_in_the_folder_and_in_tritons_message(stack: Stack) -> None:
     path = stack.models / "emotion" / "config.pbtxt"
     with edited(stack, path, 'name: "emotion"', 'name: "emotions"', restart="one-triton"):
         stack.wait_triton()
@@ -287,7 +287,7 @@ def test_a_wrong_triton_endpoint_is_found_with_the_right_one(stack: Stack) -> No
         assert f"the service calls Triton at 127.0.0.1:9, and Triton is at {right}" in seen
 
 
-def test_a_taken_port_is_found_with_who_holds_it(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_taken_port_is_found_with_its_holder(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web, "ANSWER_SECONDS", 1.0)
     stack.supervisor._call("stopProcess", "one-service")
     with socket.create_server(("127.0.0.1", stack.ports["http"])):

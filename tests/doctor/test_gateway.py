@@ -103,7 +103,7 @@ def test_all_servers_of_an_upstream_file_count() -> None:
         ("http {", Status.PROBLEM, "it lacks gpu-1"),
     ],
 )
-def test_a_configuration_that_differs_is_told_by_its_upstreams_or_its_lines(
+def test_a_configuration_that_differs_is_reported_by_its_upstreams_or_its_lines(
     actual: str, status: Status, seen: str
 ) -> None:
     outcome = asyncio.run(configuration(examined(Site("", actual, SITE))))
@@ -112,7 +112,7 @@ def test_a_configuration_that_differs_is_told_by_its_upstreams_or_its_lines(
     assert outcome.remedy == ("" if status is Status.OK else "see nginx")
 
 
-def test_a_node_that_nginx_avoids_is_told_by_name_and_in_nginx_words() -> None:
+def test_a_node_that_nginx_avoids_is_reported_by_name_and_in_nginx_message() -> None:
     found = avoided(f"{AVOIDED}\n{AVOIDED}")
     assert found.status is Status.WARNING
     assert "gpu-2 (192.0.2.2:8800)" in found.seen
@@ -120,11 +120,11 @@ def test_a_node_that_nginx_avoids_is_told_by_name_and_in_nginx_words() -> None:
     assert "gpu-1" not in found.seen
 
 
-def test_other_lines_of_the_log_accuse_no_node() -> None:
+def test_other_lines_of_the_log_blame_no_node() -> None:
     assert avoided(AVOIDED.replace("server temporarily disabled", "timed out")).status is Status.OK
 
 
-def test_a_log_that_cannot_be_read_is_said_to_be_unknown() -> None:
+def test_a_log_that_cannot_be_read_is_reported_as_unknown() -> None:
     assert avoided(None) == Outcome(
         Status.OK, "not known: nginx's error log cannot be read: Permission denied"
     )
@@ -144,7 +144,7 @@ def test_only_the_last_half_minute_of_the_log_counts() -> None:
         (90, Status.OK, "valid until 2026-05-30"),
     ],
 )
-def test_a_certificate_is_told_before_it_expires(days: int, status: Status, seen: str) -> None:
+def test_a_certificate_is_reported_before_it_expires(days: int, status: Status, seen: str) -> None:
     found = expiry(NOW + datetime.timedelta(days=days), NOW, "renew it")
     assert found.status is status
     assert seen in found.seen

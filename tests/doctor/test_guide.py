@@ -60,7 +60,7 @@ def test_every_check_is_in_the_guide(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("words", SAID)
-def test_what_the_service_says_can_be_found_in_the_guide(words: str) -> None:
+def test_messages_of_the_service_can_be_found_in_the_guide(words: str) -> None:
     assert words in SOURCES, "the service says it otherwise now"
     assert words.strip(" ,") in GUIDE
 
@@ -79,9 +79,9 @@ def test_what_the_service_says_can_be_found_in_the_guide(words: str) -> None:
         ("task full", "max_sessions"),
     ],
 )
-def test_the_remedy_goes_by_the_words(said: str, remedy: str) -> None:
+def test_the_remedy_depends_on_the_message(said: str, remedy: str) -> None:
     assert remedy in advice(said, "nothing is known of it")
 
 
-def test_unknown_words_get_the_remedy_of_their_check() -> None:
+def test_an_unknown_message_gets_the_remedy_of_its_check() -> None:
     assert advice("something new", "look at the log") == "look at the log"

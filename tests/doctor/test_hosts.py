@@ -109,7 +109,7 @@ def host(fleet: Fleet, number: int = 1) -> Path:
     return fleet.hosts.folder / "hosts" / f"192.0.2.{number}"
 
 
-def test_a_healthy_fleet_is_all_well(fleet: MakeFleet) -> None:
+def test_a_healthy_fleet_has_no_findings(fleet: MakeFleet) -> None:
     found = fleet(2).findings()
     assert {finding.status for finding in found} == {Status.OK}, [f for f in found if f.status != "ok"]
     assert {"ssh", "docker", "gpu", "nvidia runtime", "clock", "disk", "ports", "models", "inference"} <= {
@@ -135,7 +135,7 @@ def test_a_healthy_fleet_is_all_well(fleet: MakeFleet) -> None:
         ("ssh: Could not resolve hostname gpu: Name or service not known", "cannot be resolved", "DNS"),
     ],
 )
-def test_what_ssh_says_is_told_apart(fleet: MakeFleet, said: str, seen: str, remedy: str) -> None:
+def test_errors_of_ssh_are_distinguished(fleet: MakeFleet, said: str, seen: str, remedy: str) -> None:
     one = fleet()
     one.hosts.refuse("192.0.2.1", said)
     finding = one.only()
@@ -144,7 +144,7 @@ def test_what_ssh_says_is_told_apart(fleet: MakeFleet, said: str, seen: str, rem
     assert remedy in finding.remedy
 
 
-def test_what_cannot_be_asked_names_the_first_failure(fleet: MakeFleet) -> None:
+def test_a_skipped_check_names_the_first_failure(fleet: MakeFleet) -> None:
     one = fleet(2)
     one.hosts.refuse("192.0.2.1", "ssh: connect to host 192.0.2.1 port 22: No route to host")
     found = one.findings()
@@ -154,7 +154,7 @@ def test_what_cannot_be_asked_names_the_first_failure(fleet: MakeFleet) -> None:
     assert all(finding.seen.startswith("because of: ssh") for finding in skipped if finding.check == "triton")
 
 
-def test_a_stopped_docker_is_told_in_the_daemons_words(fleet: MakeFleet) -> None:
+def test_a_stopped_docker_is_reported_in_the_daemons_message(fleet: MakeFleet) -> None:
     one = fleet()
     said = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?"
     (host(one) / "docker-failure").write_text(said)
@@ -164,13 +164,15 @@ def test_a_stopped_docker_is_told_in_the_daemons_words(fleet: MakeFleet) -> None
     assert "systemctl start docker" in finding.remedy
 
 
-def test_an_old_docker_is_told(fleet: MakeFleet) -> None:
+def test_an_old_docker_is_reported(fleet: MakeFleet) -> None:
     one = fleet()
     (host(one) / "version").write_text("19.03.8\n")
     assert "Docker 19.03.8" in one.only().seen
 
 
-def test_a_host_without_the_nvidia_runtime_is_told(fleet: MakeFleet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_without_the_nvidia_runtime_is_reported(
+    fleet: MakeFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one = fleet()
     (host(one) / "runtimes").write_text('{"runc":{}}\n')
     finding = one.only()
@@ -178,7 +180,7 @@ def test_a_host_without_the_nvidia_runtime_is_told(fleet: MakeFleet, monkeypatch
     assert "nvidia-container-toolkit" in finding.remedy
 
 
-def test_a_gpu_that_the_driver_does_not_see_is_told_in_nvidia_smis_words(fleet: MakeFleet) -> None:
+def test_a_gpu_that_the_driver_does_not_see_is_reported_in_nvidia_smis_message(fleet: MakeFleet) -> None:
     one = fleet()
     said = "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver."
     (host(one) / "nvidia-smi").write_text(f'#!/bin/sh\necho "{said}"\nexit 9\n')
@@ -187,12 +189,12 @@ def test_a_gpu_that_the_driver_does_not_see_is_told_in_nvidia_smis_words(fleet: 
     assert "NVIDIA driver" in finding.remedy
 
 
-def test_a_gpu_index_that_is_not_there_is_told(fleet: MakeFleet) -> None:
+def test_a_gpu_index_that_is_missing_is_reported(fleet: MakeFleet) -> None:
     nodes = [{"name": "gpu-1", "host": "ssh://root@192.0.2.1", "gpus": [0, 5]}]
     assert "GPU 5 is not there; nvidia-smi has: 0, 1" in fleet(nodes=nodes).only().seen
 
 
-def test_a_clock_off_by_an_hour_is_told_and_the_others_are_not_accused(fleet: MakeFleet) -> None:
+def test_a_clock_off_by_an_hour_is_reported_and_the_others_are_not_blamed(fleet: MakeFleet) -> None:
     one = fleet(4)
     (host(one, 3) / "date").write_text(AN_HOUR_AHEAD)
     (host(one, 3) / "date").chmod(0o755)
@@ -202,7 +204,7 @@ def test_a_clock_off_by_an_hour_is_told_and_the_others_are_not_accused(fleet: Ma
     assert "timedatectl set-ntp true" in finding.remedy
 
 
-def test_a_wrong_clock_on_this_computer_accuses_no_host(fleet: MakeFleet) -> None:
+def test_a_wrong_clock_on_this_computer_blames_no_host(fleet: MakeFleet) -> None:
     one = fleet(3)
     for number in (1, 2, 3):
         (host(one, number) / "date").write_text(AN_HOUR_AHEAD)
@@ -210,7 +212,7 @@ def test_a_wrong_clock_on_this_computer_accuses_no_host(fleet: MakeFleet) -> Non
     assert one.bad() == {}
 
 
-def test_a_full_disk_is_told(fleet: MakeFleet) -> None:
+def test_a_full_disk_is_reported(fleet: MakeFleet) -> None:
     one = fleet()
     row = "/dev/sda1 100000000 99990000 {} 100% /var"
     (host(one) / "df").write_text(f'#!/bin/sh\necho "{row.format(10000)}"\n')
@@ -221,7 +223,7 @@ def test_a_full_disk_is_told(fleet: MakeFleet) -> None:
     assert "docker image prune" in finding.remedy
 
 
-def test_a_port_held_by_another_container_is_told_by_its_name(fleet: MakeFleet) -> None:
+def test_a_port_held_by_another_container_is_reported_by_its_name(fleet: MakeFleet) -> None:
     one = fleet()
     edit_containers(host(one), "service")
     (host(one) / "published").write_text("old-node-service-1\t0.0.0.0:8800->8800/tcp\n")
@@ -233,7 +235,7 @@ def test_a_port_held_by_another_container_is_told_by_its_name(fleet: MakeFleet) 
     assert len(found) == 2
 
 
-def test_a_port_held_by_a_process_is_told_by_its_name(fleet: MakeFleet) -> None:
+def test_a_port_held_by_a_process_is_reported_by_its_name(fleet: MakeFleet) -> None:
     one = fleet()
     (host(one) / "published").write_text("")
     listening = "   0: 00000000:2260 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1"
@@ -243,7 +245,7 @@ def test_a_port_held_by_a_process_is_told_by_its_name(fleet: MakeFleet) -> None:
     assert one.only().seen == "nodes[0].ports.http: port 8800 is taken by httpd (pid 77)"
 
 
-def test_a_container_that_ran_out_of_memory_is_told_with_its_last_words(fleet: MakeFleet) -> None:
+def test_a_container_that_ran_out_of_memory_is_reported_with_its_last_log_lines(fleet: MakeFleet) -> None:
     one = fleet()
     ended = {"Status": "exited", "ExitCode": 137, "OOMKilled": True}
     edit_containers(host(one), "triton", State=ended)
@@ -263,7 +265,7 @@ def test_a_remedy_reaches_the_host_as_the_stack_does(fleet: MakeFleet) -> None:
     )
 
 
-def test_a_container_that_keeps_restarting_is_told_with_its_last_end(fleet: MakeFleet) -> None:
+def test_a_container_that_keeps_restarting_is_reported_with_its_last_end(fleet: MakeFleet) -> None:
     one = fleet()
     now = datetime.datetime.now(datetime.UTC).isoformat()
     edit_containers(host(one), "triton", RestartCount=4, State={"StartedAt": now, "ExitCode": 139})
@@ -273,7 +275,7 @@ def test_a_container_that_keeps_restarting_is_told_with_its_last_end(fleet: Make
     assert "exit code 139" in finding.seen
 
 
-def test_an_image_that_is_not_the_declared_one_is_told_as_drift(fleet: MakeFleet) -> None:
+def test_an_image_that_is_not_the_declared_one_is_reported_as_drift(fleet: MakeFleet) -> None:
     one = fleet()
     edit_containers(host(one), "service", Config={"Image": "registry.example.com/service:0"})
     finding = one.only()
@@ -281,14 +283,14 @@ def test_an_image_that_is_not_the_declared_one_is_told_as_drift(fleet: MakeFleet
     assert "its image is registry.example.com/service:0, declared is" in finding.seen
 
 
-def test_settings_changed_by_hand_are_told_as_drift_by_their_key(fleet: MakeFleet) -> None:
+def test_settings_changed_by_hand_are_reported_as_drift_by_their_key(fleet: MakeFleet) -> None:
     one = fleet()
     one.hosts.write_settings(host(one), stack_of(["192.0.2.1"], service={"workers": 7}), one.stack.nodes[0])
     finding = one.only()
     assert "its settings differ in server.workers: 7, declared is 2" in finding.seen
 
 
-def test_a_wrong_triton_endpoint_is_told_with_the_right_one(fleet: MakeFleet) -> None:
+def test_a_wrong_triton_endpoint_is_reported_with_the_right_one(fleet: MakeFleet) -> None:
     one = fleet()
     edit_containers(host(one), "service", Config={"Env": ["AI__RUNTIME__TRITON__GRPC_ENDPOINT=triton:9001"]})
     finding = one.only()
@@ -296,7 +298,7 @@ def test_a_wrong_triton_endpoint_is_told_with_the_right_one(fleet: MakeFleet) ->
     assert "calls Triton at triton:9001, and Triton is at triton:8001" in finding.seen
 
 
-def test_settings_that_the_service_cannot_read_are_told_in_its_own_words(fleet: MakeFleet) -> None:
+def test_settings_that_the_service_cannot_read_are_reported_in_its_own_message(fleet: MakeFleet) -> None:
     one = fleet()
     edit_containers(host(one), "service", Config={"Env": ["SERVER__WORKERS=none"]})
     finding = one.only()
@@ -304,7 +306,7 @@ def test_settings_that_the_service_cannot_read_are_told_in_its_own_words(fleet: 
     assert finding.seen.startswith("server.workers (from SERVER__WORKERS): ")
 
 
-def test_a_model_that_is_not_ready_is_told_in_tritons_words(fleet: MakeFleet) -> None:
+def test_a_model_that_is_not_ready_is_reported_in_tritons_message(fleet: MakeFleet) -> None:
     reason = "failed to load 'emotion': no weights\n\nAt:\n  /models/emotion/1/model.py(9): load\n"
     index = [{"name": name, "state": "READY"} for name in ("asr", "emotion-text", "synthesis")]
     index.append({"name": "emotion", "version": "1", "state": "UNAVAILABLE", "reason": reason})
@@ -313,7 +315,7 @@ def test_a_model_that_is_not_ready_is_told_in_tritons_words(fleet: MakeFleet) ->
     assert finding.seen == "model emotion is not ready: failed to load 'emotion': no weights"
 
 
-def test_a_renamed_input_is_told_by_name(fleet: MakeFleet) -> None:
+def test_a_renamed_input_is_reported_by_name(fleet: MakeFleet) -> None:
     described = {
         "name": "emotion",
         "inputs": [{"name": "audio", "datatype": "FP32", "shape": [-1]}],
@@ -325,7 +327,9 @@ def test_a_renamed_input_is_told_by_name(fleet: MakeFleet) -> None:
     assert "ai.models.*.input_name" in finding.remedy
 
 
-def test_what_the_nodes_health_says_is_told_with_the_remedy_for_its_words(fleet: MakeFleet) -> None:
+def test_the_message_of_the_nodes_health_is_reported_with_its_remedy(
+    fleet: MakeFleet,
+) -> None:
     said = "edge-llm error (code -2): json format error"
     finding = fleet(answers={"/api/v1/ai/asr": (503, {"message": said})}).only()
     assert finding.check == "inference"
@@ -333,7 +337,7 @@ def test_what_the_nodes_health_says_is_told_with_the_remedy_for_its_words(fleet:
     assert "ai.request.audio_stream_chunk_delay_ms" in finding.remedy
 
 
-def test_the_gateway_is_not_accused_of_a_host_that_is_cut_off(fleet: MakeFleet) -> None:
+def test_the_gateway_is_not_blamed_for_a_host_that_is_cut_off(fleet: MakeFleet) -> None:
     one = fleet(2, gateway={"host": "ssh://root@192.0.2.2", "image": "registry.example.com/nginx:1"})
     one.hosts.cut_off("192.0.2.1", seconds=0.2)
     upstream = next(

@@ -79,7 +79,7 @@ def test_a_configuration_that_ends_too_early_is_malformed(repository: Path) -> N
     assert "malformed" in only(repository).message
 
 
-def test_a_configuration_that_is_no_text_is_said_to_be_none(repository: Path) -> None:
+def test_a_configuration_that_is_no_text_is_reported_as_such(repository: Path) -> None:
     (repository / "emotion" / "config.pbtxt").write_bytes(b"name: \xff\xfe")
     assert "no UTF-8 text" in only(repository).message
 
@@ -98,7 +98,7 @@ def test_a_model_without_a_version_folder_is_named(repository: Path) -> None:
     assert "synthesis/1/" in fault.remedy
 
 
-def test_a_version_policy_for_a_version_that_is_not_there_is_named(repository: Path) -> None:
+def test_a_version_policy_for_a_version_that_is_missing_is_named(repository: Path) -> None:
     edit(
         repository,
         "emotion",
@@ -108,7 +108,7 @@ def test_a_version_policy_for_a_version_that_is_not_there_is_named(repository: P
     assert "version_policy asks for version 3; there is 1" in only(repository).message
 
 
-def test_a_missing_backend_file_is_named_with_what_is_there(repository: Path) -> None:
+def test_a_missing_backend_file_is_named_with_the_existing_ones(repository: Path) -> None:
     (repository / "synthesis" / "1" / "model.py").rename(repository / "synthesis" / "1" / "mode.py")
     fault = only(repository)
     assert fault.path == "synthesis/1/model.py"
@@ -230,7 +230,7 @@ def test_an_ensemble_needs_the_models_of_its_steps(tmp_path: Path) -> None:
     assert "the ensemble's step first is not in the model repository" in fault.message
 
 
-def test_a_renamed_input_is_told_in_the_services_own_words(repository: Path) -> None:
+def test_a_renamed_input_is_reported_in_the_services_own_message(repository: Path) -> None:
     line = edit(repository, "emotion", '"audio_input"', '"audio"')
     found = faults(repository)
     assert [fault.message for fault in found] == [
@@ -241,21 +241,21 @@ def test_a_renamed_input_is_told_in_the_services_own_words(repository: Path) -> 
     assert "ai.models.emotion.input_name" in found[0].remedy
 
 
-def test_a_wrong_datatype_is_told_in_the_services_own_words(repository: Path) -> None:
+def test_a_wrong_datatype_is_reported_in_the_services_own_message(repository: Path) -> None:
     line = edit(repository, "emotion", "TYPE_FP32", "TYPE_INT16")
     fault = only(repository)
     assert fault.message == "model emotion: input 'audio_input' has datatype INT16, expected FP32"
     assert fault.line == line
 
 
-def test_a_wrong_shape_is_told_in_the_services_own_words(repository: Path) -> None:
+def test_a_wrong_shape_is_reported_in_the_services_own_message(repository: Path) -> None:
     edit(repository, "synthesis", "dims: [ 80, -1 ]", "dims: [ 128, -1 ]")
     assert only(repository).message == (
         "model synthesis: input 'audio_input' has shape [128, -1], expected [80, -1]"
     )
 
 
-def test_a_batched_models_shape_is_told_as_triton_has_it(repository: Path) -> None:
+def test_a_batched_models_shape_is_reported_as_triton_has_it(repository: Path) -> None:
     edit(repository, "emotion", "max_batch_size: 0", "max_batch_size: 4")
     edit(repository, "emotion", "dims: [ -1 ]", "dims: [ 1, -1 ]")
     assert only(repository).message == (
@@ -263,12 +263,12 @@ def test_a_batched_models_shape_is_told_as_triton_has_it(repository: Path) -> No
     )
 
 
-def test_a_label_too_few_is_told_in_the_services_own_words(repository: Path) -> None:
+def test_a_label_too_few_is_reported_in_the_services_own_message(repository: Path) -> None:
     edit(repository, "emotion", "dims: [ 6 ]", "dims: [ 7 ]")
     assert only(repository).message == "model emotion: 6 labels for 7 logits in 'logits'"
 
 
-def test_a_model_that_the_service_uses_and_that_is_not_there_is_named_with_the_likeliest(
+def test_a_model_that_the_service_uses_and_that_is_missing_is_named_with_the_likeliest(
     repository: Path,
 ) -> None:
     (repository / "emotion").rename(repository / "emotions")

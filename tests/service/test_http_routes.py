@@ -85,7 +85,9 @@ def test_base64_json_defaults_to_wav(client: httpx2.Client, route: str, fields: 
     assert data["duration_ms"] == 1000
 
 
-def test_pcm_defaults_to_16_khz_mono_unless_the_request_gives_others(client: httpx2.Client, service: Service) -> None:
+def test_pcm_defaults_to_16_khz_mono_unless_the_request_gives_others(
+    client: httpx2.Client, service: Service
+) -> None:
     data_of(client.post("/asr", json={"audio_data": b64(PCM), "format": "pcm"}))
     audio = service.runtime.audios[-1]
     assert (audio.sample_rate, audio.samples.shape) == (16000, (16000,))

@@ -15,7 +15,7 @@ import pulumi  # noqa: E402
 
 from infra.image_references import ContextError  # noqa: E402
 from infra.models.files import ModelsError  # noqa: E402
-from infra.program import fleet  # noqa: E402
+from infra.program.fleet import Fleet, FleetArgs  # noqa: E402
 from infra.stack import StackError, load  # noqa: E402
 from infra.update import prepare  # noqa: E402
 
@@ -27,7 +27,8 @@ def main() -> None:
     signal.signal(signal.SIGINT, _end)
     try:
         stack = load()
-        for name, value in fleet.declare(stack, prepare.prepare(stack)).items():
+        fleet = Fleet(stack.name, FleetArgs(stack, prepare.prepare(stack)))
+        for name, value in fleet.outputs.items():
             pulumi.export(name, value)
     except (StackError, ContextError, ModelsError, prepare.CannotUpdate) as error:
         raise pulumi.RunError(str(error)) from None

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from infra.paths import here
+
 if TYPE_CHECKING:
     from infra.stack import Host, Ssh
 
@@ -35,6 +37,16 @@ class RemoteError(Exception):
         super().__init__(f"{host}: {output.strip() or f'ended with status {status}'}")
         self.status = status
         self.output = output
+
+
+def portable(ssh: Ssh) -> Ssh:
+    """The SSH settings with paths of the project as the program and the providers find them."""
+    paths = {
+        name: here(path)
+        for name in ("known_hosts", "private_key_file", "config_file")
+        if (path := getattr(ssh, name)) is not None
+    }
+    return ssh.model_copy(update=paths)
 
 
 def ssh_options(ssh: Ssh) -> list[str]:

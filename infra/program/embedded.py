@@ -1,35 +1,97 @@
-"""The embedded node and gateway as steps of a Pulumi update: the same commands that run without Pulumi."""
+"""Embedded nodes and the embedded gateway as Pulumi components: the same commands that run without Pulumi."""
 
 from __future__ import annotations
 
 import secrets
 import shlex
 from collections.abc import Set
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pulumi
+import pulumi_command as command
 
 from infra import names
 from infra.digest import LARGE_BYTES, digest, files_in
 from infra.embedded.declarations import gateway_declaration, node_declaration
 from infra.embedded.layout import Layout
 from infra.embedded.supervisor import Supervisor
+from infra.gateway.plan import EmbeddedPlan
 from infra.paths import PACKAGE, PROJECT
+from infra.program import aliases
 from infra.program.command import step
+from infra.program.host import dependencies
 from infra.stack import Node, Stack
 
 _MODULE = "infra.embedded"
 
 
-def node(stack: Stack, declared: Node) -> dict[str, Any]:
+@dataclass(frozen=True)
+class EmbeddedNodeArgs:
+    """The fleet's settings and the node's."""
+
+    stack: Stack
+    node: Node
+
+
+class EmbeddedNode(pulumi.ComponentResource):
+    """A node as processes on this computer, after the resources in `opts.depends_on`."""
+
+    def __init__(self, name: str, args: EmbeddedNodeArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("gpu-inference:index:EmbeddedNode", name, None, opts)
+        self.ready = command.local.Command(
+            f"{name}-processes",
+            **_node(args.stack, args.node),
+            opts=_options(self, "Node", f"{name}-processes", opts),
+        )
+        self.register_outputs({"programs": _programs(args.node)})
+
+
+@dataclass(frozen=True)
+class EmbeddedGatewayArgs:
+    """The fleet's settings, the gateway's plan, and the names of the nodes that get no traffic."""
+
+    stack: Stack
+    plan: EmbeddedPlan
+    away: Set[str] = frozenset()
+
+
+class EmbeddedGateway(pulumi.ComponentResource):
+    """The gateway as a process on this computer, after the resources in `opts.depends_on`."""
+
+    def __init__(
+        self, name: str, args: EmbeddedGatewayArgs, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        super().__init__("gpu-inference:index:EmbeddedGateway", name, None, opts)
+        command.local.Command(
+            f"{name}-process",
+            **_gateway(args.stack, args.away),
+            opts=_options(self, "Gateway", f"{name}-process", opts),
+        )
+        self.register_outputs({"http": args.plan.url})
+
+
+def _options(
+    parent: pulumi.Resource, formerly: str, name: str, opts: pulumi.ResourceOptions | None
+) -> pulumi.ResourceOptions:
+    before_0_1 = aliases.embedded(formerly, command.local.Command, name)
+    return pulumi.ResourceOptions(parent=parent, depends_on=dependencies(opts), aliases=[before_0_1])
+
+
+def _programs(node: Node) -> list[str]:
+    parts = [names.SERVICE, *([names.TRITON] if node.runtime == "triton" else [])]
+    return [names.process(node.name, part) for part in parts]
+
+
+def _node(stack: Stack, declared: Node) -> dict[str, Any]:
     """The arguments of the `local.Command` that is an embedded node."""
     declaration = node_declaration(stack, declared)
     code = [PACKAGE / "inference_service"]
-    programs = [names.process(declared.name, names.SERVICE)]
     if declaration.triton is not None:
         code.append(declaration.triton.repository)
-        programs.append(names.process(declared.name, names.TRITON))
     stacked = f"--stack {shlex.quote(stack.name)}"
-    generation = _generation(stack, declared.name, programs)
+    generation = _generation(stack, declared.name, _programs(declared))
     return step(
         _MODULE,
         f"{stacked} apply-node{_keep(stack, declared.name)}",
@@ -40,7 +102,7 @@ def node(stack: Stack, declared: Node) -> dict[str, Any]:
     )
 
 
-def gateway(stack: Stack, away: Set[str]) -> dict[str, Any]:
+def _gateway(stack: Stack, away: Set[str]) -> dict[str, Any]:
     """The arguments of the `local.Command` that is the embedded gateway."""
     declared = gateway_declaration(stack, away)
     stacked = f"--stack {shlex.quote(stack.name)}"

@@ -3,68 +3,101 @@
 from __future__ import annotations
 
 import gc
+from dataclasses import dataclass
 from typing import Any
 
 import pulumi
 
-from infra.connection import HERE
-from infra.gateway.plan import gateway_plan
+from infra.connection import HERE, Connection
+from infra.gateway.plan import EmbeddedPlan, GatewayPlan, gateway_plan
 from infra.program import outputs
-from infra.program.gateway import Gateway
-from infra.program.host import DockerHost
+from infra.program.embedded import EmbeddedGateway, EmbeddedGatewayArgs, EmbeddedNode, EmbeddedNodeArgs
+from infra.program.gateway import Gateway, GatewayArgs
+from infra.program.host import Host, HostArgs, label_of
 from infra.program.images import Images
-from infra.program.node import DockerNode, EmbeddedNode
+from infra.program.kept import keep
+from infra.program.node import Node, NodeArgs, PreparedNode, PreparedNodeArgs
 from infra.program.rollout import Finished, batches
-from infra.stack import EmbeddedHost, Host, Node, Stack
+from infra.stack import EmbeddedHost, Stack
+from infra.stack import Host as Address
 from infra.steps.readiness import Reload
 from infra.update.prepare import Away
 
 
-class Hosts:
-    """The stack's Docker hosts, each declared once however many nodes it has."""
+@dataclass(frozen=True)
+class FleetArgs:
+    """The fleet's settings, and the hosts that cannot be reached and stay as they are."""
 
-    def __init__(self, stack: Stack, away: Away) -> None:
-        self._stack, self._away = stack, away
-        self._made: dict[Host, DockerHost] = {}
-
-    def __getitem__(self, host: Host) -> DockerHost:
-        if host not in self._made:
-            self._made[host] = DockerHost(host, self._stack, self._away.of(host))
-        return self._made[host]
+    stack: Stack
+    away: Away = Away()  # noqa: RUF009 (it is immutable)
 
 
-def declare(stack: Stack, away: Away) -> dict[str, Any]:
-    """Declares all of the stack and returns its outputs.
+class Fleet(pulumi.ComponentResource):
+    """All nodes, the gateway over them, and their hosts. `outputs` are the stack's outputs."""
 
-    Resources on hosts that are `away` stay as they stand in the state, and their nodes get no traffic.
-    """
-    # What is declared stays until the program ends; looking through all of it for garbage as often as Python
-    # does by default would take longer, the larger the fleet, than declaring it.
-    gc.set_threshold(100_000, 20, 100)
-    hosts = Hosts(stack, away)
-    near = [node.host for node in stack.nodes if not node.embedded and node.host not in away.hosts]
-    images = Images(stack, hosts[near[0]] if stack.images.registry and near else None)
-    gateway_host = None if isinstance(stack.gateway.host, EmbeddedHost) else hosts[stack.gateway.host]
-    plan = gateway_plan(stack, set(away.nodes))
-    reload = Reload(gateway_host.connection if gateway_host else HERE, plan.reload)
+    def __init__(self, name: str, args: FleetArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("gpu-inference:index:Fleet", name, None, opts)
+        # Everything that is declared stays until the program ends: searching it for garbage is wasted time.
+        gc.set_threshold(100_000, 20, 100)
+        self._stack, self._away = args.stack, args.away
+        self._inside = pulumi.ResourceOptions(parent=self)
+        self._hosts: dict[Address, Host] = {}
+        keep(args.stack, args.away, self)
+        plan = gateway_plan(args.stack, set(args.away.nodes))
+        prepared = self._prepare()
+        healthy = self._roll_out(prepared, plan)
+        self._gateway(plan, healthy)
+        versions = {node: each.models.versions for node, each in prepared.items()}
+        self.outputs: dict[str, Any] = outputs.of(
+            args.stack, plan.url, self._images.tags, versions, set(args.away.nodes)
+        )
+        self.register_outputs(self.outputs)
 
-    def node_of(node: Node) -> DockerNode | EmbeddedNode:
-        if node.embedded:
-            return EmbeddedNode(stack, node)
-        return DockerNode(stack, node, hosts[node.host], images)
+    def _host(self, address: Address) -> Host:
+        """A host, declared once however many nodes it has."""
+        if address not in self._hosts:
+            args = HostArgs(address, self._stack.ssh, self._stack.images)
+            self._hosts[address] = Host(label_of(address), args, self._inside)
+        return self._hosts[address]
 
-    nodes = {node.name: node_of(node) for node in stack.nodes}
-    # The first batch waits until everything is ready on every host; each later one only for the batch before
-    # it, so that the number of dependencies grows with the fleet and not with its square.
-    after: list[pulumi.Resource | None] = [
-        resource for node in nodes.values() for resource in node.prepared if resource is not None
-    ]
-    healthy: list[pulumi.Resource] = []
-    for batch in batches(stack.nodes, stack.rollout):
-        started = [nodes[node.name].start(after, reload) for node in batch]
-        ready = [resource for resource in started if resource is not None]
-        after = [Finished(resource) for resource in ready] or after
-        healthy += ready
-    gateway = Gateway(stack, plan, gateway_host, healthy, set(away.nodes))
-    versions = {name: node.models.versions for name, node in nodes.items() if isinstance(node, DockerNode)}
-    return outputs.of(stack, gateway.url, images.tags, versions, set(away.nodes))
+    def _prepare(self) -> dict[str, PreparedNode]:
+        """Prepares the nodes on all Docker hosts that can be reached."""
+        stack = self._stack
+        near = [node for node in stack.nodes if not node.embedded and node.host not in self._away.hosts]
+        self._images = Images(stack, self._host(near[0].host) if stack.images.registry and near else None)
+        return {
+            node.name: PreparedNode(
+                node.name, PreparedNodeArgs(stack, node, self._host(node.host), self._images), self._inside
+            )
+            for node in near
+        }
+
+    def _roll_out(self, prepared: dict[str, PreparedNode], plan: GatewayPlan) -> list[pulumi.Resource]:
+        """Declares the nodes in their batches; returns the resources that tell that the nodes are healthy."""
+        # The first batch waits until everything is ready on every host; each later one only for the batch
+        # before it, so that the number of dependencies grows with the fleet and not with its square.
+        after: list[pulumi.Resource] = [each for node in prepared.values() for each in node.resources]
+        healthy: list[pulumi.Resource] = []
+        gateway = self._stack.gateway.host
+        connection = HERE if isinstance(gateway, EmbeddedHost) else Connection.to(gateway, self._stack.ssh)
+        reload = Reload(connection, plan.reload)
+        for batch in batches(self._stack.nodes, self._stack.rollout):
+            options = pulumi.ResourceOptions(parent=self, depends_on=after)
+            ready: list[pulumi.Resource] = []
+            for node in batch:
+                if node.embedded:
+                    embedded = EmbeddedNode(node.name, EmbeddedNodeArgs(self._stack, node), options)
+                    ready.append(embedded.ready)
+                elif node.name in prepared:
+                    ready.append(Node(node.name, NodeArgs(prepared[node.name], reload), options).ready)
+            after = [Finished(each) for each in ready] or after
+            healthy += ready
+        return healthy
+
+    def _gateway(self, plan: GatewayPlan, healthy: list[pulumi.Resource]) -> None:
+        stack, away = self._stack, self._away
+        options = pulumi.ResourceOptions(parent=self, depends_on=healthy)
+        if isinstance(plan, EmbeddedPlan):
+            EmbeddedGateway("gateway", EmbeddedGatewayArgs(stack, plan, set(away.nodes)), options)
+        elif stack.gateway.host not in away.hosts:
+            Gateway("gateway", GatewayArgs(stack, self._host(stack.gateway.host), plan), options)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from dataclasses import dataclass
 
 import pulumi
 import pulumi_command as command
@@ -10,11 +10,10 @@ import pulumi_docker as docker
 
 from infra import names
 from infra.connection import Connection
-from infra.gateway.plan import ContainerPlan, EmbeddedPlan, ExistingPlan, GatewayPlan
-from infra.program import embedded as embedded_steps
+from infra.gateway.plan import ContainerPlan, ExistingPlan
 from infra.program.command import step
 from infra.program.containers import container
-from infra.program.host import DockerHost
+from infra.program.host import Host, dependencies
 from infra.stack import Stack
 from infra.steps.existing_site import ExistingSite
 from infra.steps.gateway import Configuration, ContainerConfiguration
@@ -31,57 +30,59 @@ _SYSCTLS = {
 }
 
 
-class Gateway(pulumi.ComponentResource):
-    """One HTTP and one gRPC entrance over all nodes."""
+@dataclass(frozen=True)
+class GatewayArgs:
+    """The fleet's settings, the gateway's host, and its plan."""
 
-    def __init__(
-        self,
-        stack: Stack,
-        plan: GatewayPlan,
-        host: DockerHost | None,
-        ready: Sequence[pulumi.Resource | None],
-        away: Set[str] = frozenset(),
-    ) -> None:
-        """`host` is None for the embedded gateway; `ready` is what nodes wait for to get traffic."""
-        super().__init__(host.component("Gateway") if host else "gpu-inference:index:Gateway", "gateway")
-        self.url = plan.url
-        if isinstance(plan, EmbeddedPlan):
-            self._embedded(stack, ready, away)
-        elif host is not None:
-            in_container = isinstance(plan, ContainerPlan)
-            configuration = host.declare(
-                command.local.Command,
-                # Two names: where one mode follows the other, the files of the one before are removed.
-                "gateway-config" if in_container else "gateway-servers",
-                parent=self,
-                needs=ready,
-                **step(
-                    "infra.steps.gateway",
-                    "apply",
-                    _declaration(stack, plan, host.connection),
-                    delete="remove",
-                    secret=bool(stack.api_keys) and in_container,
-                    # In another folder it is made anew, and then what was in the one before is removed.
-                    triggers=[plan.folder if isinstance(plan, ContainerPlan) else plan.file],
-                ),
-            )
-            if isinstance(plan, ContainerPlan):
-                self._container(stack, plan, host, configuration)
-        self.register_outputs({"url": self.url})
+    stack: Stack
+    host: Host
+    plan: ContainerPlan | ExistingPlan
+
+
+class Gateway(pulumi.ComponentResource):
+    """One HTTP and one gRPC entrance over all nodes.
+
+    Its configuration is written after the resources in `opts.depends_on`: the nodes that it sends traffic to.
+    """
+
+    def __init__(self, name: str, args: GatewayArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("gpu-inference:index:Gateway", name, None, opts)
+        stack, host, plan = args.stack, args.host, args.plan
+        in_container = isinstance(plan, ContainerPlan)
+        configuration = host.declare(
+            command.local.Command,
+            # Two names: where one mode follows the other, the files of the former one are removed.
+            f"{name}-config" if in_container else f"{name}-servers",
+            parent=self,
+            needs=dependencies(opts),
+            **step(
+                "infra.steps.gateway",
+                "apply",
+                _declaration(stack, plan, host.connection),
+                delete="remove",
+                secret=bool(stack.api_keys) and in_container,
+                # When the folder changes, the resource is replaced: the new folder is written, then the old
+                # one is deleted.
+                triggers=[plan.folder if isinstance(plan, ContainerPlan) else plan.file],
+            ),
+        )
+        if isinstance(plan, ContainerPlan):
+            self._container(name, args, plan, configuration)
+        self.register_outputs({"http": plan.url})
 
     def _container(
-        self, stack: Stack, plan: ContainerPlan, host: DockerHost, configuration: pulumi.Resource | None
+        self, name: str, args: GatewayArgs, plan: ContainerPlan, configuration: pulumi.Resource
     ) -> None:
-        gateway = stack.gateway
-        network = names.gateway_network(stack)
-        made = host.declare(docker.Network, "gateway-network", parent=self, name=network)
+        stack, host, gateway = args.stack, args.host, args.stack.gateway
+        network_name = names.gateway_network(stack)
+        network = host.declare(docker.Network, f"{name}-network", parent=self, name=network_name)
         mounts = [(plan.folder, names.CONFIGURATIONS_MOUNT), *((path, path) for path in plan.mounts)]
-        declared = container(
+        arguments = container(
             stack,
             plan.container,
             names.GATEWAY,
             image=gateway.image,
-            network=network,
+            network=network_name,
             alias=names.GATEWAY,
             ports={names.GATEWAY_HTTP_PORT: gateway.http, names.GATEWAY_GRPC_PORT: gateway.grpc},
             bind=gateway.bind,
@@ -99,20 +100,11 @@ class Gateway(pulumi.ComponentResource):
         )
         host.declare(
             docker.Container,
-            "gateway",
+            name,
             parent=self,
-            needs=[made, configuration],
+            needs=[network, configuration],
             delete_before_replace=True,
-            **declared,
-        )
-
-    def _embedded(self, stack: Stack, ready: Sequence[pulumi.Resource | None], away: Set[str]) -> None:
-        command.local.Command(
-            "gateway-process",
-            **embedded_steps.gateway(stack, away),
-            opts=pulumi.ResourceOptions(
-                parent=self, depends_on=[resource for resource in ready if resource is not None]
-            ),
+            **arguments,
         )
 
 

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import re
+import ipaddress
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import pulumi
 import pulumi_docker as docker
 
-from infra.connection import Connection
-from infra.paths import here
-from infra.stack import Host, Ssh, SshHost, Stack
-from infra.update.state import Deployed
+from infra.connection import Connection, portable
+from infra.program import aliases, leftovers
+from infra.stack import Host as Address
+from infra.stack import Images, Ssh, SshHost
 
 Kind = TypeVar("Kind", bound=pulumi.CustomResource)
 
+TYPE = "gpu-inference:index:Host"
 
-# What the provider would note as updated in place, wholly or in parts, and leave as it is on the host.
+# Properties that the Docker provider claims to update in place but does not, or not completely: a change of
+# one of them replaces the container.
 _REPLACING = [
     "capabilities",
     "deviceRequests",
@@ -32,49 +35,51 @@ _REPLACING = [
 ]
 
 
-def label_of(host: Host) -> str:
-    """A name for the host among Pulumi's resources."""
-    return _slug(str(host).split("//")[-1])
+def machine_of(host: Address) -> str:
+    """A name for the machine, the same for every user that logs in to it."""
+    if not isinstance(host, SshHost):
+        return str(host).split("//")[-1]
+    # The double colon separates the parts of a URN.
+    address = ipaddress.ip_address(host.address).exploded if "::" in host.address else host.address
+    return address if host.port in (None, 22) else f"{address}:{host.port}"
 
 
-def portable(ssh: Ssh) -> Ssh:
-    """The SSH settings with paths of the project as the program and the providers find them."""
-    paths = {
-        name: here(path)
-        for name in ("known_hosts", "private_key_file", "config_file")
-        if (path := getattr(ssh, name)) is not None
-    }
-    return ssh.model_copy(update=paths)
+def label_of(host: Address) -> str:
+    """A name for the host: the machine, and the user and port where they are given."""
+    if not isinstance(host, SshHost):
+        return machine_of(host)
+    user = f"{host.user}@" if host.user else ""
+    return f"{user}{machine_of(host)}{':22' if host.port == 22 else ''}"
 
 
-def machine_of(host: Host) -> str:
-    """A name for the machine, which does not depend on the user: another user's Docker is the same one."""
-    if isinstance(host, SshHost):
-        return _slug(host.address if host.port in (None, 22) else f"{host.address}-{host.port}")
-    return label_of(host)
+def dependencies(opts: pulumi.ResourceOptions | None) -> list[pulumi.Resource]:
+    """The resources that a component's caller has it wait for; its children wait for them in its place."""
+    given: Any = opts.depends_on if opts is not None else None
+    return [given] if isinstance(given, pulumi.Resource) else list(given or ())
 
 
-def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+@dataclass(frozen=True)
+class HostArgs:
+    """A host's address, how it is reached, and the registry that it logs in to."""
+
+    address: Address
+    ssh: Ssh
+    images: Images
 
 
-class DockerHost(pulumi.ComponentResource):
-    """A host's Docker daemon, reached as the stack says: through the system's ssh, or a local socket.
+class Host(pulumi.ComponentResource):
+    """A host's Docker daemon, reached through the system's ssh or a local socket."""
 
-    Everything on the host is declared through `declare`. On a host that is out of reach that leaves what is
-    in the state exactly as it stands, and creates nothing.
-    """
-
-    def __init__(self, host: Host, stack: Stack, deployed: Deployed | None = None) -> None:
-        """`deployed` is given for a host that is out of reach: the resources in the stack's state."""
-        self.label = label_of(host)
-        super().__init__("gpu-inference:index:Host", self.label)
-        self.host = host
+    def __init__(self, name: str, args: HostArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__(TYPE, name, None, opts)
+        self.address = args.address
+        self.label = name
+        self.machine = machine_of(args.address)
         # Steps run in the project's folder; the provider does in the program's own.
-        self.connection = Connection.to(host, stack.ssh)
-        of_provider = Connection.to(host, portable(stack.ssh))
-        self._deployed = deployed
-        images = stack.images
+        self.connection = Connection.to(args.address, args.ssh)
+        of_provider = Connection.to(args.address, portable(args.ssh))
+        self._clear = leftovers.clearing(of_provider, name)
+        images = args.images
         registry = None
         if images.registry and images.username and images.password:
             registry = [
@@ -84,27 +89,15 @@ class DockerHost(pulumi.ComponentResource):
                     password=pulumi.Output.secret(images.password.get_secret_value()),
                 )
             ]
-        self._provider = self._declared(
-            docker.Provider,
-            f"{self.label}-docker",
-            pulumi.ResourceOptions(parent=self),
-            {"host": str(host), "ssh_opts": list(of_provider.options) or None, "registry_auth": registry},
+        before_0_1 = aliases.of_host(docker.Provider, f"{aliases.label(args.address)}-docker")
+        self.provider = docker.Provider(
+            f"docker@{name}",
+            host=str(args.address),
+            ssh_opts=list(of_provider.options) or None,
+            registry_auth=registry,
+            opts=pulumi.ResourceOptions(parent=self, aliases=[before_0_1]),
         )
-        self.register_outputs({})
-
-    @property
-    def reachable(self) -> bool:
-        """Whether the host answered before this update."""
-        return self._deployed is None
-
-    def component(self, name: str) -> str:
-        """The type of a component on this host.
-
-        Pulumi takes a provider for another host as the same one, but it knows a resource by the types of its
-        parents. So what moves to another machine is another resource: it is made there while the one before
-        serves, and that is deleted when all else is done. A move that fails has deleted nothing.
-        """
-        return f"gpu-inference:at-{machine_of(self.host)}:{name}"
+        self.register_outputs({"address": str(args.address)})
 
     def declare(
         self,
@@ -113,29 +106,49 @@ class DockerHost(pulumi.ComponentResource):
         /,
         *,
         parent: pulumi.Resource,
-        needs: Sequence[pulumi.Resource | None] = (),
+        needs: Sequence[pulumi.Resource] = (),
         delete_before_replace: bool = False,
         **arguments: Any,
-    ) -> Kind | None:
-        """A resource on this host, after those that it `needs`.
+    ) -> Kind:
+        """Declares a resource on this host, after those that it `needs`.
 
-        None when the host is out of reach and the resource was never made.
+        The machine is part of its name. To Pulumi, a provider for another host is the same provider; but what
+        moves to another machine must be another resource, which is created there while the old one serves and
+        is deleted last. A move that fails has deleted nothing.
         """
-        is_docker = kind.__module__.startswith(docker.__name__)
-        options = pulumi.ResourceOptions(
-            parent=parent,
-            depends_on=[needed for needed in needs if needed is not None],
-            delete_before_replace=delete_before_replace,
-            provider=self._provider if is_docker else None,
-            replace_on_changes=_REPLACING if kind is docker.Container else None,
+        options = self._options(
+            kind, parent, needs, [aliases.on_host(self.address, parent, kind, name)], delete_before_replace
         )
-        return self._declared(kind, name, options, arguments)
+        return kind(f"{name}@{self.machine}", **arguments, opts=options)
 
-    def _declared(
-        self, kind: type[Kind], name: str, options: pulumi.ResourceOptions, arguments: dict[str, Any]
-    ) -> Kind | None:
-        if self._deployed is not None:
-            if not self._deployed.has(kind, name, options.parent):
-                return None
-            options = pulumi.ResourceOptions.merge(options, pulumi.ResourceOptions(ignore_changes=["*"]))
-        return kind(name, **arguments, opts=options)
+    def declare_image(
+        self,
+        kind: type[Kind],
+        name: str,
+        formerly: str,
+        needs: Sequence[pulumi.Resource] = (),
+        /,
+        **arguments: Any,
+    ) -> Kind:
+        """Declares an image on this host, for all nodes there; `formerly` is its name before 0.1.0."""
+        options = self._options(kind, self, needs, [aliases.of_host(kind, formerly)])
+        return kind(f"{name}@{self.label}", **arguments, opts=options)
+
+    def _options(
+        self,
+        kind: type[pulumi.CustomResource],
+        parent: pulumi.Resource,
+        needs: Sequence[pulumi.Resource],
+        former: Sequence[str],
+        delete_before_replace: bool = False,
+    ) -> pulumi.ResourceOptions:
+        is_docker = kind.__module__.startswith(docker.__name__)
+        return pulumi.ResourceOptions(
+            parent=parent,
+            depends_on=list(needs),
+            delete_before_replace=delete_before_replace,
+            provider=self.provider if is_docker else None,
+            replace_on_changes=_REPLACING if kind is docker.Container else None,
+            aliases=list(former),
+            hooks=self._clear if kind in (docker.Container, docker.Network) else None,
+        )

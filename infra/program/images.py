@@ -10,7 +10,8 @@ import pulumi_docker as docker
 
 from infra.image_references import ImageReferences
 from infra.paths import here
-from infra.program.host import DockerHost
+from infra.program import aliases
+from infra.program.host import Host
 from infra.stack import Build, Stack
 
 
@@ -25,12 +26,12 @@ class HostImage:
 class Images:
     """The images of a stack, each built once for every host, or once and pushed where there is a registry."""
 
-    def __init__(self, stack: Stack, builder: DockerHost | None) -> None:
+    def __init__(self, stack: Stack, builder: Host | None) -> None:
         """`builder` is the host that builds what is pushed to the registry."""
         self._stack = stack
         self._builder = builder
         self._made: dict[tuple[str, str], HostImage] = {}
-        self._pushed: dict[str, docker.Image | None] = {}
+        self._pushed: dict[str, docker.Image] = {}
         self._references = ImageReferences(stack)
 
     @property
@@ -38,44 +39,41 @@ class Images:
         """The references in use, by the name of the part."""
         return self._references.known
 
-    def on(self, host: DockerHost, part: str, source: str | Build) -> HostImage:
+    def on(self, host: Host, part: str, source: str | Build) -> HostImage:
         """The image of a part, for the containers of one host."""
         reference = self._references.reference(part, source)
         if (part, host.label) not in self._made:
-            made = self._made_on(host, part, reference, source)
-            self._made[part, host.label] = HostImage(reference, [made] if made is not None else [])
+            self._made[part, host.label] = HostImage(
+                reference, [self._made_on(host, part, reference, source)]
+            )
         return self._made[part, host.label]
 
-    def _made_on(
-        self, host: DockerHost, part: str, reference: str, source: str | Build
-    ) -> pulumi.Resource | None:
+    def _made_on(self, host: Host, part: str, reference: str, source: str | Build) -> pulumi.Resource:
         if isinstance(source, str):
             return self._pulled(host, part, reference, [])
         if self._stack.images.registry is None or self._builder is None:
-            return self._image(host, part, reference, source, pushed=False)
+            return self._built(host, part, reference, source, pushed=False)
         if part not in self._pushed:
-            self._pushed[part] = self._image(self._builder, part, reference, source, pushed=True)
+            self._pushed[part] = self._built(self._builder, part, reference, source, pushed=True)
         return self._pulled(host, part, reference, [self._pushed[part]])
 
     def _pulled(
-        self, host: DockerHost, part: str, reference: str, needs: list[pulumi.Resource | None]
-    ) -> docker.RemoteImage | None:
-        """Has the host pull an image, where it is not there, before any container waits for it.
+        self, host: Host, part: str, reference: str, needs: list[pulumi.Resource]
+    ) -> docker.RemoteImage:
+        """Has the host pull an image that it lacks, before any container waits for it.
 
-        Containers name the reference and not what it resolved to: another digest does not replace them.
+        Containers name the reference, not the digest that it resolved to: a new digest does not replace them.
         """
-        return host.declare(
+        return host.declare_image(
             docker.RemoteImage,
-            f"{host.label}-{part}-image",
-            parent=host,
-            needs=needs,
+            f"{part}-image",
+            f"{aliases.label(host.address)}-{part}-image",
+            needs,
             name=reference,
             keep_locally=True,
         )
 
-    def _image(
-        self, host: DockerHost, part: str, reference: str, build: Build, pushed: bool
-    ) -> docker.Image | None:
+    def _built(self, host: Host, part: str, reference: str, build: Build, pushed: bool) -> docker.Image:
         images = self._stack.images
         registry = None
         if pushed and images.username is not None:
@@ -86,10 +84,10 @@ class Images:
                 if images.password
                 else None,
             )
-        return host.declare(
+        return host.declare_image(
             docker.Image,
-            f"{part}-image-pushed" if pushed else f"{host.label}-{part}-image",
-            parent=host,
+            f"{part}-image-pushed" if pushed else f"{part}-image",
+            f"{part}-image-pushed" if pushed else f"{aliases.label(host.address)}-{part}-image",
             image_name=reference,
             skip_push=not pushed,
             registry=registry,

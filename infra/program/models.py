@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pulumi
 import pulumi_command as command
@@ -13,52 +14,57 @@ from infra import names
 from infra.models.files import versions
 from infra.paths import for_step, project_path
 from infra.program.command import step
-from infra.program.host import DockerHost
+from infra.program.host import Host
 from infra.stack import Node, Stack
 from infra.steps.models import Copy, InUse
 from infra.triton_arguments import models_in_use
 
 
-class NodeModels(pulumi.ComponentResource):
-    """One node's models. Copies run on all hosts at once; what a node serves changes in its turn only."""
+@dataclass(frozen=True)
+class NodeModelsArgs:
+    """The node whose models are copied, and its host."""
 
-    def __init__(self, stack: Stack, node: Node, host: DockerHost, parent: pulumi.Resource) -> None:
-        options = pulumi.ResourceOptions(parent=parent)
-        super().__init__(host.component("Models"), f"{node.name}-models", opts=options)
-        self._stack, self._node, self._host = stack, node, host
+    stack: Stack
+    node: Node
+    host: Host
+
+
+class NodeModels(pulumi.ComponentResource):
+    """The copies of one node's models on its host, made beside the versions that the node serves."""
+
+    def __init__(self, name: str, args: NodeModelsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("gpu-inference:index:NodeModels", name, None, opts)
+        self._args = args
+        stack, node = args.stack, args.node
         self._root = names.models_folder(stack, node)
         self.synced = stack.models.source == "sync" and node.runtime != "remote"
         self.versions = versions(project_path(stack.models.path)) if self.synced else {}
-        self._copies = [self._copy(name, version) for name, version in self.versions.items()]
+        self.copies = [self._copy(model, version) for model, version in self.versions.items()]
         self.register_outputs({"versions": self.versions})
 
-    @property
-    def copies(self) -> Sequence[pulumi.Resource | None]:
-        """The copies on the node's host."""
-        return self._copies
-
-    def _copy(self, name: str, version: str) -> pulumi.Resource | None:
-        copy = Copy(
-            connection=self._host.connection,
+    def _copy(self, model: str, version: str) -> pulumi.Resource:
+        declaration = Copy(
+            connection=self._args.host.connection,
             root=self._root,
-            source=for_step(Path(self._stack.models.path) / name),
-            model=name,
+            source=for_step(Path(self._args.stack.models.path) / model),
+            model=model,
             version=version,
         )
-        return self._host.declare(
+        return self._args.host.declare(
             command.local.Command,
-            f"{self._node.name}-model-{name}",
+            f"{self._args.node.name}-model-{model}",
             parent=self,
-            **step("infra.steps.models", "copy", copy),
+            **step("infra.steps.models", "copy", declaration),
         )
 
-    def activate(self, needs: Sequence[pulumi.Resource | None]) -> command.local.Command | None:
-        """Switches the node to the copied versions, after `needs`; a running Triton loads what changed."""
-        if not self.synced:
-            return None
-        stack, node = self._stack, self._node
-        in_use = InUse(
-            connection=self._host.connection,
+    def activation(self) -> dict[str, Any]:
+        """The arguments of the `local.Command` that switches the node to the copied versions.
+
+        A running Triton loads the models that changed.
+        """
+        stack, node = self._args.stack, self._args.node
+        declaration = InUse(
+            connection=self._args.host.connection,
             root=self._root,
             node=node.name,
             models=self.versions,
@@ -66,21 +72,16 @@ class NodeModels(pulumi.ComponentResource):
             triton=names.container(stack, node, names.TRITON) if node.runtime == "triton" else None,
             loads=models_in_use(stack),
         )
-        return self._host.declare(
-            command.local.Command,
-            f"{self._node.name}-models-in-use",
-            parent=self,
-            needs=[*self._copies, *needs],
-            # In another folder they are made anew, and then the folder before is removed.
-            **step("infra.steps.models", "activate", in_use, delete="remove", triggers=[self._root]),
-        )
+        # A change of the folder replaces the resource, and the deletion removes the former folder.
+        return step("infra.steps.models", "activate", declaration, delete="remove", triggers=[self._root])
 
     def mounts(self, target: str) -> list[docker.ContainerMountArgs]:
         """What makes the models visible at `target` in a container, read-only."""
-        if self._stack.models.object_store or self._node.runtime == "remote":
+        stack, node = self._args.stack, self._args.node
+        if stack.models.object_store or node.runtime == "remote":
             return []
         if not self.synced:
-            return [_read_only(self._stack.models.path, target)]
+            return [_read_only(stack.models.path, target)]
         # The repository's entries are links to the store beside it.
         store = str(PurePosixPath(target).parent / names.STORE)
         return [

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pulumi
 
-from infra.program.host import portable
+from infra.connection import portable
 from infra.stack import Host, Stack
-from infra.update import interrupted, preflight, state
+from infra.update import preflight, state
 
 
 class CannotUpdate(Exception):
@@ -17,19 +19,15 @@ class CannotUpdate(Exception):
 
 @dataclass(frozen=True)
 class Away:
-    """The hosts that are left as they stand in the state, and what of the stack is in it."""
+    """The hosts that cannot be reached and stay as they are, and the resources in the stack's state."""
 
     hosts: frozenset[Host] = frozenset()
     nodes: tuple[str, ...] = ()
-    deployed: state.Deployed | None = field(default=None, repr=False)
-
-    def of(self, host: Host) -> state.Deployed | None:
-        """What is deployed, for a host that is left alone; None for one that is updated."""
-        return self.deployed if host in self.hosts else None
+    resources: Sequence[dict[str, Any]] = field(default=(), repr=False)
 
 
 def prepare(stack: Stack) -> Away:
-    """Asks every host, clears what a killed update left, and says which hosts the update leaves alone.
+    """Asks every host; returns the hosts that the update leaves as they are.
 
     A preview asks nobody. Raises CannotUpdate.
     """
@@ -44,19 +42,16 @@ def prepare(stack: Stack) -> Away:
         if away and not lacking:
             hint = "\nTo update the others now: gpu-inference:rollout: {unreachable: skip}"
         raise CannotUpdate(f"nothing was changed, because of:\n{preflight.report(failures)}{hint}")
-    try:
-        deployment = state.export(stack.name)
-        said = interrupted.clear(deployment)
-    except (state.StateError, RuntimeError) as error:
-        raise CannotUpdate(f"nothing was changed: {error}") from None
-    for sentence in said:
-        pulumi.log.warn(sentence)
     if not away:
         return Away()
+    try:
+        deployment = state.export(stack.name)
+    except state.StateError as error:
+        raise CannotUpdate(f"nothing was changed: {error}") from None
     hosts = frozenset(failure.host for failure in away)
     pulumi.log.warn(
         f"left as they are, because they cannot be reached:\n{preflight.report(away)}\n"
         "  Their nodes get no traffic; when they are back, the next update brings them level."
     )
     names = tuple(node.name for node in stack.nodes if node.host in hosts)
-    return Away(hosts, names, state.Deployed(deployment))
+    return Away(hosts, names, deployment.get("resources", []))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +10,8 @@ import pulumi
 from google.protobuf import json_format
 from pulumi.runtime.mocks import MockMonitor, MockResourceArgs, Mocks, set_mocks
 
-from infra.program.fleet import declare as declare_fleet
+from infra.program.fleet import Fleet as FleetComponent
+from infra.program.fleet import FleetArgs
 from infra.stack import parse
 from infra.update.prepare import Away
 
@@ -22,11 +22,15 @@ _SECRET = "1b47061264138c4ac30d75fd1eb44270"
 
 @dataclass(frozen=True)
 class Resource:
-    """One declared resource. `inputs` have their camelCase names; secrets are in plain text."""
+    """One resource as it was declared; `inputs` have their camelCase names and secrets in plain.
+
+    `name` is without the machine, which is in the URN only.
+    """
 
     urn: str
     type: str
     name: str
+    parent: str
     inputs: dict[str, Any]
     secrets: frozenset[str]
     in_clear: str
@@ -36,6 +40,8 @@ class Resource:
     delete_before_replace: bool
     replace_on_changes: tuple[str, ...]
     provider: str
+    aliases: tuple[str, ...]
+    hooks: tuple[str, ...]
 
     @property
     def declaration(self) -> dict[str, Any]:
@@ -45,9 +51,10 @@ class Resource:
 
 @dataclass
 class Fleet:
-    """All resources of a stack by name, and its outputs. Components only group and are left out."""
+    """All that a stack declares, by name, and its outputs. Components, by URN, are in `components`."""
 
     resources: dict[str, Resource] = field(default_factory=dict)
+    components: dict[str, tuple[str, str]] = field(default_factory=dict)
     outputs: dict[str, Any] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Resource:
@@ -60,6 +67,28 @@ class Fleet:
         """The resources whose type ends so, e.g. `:Container`."""
         return [resource for resource in self.resources.values() if resource.type.endswith(kind)]
 
+    @property
+    def state(self) -> list[dict[str, Any]]:
+        """The resources as a stack's state has them after an update."""
+        urns = {resource.name: resource.urn for resource in self.resources.values()}
+        components = [
+            {"urn": urn, "type": kind, "custom": False, "parent": parent}
+            for urn, (kind, parent) in self.components.items()
+        ]
+        return components + [
+            {
+                "urn": each.urn,
+                "type": each.type,
+                "custom": True,
+                "id": f"{each.name}-id",
+                "parent": each.parent,
+                "provider": f"{urns[each.provider]}::id" if each.provider else "",
+                "inputs": each.inputs,
+                "dependencies": [urns[name] for name in each.needs if name in urns],
+            }
+            for each in self.resources.values()
+        ]
+
     def after(self, name: str) -> set[str]:
         """The names of all resources that the engine must finish before it changes this one."""
         found: set[str] = set()
@@ -71,7 +100,7 @@ class Fleet:
         return found
 
 
-class _Engine(Mocks):
+class Engine(Mocks):
     def new_resource(self, args: MockResourceArgs) -> tuple[str | None, dict[Any, Any]]:
         return f"{args.name}-id", args.inputs
 
@@ -79,34 +108,42 @@ class _Engine(Mocks):
         raise AssertionError(f"the program calls {args.token}")
 
 
-class _Monitor(MockMonitor):
+class Monitor(MockMonitor):
     def __init__(self, fleet: Fleet) -> None:
-        super().__init__(_Engine())
+        super().__init__(Engine())
         self._fleet = fleet
+        self._names: dict[str, str] = {}
 
     def RegisterResource(self, request: Any) -> Any:
+        urn = self.make_urn(request.parent, request.type, request.name)
+        assert urn not in self.resources, f"declared twice: {urn}"
         if not request.custom:
+            self._fleet.components[urn] = (request.type, request.parent)
             return super().RegisterResource(request)
         given = json_format.MessageToDict(request.object)
         plain = {key: _plain(value) for key, value in given.items()}
-        self._fleet.resources[request.name] = Resource(
-            urn=self.make_urn(request.parent, request.type, request.name),
+        # A host's own resources have the same names on every host.
+        of_host = ":Host::" in request.parent
+        name = request.name if of_host else request.name.partition("@")[0]
+        assert name not in self._fleet.resources, f"another resource has the name {name}"
+        self._names[urn] = name
+        self._fleet.resources[name] = Resource(
+            urn=urn,
             type=request.type,
-            name=request.name,
+            name=name,
+            parent=request.parent,
             inputs=plain,
             secrets=frozenset(key for key, value in given.items() if _is_secret(value)),
             in_clear=json.dumps(_without_secrets(given)),
-            needs=frozenset(_names(request)),
+            needs=frozenset(self._names[urn] for urn in request.dependencies if urn in self._names),
             ignore_changes=tuple(request.ignoreChanges),
             delete_before_replace=request.deleteBeforeReplace,
             replace_on_changes=tuple(request.replaceOnChanges),
-            provider=request.provider.split("::")[-2] if request.provider else "",
+            provider=self._names.get(request.provider.rpartition("::")[0], ""),
+            aliases=tuple(alias.urn for alias in request.aliases if alias.urn),
+            hooks=tuple(request.hooks.before_create),
         )
         return super().RegisterResource(request)
-
-
-def _names(request: Any) -> Iterator[str]:
-    yield from (urn.split("::")[-1] for urn in request.dependencies)
 
 
 def _is_secret(value: Any) -> bool:
@@ -138,11 +175,11 @@ def _plain(value: Any) -> Any:
 def declare(config: dict[str, Any], away: Away | None = None) -> Fleet:
     """The resources of the stack `prod` with these keys."""
     fleet = Fleet()
-    set_mocks(_Engine(), project="gpu-inference", stack="prod", preview=True, monitor=_Monitor(fleet))
+    set_mocks(Engine(), project="gpu-inference", stack="prod", preview=True, monitor=Monitor(fleet))
 
     @pulumi.runtime.test
     def run() -> None:
-        fleet.outputs = declare_fleet(parse(config, "prod"), away or Away())
+        fleet.outputs = FleetComponent("prod", FleetArgs(parse(config, "prod"), away or Away())).outputs
 
     run()
     return fleet

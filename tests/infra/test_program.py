@@ -17,7 +17,6 @@ from infra.models.files import versions
 from infra.paths import PROJECT
 from infra.stack import parse_host
 from infra.update.prepare import Away
-from infra.update.state import Deployed
 from tests.infra.declared import Fleet, declare
 
 HOSTS = [f"ssh://root@192.0.2.{number}" for number in (11, 12, 13, 14)]
@@ -80,7 +79,7 @@ def test_a_changed_service_changes_its_image_tag_and_so_replaces_its_containers(
     after = declare(stack)
     assert before["gpu-1-service"].inputs["image"] != after["gpu-1-service"].inputs["image"]
     services = {f"gpu-{n}-service" for n in (1, 2, 3)}
-    assert {name for name in changed(before, after) if not name.endswith("-image")} == services
+    assert {name for name in changed(before, after) if "-image@" not in name} == services
 
 
 # Minimal ------------------------------------------------------------------------------------------------
@@ -135,6 +134,40 @@ def test_another_way_to_log_in_moves_nothing(same: str) -> None:
     assert not {resource.name for resource in after.of(":Container")} & changed(before, after)
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("ssh://root@gpu-1.example.com", "ssh://root@gpu.1-example.com"),
+        ("ssh://root@gpu-1", "ssh://root@GPU-1"),
+        ("ssh://root@gpu-1", "ssh://root@gpu-1:22"),
+        ("ssh://root@[2001:db8::1]", "ssh://root@[2001:db8::1:0:1]"),
+        ("unix:///run/a-b.sock", "unix:///run/a/b.sock"),
+    ],
+)
+def test_hosts_with_similar_addresses_are_different_resources(one: str, other: str) -> None:
+    ports = {"http": 8810, "grpc": 9810}
+    fleet = declare(
+        config(0) | {"nodes": [{"name": "a", "host": one}, {"name": "b", "host": other, "ports": ports}]}
+    )
+    assert len(fleet.of("providers:docker")) == 2
+    assert all(resource.urn.count("::") == 3 for resource in fleet.resources.values())
+
+
+def test_the_types_of_components_name_no_machine(repository: Path) -> None:
+    stack = config(
+        1, models={"source": "sync", "path": str(repository)}, gateway={"host": "ssh://root@192.0.2.1"}
+    )
+    embedded = {"nodes": [{"name": "dev-1", "host": "embedded"}], "gateway": {"mode": "embedded"}}
+    types = {kind for fleet in (declare(stack), declare(embedded)) for kind, _ in fleet.components.values()}
+    assert {kind for kind in types if kind.startswith("gpu-inference:")} == {
+        f"gpu-inference:index:{name}"
+        for name in (
+            *("Fleet", "Host", "PreparedNode", "NodeModels", "Node", "Gateway"),
+            *("EmbeddedNode", "EmbeddedGateway"),
+        )
+    }
+
+
 def test_a_gateway_whose_host_or_mode_changes_is_made_anew_before_the_old_one_is_deleted() -> None:
     before = declare(config(gateway={"host": "ssh://root@192.0.2.1"}))
     moved = declare(config(gateway={"host": "ssh://root@192.0.2.2"}))
@@ -155,7 +188,7 @@ def test_a_changed_size_of_the_shared_memory_is_another_volume() -> None:
 
 def test_an_added_node_leaves_the_others_as_they_are() -> None:
     before, after = declare(config(2)), declare(config(3))
-    assert {name for name in changed(before, after) if "gpu-3" not in name and "192-0-2-13" not in name} == {
+    assert {name for name in changed(before, after) if "gpu-3" not in name and "192.0.2.13" not in name} == {
         "gateway-config"
     }
 
@@ -198,7 +231,7 @@ def test_a_node_is_ready_by_its_own_health_route_whenever_a_container_of_it_is_n
     ready = declare(config())["gpu-2-ready"]
     assert ready.declaration["url"].endswith("/api/v1/ai/health")
     assert ready.declaration["service"] == "prod-gpu-2-service"
-    assert ready.inputs["triggers"][:2] == ["gpu-2-triton-id", "gpu-2-service-id"]
+    assert ready.inputs["triggers"][:2] == ["gpu-2-triton@192.0.2.12-id", "gpu-2-service@192.0.2.12-id"]
 
 
 def test_new_nodes_get_traffic_when_they_are_healthy() -> None:
@@ -224,9 +257,33 @@ def test_a_change_that_docker_cannot_make_in_place_makes_another_container() -> 
 
 
 def away(deployed: Fleet | None = None) -> Away:
-    """gpu-2's host does not answer; the state has the resources in `deployed`."""
-    state = {"resources": [{"urn": each.urn} for each in deployed.resources.values()] if deployed else []}
-    return Away(frozenset({parse_host(HOSTS[1])}), ("gpu-2",), Deployed(state))
+    """gpu-2's host is out of reach; what is `deployed` is in the state."""
+    return Away(frozenset({parse_host(HOSTS[1])}), ("gpu-2",), deployed.state if deployed else [])
+
+
+def before_0_1(fleet: Fleet) -> list[dict[str, Any]]:
+    """The state that the release before 0.1.0 would have written for the fleet."""
+    entries: dict[str, dict[str, Any]] = {}
+    urns = {resource.urn: resource.aliases[0] for resource in fleet.resources.values()}
+    for entry in fleet.state:
+        if not entry["custom"]:
+            continue
+        stack, kinds, name = urns[entry["urn"]].rsplit("::", 2)
+        kind = kinds.rpartition("$")[0]
+        component = {"Host": name.rpartition("-")[0], "Gateway": "gateway"}.get(kind.split(":")[-1], name[:5])
+        if kind.endswith(":Host"):
+            component = re.sub("-(docker|(triton|service)-image)$", "", name)
+        parent = f"{stack}::{kind}::{component}"
+        entries[parent] = {"urn": parent, "type": kind, "custom": False}
+        provider = entry["provider"].rpartition("::")[0]
+        entries[urns[entry["urn"]]] = {
+            **entry,
+            "urn": urns[entry["urn"]],
+            "parent": parent,
+            "provider": f"{urns[provider]}::id" if provider else "",
+            "dependencies": [],
+        }
+    return list(entries.values())
 
 
 def test_all_of_a_skipped_host_is_left_exactly_as_it_stands() -> None:
@@ -236,9 +293,9 @@ def test_all_of_a_skipped_host_is_left_exactly_as_it_stands() -> None:
     assert skipped.resources.keys() == everything.resources.keys()
     left = {name for name, resource in skipped.resources.items() if resource.ignore_changes == ("*",)}
     assert left == {
-        "root-192-0-2-12-docker",
-        "root-192-0-2-12-triton-image",
-        "root-192-0-2-12-service-image",
+        "docker@root@192.0.2.12",
+        "triton-image@root@192.0.2.12",
+        "service-image@root@192.0.2.12",
         "gpu-2-network",
         "gpu-2-shm-1g",
         "gpu-2-triton",
@@ -248,6 +305,24 @@ def test_all_of_a_skipped_host_is_left_exactly_as_it_stands() -> None:
     assert skipped.outputs["skipped"] == ["gpu-2"]
     assert is_down("192.0.2.12:8800", skipped)
     assert not is_down("192.0.2.13:8800", skipped)
+
+
+def test_what_an_older_release_deployed_on_a_skipped_host_is_left_exactly_as_it_stands() -> None:
+    everything = declare(config())
+    skipped = declare(config(), Away(frozenset({parse_host(HOSTS[1])}), ("gpu-2",), before_0_1(everything)))
+    left = {each.urn for each in skipped.resources.values() if each.ignore_changes == ("*",)}
+    node = "urn:pulumi:prod::gpu-inference::gpu-inference:at-192-0-2-12:Node"
+    host = "urn:pulumi:prod::gpu-inference::gpu-inference:index:Host"
+    assert left == {
+        f"{host}$pulumi:providers:docker::root-192-0-2-12-docker",
+        f"{host}$docker:index/remoteImage:RemoteImage::root-192-0-2-12-triton-image",
+        f"{host}$docker:index/remoteImage:RemoteImage::root-192-0-2-12-service-image",
+        f"{node}$docker:index/network:Network::gpu-2-network",
+        f"{node}$docker:index/volume:Volume::gpu-2-shm-1g",
+        f"{node}$docker:index/container:Container::gpu-2-triton",
+        f"{node}$docker:index/container:Container::gpu-2-service",
+        f"{node}$command:local:Command::gpu-2-ready",
+    }
 
 
 def test_nothing_is_made_on_a_skipped_host_that_a_node_was_moved_to() -> None:
@@ -262,7 +337,7 @@ def test_a_skipped_host_that_was_never_deployed_gets_no_resource() -> None:
     assert not [
         resource.name
         for resource in skipped.resources.values()
-        if ("gpu-2" in resource.name or "192-0-2-12" in resource.name)
+        if ("gpu-2" in resource.name or "192.0.2.12" in resource.name)
         and not resource.type.startswith("gpu-inference:")
     ]
     assert "gpu-1-ready" in skipped.after("gpu-3-triton"), "the chain goes on over the gap"
@@ -368,7 +443,7 @@ def test_memory_limits_are_set_where_given() -> None:
 def test_ssh_host_keys_are_always_checked() -> None:
     ssh = {"knownHosts": "./known_hosts", "privateKeyFile": "~/.ssh/gpu", "proxyJump": "bastion.example.com"}
     fleet = declare(config(1, ssh=ssh))
-    options = json.loads(fleet["root-192-0-2-11-docker"].inputs["sshOpts"])
+    options = json.loads(fleet["docker@root@192.0.2.11"].inputs["sshOpts"])
     given = fleet["gpu-1-ready"].declaration["connection"]["options"]
     for each in (options, given):
         assert "StrictHostKeyChecking=yes" in each

@@ -31,9 +31,8 @@ from pulumi.runtime.mocks import Mocks, set_mocks
 
 import infra
 from infra.gateway.render import Site, render_site
-from infra.program.fleet import declare
+from infra.program.fleet import Fleet, FleetArgs
 from infra.stack import parse
-from infra.update.prepare import Away
 
 class Engine(Mocks):
     def new_resource(self, args):
@@ -47,7 +46,7 @@ outputs = {}
 
 @pulumi.runtime.test
 def run():
-    outputs.update(declare(stack, Away()))
+    outputs.update(Fleet("prod", FleetArgs(stack)).outputs)
 
 run()
 print(json.dumps({"infra": infra.__path__[0], "outputs": outputs, "nginx": render_site(Site()).nginx_conf}))

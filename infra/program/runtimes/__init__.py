@@ -8,7 +8,7 @@ from infra.program.runtimes import edge_llm, triton
 from infra.program.runtimes.base import Place
 
 
-def declare(place: Place) -> list[docker.Container | None]:
+def declare(place: Place) -> list[docker.Container]:
     """The containers of the node's runtime, in the order in which they start; none for `remote`."""
     match place.node.runtime:
         case "triton":

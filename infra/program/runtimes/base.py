@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pulumi
 
-from infra.program.host import DockerHost
-from infra.program.images import Images
-from infra.program.models import NodeModels
 from infra.stack import Node, Stack
+
+if TYPE_CHECKING:
+    from infra.program.host import Host
+    from infra.program.node import PreparedNode
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a runtime's containers go, and what must be there before them.
+    """Where a runtime's containers go: what was prepared for them, their parent, and what they wait for."""
 
-    `shared_memory` is the volume that is /dev/shm for Triton and the service.
-    """
-
-    stack: Stack
-    node: Node
-    host: DockerHost
-    images: Images
-    models: NodeModels
+    prepared: PreparedNode
     parent: pulumi.Resource
-    network: str
-    shared_memory: str
-    needs: list[pulumi.Resource | None] = field(default_factory=list)
+    needs: list[pulumi.Resource]
+
+    @property
+    def stack(self) -> Stack:
+        """The fleet's settings."""
+        return self.prepared.args.stack
+
+    @property
+    def node(self) -> Node:
+        """The node's settings."""
+        return self.prepared.args.node
+
+    @property
+    def host(self) -> Host:
+        """The node's host."""
+        return self.prepared.args.host

@@ -9,7 +9,6 @@ import pulumi
 import pulumi_docker as docker
 
 from infra import names
-from infra.image_references import sources
 from infra.program.containers import container, gpu_requests, healthcheck
 from infra.program.runtimes.base import Place
 from infra.stack import EdgeLlmPart
@@ -19,7 +18,7 @@ from infra.stack import EdgeLlmPart
 _LISTENS = f"grep -qi ':{names.UNIT_MANAGER_PORT:04X} .* 0A ' /proc/net/tcp /proc/net/tcp6"
 
 
-def declare(place: Place) -> list[docker.Container | None]:
+def declare(place: Place) -> list[docker.Container]:
     """The unit manager as `unit-manager` on the node's network, then the llm node."""
     edge = place.stack.edge_llm
     tmp_name = names.tmp_volume(place.stack, place.node)
@@ -41,11 +40,11 @@ def declare(place: Place) -> list[docker.Container | None]:
         names.LLM_NODE,
         edge.llm_node,
         needs=[tmp, unit_manager],
-        mounts=[shared, *place.models.mounts(edge.model_path)],
+        mounts=[shared, *place.prepared.models.mounts(edge.model_path)],
         device_requests=gpu_requests(place.node.gpus),
         # A new unit manager counts its sessions from the start again, and units that outlived the one before
         # would answer on numbers that it gives to others: both are replaced together.
-        labels={names.UNIT_MANAGER_LABEL: unit_manager.id} if unit_manager is not None else {},
+        labels={names.UNIT_MANAGER_LABEL: unit_manager.id},
         # It listens on no port, only on its socket in the shared /tmp.
         healthcheck=healthcheck(["test", "-S", "/tmp/rpc.llm"], start_seconds=30),
     )
@@ -53,15 +52,15 @@ def declare(place: Place) -> list[docker.Container | None]:
 
 
 def _part(
-    place: Place, name: str, part: EdgeLlmPart, needs: Sequence[pulumi.Resource | None], **arguments: Any
-) -> docker.Container | None:
-    image = place.images.on(place.host, name, sources(place.stack, place.node)[name])
+    place: Place, name: str, part: EdgeLlmPart, needs: Sequence[pulumi.Resource], **arguments: Any
+) -> docker.Container:
+    image = place.prepared.images[name]
     declared = container(
         place.stack,
         names.container(place.stack, place.node, name),
         name,
         image=image.reference,
-        network=place.network,
+        network=names.network(place.stack, place.node),
         alias=name,
         env=part.env,
         memory=part.memory,

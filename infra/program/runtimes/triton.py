@@ -5,7 +5,6 @@ from __future__ import annotations
 import pulumi_docker as docker
 
 from infra import names
-from infra.image_references import sources
 from infra.program.containers import USER, container, gpu_requests, healthcheck
 from infra.program.runtimes.base import Place
 from infra.stack import Stack
@@ -29,17 +28,17 @@ def command(stack: Stack) -> list[str]:
     return ["sh", "-c", script, "sh", "tritonserver", *server]
 
 
-def declare(place: Place) -> docker.Container | None:
+def declare(place: Place) -> docker.Container:
     """Triton on the node's network as `triton`, with the node's GPUs and models."""
     stack, node, settings = place.stack, place.node, place.stack.triton
-    image = place.images.on(place.host, names.TRITON, sources(stack, node)[names.TRITON])
+    image = place.prepared.images[names.TRITON]
     credentials = {name: value.get_secret_value() for name, value in stack.models.credentials.items()}
-    declared = container(
+    arguments_of_container = container(
         stack,
         names.container(stack, node, names.TRITON),
         names.TRITON,
         image=image.reference,
-        network=place.network,
+        network=names.network(stack, node),
         alias=names.TRITON,
         ports=names.published_by(stack, node, names.TRITON),
         # The image's home folder may belong to root; models cache compiled code there.
@@ -62,8 +61,10 @@ def declare(place: Place) -> docker.Container | None:
         user=settings.user or USER,
         device_requests=gpu_requests(node.gpus),
         mounts=[
-            docker.ContainerMountArgs(type="volume", source=place.shared_memory, target="/dev/shm"),
-            *place.models.mounts(names.MODELS_MOUNT),
+            docker.ContainerMountArgs(
+                type="volume", source=names.shared_memory_volume(stack, node), target="/dev/shm"
+            ),
+            *place.prepared.models.mounts(names.MODELS_MOUNT),
         ],
     )
     return place.host.declare(
@@ -72,5 +73,5 @@ def declare(place: Place) -> docker.Container | None:
         parent=place.parent,
         needs=[*place.needs, *image.needs],
         delete_before_replace=True,
-        **declared,
+        **arguments_of_container,
     )

@@ -6,9 +6,12 @@ which may be many releases later. So each kind reads what older releases wrote.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import Any
 
 import msgspec
+
+# Of all kinds together: it rises when one of them changes, and `from_json` then turns older ones into it.
+_VERSION = 1
 
 
 class DeclarationError(ValueError):
@@ -18,22 +21,14 @@ class DeclarationError(ValueError):
 class Declaration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Begins every kind of declaration. `schema_version` is that of the release that wrote it."""
 
-    VERSION: ClassVar[int] = 1
-
-    schema_version: int = 1
+    schema_version: int = _VERSION
 
     def to_json(self) -> str:
         """The declaration as the step reads it; the same declaration gives the same text."""
         return msgspec.json.encode(self, order="sorted").decode()
 
-    @classmethod
-    def from_json(cls, text: str | bytes) -> Self:
-        """The declaration that a release wrote. Raises DeclarationError."""
-        declaration: Self = read(text, cls)
-        return declaration
 
-
-def read(text: str | bytes, kind: Any) -> Any:
+def from_json(text: str | bytes, kind: Any) -> Any:
     """A declaration of a kind, or of one of several (a union). Raises DeclarationError.
 
     Version 0 was written before there were versions. It has the keys of version 1 but for those that have a
@@ -42,11 +37,11 @@ def read(text: str | bytes, kind: Any) -> Any:
     try:
         keys = msgspec.json.decode(text, type=dict[str, Any])
         version = msgspec.convert(keys.get("schema_version", 0), int)
-        if version > Declaration.VERSION:
+        if version > _VERSION:
             raise DeclarationError(
                 f"schema_version: a later release wrote version {version}, and this one reads versions up to "
-                f"{Declaration.VERSION}"
+                f"{_VERSION}"
             )
-        return msgspec.convert({**keys, "schema_version": Declaration.VERSION}, kind)
+        return msgspec.convert({**keys, "schema_version": _VERSION}, kind)
     except msgspec.MsgspecError as error:
         raise DeclarationError(str(error)) from None

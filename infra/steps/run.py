@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from infra.steps.declaration import DeclarationError, read
+from infra.steps.declaration import DeclarationError, from_json
 
 
 def run(actions: Mapping[str, tuple[Any, Callable[[Any], None]]], *errors: type[Exception]) -> int:
@@ -17,7 +17,7 @@ def run(actions: Mapping[str, tuple[Any, Callable[[Any], None]]], *errors: type[
     """
     kind, action = actions[sys.argv[1]]
     try:
-        action(read(sys.stdin.buffer.read(), kind))
+        action(from_json(sys.stdin.buffer.read(), kind))
     except DeclarationError as error:
         print(f"the declaration on standard input: {error}", file=sys.stderr)
     except errors as error:

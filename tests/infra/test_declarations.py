@@ -12,7 +12,7 @@ import pytest
 
 from infra.connection import Connection
 from infra.paths import PROJECT
-from infra.steps.declaration import DeclarationError, read
+from infra.steps.declaration import DeclarationError, from_json
 from infra.steps.existing_site import ExistingSite
 from infra.steps.gateway import Configuration, ContainerConfiguration
 from infra.steps.models import Copy, InUse
@@ -63,7 +63,7 @@ def test_a_declaration_comes_back_as_it_was_written() -> None:
         gateway=Reload(HERE, "true"),
     )
     for declaration in (COPY, ready):
-        assert type(declaration).from_json(declaration.to_json()) == declaration
+        assert from_json(declaration.to_json(), type(declaration)) == declaration
         assert json.loads(declaration.to_json())["schema_version"] == 1
 
 
@@ -78,7 +78,7 @@ def test_a_declaration_comes_back_as_it_was_written() -> None:
 def test_a_declaration_from_before_there_were_versions_is_read(
     kind: Any, written: dict[str, Any], expected: type
 ) -> None:
-    declaration = read(json.dumps(written), kind)
+    declaration = from_json(json.dumps(written), kind)
     assert isinstance(declaration, expected)
     again = json.loads(declaration.to_json())
     assert again.pop("schema_version") == 1
@@ -98,7 +98,7 @@ def test_a_declaration_from_before_there_were_versions_is_read(
 def test_a_wrong_key_is_named(change: dict[str, Any], named: str) -> None:
     written = {**json.loads(COPY.to_json()), **change}
     with pytest.raises(DeclarationError, match=named):
-        Copy.from_json(json.dumps(written))
+        from_json(json.dumps(written), Copy)
 
 
 def test_a_missing_key_is_named_by_the_step_and_without_a_traceback() -> None:

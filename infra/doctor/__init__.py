@@ -1,1 +1,1 @@
-"""The diagnosis of a fleet: what is wrong, in the words of whoever said so, and what to do about it."""
+"""The doctor: finds what is wrong with a fleet, shows the original error messages, and gives a remedy."""

@@ -4,7 +4,7 @@ import sys
 
 if __name__ == "__main__":
     try:
-        # Here, because an interrupt while modules are loaded is no traceback either.
+        # Here, so that an interrupt while modules load prints no traceback either.
         from infra.doctor.cli import main
 
         sys.exit(main())

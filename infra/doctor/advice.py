@@ -1,4 +1,4 @@
-"""The remedy for what a service, Triton or nginx says, by its words; docs/doctor.md explains each."""
+"""The remedies for known messages of the service, Triton and nginx; docs/doctor.md explains each."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Final
 
 from inference_service.diagnosis import LOST_FRAMES_ADVICE
 
-#: A pattern in what was said, and what to do. The first that matches counts.
+#: A pattern in a message, and the remedy. The first that matches counts.
 _ADVICE: Final = (
     (r"json format error", LOST_FRAMES_ADVICE),
     (
         r"has no llm node|unit call false",
         "start the llm node: docker start its container and read its log; the two share one /tmp volume, "
-        "which `pulumi up` sets up",
+        "which `pulumi up` creates",
     ),
     (
         r"the unit manager at .* (cannot be reached|did not answer|closes its connections)",
@@ -39,7 +39,7 @@ _ADVICE: Final = (
     ),
     (
         r"model \S+ is not ready",
-        "mend what Triton says of the model (its log has all of it), then load it again: restart Triton",
+        "correct what Triton reports of the model (its log has more), then restart Triton",
     ),
     (
         r"Triton at \S+ says that it is not ready",
@@ -60,10 +60,10 @@ _ADVICE: Final = (
         "give Triton and the service one /dev/shm, as `pulumi up` does, or set "
         "ai.runtime.triton.shared_memory: off",
     ),
-    (r"no live upstreams|no node can take the request", "bring a node back: see the nodes' findings above"),
+    (r"no live upstreams|no node can take the request", "restore a node: see the nodes' findings above"),
 )
 
 
-def advice(said: str, otherwise: str) -> str:
-    """What to do about these words; `otherwise` where none of them is known."""
-    return next((remedy for pattern, remedy in _ADVICE if re.search(pattern, said)), otherwise)
+def advice(message: str, otherwise: str) -> str:
+    """The remedy for a message; `otherwise` for an unknown one."""
+    return next((remedy for pattern, remedy in _ADVICE if re.search(pattern, message)), otherwise)

@@ -1,4 +1,4 @@
-"""Examines a fleet: `python -m infra.doctor --stack NAME`; a model repository: `… models PATH`."""
+"""The command: `python -m infra.doctor --stack NAME` examines a fleet, `… models PATH` a model repository."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from infra.stack import Stack, StackError, load_file
 
 API_KEY = "GPU_INFERENCE_API_KEY"
 _OK, _FOUND, _USAGE = 0, 1, 2
-#: Columns where nobody looks at a terminal: long enough for commands to stay in one piece.
+#: Columns of output to a file or a pipe: wide enough to keep commands on one line.
 _PLAIN_WIDTH = 200
 
 
 class Usage(Exception):
-    """The command cannot be carried out as it was given; `str(error)` says why and what is allowed."""
+    """A wrong argument; `str(error)` names it and what is allowed."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; 0: all is well, 1: it is not, 2: the command or the stack file is wrong."""
+    """Run one command. Returns 0 without a problem or warning, 1 with one, 2 after a usage error."""
     given = _parser().parse_args(arguments)
     try:
         return int(given.run(given))
@@ -53,19 +53,19 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m infra.doctor",
-        description="Checks a whole fleet from this computer, changing nothing.",
-        epilog="Exit status: 0 when all is well; 1 when there is a problem or a warning; 2 when the command "
-        f"or the stack file is wrong. {API_KEY} is the API key to use where the nodes' own cannot be read. "
-        "docs/doctor.md has every finding.",
+        description="Checks a whole fleet from this computer and changes nothing.",
+        epilog="Exit status: 0 without a problem or warning; 1 with one; 2 for a wrong command or stack "
+        f"file. {API_KEY} is the API key to use where the nodes' own cannot be read. "
+        "docs/doctor.md explains every finding.",
     )
     parser.set_defaults(run=examine)
     parser.add_argument("--stack", default="dev", help="the stack's name: Pulumi.<stack>.yaml (default: dev)")
-    parser.add_argument("--file", type=Path, help="the stack's file, where it is another")
+    parser.add_argument("--file", type=Path, help="another stack file")
     parser.add_argument(
         "--node", action="append", default=[], help="this node only (or `gateway`); may be repeated"
     )
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
-    parser.add_argument("--all", action="store_true", help="show what is well too")
+    parser.add_argument("--all", action="store_true", help="show the checks that passed, too")
     parser.add_argument("--state", type=Path, default=STATE, help="the folder of the embedded stacks' states")
     models = parser.add_subparsers(metavar="models").add_parser(
         "models", help="check a model repository on this computer", description=linter.__doc__

@@ -1,4 +1,4 @@
-"""Containers as `docker inspect` describes them, reduced to what the checks ask."""
+"""Containers from the output of `docker inspect`, reduced to what the checks use."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """One container. `ports` are host port -> container port; `gpus` are indices, `all` or `none`."""
+    """One container. `ports`: host port -> container port; `gpus`: indices, `all` or `none`."""
 
     name: str
     image: str
@@ -30,22 +30,22 @@ class Container:
 
     @property
     def running(self) -> bool:
-        """Whether its process runs."""
+        """Whether the container runs."""
         return self.status == "running"
 
     @property
     def ended(self) -> str:
-        """How its last run ended, in words."""
-        words = f"exit code {self.exit_code}"
+        """How the last run ended."""
+        reason = f"exit code {self.exit_code}"
         if self.out_of_memory:
-            words += ", killed by the kernel: out of memory"
+            reason += ", killed by the kernel: out of memory"
         elif self.exit_code == 137:
-            words += ", killed (SIGKILL)"
-        return f"{words}: {self.error}" if self.error else words
+            reason += ", killed (SIGKILL)"
+        return f"{reason}: {self.error}" if self.error else reason
 
 
 def parse(text: str) -> dict[str, Container]:
-    """The containers that `docker inspect` printed, by name. Raises ValueError when it is no such output."""
+    """The containers in the output of `docker inspect`, by name. Raises ValueError for other output."""
     return {container.name: container for container in map(_container, json.loads(text or "[]"))}
 
 

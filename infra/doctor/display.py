@@ -1,4 +1,4 @@
-"""The findings for people: a table that fills while the checks run, then a summary by node."""
+"""The findings on a terminal: a table that fills while the checks run, then a summary of each node."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from infra.doctor.findings import Finding, Status
 from infra.doctor.runner import Check
 
 _STYLES = {Status.OK: "green", Status.WARNING: "yellow", Status.PROBLEM: "bold red", Status.SKIPPED: "dim"}
-#: On fewer, the findings are a list.
+#: A narrower terminal gets a list.
 _TABLE_COLUMNS = 90
 _Row = tuple[str, str, Status, str, str]
 _SIGNS = {Status.OK: "✓", Status.WARNING: "!", Status.PROBLEM: "✗", Status.SKIPPED: "–"}
 
 
 class Progress:
-    """The live table: a row for each node and the gateway. Without a terminal nothing is shown."""
+    """The live table: a row for each node and the gateway. Shows nothing without a terminal."""
 
     def __init__(self, console: Console, checks: Sequence[Check]) -> None:
         self._checks = checks
@@ -63,12 +63,12 @@ class Progress:
 
 
 def names(checks: Sequence[Check] | Sequence[Finding]) -> list[str]:
-    """The nodes (and the gateway) that something is found under, in the order of the stack."""
+    """The nodes (and the gateway) that have a check, in the order of the stack."""
     return list(dict.fromkeys(check.where[0] for check in checks))
 
 
 def show(console: Console, findings: Sequence[Finding], seconds: float, *, verbose: bool) -> None:
-    """All that is wrong with what to do about it, then a line for each node."""
+    """Every problem and warning with its remedy, then a line for each node; all findings with `verbose`."""
     shown = [finding for finding in findings if verbose or finding.status is not Status.OK]
     places = names(findings)
     rows = list(_rows(sorted(shown, key=lambda each: places.index(each.where[0]))))
@@ -88,28 +88,28 @@ def _print_table(console: Console, rows: Sequence[_Row]) -> None:
     table.add_column("seen, and what to do", overflow="fold")
     for where, check, status, seen, remedy in rows:
         sign, name = Text(_SIGNS[status], _STYLES[status]), Text(check, _STYLES[status])
-        table.add_row(sign, where, name, _what(seen, remedy))
+        table.add_row(sign, where, name, _text(seen, remedy))
     console.print(table)
 
 
 def _print_list(console: Console, rows: Sequence[_Row]) -> None:
-    """For a terminal on which the table's last column would have no room."""
+    """For a terminal that is too narrow for the table's last column."""
     for where, check, status, seen, remedy in rows:
         console.print(
             Text.assemble((_SIGNS[status], _STYLES[status]), f" {where}: ", (check, _STYLES[status]))
         )
-        console.print(Padding(_what(seen, remedy), (0, 0, 0, 2)))
+        console.print(Padding(_text(seen, remedy), (0, 0, 0, 2)))
 
 
-def _what(seen: str, remedy: str) -> Text:
-    what = Text(seen)
+def _text(seen: str, remedy: str) -> Text:
+    text = Text(seen)
     if remedy:
-        what.append(f"\n→ {remedy}", "cyan")
-    return what
+        text.append(f"\n→ {remedy}", "cyan")
+    return text
 
 
 def _rows(findings: Sequence[Finding]) -> Iterator[_Row]:
-    """Where, check, status, seen, remedy; what is skipped at one place for one reason is one row."""
+    """Where, check, status, seen, remedy. Checks that one failure skips at one place share a row."""
     skipped: dict[tuple[str, str], list[str]] = {}
     for finding in findings:
         if finding.status is Status.SKIPPED:
@@ -119,9 +119,9 @@ def _rows(findings: Sequence[Finding]) -> Iterator[_Row]:
         if finding.status is not Status.SKIPPED:
             yield where, finding.check, finding.status, finding.seen, finding.remedy
         elif checks := skipped.pop((where, finding.seen), []):
-            what = finding.seen if len(checks) == 1 else f"{finding.seen} ({', '.join(checks)})"
+            seen = finding.seen if len(checks) == 1 else f"{finding.seen} ({', '.join(checks)})"
             check = checks[0] if len(checks) == 1 else f"{len(checks)} checks"
-            yield where, check, Status.SKIPPED, what, ""
+            yield where, check, Status.SKIPPED, seen, ""
 
 
 def _counted(findings: Sequence[Finding]) -> str:

@@ -40,8 +40,8 @@ class Plan:
         self._known: dict[Host | str, dict[str, Check]] = {}
         self._hosts: dict[Host, HostChecks] = {}
         self._fleet: list[HostChecks] = []
-        for asked in preflight.checks(stack):
-            self._add_host(asked)
+        for requirements in preflight.checks(stack):
+            self._add_host(requirements)
         for host, checks in self._hosts.items():
             self._add(host, checks, tables.CLOCK)
         self._nodes = [self._add_node(node) for node in stack.nodes]
@@ -73,11 +73,11 @@ class Plan:
             known[row.key] = check
             self.checks.append(check)
 
-    def _add_host(self, asked: preflight.Check) -> None:
-        host = asked.host
+    def _add_host(self, requirements: preflight.HostCheck) -> None:
+        host = requirements.host
         nodes = [node for node in self._stack.nodes if node.host == host]
         access = HostAccess(host, self._stack.ssh, self._folder)
-        self._hosts[host] = HostChecks(access, asked, self._stack, nodes, self._fleet)
+        self._hosts[host] = HostChecks(access, requirements, self._stack, nodes, self._fleet)
         if self._hosts[host].remote():
             self._fleet.append(self._hosts[host])
         self._known[host] = {}

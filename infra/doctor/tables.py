@@ -54,31 +54,56 @@ class Row(Generic[S]):
 
 # Hosts --------------------------------------------------------------------------------------------------
 
+
+def _needs_docker(host: HostChecks) -> bool:
+    return host.requirements.docker
+
+
+def _needs_gpus(host: HostChecks) -> bool:
+    return host.requirements.gpus
+
+
+def _publishes_ports(host: HostChecks) -> bool:
+    return host.requirements.docker and bool(host.ports)
+
+
 HOST: tuple[Row[HostChecks], ...] = (
     Row("ssh", HostChecks.ssh_command, HostChecks.ssh, when=HostChecks.remote),
     Row("ssh", "a shell on this computer", HostChecks.ssh, name="shell", when=lambda host: not host.remote()),
-    Row("docker", "docker version", HostChecks.docker, needs=("ssh",), when=lambda host: host.asked.docker),
+    Row(
+        "docker",
+        "docker version",
+        HostChecks.docker,
+        needs=("ssh",),
+        when=_needs_docker,
+    ),
     Row(
         "containers",
         lambda host: f"docker ps --all --filter {host.label}",
         HostChecks.stack_containers,
         needs=("docker",),
-        when=lambda host: host.asked.docker,
+        when=_needs_docker,
     ),
     Row(
         "ports",
         lambda host: f"ports {', '.join(str(port.number) for port in host.ports)}",
         HostChecks.ports_held,
         needs=("docker",),
-        when=lambda host: host.asked.docker and bool(host.ports),
+        when=_publishes_ports,
     ),
-    Row("gpu", "nvidia-smi on the host", HostChecks.gpu, needs=("ssh",), when=lambda host: host.asked.gpus),
+    Row(
+        "gpu",
+        "nvidia-smi on the host",
+        HostChecks.gpu,
+        needs=("ssh",),
+        when=_needs_gpus,
+    ),
     Row(
         "nvidia runtime",
         "docker info, nvidia-container-runtime-hook, CDI",
         HostChecks.nvidia_runtime,
         needs=("docker",),
-        when=lambda host: host.asked.gpus,
+        when=_needs_gpus,
     ),
     Row("disk", "df", HostChecks.disk, needs=("ssh",), after=("docker",)),
 )

@@ -1,7 +1,6 @@
-"""Before an update: can every host be reached, does Docker answer, are ports free, is NVIDIA's runtime there.
+"""Checks every host before an update: SSH, Docker, free ports and NVIDIA's runtime.
 
-All hosts are asked at once and none is changed. What cannot be reached is named with the reason and the
-remedy.
+All hosts are checked at the same time and none is changed. A failure has its reason and a remedy.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ from infra.update.ports import Port
 SECONDS = 8.0
 _CONNECT_SECONDS = 5
 
-# The daemon finds NVIDIA's hook on its own PATH, which need not be ours; a runtime or a CDI device will do
-# too.
+#: Exits with NO_NVIDIA where Docker cannot pass GPUs on. A runtime, a CDI device or the hook is enough. The
+#: daemon looks for the hook on its own PATH, which may differ from the user's.
 NVIDIA = r"""
 case "$(docker info --format '{{json .Runtimes}}' 2>/dev/null)" in *nvidia*) exit 0;; esac
 for pid in $(cat /run/docker.pid /var/run/docker.pid 2>/dev/null); do
@@ -37,10 +36,11 @@ NO_DOCKER, NO_NVIDIA, NO_SSH = 41, 42, 255
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
-    """What is asked of one host; `users` are the nodes there, or the gateway, `ports` what they publish.
+class HostCheck:
+    """What the stack requires of one host.
 
-    `ssh` is how a person reaches it who follows a remedy.
+    `users` are the nodes on it, and the gateway if it is; `ports` are those that they publish. `ssh` is for
+    the commands in remedies.
     """
 
     host: Host
@@ -53,7 +53,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A host that cannot be updated now. `reachable` tells a host that answers and lacks something."""
+    """A host that cannot be updated now. `reachable`: it answers, and something is missing or taken."""
 
     host: Host
     users: tuple[str, ...]
@@ -65,8 +65,8 @@ class Failure:
         return f"{', '.join(self.users)} ({self.host}): {self.reason}\n    {self.remedy}"
 
 
-def checks(stack: Stack) -> list[Check]:
-    """What has to be asked before the stack is updated, once a host."""
+def checks(stack: Stack) -> list[HostCheck]:
+    """The checks before an update of the stack, one for each host."""
     users: dict[Host, list[str]] = {}
     gpus: set[Host] = set()
     docker: set[Host] = set()
@@ -82,39 +82,39 @@ def checks(stack: Stack) -> list[Check]:
         if gateway.mode == "container":
             docker.add(gateway.host)
     return [
-        Check(host, tuple(names), host in docker, host in gpus, ports.of(stack, host), stack.ssh)
+        HostCheck(host, tuple(names), host in docker, host in gpus, ports.published(stack, host), stack.ssh)
         for host, names in users.items()
     ]
 
 
-def probe_all(asked: Iterable[Check], ssh: Ssh) -> list[Failure]:
-    """The failures among `asked`, in its order."""
-    asked = list(asked)
-    if not asked:
+def probe_all(checks: Iterable[HostCheck], ssh: Ssh) -> list[Failure]:
+    """Check all hosts at the same time. Returns the failures in the order of `checks`."""
+    checks = list(checks)
+    if not checks:
         return []
-    with ThreadPoolExecutor(max_workers=len(asked)) as pool:
-        return [failure for failure in pool.map(lambda check: probe(check, ssh), asked) if failure]
+    with ThreadPoolExecutor(max_workers=len(checks)) as pool:
+        return [failure for failure in pool.map(lambda check: probe(check, ssh), checks) if failure]
 
 
-def probe(check: Check, ssh: Ssh) -> Failure | None:
-    """Asks one host; None when nothing is amiss."""
-    asked = ["true"]
+def probe(check: HostCheck, ssh: Ssh) -> Failure | None:
+    """Check one host. Returns None when the update can change it."""
+    script = ["true"]
     if check.docker:
-        asked += [_DOCKER, "echo --", ports.ASK]
+        script += [_DOCKER, "echo --", ports.SCRIPT]
     if check.gpus:
-        asked.append(NVIDIA)
+        script.append(NVIDIA)
     connection = Connection.to(check.host, ssh)
     if isinstance(check.host, SshHost):
-        # `ssh` takes the first value that it is given.
+        # `ssh` uses the first value of an option.
         connection = Connection(
             connection.host, ("-o", f"ConnectTimeout={_CONNECT_SECONDS}", *connection.options)
         )
     try:
-        done = connection.run("\n".join(asked), timeout=SECONDS)
+        result = connection.run("\n".join(script), timeout=SECONDS)
     except subprocess.TimeoutExpired:
         reason, remedy = (
             f"no answer within {SECONDS:g} s",
-            "is the host up, and its network? try: " + _try(check),
+            "check the host and its network; try: " + _try(check),
         )
         return Failure(check.host, check.users, reason, remedy, reachable=False)
     except RemoteError as error:
@@ -122,36 +122,37 @@ def probe(check: Check, ssh: Ssh) -> Failure | None:
         return Failure(check.host, check.users, reason, remedy, error.status not in (NO_SSH, NO_DOCKER))
     if not check.docker:
         return None
-    # A container that the stack keeps may give its port to another one; the order of the update decides that.
-    # One that it does not keep ends only when all others are there.
+    # Containers that stay may pass ports to each other: the update's order handles it. A container that the
+    # stack drops is deleted last, so its port is still taken when the new one starts.
     kept = {port.container for port in check.ports}
-    taken = ports.taken(check.ports, done.stdout.partition("--\n")[2], kept)
+    taken = ports.taken(check.ports, result.stdout.partition("--\n")[2], kept)
     if not taken:
         return None
     reasons, remedies = ("; ".join(getattr(each, name) for each in taken) for name in ("reason", "remedy"))
     return Failure(check.host, check.users, reasons, remedies, reachable=True)
 
 
-def explain(check: Check, status: int, output: str) -> tuple[str, str]:
-    """The reason why a host failed and what to do about it, from the exit status and what was printed."""
-    said = last_line(output)
+def explain(check: HostCheck, status: int, output: str) -> tuple[str, str]:
+    """The reason why a host failed, and the remedy, from the exit status and the output."""
+    line = last_line(output)
     if status == NO_NVIDIA:
         return (
-            "Docker there has no NVIDIA runtime, and the node asks for GPUs",
+            "Docker there has no NVIDIA runtime, and the node requests GPUs",
             "install nvidia-container-toolkit on the host and restart Docker, or set gpus: none",
         )
     if status == NO_DOCKER:
         if "not found" in output:
-            return "docker is not installed there", "install Docker 20.10 or later on the host"
+            return "docker is not installed on the host", "install Docker 20.10 or later on the host"
         if "permission denied" in output.lower():
-            return f"Docker refuses this user: {said}", "add the SSH user to the host's docker group"
-        return f"Docker does not answer: {said}", "start it on the host: systemctl start docker"
-    for words, reason, remedy in _SSH_FAILURES:
-        if words in output:
+            return f"Docker refuses this user: {line}", "add the SSH user to the host's docker group"
+        return f"Docker does not answer: {line}", "start it on the host: systemctl start docker"
+    for message, reason, remedy in _SSH_FAILURES:
+        if message in output:
             return reason, f"{remedy}; try: {_try(check)}"
-    return f"SSH failed: {said or f'status {status}'}", f"try: {_try(check)}"
+    return f"SSH failed: {line or f'status {status}'}", f"try: {_try(check)}"
 
 
+#: Part of ssh's message, the reason and the remedy.
 _SSH_FAILURES = (
     (
         "REMOTE HOST IDENTIFICATION HAS CHANGED",
@@ -166,22 +167,22 @@ _SSH_FAILURES = (
     (
         "Permission denied",
         "SSH: this computer's key is not accepted",
-        "add the public key to authorized_keys there, or name the key in ssh.privateKeyFile",
+        "add the public key to authorized_keys on the host, or name the key in ssh.privateKeyFile",
     ),
     ("Could not resolve hostname", "SSH: its name cannot be resolved", "check the host's name and DNS"),
-    ("Connection refused", "SSH: connection refused", "is sshd running there, on that port"),
-    ("timed out", "SSH: the connection timed out", "is the host up, and its network"),
-    ("No route to host", "SSH: no route to the host", "is the host up, and its network"),
+    ("Connection refused", "SSH: connection refused", "check that sshd is running on the host, on that port"),
+    ("timed out", "SSH: the connection timed out", "check that the host is up, and its network"),
+    ("No route to host", "SSH: no route to the host", "check that the host is up, and its network"),
     ("Network is unreachable", "SSH: the network is unreachable", "check this computer's network"),
 )
 
 
 def last_line(output: str) -> str:
-    """The last line that says something."""
+    """The last line that is not blank."""
     return next((line.strip() for line in reversed(output.splitlines()) if line.strip()), "")
 
 
-def _try(check: Check) -> str:
+def _try(check: HostCheck) -> str:
     return typed(check.host, check.ssh or Ssh(), "docker version" if check.docker else "true")
 
 

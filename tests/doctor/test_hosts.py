@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from infra import names
+from infra.doctor import web
 from infra.doctor.findings import Finding, Status
 from infra.doctor.plan import Plan
 from infra.doctor.runner import chosen, run
@@ -89,6 +90,8 @@ def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeFleet
         api = node_api(answers)
         port = api.__enter__()
         opened.append(api)
+        # This computer may be busy with other tests.
+        monkeypatch.setattr(web, "ANSWER_SECONDS", 100.0)
         monkeypatch.setattr(names, "HTTP_PORT", port)
         monkeypatch.setattr(names, "TRITON_HTTP_PORT", port)
         hosts = Hosts(tmp_path / "ssh")

@@ -56,13 +56,13 @@ def test_the_nvidia_runtime_is_asked_for_where_gpus_are_wanted(double: Double) -
         (
             "echo 'ssh: connect to host: Connection timed out' >&2; exit 255",
             "timed out",
-            "is the host up",
+            "the host is up",
             False,
         ),
         (
             "echo 'ssh: connect to host: Connection refused' >&2; exit 255",
             "refused",
-            "is sshd running",
+            "sshd is running",
             False,
         ),
         ("echo 'ssh: Could not resolve hostname x' >&2; exit 255", "cannot be resolved", "DNS", False),

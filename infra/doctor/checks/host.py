@@ -29,7 +29,7 @@ class HostChecks:
     """The checks of one host. Their results that later checks use are attributes."""
 
     access: HostAccess
-    asked: preflight.Check
+    requirements: preflight.HostCheck
     stack: Stack
     #: The stack's nodes on this host.
     nodes: Sequence[Node]
@@ -43,12 +43,12 @@ class HostChecks:
     @property
     def where(self) -> tuple[str, ...]:
         """The nodes on this host, and the gateway if it is."""
-        return self.asked.users
+        return self.requirements.users
 
     @property
     def ports(self) -> Sequence[ports.Port]:
         """The ports that the stack publishes on this host."""
-        return self.asked.ports
+        return self.requirements.ports
 
     @property
     def label(self) -> str:
@@ -91,7 +91,7 @@ class HostChecks:
         return ok(f"connected in {seconds:.1f} s")
 
     def _no_ssh(self, output: str) -> Outcome:
-        reason, remedy = preflight.explain(self.asked, preflight.NO_SSH, output)
+        reason, remedy = preflight.explain(self.requirements, preflight.NO_SSH, output)
         host = self.access.host
         if isinstance(host, SshHost) and "host key is not" in reason:
             remedy = _host_key_remedy(host, self.stack.ssh.known_hosts, changed="the known one" in reason)
@@ -105,7 +105,7 @@ class HostChecks:
         )
         if result.status != 0:
             status = preflight.NO_SSH if result.status == preflight.NO_SSH else preflight.NO_DOCKER
-            return problem(*preflight.explain(self.asked, status, result.output))
+            return problem(*preflight.explain(self.requirements, status, result.output))
         version, _, root = result.stdout.strip().partition("\n")
         numbers = tuple(map(int, re.findall(r"\d+", version)[:2]))
         if numbers < OLDEST_DOCKER:
@@ -130,7 +130,7 @@ class HostChecks:
         """Whether Docker on the host accepts GPU requests."""
         result = await self.access.run(preflight.NVIDIA)
         if result.status != 0:
-            return problem(*preflight.explain(self.asked, result.status, result.output))
+            return problem(*preflight.explain(self.requirements, result.status, result.output))
         return ok("Docker on the host accepts GPU requests")
 
     async def gpu(self) -> Outcome:
@@ -219,7 +219,7 @@ class HostChecks:
 
     async def ports_held(self) -> Outcome:
         """Whether each of the stack's ports is free, or held by the stack's own container."""
-        output = await self._run(ports.ASK, "look at Docker on the host")
+        output = await self._run(ports.SCRIPT, "look at Docker on the host")
         return worst(
             [problem(taken.reason, taken.remedy) for taken in ports.taken(self.ports, output)],
             ", ".join(f"{port.number} ({port.key.rpartition('.')[2]})" for port in self.ports),

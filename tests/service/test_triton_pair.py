@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from inference_service.audio import Audio
 from inference_service.errors import BadRequest, RuntimeFailed
 from inference_service.runtimes.base import Call
-from inference_service.runtimes.triton import TritonRuntime, whisper_pair
+from inference_service.runtimes.triton import TritonRuntime, whisper_decoding
 from inference_service.runtimes.triton.tokenizer import Tokenizer, load_tokenizer
 from inference_service.settings import Settings
 from inference_service.tasks import TranscribeOptions
@@ -42,7 +42,7 @@ def tokenizer(tmp_path: Path) -> Tokenizer:
     return load_tokenizer(tmp_path, None)
 
 
-def decoded(tokenizer: Tokenizer, *chosen: int, loud: float = 10.0) -> whisper_pair.Decoded:
+def decoded(tokenizer: Tokenizer, *chosen: int, loud: float = 10.0) -> whisper_decoding.Decoded:
     """Decodes with a model that finds `chosen` likeliest, one after the other, then the end of the text."""
     start = tokenizer.start("en")
 
@@ -55,8 +55,8 @@ def decoded(tokenizer: Tokenizer, *chosen: int, loud: float = 10.0) -> whisper_p
             logits[tokenizer.end_of_text] = loud
         return logits
 
-    suppressed = whisper_pair.load_suppressed(None, tokenizer)
-    return asyncio.run(whisper_pair.decode_greedily(next_logits, start, tokenizer, suppressed))
+    suppressed = whisper_decoding.load_suppressed(None, tokenizer)
+    return asyncio.run(whisper_decoding.decode_greedily(next_logits, start, tokenizer, suppressed))
 
 
 def test_tokens_become_text_byte_by_byte(tokenizer: Tokenizer) -> None:
@@ -89,14 +89,14 @@ def test_emphasis_is_no_loop(tokenizer: Tokenizer) -> None:
 
 def test_decoding_stops_at_the_token_limit(tokenizer: Tokenizer) -> None:
     rng = np.random.default_rng(1)
-    assert len(decoded(tokenizer, *rng.integers(0, 5, 400).tolist()).tokens) == whisper_pair.MAX_TOKENS
+    assert len(decoded(tokenizer, *rng.integers(0, 5, 400).tolist()).tokens) == whisper_decoding.MAX_TOKENS
 
 
 def test_windows_cover_everything_and_end_in_quiet_moments() -> None:
     rng = np.random.default_rng(0)
     waveform = rng.normal(0, 0.1, 16000 * 95).astype(np.float32)
     waveform[16000 * 27 : 16000 * 27 + 8000] = 0  # half a second of silence
-    windows = whisper_pair.windows(waveform)
+    windows = whisper_decoding.windows(waveform)
     assert windows[0][0] == 0
     assert windows[-1][1] == len(waveform)
     assert all(before[1] == after[0] for before, after in pairwise(windows))
@@ -107,22 +107,22 @@ def test_windows_cover_everything_and_end_in_quiet_moments() -> None:
 @pytest.mark.parametrize("seconds", [0.01, 1, 30])
 def test_audio_up_to_thirty_seconds_is_one_window(seconds: float) -> None:
     waveform = np.zeros(int(16000 * seconds), np.float32)
-    assert whisper_pair.windows(waveform) == [(0, len(waveform))]
+    assert whisper_decoding.windows(waveform) == [(0, len(waveform))]
 
 
 def test_silence_is_distinguished_from_a_short_word() -> None:
     waveform = np.zeros(16000 * 5, np.float32)
-    assert whisper_pair.is_silent(waveform)
-    assert whisper_pair.is_silent(waveform[:100])
+    assert whisper_decoding.is_silent(waveform)
+    assert whisper_decoding.is_silent(waveform[:100])
     waveform[40000:43000] = 0.05
-    assert not whisper_pair.is_silent(waveform)
+    assert not whisper_decoding.is_silent(waveform)
 
 
 def test_a_language_is_checked_against_the_vocabulary(tokenizer: Tokenizer) -> None:
-    assert whisper_pair.check_language("en-GB", tokenizer) == "en"
-    assert whisper_pair.check_language(None, tokenizer) is None
+    assert whisper_decoding.check_language("en-GB", tokenizer) == "en"
+    assert whisper_decoding.check_language(None, tokenizer) is None
     with pytest.raises(BadRequest, match='language: "xx" is not one of the model\'s: en, fr'):
-        whisper_pair.check_language("xx", tokenizer)
+        whisper_decoding.check_language("xx", tokenizer)
 
 
 def test_a_vocabulary_without_special_tokens_asks_for_them(tmp_path: Path) -> None:

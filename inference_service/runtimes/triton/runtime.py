@@ -17,7 +17,7 @@ from tritonclient.grpc import service_pb2 as pb
 from inference_service.audio import Audio, mel
 from inference_service.errors import BadRequest, NotReady, RuntimeFailed, ServiceError, Unsupported
 from inference_service.runtimes.base import Call, Readiness
-from inference_service.runtimes.triton import whisper_pair
+from inference_service.runtimes.triton import whisper_decoding
 from inference_service.runtimes.triton.client import TritonClient
 from inference_service.runtimes.triton.contract import Contract, Interface, contracts, mismatches
 from inference_service.runtimes.triton.inference import Answer, Inference, Place, add_text, in_thread
@@ -66,7 +66,7 @@ class TritonRuntime:
         self._contracts = contracts(self._models)
         self._labelled = {self._models.emotion.model_name, self._models.emotion.text_model_name}
         self._loaded: dict[str, LoadedModel] = {}
-        self._pair: tuple[Tokenizer, whisper_pair.Suppressed] | None = None
+        self._pair: tuple[Tokenizer, whisper_decoding.Suppressed] | None = None
         self._watch: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -326,27 +326,27 @@ class TritonRuntime:
             return [str(error)]
         return []
 
-    def _pair_vocabulary(self) -> tuple[Tokenizer, whisper_pair.Suppressed]:
+    def _pair_vocabulary(self) -> tuple[Tokenizer, whisper_decoding.Suppressed]:
         if self._pair is None:
             asr = self._models.asr
             if asr.tokenizer_path is None:
                 raise RuntimeFailed("ai.models.asr.tokenizer_path: needed with decoder_path")
             tokenizer = load_tokenizer(asr.tokenizer_path, asr.special_tokens_path)
-            self._pair = tokenizer, whisper_pair.load_suppressed(asr.config_path, tokenizer)
+            self._pair = tokenizer, whisper_decoding.load_suppressed(asr.config_path, tokenizer)
         return self._pair
 
     async def _transcribe_with_pair(
         self, audio: Audio, options: TranscribeOptions, call: Call
     ) -> DetailedTranscript:
         tokenizer, suppressed = self._pair_vocabulary()
-        language = whisper_pair.check_language(options.language, tokenizer)
+        language = whisper_decoding.check_language(options.language, tokenizer)
         waveform = await in_thread(lambda: audio.waveform(mel.SAMPLE_RATE))
         texts: list[str] = []
         logprobs: list[float] = []
         disbelieved: list[float] = []
-        for start, end in whisper_pair.windows(waveform):
+        for start, end in whisper_decoding.windows(waveform):
             window = waveform[start:end]
-            if whisper_pair.is_silent(window):
+            if whisper_decoding.is_silent(window):
                 continue
             encoded = await self._encode(await in_thread(partial(mel.window_log_mel, window)), call)
             async with self._inference.place(encoded.size, longest=self._models.asr.timeout) as place:
@@ -358,11 +358,11 @@ class TritonRuntime:
                     return await self._next_logits(tokens, place, shape, call)
 
                 if language is None:
-                    language = await whisper_pair.detect_language(next_logits, tokenizer)
-                decoded = await whisper_pair.decode_greedily(
+                    language = await whisper_decoding.detect_language(next_logits, tokenizer)
+                decoded = await whisper_decoding.decode_greedily(
                     next_logits, tokenizer.start(language), tokenizer, suppressed
                 )
-            if text := whisper_pair.text_of(decoded, tokenizer):
+            if text := whisper_decoding.text_of(decoded, tokenizer):
                 texts.append(text)
                 logprobs += decoded.logprobs
             else:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import grpc
@@ -154,9 +155,19 @@ def write_model(
 
 
 class SmallTriton:
-    """A Triton server over `repository`, with its files and log in `folder`."""
+    """A Triton server over `repository`, with its files and log in `folder`.
 
-    def __init__(self, folder: Path, repository: Path, *extra_args: str) -> None:
+    It loads `models` (None: all), and models on request unless `loads_on_request` is false.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        repository: Path,
+        *extra_args: str,
+        models: Sequence[str] | None = None,
+        loads_on_request: bool = True,
+    ) -> None:
         installation = find_installation(MODELS_VENV)
         self.ports = TritonPorts(*free_ports(3))
         self._repository = repository
@@ -165,8 +176,12 @@ class SmallTriton:
             backends=install_backends(installation, folder / "backends"),
             model_repository=repository,
             ports=self.ports,
+            models=models,
             extra_args=extra_args,
         )
+        if not loads_on_request:
+            explicit = ("--model-control-mode", "--load-model")
+            self._process.command[:] = [a for a in self._process.command if not a.startswith(explicit)]
         self._log = folder / "triton.log"
         self._server: subprocess.Popen[bytes] | None = None
 

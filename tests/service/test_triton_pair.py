@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import jiwer
 import numpy as np
@@ -23,6 +24,7 @@ from inference_service.errors import BadRequest, RuntimeFailed
 from inference_service.runtimes.base import Call
 from inference_service.runtimes.triton import TritonRuntime, whisper_decoding
 from inference_service.runtimes.triton.tokenizer import Tokenizer, load_tokenizer
+from inference_service.runtimes.triton.whisper_pair import WhisperPair
 from inference_service.settings import Settings
 from inference_service.tasks import TranscribeOptions
 from tests.triton_server import MODELS_VENV, ROOT, triton_server
@@ -151,8 +153,9 @@ def test_a_file_that_is_no_vocabulary_is_refused(tmp_path: Path, content: str) -
 
 def test_a_pair_without_a_tokenizer_says_so() -> None:
     asr = {"model_name": "whisper-encoder", "decoder_path": "whisper-decoder"}
-    runtime = TritonRuntime(Settings.model_validate({"ai": {"models": {"asr": asr}}}))
-    assert runtime._pair_problems() == ["ai.models.asr.tokenizer_path: needed with decoder_path"]
+    settings = Settings.model_validate({"ai": {"models": {"asr": asr}}}).ai.models.asr
+    pair = WhisperPair(MagicMock(), MagicMock(), settings)
+    assert pair.problems() == ["ai.models.asr.tokenizer_path: needed with decoder_path"]
 
 
 @pytest.fixture(scope="module")

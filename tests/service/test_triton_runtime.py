@@ -432,7 +432,7 @@ class TritonPythonModel:
     )
 
     async def check() -> None:
-        server = SmallTriton(tmp_path, repository, "--model-control-mode=explicit", "--load-model=emotion")
+        server = SmallTriton(tmp_path, repository, models=["emotion"])
         try:
             await asyncio.to_thread(server.start)
             async with runtime(server) as models:
@@ -455,11 +455,8 @@ async def _answers(models: TritonRuntime) -> bool:
 
 
 def test_a_model_whose_process_was_killed_is_reported_and_loaded_again(tmp_path: Path) -> None:
-    names = ("asr", "emotion", "emotion-text", "synthesis")
-    explicit = ("--model-control-mode=explicit", *(f"--load-model={name}" for name in names))
-
     async def check() -> None:
-        server = SmallTriton(tmp_path, write_models(tmp_path / "models"), *explicit)
+        server = SmallTriton(tmp_path, write_models(tmp_path / "models"))
         try:
             await asyncio.to_thread(server.start)
             async with runtime(server) as models, runtime(server) as other_worker:
@@ -481,20 +478,25 @@ def test_a_model_whose_process_was_killed_is_reported_and_loaded_again(tmp_path:
 
 
 def test_a_dead_model_that_triton_may_not_load_again_is_reported_until_triton_is_restarted(
-    own_triton: SmallTriton,
+    tmp_path: Path,
 ) -> None:
     async def check() -> None:
-        async with runtime(own_triton) as models:
-            own_triton.kill_model("emotion")
-            with pytest.raises(NotReady, match="its process died"):
-                await models.emotion_of_audio(samples(), CALL)
-            await asyncio.sleep(0.3)
-            (problem,) = (await models.readiness()).problems
-            assert "not loaded again: " in problem
-            own_triton.kill()
-            await asyncio.to_thread(own_triton.start)
-            await until(lambda: _ready(models), 3)
-            assert (await models.emotion_of_audio(samples(), CALL)).emotion == "length"
+        server = SmallTriton(tmp_path, write_models(tmp_path / "models"), loads_on_request=False)
+        try:
+            await asyncio.to_thread(server.start)
+            async with runtime(server) as models:
+                server.kill_model("emotion")
+                with pytest.raises(NotReady, match="its process died"):
+                    await models.emotion_of_audio(samples(), CALL)
+                await asyncio.sleep(0.3)
+                (problem,) = (await models.readiness()).problems
+                assert "not loaded again: " in problem
+                server.kill()
+                await asyncio.to_thread(server.start)
+                await until(lambda: _ready(models), 3)
+                assert (await models.emotion_of_audio(samples(), CALL)).emotion == "length"
+        finally:
+            server.stop()
 
     asyncio.run(check())
 

@@ -14,34 +14,36 @@ from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2 as pb
 
 from inference_service.errors import RuntimeFailed, RuntimeTimeout
+from inference_service.runtimes.base import Call
 from inference_service.runtimes.triton.client import ModelDied, SharedMemoryGone, TritonClient
 from inference_service.runtimes.triton.revival import Revival
 from inference_service.runtimes.triton.shared_memory import SharedMemoryPool, Slot
+from inference_service.settings import ModelSettings
 
 _T = TypeVar("_T")
 
 
 @dataclass(slots=True)
-class Place:
-    """Where a large float32 tensor lies while Triton reads it: in shared memory, or in our own for gRPC."""
+class TensorSlot:
+    """Memory for a large float32 tensor: in shared memory, else in this process, to be sent over gRPC."""
 
     array: NDArray[np.float32]  # [count]
-    slot: Slot | None
+    shared: Slot | None
 
     def add_to(self, request: pb.ModelInferRequest, name: str, shape: tuple[int, ...]) -> None:
         """Make this the request's input `name`; its first values fill `shape`."""
         tensor = request.inputs.add(name=name, datatype="FP32", shape=shape)
         count = prod(shape)
-        if self.slot is None:
+        if self.shared is None:
             request.raw_input_contents.append(self.array[:count].tobytes())
             return
         parameters = tensor.parameters
-        parameters["shared_memory_region"].string_param = self.slot.name
+        parameters["shared_memory_region"].string_param = self.shared.name
         parameters["shared_memory_byte_size"].int64_param = 4 * count
 
 
 class Inference:
-    """Runs requests on a client, with places from a pool."""
+    """Runs requests on a client, with tensors in slots from a pool."""
 
     def __init__(self, client: TritonClient, pool: SharedMemoryPool, revival: Revival) -> None:
         self._client = client
@@ -49,33 +51,36 @@ class Inference:
         self._revival = revival
 
     @asynccontextmanager
-    async def place(self, count: int, *, longest: float) -> AsyncIterator[Place]:
-        """A place for `count` float32 values. An abandoned one is not used again for `longest` seconds,
-        the time that an inference may take."""
-        slot = await self._pool.acquire(4 * count)
-        if slot is None:
-            yield Place(np.empty(count, dtype=np.float32), None)
+    async def slot(self, count: int, *, longest: float) -> AsyncIterator[TensorSlot]:
+        """A slot for `count` float32 values. After an abandoned inference it is not reused for `longest`
+        seconds, the time that an inference may take."""
+        shared = await self._pool.acquire(4 * count)
+        if shared is None:
+            yield TensorSlot(np.empty(count, dtype=np.float32), None)
             return
         try:
-            yield Place(slot.array(count), slot)
+            yield TensorSlot(shared.array(count), shared)
         except (asyncio.CancelledError, RuntimeTimeout):
-            self._pool.rest(slot, longest)
+            self._pool.rest(shared, longest)
             raise
         except BaseException:
-            self._pool.release(slot)
+            self._pool.release(shared)
             raise
-        self._pool.release(slot)
+        self._pool.release(shared)
 
-    async def run(self, request: pb.ModelInferRequest, place: Place | None, time_limit: float) -> Answer:
-        """Run `request`, whose large tensor lies in `place`; registers that again if Triton forgot it."""
+    async def run(self, request: pb.ModelInferRequest, slot: TensorSlot | None, time_limit: float) -> Answer:
+        """Run `request`, whose large tensor is in `slot`, within `time_limit` seconds.
+
+        Registers the slot again if Triton was restarted since, and reloads a model whose process died.
+        """
         asked_at = asyncio.get_running_loop().time()
         try:
             try:
                 response = await self._client.infer(request, time_limit)
             except SharedMemoryGone:
-                if place is None or place.slot is None:
+                if slot is None or slot.shared is None:
                     raise
-                await self._pool.register(place.slot)
+                await self._pool.register(slot.shared)
                 response = await self._client.infer(request, time_limit)
         except ModelDied:
             self._revival.died(request.model_name, asked_at)
@@ -162,8 +167,13 @@ def add_text(request: pb.ModelInferRequest, name: str, shape: tuple[int, ...], t
     request.raw_input_contents.append(len(encoded).to_bytes(4, "little") + encoded)
 
 
+def time_limit(model: ModelSettings, call: Call) -> float:
+    """Seconds that an inference of `model` for `call` may take."""
+    return model.timeout if call.timeout is None else min(model.timeout, call.timeout)
+
+
 async def in_thread(work: Callable[[], _T]) -> _T:
-    """Do `work` in a thread. Cancelled, wait for its end first: it may write to memory given back after."""
+    """Do `work` in a thread. Cancelled, wait for its end first: it may write into a slot."""
     future = asyncio.get_running_loop().run_in_executor(None, work)
     try:
         return await asyncio.shield(future)

@@ -1,0 +1,124 @@
+"""The configured models as Triton has them: which are ready, and whether their tensors are as expected."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from inference_service.errors import NotReady, RuntimeFailed, ServiceError
+from inference_service.runtimes.triton.client import TritonClient
+from inference_service.runtimes.triton.contract import Contract, Interface, contracts, mismatches
+from inference_service.runtimes.triton.labels import find_labels
+from inference_service.runtimes.triton.revival import Revival
+from inference_service.settings import ModelsSettings
+from inference_service.tasks import Task
+
+_ABSENT = "it is not in the model repository"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model since Triton came up: its tensors, how they differ from the contract, its labels."""
+
+    interface: Interface
+    problems: tuple[str, ...]
+    labels: tuple[str, ...] = ()
+
+
+class TritonModels:
+    """Asks Triton once for each model after every start of Triton, and remembers the answer."""
+
+    def __init__(self, client: TritonClient, revival: Revival, settings: ModelsSettings) -> None:
+        self._client = client
+        self._revival = revival
+        self._settings = settings
+        self._contracts = contracts(settings)
+        self._labelled = {settings.emotion.model_name, settings.emotion.text_model_name}
+        self._loaded: dict[str, LoadedModel] = {}
+
+    def forget(self) -> None:
+        """Triton was restarted, perhaps with other models."""
+        self._loaded.clear()
+
+    async def get(self, name: str) -> LoadedModel:
+        """The model called `name`. Raises RuntimeFailed when it does not match its contract."""
+        loaded = self._loaded.get(name) or await self._inspect(name)
+        if loaded.problems:
+            raise RuntimeFailed("; ".join(loaded.problems))
+        return loaded
+
+    async def problems(self) -> list[str]:
+        """What keeps Triton itself or any configured model from being ready. Raises ServiceError."""
+        ready, index = await asyncio.gather(self._client.server_ready(), self._client.repository_index())
+        # With strict readiness Triton is not ready because of any model, even one not configured here.
+        others = [state for name, (state, _) in index.items() if name not in self._contracts]
+        problems: list[str] = []
+        if not ready and all(state == "READY" for state in others):
+            problems.append(f"Triton at {self._client.address} says that it is not ready")
+        ready_models = []
+        for model in self._contracts:
+            state, reason = index.get(model, ("", _ABSENT))
+            if (dead := self._revival.problem(model)) is not None:
+                problems.append(dead)
+            elif state == "READY":
+                ready_models.append(model)
+            else:
+                self._loaded.pop(model, None)
+                problems.append(
+                    f"model {model} is not ready: {reason or state.lower() or 'it is not loaded'}"
+                )
+        for model_problems in await asyncio.gather(*map(self._problems_of, ready_models)):
+            problems += model_problems
+        return problems
+
+    async def load_missing(self, task: Task, time_limit: float) -> None:
+        """Load those of the task's models that are not ready, each within `time_limit` seconds.
+
+        Raises NotReady with Triton's reason for the model where it loads none on request.
+        """
+        index = await self._client.repository_index()
+        for name in self._names(task):
+            if name not in index:
+                raise NotReady(f"model {name} is not ready: {_ABSENT}")
+            state, reason = index[name]
+            if state == "READY":
+                continue
+            try:
+                await self._client.load(name, time_limit)
+            except NotReady as error:
+                raise NotReady(f"model {name} is not ready: {reason}" if reason else str(error)) from error
+
+    def _names(self, task: Task) -> list[str]:
+        second = {
+            Task.ASR: self._settings.asr.decoder_path,
+            Task.EMOTION: self._settings.emotion.text_model_name,
+        }.get(task)
+        return [self._settings.for_task(task).model_name, *([second] if second else [])]
+
+    async def _problems_of(self, name: str) -> list[str]:
+        try:
+            return list((self._loaded.get(name) or await self._inspect(name)).problems)
+        except ServiceError as error:
+            return [str(error)]
+
+    async def _inspect(self, name: str) -> LoadedModel:
+        metadata, config = await asyncio.gather(self._client.metadata(name), self._client.config(name))
+        interface = Interface.of(metadata, config)
+        problems = mismatches(self._contracts[name], interface)
+        labels: list[str] = []
+        if name in self._labelled:
+            try:
+                labels = find_labels(name, self._settings.emotion.labels_path, config)
+            except RuntimeFailed as error:
+                problems.append(str(error))
+            problems += _label_problems(self._contracts[name], interface, labels)
+        self._loaded[name] = LoadedModel(interface, tuple(problems), tuple(labels))
+        return self._loaded[name]
+
+
+def _label_problems(contract: Contract, interface: Interface, labels: list[str]) -> list[str]:
+    """Compares the number of labels with that of logits, where the model's shape has it."""
+    output = interface.outputs.get(contract.outputs[0].name)
+    if not labels or output is None or output.shape[-1] in (-1, len(labels)):
+        return []
+    return [f"model {contract.model}: {len(labels)} labels for {output.shape[-1]} logits in {output.name!r}"]

@@ -1,12 +1,12 @@
 #!/bin/sh
-# Installs the Debian packages that `make e2e` needs, where this is Debian or Ubuntu and we are root. Nothing is
-# started: the tests run their own daemons. The Pulumi CLI is the reader's to install (https://www.pulumi.com/docs/install/).
+# Installs the Debian packages that `make e2e` needs, on Debian or Ubuntu, as root. It starts no daemon: the tests run
+# their own. You install the Pulumi CLI yourself (https://www.pulumi.com/docs/install/).
 set -eu
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
   echo "install these yourself: docker.io openssh-server debootstrap iproute2 util-linux tini" >&2
   exit 1
 fi
-# A machine whose Docker already runs keeps it; policy-rc.d keeps a freshly installed one from starting.
+# A Docker that already runs keeps running; policy-rc.d prevents a newly installed one from starting.
 policy=/usr/sbin/policy-rc.d
 if [ ! -e "$policy" ]; then
   printf '#!/bin/sh\nexit 101\n' >"$policy"

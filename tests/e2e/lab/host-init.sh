@@ -1,8 +1,8 @@
 #!/bin/bash
-# The first process of a laboratory host, started in namespaces of its own (mount, pid, uts, ipc, network).
-# It builds the host's root file system, enters it, and becomes tini over dockerd. Everything that a host may
-# write is its own; of this machine it sees only /usr and /etc, copy on write. The operator's checkout and home
-# are not there, so a remote step that quietly relied on them fails, as it would on a real host.
+# The first process of a laboratory host, in its own namespaces (mount, pid, uts, ipc, network). It builds the
+# host's root file system, enters it, and becomes tini over dockerd. The host writes only to files of its own. Of
+# this machine it sees only /usr and /etc, copy on write. It does not see the operator's checkout and home, so a
+# remote step that relies on them fails, as on a real host.
 set -euo pipefail
 folder=$1 name=$2
 root=$folder/root

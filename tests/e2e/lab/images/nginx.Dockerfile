@@ -1,4 +1,4 @@
-# Stands in for the public nginx image: the same paths, a current static nginx from its wheel.
+# Stands in for the public nginx image: the same paths, with a current static nginx from its wheel.
 FROM base
 COPY nginx.real /usr/lib/nginx/nginx
 COPY nginx /usr/sbin/nginx

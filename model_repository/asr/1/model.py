@@ -1,4 +1,5 @@
-"""Triton's entrance to the transcriber: tensors in, tensors out, one bad request never hurts another."""
+"""Connects the transcriber to Triton: tensors in, tensors out. A bad request never affects the others of its
+batch."""
 
 import json
 import os
@@ -26,7 +27,7 @@ class TritonPythonModel:
             workers=workers,
             beam_size=int(parameters["beam_size"]),
         )
-        # The first decoding allocates: let it happen before Triton says ready.
+        # The first decoding allocates memory, so it runs before Triton reports the model as ready.
         noise = np.random.default_rng(0).normal(0, 0.01, SAMPLE_RATE).astype(np.float32)
         self.transcriber.transcribe(noise, Options())
         self.pool = ThreadPoolExecutor(workers)
@@ -83,7 +84,7 @@ def _checked(asked):
     if not 0 <= given.get("temperature", 0) <= 1:
         raise ValueError(f"options.temperature: {given['temperature']} is not between 0 and 1")
     if "prompt" in given:
-        # Whisper heeds the end of a prompt; more than its context holds would be refused by the decoder.
+        # Whisper uses the end of a prompt; its decoder would refuse a prompt longer than its context.
         given["prompt"] = given["prompt"][-MAX_PROMPT_CHARACTERS:]
     return given
 

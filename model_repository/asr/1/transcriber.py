@@ -1,8 +1,8 @@
 """Speech to text with Whisper, for audio of any length.
 
-Speech is found first (silero VAD) and laid into windows that begin and end in its pauses, which Whisper
-decodes as a batch. Windows never overlap, and together they hold all speech. Where there is no speech Whisper
-is not asked: it would make something up.
+A voice activity detector (silero VAD) finds the speech. It is cut into windows that begin and end in pauses,
+and Whisper decodes them as a batch. Windows never overlap, and together they contain all speech. Audio
+without speech does not go to Whisper, which would invent text.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from faster_whisper.vad import VadOptions, get_speech_timestamps
 
 SAMPLE_RATE = 16000
 
-# Whisper hears 30 s at once. In shorter windows it skips fewer repeated sentences; the surroundings of a
-# window's speech help it with the first and last words. The figures are from trials on band-limited and on
-# long recordings.
+# Whisper takes 30 s at once. In shorter windows it skips fewer repeated sentences, and the audio around the
+# speech of a window helps it with the first and last words. The figures come from trials on band-limited and
+# on long recordings.
 WINDOW_S = 24.0
 SURROUNDINGS_S = 2.0
 # A pause longer than this ends a window.
 LONGEST_PAUSE_S = 3.0
-# Where nobody pauses, the VAD cuts at the best place that it finds.
+# Speech without a pause is cut by the VAD at its best guess.
 UNBROKEN_SPEECH_S = WINDOW_S - 2 * SURROUNDINGS_S
 
-# ISO 639: the language of audio in which nobody speaks, unless one was asked for.
+# ISO 639: the language of audio without speech, unless the request names one.
 UNDETERMINED = "und"
 
 # Whisper's own rule for a window without speech: both must hold.
 NO_SPEECH_PROBABILITY = 0.6
 NO_SPEECH_LOGPROB = -1.0
 
-# Nobody speaks so fast: more tokens a second mean that the decoder is caught in a loop. A loop is broken by
-# sampling, at rising temperatures.
+# More tokens a second than anybody speaks mean that the decoder loops. Sampling at rising temperatures breaks
+# the loop.
 MAX_TOKENS_PER_SECOND = 12.0
 LOOP_TEMPERATURES = (0.2, 0.4, 0.6, 0.8, 1.0)
 
@@ -53,7 +53,7 @@ _SENTENCE_END = (".", "!", "?", "。", "！", "？")
 
 @dataclass(frozen=True)
 class Options:
-    """What a request may ask for. `language`: a code as `en`, or None to detect it."""
+    """The options of a request. `language`: a code such as `en`, or None to detect it."""
 
     language: str | None = None
     word_timestamps: bool = False
@@ -146,7 +146,7 @@ class Transcriber:
         return [(stretch["start"], stretch["end"]) for stretch in get_speech_timestamps(audio, vad)]
 
     def _language(self, asked: str | None) -> str | None:
-        """The code that the weights know it by; None: to be detected among several."""
+        """The weights' code for the language; None if it is to be detected."""
         if asked is None:
             return None if len(self.languages) > 1 else self.languages[0]
         code = asked.strip().lower().replace("_", "-").split("-")[0]
@@ -162,7 +162,7 @@ class Transcriber:
     def _redecoded(
         self, audio: np.ndarray, looped: Segment, language: str, options: Options
     ) -> list[Segment]:
-        """Decode one window again, with sampling. Gives nothing when every temperature loops."""
+        """Decode one window again, with sampling. Returns nothing if every temperature loops."""
         segments, _ = self._model.transcribe(
             audio,
             language=language,
@@ -225,7 +225,7 @@ def _confidence(segments: Sequence[Segment]) -> float:
 
 
 def _sentences(segment: Segment, speech: Sequence[tuple[int, int]]) -> list[dict]:
-    """The window from its first speech to its last; cut after each sentence where words have times."""
+    """The window from its first speech to its last; cut after each sentence if words have times."""
     common = {"avg_logprob": segment.avg_logprob, "no_speech_prob": segment.no_speech_prob}
     if not segment.words:
         inside = [

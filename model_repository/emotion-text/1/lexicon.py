@@ -1,4 +1,4 @@
-"""Emotion of a text: a lexicon of our own and rules on negation, strength and exclamation; not trained."""
+"""Emotion of a text: a hand-written lexicon, and rules on negation, strength and exclamation. Not trained."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _AMPLIFIERS = {
 _DIMINISHERS = {"slightly", "somewhat", "bit", "little", "fairly"}
 _CLAUSE_ENDS = set("!?,.;:") | {"but", "although", "though", "however"}
 _NEGATION_REACH = 3  # words
-# What the denial of an emotion says instead. Not sad is not joy, so most denials are neutral.
+# The label of a denied emotion. “Not sad” does not mean joy, so most denials are neutral.
 _DENIED = {"happy": "sad"}
 
 
@@ -61,19 +61,19 @@ def logits(text: str, lexicon: dict[str, tuple[str, float]]) -> np.ndarray:
                 weight *= 1.4
             if _DIMINISHERS & set(before[-2:]):
                 weight *= 0.6
-            # "really" and "so" amplify what follows them and say nothing by themselves.
+            # "really" and "so" amplify the next word and have no emotion of their own.
             if token in _AMPLIFIERS and position + 1 < len(tokens) and tokens[position + 1].isalpha():
                 continue
             _add(scores, label, weight, denied=any(map(_is_negation, before)))
     emotional = [label for label in LABELS if label != "neutral" and scores[label] > 0]
     for label in emotional:
         scores[label] += 0.3 * min(text.count("!") + text.count("！"), 3)
-    # One text holds only so much: the hundredth word of joy adds nothing.
+    # Limited: the hundredth word of joy in a text adds nothing.
     return np.array([min(scores[label], 6.0) for label in LABELS], np.float32)
 
 
 def _clause_before(tokens: list[str], position: int) -> list[str]:
-    """The last words of the same clause before a position, as far as a negation reaches."""
+    """The words of the same clause before a position, within the reach of a negation."""
     start = position
     while start > max(0, position - _NEGATION_REACH) and tokens[start - 1] not in _CLAUSE_ENDS:
         start -= 1
@@ -92,7 +92,7 @@ def _add(scores: dict[str, float], label: str, weight: float, *, denied: bool) -
 
 
 def _score_chinese(run: str, lexicon: dict[str, tuple[str, float]], scores: dict[str, float]) -> None:
-    """Chinese is written without spaces: the longest words of the lexicon are taken out of the run first."""
+    """Splits Chinese, which has no spaces: the longest words of the lexicon are found first."""
     for word in sorted((word for word in lexicon if "一" <= word[0] <= "鿿"), key=len, reverse=True):
         while (at := run.find(word)) >= 0:
             label, weight = lexicon[word]

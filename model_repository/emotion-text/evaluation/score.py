@@ -1,5 +1,5 @@
-"""Score the rule on sentences.json: 60 sentences in everyday words, written before the rule
-was run on them. The lexicon is not tuned on them.
+"""Score the rule on sentences.json: 60 sentences in everyday words, written before the first run. The lexicon
+is not tuned on them.
 
     python score.py
 """

@@ -1,9 +1,10 @@
-"""Emotion from how speech sounds: a rule over loudness-independent prosody, not a trained model.
+"""Emotion from the sound of speech: a rule over prosody that does not depend on loudness, not a trained
+model.
 
-Studies of emotional speech agree on directions, not on numbers: anger, joy, fear and surprise come with
-higher and livelier pitch, more energy in the upper bands and faster speech; sadness with the opposite. The
-rule below scores the labels by four such measures and their mean, the arousal. Valence is hardly audible in
-these measures (anger and joy sound alike to them), so the scores stay close.
+Studies of emotional speech agree on directions, not on numbers. Anger, joy, fear and surprise have higher and
+livelier pitch, more energy in the upper bands and faster speech; sadness has the opposite. The rule below
+scores the labels by four such measures and their mean, the arousal. These measures hardly show valence (anger
+and joy sound alike), so the scores stay close.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _BLOCK = 1500  # frames at once (30 s): bounds the memory
 # Mean and spread of each measure in neutral speech: 758 prompts read by six speakers (those of the synthesis
 # model's corpus), the spread within and between speakers, widened by a third for unscripted speech.
 _TYPICAL = {"movement": (3.3, 1.0), "tilt": (-12.7, 3.6), "pace": (4.7, 1.4), "swing": (8.5, 1.7)}
-# Speech has syllables; a hum has none.
+# Speech has syllables, a hum has none.
 _MIN_PACE = 0.5  # a second
 
 
@@ -68,7 +69,7 @@ def measure(audio: np.ndarray) -> Prosody | None:
 def logits(prosody: Prosody | None) -> np.ndarray:
     """Scores [6] in the order of labels.json: neutral, happy, sad, angry, fearful, surprised.
 
-    Without voice: neutral is the likeliest, at 0.31, since nothing was heard that speaks for another.
+    Without voice neutral is the likeliest, at 0.31, because nothing speaks for another label.
     """
     if prosody is None:
         return np.array([0.8, 0, 0, 0, 0, 0], np.float32)
@@ -100,16 +101,16 @@ def _analyse(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     frames = (frames - frames.mean(axis=1, keepdims=True)) * np.hanning(_FRAME)
     power = np.abs(np.fft.rfft(frames, 2 * _FRAME, axis=1)) ** 2
     correlation = np.fft.irfft(power, axis=1)[:, :_FRAME]
-    # The window fades the correlation at long lags: divide its own out.
+    # The window reduces the correlation at long lags: divide by the window's own correlation.
     fade = np.fft.irfft(np.abs(np.fft.rfft(np.hanning(_FRAME), 2 * _FRAME)) ** 2)[:_FRAME]
     first, last = SAMPLE_RATE // _MAX_PITCH, SAMPLE_RATE // _MIN_PITCH
     normalised = (
         correlation[:, first : last + 1] / (correlation[:, :1] + 1e-12) / (fade[first : last + 1] / fade[0])
     )
     strength = normalised.max(axis=1)
-    # The first lag nearly as good as the best: multiples of the period are as good, and octaves low.
+    # The first lag that is nearly as good as the best: multiples of the period are as good, octaves too low.
     lag = first + (normalised >= 0.9 * strength[:, None]).argmax(axis=1)
-    # On from there to the top of its peak.
+    # From there to the top of its peak.
     steps = np.arange(8)
     near = np.minimum(lag[:, None] - first + steps, last - first)
     lag = lag + np.take_along_axis(normalised, near, axis=1).argmax(axis=1)

@@ -1,12 +1,13 @@
-"""What the synthesis model looks at: how a log-mel spectrogram moves, whatever its loudness and bandwidth."""
+"""The features of the synthesis model: the movement of a log-mel spectrogram, independent of loudness and
+bandwidth."""
 
 from __future__ import annotations
 
 import numpy as np
 
-# Bands up to 3.4 kHz: what a telephone carries, so that its band limit says nothing.
+# Bands up to 3.4 kHz, the band of a telephone, so that its limit reveals nothing.
 BANDS = 57
-# Fewer frames (10 ms each) with sound than this say nothing about a voice.
+# Fewer frames (10 ms each) with sound than this are too few for a verdict.
 MIN_FRAMES = 30
 # A frame counts as sound within 35 dB of the loudest; Whisper's scale is a quarter of log10 of power.
 SOUND_RANGE = 35 / 40
@@ -28,7 +29,7 @@ def features(mel: np.ndarray) -> np.ndarray | None:
     if together is None:
         return None
     second = np.diff(bands, n=2, axis=1)[:, both[1:] & both[:-1]]
-    # Ripple across bands: the harmonics that are resolved, and how steady they stand.
+    # Ripple across bands: the resolved harmonics and their steadiness.
     ripple = np.diff(shape, n=2, axis=0)
     loudness = bands.mean(axis=0)[sound]
     return np.concatenate(
@@ -39,7 +40,7 @@ def features(mel: np.ndarray) -> np.ndarray | None:
             _grouped(second.std(axis=1) / (change.std(axis=1) + 1e-3)),  # smooth or rough movement
             _grouped(np.pad(np.abs(ripple).mean(axis=1), (1, 1), mode="edge")),
             [
-                np.mean(np.abs(change).mean(axis=0) < 0.01),  # frames that stand still
+                np.mean(np.abs(change).mean(axis=0) < 0.01),  # frames without movement
                 together,  # bands move together
                 loudness.std(),
                 np.abs(np.diff(loudness)).mean(),

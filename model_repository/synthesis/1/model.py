@@ -32,7 +32,7 @@ class TritonPythonModel:
     def _probability(self, mel):
         found = features(mel) if mel.shape[1] else None
         if found is None:
-            return 0.5  # too little sound to say anything
-        # Values far outside of what was trained on count no more than the edge of it.
+            return 0.5  # too little sound for a verdict
+        # Values far outside the training data count as its limits.
         standardised = np.clip((found - self.mean) / self.scale, -4, 4)
         return 1 / (1 + np.exp(-(standardised @ self.coefficients + self.intercept)))

@@ -1,12 +1,12 @@
-"""Collect the corpus of the synthesis model: recorded human voices and synthesisers that Debian packages.
+"""Collect the corpus of the synthesis model: recorded human voices and synthesisers from Debian packages.
 
     apt-get install espeak-ng flite festival festvox-kallpc16k festvox-kdlpc16k festvox-us-slt-hts \
         alsa-utils asterisk-core-sounds-{en,es,fr,it,ru}-wav asterisk-prompt-it-menardi-wav
     python collect.py CORPUS
 
-writes CORPUS/{real,synthetic}/<group>/*.wav. A group is what is held out as a whole when the model is scored:
-one speaker, or one synthesis technique. The recordings are not copied into the repository (Asterisk's are
-CC BY-SA 3.0); only the trained weights are.
+writes CORPUS/{real,synthetic}/<group>/*.wav. A group is one speaker or one synthesis technique; the score
+holds it out as a whole. The recordings are not in the repository (Asterisk's are CC BY-SA 3.0), only the
+trained weights are.
 """
 
 import argparse
@@ -51,7 +51,7 @@ FESTIVAL_VOICES = {"diphone": ["kal_diphone", "ked_diphone"], "festival-hts": ["
 
 
 def collect_real(corpus: Path) -> None:
-    """Take a spread of each speaker's longer recordings."""
+    """Take recordings from across each speaker's longer ones."""
     for speaker, folders in SPEAKERS.items():
         target = corpus / "real" / speaker
         target.mkdir(parents=True, exist_ok=True)
@@ -63,7 +63,7 @@ def collect_real(corpus: Path) -> None:
 
 
 def collect_synthetic(corpus: Path) -> None:
-    """Let every voice say every sentence of its language, at three speaking rates where it can."""
+    """Synthesise every sentence with every voice of its language, at three speaking rates if possible."""
     for group, languages in ESPEAK_VOICES.items():
         for language, voices in languages.items():
             for voice in voices:

@@ -1,10 +1,10 @@
-"""Train the synthesis model on the corpus of collect.py and score it on voices that it has not heard.
+"""Train the synthesis model on the corpus of collect.py and score it on voices outside its training data.
 
     python train.py CORPUS        (needs numpy, soundfile, soxr and this project's inference_service)
 
-writes ../1/weights.json and scores.json. Every recording goes through the channels of `CHANNELS`, alike for
-both classes: loudness, noise, telephone band and codec must not give the class away. The score is from
-holding out, in turn, each synthesis technique together with each human speaker, and training on the others.
+writes ../1/weights.json and scores.json. Recordings of both classes go through the same `CHANNELS`, because
+loudness, noise, telephone band and codec must not reveal the class. For the score, each synthesis technique
+together with each human speaker is held out in turn, and the model is trained on the others.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def main(corpus: Path) -> None:
         kind, group = path.parts[-3:-1]
         samples, rate = soundfile.read(path, always_2d=True)
         for channel in CHANNELS:
-            # Every recording leaves here with the band of a telephone: many of the human ones have no other.
+            # Every recording gets the band of a telephone, because many human ones have only that.
             narrow = soxr.resample(samples.mean(axis=1), rate, 8000)
             found = features(log_mel(soxr.resample(channel(narrow), 8000, SAMPLE_RATE).astype(np.float32)))
             if found is not None:
@@ -97,7 +97,7 @@ def predict(fitted, table):
 
 
 def held_out(table, labels, groups):
-    """Accuracy of each group over every split in which it was held out, and their mean a class."""
+    """Accuracy of each group over every split that held it out, and the mean of each class."""
     real, synthetic = sorted(set(groups[~labels])), sorted(set(groups[labels]))
     right = {group: [] for group in real + synthetic}
     for pair in product(real, synthetic):

@@ -31,7 +31,7 @@ class TritonPythonModel:
         self.no_timestamps = added["<|notimestamps|>"]
         self.end_of_text = added["<|endoftext|>"]
         start = [added["<|startoftranscript|>"]]
-        # A multilingual decoder must be told the language and the task before it can say anything.
+        # A multilingual decoder needs the tokens of language and task first.
         if self.whisper.is_multilingual:
             start += [added["<|en|>"], added["<|transcribe|>"]]
         silence = ctranslate2.StorageView.from_array(np.zeros((1, self.whisper.n_mels, 3000), np.float32))
@@ -82,7 +82,7 @@ class TritonPythonModel:
         return None
 
     def _languages(self, encoded):
-        # After the bare start Whisper names the language; CTranslate2's search would want a timestamp there.
+        # After the start token alone Whisper gives the language; CTranslate2's search expects a timestamp.
         logits = np.full(self.vocabulary, -np.inf, np.float32)
         for token, probability in self.whisper.detect_language(encoded)[0]:
             logits[self.added[token]] = np.log(max(probability, 1e-30))
@@ -92,8 +92,8 @@ class TritonPythonModel:
         return tokens[tokens.index(self.no_timestamps) + 1 :]
 
     def _logits(self, encoded, tokens):
-        # CTranslate2's search with nothing suppressed, forced along the text so far and one token further:
-        # the scores of that step are the model's logits.
+        # CTranslate2's search without suppression, forced along the text so far and one token further. The
+        # scores of that step are the model's logits.
         steps = len(self._text(tokens)) + 1
         result = self.whisper.generate(
             encoded,

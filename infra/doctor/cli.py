@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def examine(given: argparse.Namespace) -> int:
-    """Check the fleet."""
+    """Examine a stack, and print its findings."""
     stack = load_file(given.file or PROJECT / f"Pulumi.{given.stack}.yaml")
     allowed = [node.name for node in stack.nodes] + [names.GATEWAY]
     unknown = [name for name in given.node if name not in allowed]
@@ -117,7 +117,7 @@ async def findings_of(
 
 
 def report(stack: Stack, findings: list[Finding], seconds: float) -> dict[str, Any]:
-    """The findings as `--json` prints them."""
+    """The output of `--json`."""
     counts = {status.value: sum(finding.status is status for finding in findings) for status in Status}
     return {
         "stack": stack.name,
@@ -128,7 +128,7 @@ def report(stack: Stack, findings: list[Finding], seconds: float) -> dict[str, A
 
 
 def lint(given: argparse.Namespace) -> int:
-    """Check a model repository on this computer."""
+    """Check a model repository on this computer, and print its faults."""
     faults = linter.lint(linter.local(given.path), _expected(given))
     if given.json:
         print(json.dumps([asdict(fault) for fault in faults], indent=1, ensure_ascii=False))
@@ -140,7 +140,7 @@ def lint(given: argparse.Namespace) -> int:
 
 
 def _expected(given: argparse.Namespace) -> ModelsSettings:
-    """The models that the service asks for: by its file, by the stack, else its defaults."""
+    """The models that the service requires: from its file, from the stack, or its defaults."""
     if given.config is not None:
         return load_settings(given.config, {})[0].ai.models
     if given.for_stack is None:

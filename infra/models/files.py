@@ -1,4 +1,4 @@
-"""A local model repository: its models, their files and their versions by content."""
+"""A local model repository: its models, and their versions by content."""
 
 from __future__ import annotations
 
@@ -9,25 +9,24 @@ from infra.digest import digest, files_in
 
 
 class ModelsError(ValueError):
-    """A model repository that cannot be used."""
+    """A model repository without a usable model; `str(error)` says which folder, and what is missing."""
 
 
 @functools.cache
 def versions(repository: Path) -> dict[str, str]:
-    """The models of a local repository and the digest of each one's content, by name.
+    """The digest of each model's content, by the model's name.
 
-    A model is a folder with a `config.pbtxt` or a numbered version in it. Raises ModelsError when there is
-    none.
+    A model is a folder with a `config.pbtxt` or a numbered version in it. Raises ModelsError without one.
     """
     if not repository.is_dir():
         raise ModelsError(f"models.path: there is no folder {repository}")
-    found = {}
+    digests = {}
     for folder in sorted(repository.iterdir()):
         is_model = folder.is_dir() and (
             (folder / "config.pbtxt").is_file() or any(inner.name.isdigit() for inner in folder.iterdir())
         )
         if is_model and not folder.name.startswith("."):
-            found[folder.name] = digest(files_in(folder))
-    if not found:
+            digests[folder.name] = digest(files_in(folder))
+    if not digests:
         raise ModelsError(f"models.path: no model in {repository} (folders with config.pbtxt or a version 1)")
-    return found
+    return digests

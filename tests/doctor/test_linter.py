@@ -81,7 +81,7 @@ def test_a_configuration_that_ends_too_early_is_malformed(repository: Path) -> N
 
 def test_a_configuration_that_is_no_text_is_reported_as_such(repository: Path) -> None:
     (repository / "emotion" / "config.pbtxt").write_bytes(b"name: \xff\xfe")
-    assert "no UTF-8 text" in only(repository).message
+    assert "is not UTF-8 text" in only(repository).message
 
 
 def test_a_name_that_is_not_the_folders_is_named_by_its_line(repository: Path) -> None:
@@ -94,7 +94,7 @@ def test_a_name_that_is_not_the_folders_is_named_by_its_line(repository: Path) -
 def test_a_model_without_a_version_folder_is_named(repository: Path) -> None:
     (repository / "synthesis" / "1").rename(repository / "synthesis" / "01")
     fault = only(repository)
-    assert "there is no version folder (01 is none: versions begin at 1" in fault.message
+    assert "there is no version folder (01 is not one: versions begin at 1" in fault.message
     assert "synthesis/1/" in fault.remedy
 
 
@@ -105,14 +105,14 @@ def test_a_version_policy_for_a_version_that_is_missing_is_named(repository: Pat
         "max_batch_size: 0",
         "max_batch_size: 0 version_policy { specific { versions: 3 } }",
     )
-    assert "version_policy asks for version 3; there is 1" in only(repository).message
+    assert "version_policy requires version 3; the folder has 1" in only(repository).message
 
 
 def test_a_missing_backend_file_is_named_with_the_existing_ones(repository: Path) -> None:
     (repository / "synthesis" / "1" / "model.py").rename(repository / "synthesis" / "1" / "mode.py")
     fault = only(repository)
     assert fault.path == "synthesis/1/model.py"
-    assert "has no model.py, which python reads; there is features.py, mode.py, weights.json" in fault.message
+    assert "has no model.py, which python reads; it has features.py, mode.py, weights.json" in fault.message
 
 
 def test_an_empty_backend_file_is_named(repository: Path) -> None:
@@ -200,7 +200,7 @@ def test_a_byte_order_mark_is_named(repository: Path) -> None:
 
 @pytest.mark.parametrize(
     ("there", "said"),
-    [("Config.pbtxt", "did you mean Config.pbtxt?"), ("inner/config.pbtxt", "is emotion the repository?")],
+    [("Config.pbtxt", "did you mean Config.pbtxt?"), ("inner/config.pbtxt", "the repository itself?")],
 )
 def test_a_configuration_elsewhere_is_named(repository: Path, there: str, said: str) -> None:
     path = repository / "emotion" / there
@@ -332,7 +332,7 @@ def test_the_command_takes_the_services_own_file(repository: Path, tmp_path: Pat
     ("make", "said"),
     [
         (lambda path: path, "there is no such folder"),
-        (lambda path: path.write_text("x") and path, "is no folder"),
+        (lambda path: path.write_text("x") and path, "not a folder"),
     ],
 )
 def test_a_path_that_is_no_folder_is_a_usage_error(

@@ -1,4 +1,4 @@
-"""The model repository linter: what Triton or the service will not take, said before anything is deployed."""
+"""The model repository linter: finds what Triton or the service would reject, before a deployment."""
 
 from infra.doctor.linter.files import Listing, NotARepository, local
 from infra.doctor.linter.lint import Fault, lint

@@ -21,7 +21,7 @@ _TOKEN = re.compile(
 
 
 class Malformed(Exception):
-    """The text is no model configuration; `line` counts from 1, `str(error)` says what is wrong there."""
+    """The text is not a model configuration. `line` counts from 1, `str(error)` is the reason."""
 
     def __init__(self, line: int, reason: str) -> None:
         super().__init__(reason)
@@ -29,7 +29,7 @@ class Malformed(Exception):
 
 
 def parse(text: str) -> Any:
-    """The `inference.ModelConfig` that the text is. Raises Malformed."""
+    """Parse an `inference.ModelConfig`. Raises Malformed."""
     if text.startswith("\ufeff"):
         raise Malformed(1, "it begins with a byte order mark, which protobuf does not read")
     config = model_config_pb2.ModelConfig()
@@ -43,7 +43,7 @@ def parse(text: str) -> Any:
 
 
 def _hinted(reason: str) -> str:
-    """protobuf's words, with the field names that are there where it knows none of that name."""
+    """protobuf's message, with similar field names where it does not know a field."""
     if match := re.search(r'Message type "(inference\.\w+)" has no field named "(\w+)"', reason):
         message = getattr(model_config_pb2, match[1].removeprefix("inference."), None)
         near = [
@@ -81,14 +81,14 @@ def datatype(value: int) -> str:
 def line_of(text: str, path: tuple[str, ...], value: str | None = None, nth: int = 1) -> int | None:
     """The line of the `nth` field at a path of names that has that value (any: None), counted from 1.
 
-    protobuf reads the text without telling where anything stood.
+    protobuf's parser does not keep positions.
     """
-    lines = [line for at, there, line in _fields(text) if at == path and value in (None, there)]
+    lines = [line for at, actual, line in _fields(text) if at == path and value in (None, actual)]
     return lines[nth - 1] if len(lines) >= nth else None
 
 
 def _fields(text: str) -> Iterator[tuple[tuple[str, ...], str, int]]:
-    """Path, value and line of every field that holds no message; in lists each element stands for itself."""
+    """Path, value and line of every scalar field; each element of a list counts as a field."""
     outer: list[str] = []
     field, line = "", 1
     for match in _TOKEN.finditer(text):

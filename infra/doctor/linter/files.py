@@ -1,6 +1,6 @@
-"""What the linter looks at: the names of a repository's files, and the text of its models' `config.pbtxt`.
+"""The linter's input: the names of a repository's files, and the text of its models' `config.pbtxt`.
 
-The same listing is made of a folder here and of one on a host.
+A folder on this computer and one on a host give the same listing.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 CONFIG = "config.pbtxt"
-#: `<model>/<version>/<file>`; what lies deeper is a model's own affair.
+#: `<model>/<version>/<file>`; deeper folders are the model's own.
 _DEPTH = 3
 
 
 class NotARepository(Exception):
-    """A folder that cannot be read as a model repository; `str(error)` has the system's words."""
+    """A folder that cannot be read as a model repository; `str(error)` has the system's reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +32,11 @@ class Listing:
 
     @property
     def models(self) -> list[str]:
-        """The folders that Triton takes for models."""
+        """The folders that Triton regards as models."""
         return sorted(name for name in self.folders if "/" not in name and not name.startswith("."))
 
     def inside(self, folder: str) -> set[str]:
-        """The names of what is directly in a folder."""
+        """The names of the files and folders directly in a folder."""
         names = {path.removeprefix(f"{folder}/") for path in (*self.folders, *self.files)}
         return {
             name
@@ -46,9 +46,9 @@ class Listing:
 
 
 def local(path: Path) -> Listing:
-    """The listing of a folder here. Raises NotARepository."""
+    """The listing of a folder on this computer. Raises NotARepository."""
     if not path.is_dir():
-        raise NotARepository(f"{path}: " + ("is no folder" if path.exists() else "there is no such folder"))
+        raise NotARepository(f"{path}: " + ("not a folder" if path.exists() else "there is no such folder"))
     folders: set[str] = set()
     files: dict[str, int] = {}
     configs: dict[str, str | bytes] = {}
@@ -60,18 +60,18 @@ def local(path: Path) -> Listing:
         here = Path(root).relative_to(path)
         folders |= {(here / name).as_posix() for name in inner}
         for name in names:
-            found = Path(root) / name
-            if found.exists():  # not a link to nowhere, which Triton does not see either
-                files[(here / name).as_posix()] = found.stat().st_size
+            file = Path(root) / name
+            if file.exists():  # Triton does not see dangling links either
+                files[(here / name).as_posix()] = file.stat().st_size
         if len(here.parts) + 1 >= _DEPTH:
             inner.clear()
-    for file in files:
-        model, _, name = file.partition("/")
+    for entry in files:
+        model, _, name = entry.partition("/")
         if name == CONFIG:
             try:
-                configs[model] = _text((path / file).read_bytes())
+                configs[model] = _text((path / entry).read_bytes())
             except OSError as error:
-                raise NotARepository(f"{path / file}: {error.strerror}") from None
+                raise NotARepository(f"{path / entry}: {error.strerror}") from None
     return Listing(frozenset(folders), files, configs)
 
 
@@ -95,12 +95,12 @@ def script(path: str) -> str:
 
 
 def parse(printed: str) -> Listing:
-    """The listing that the script printed. Sizes are only told apart from nothing."""
+    """The listing from the output of `script`. Sizes are 0 for an empty file, else 1."""
     folders: set[str] = set()
     files: dict[str, int] = {}
     texts: dict[str, list[str]] = {}
     config: list[str] = []
-    # Only "\n" ends a line for the script, and for protobuf.
+    # For the script and for protobuf only "\n" ends a line.
     for line in printed.split("\n"):
         kind, _, rest = line.partition(" ")
         name = rest.removeprefix("./")

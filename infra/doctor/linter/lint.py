@@ -1,4 +1,4 @@
-"""What is wrong with a model repository, by the rules of Triton and by what the service will ask for."""
+"""The faults of a model repository, by the rules of Triton and by what the service requires of models."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _PLATFORMS = {
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that is wrong. `line` is one of `path`, None where the whole file or folder is meant."""
+    """One fault. `line` is a line of the file `path`, None for the whole file or folder."""
 
     model: str
     path: str
@@ -58,9 +58,9 @@ class Fault:
 
 
 def lint(listing: Listing, expected: ModelsSettings | None) -> list[Fault]:
-    """All that is wrong with a repository; `expected` are the service's models, None where any will do.
+    """The faults of a repository. `expected` are the service's models, None to accept any.
 
-    The words are the service's own where it would say the same.
+    A fault that the service would find too has the service's message.
     """
     wanted = contracts(expected) if expected is not None else {}
     faults: list[Fault] = []
@@ -71,7 +71,7 @@ def lint(listing: Listing, expected: ModelsSettings | None) -> list[Fault]:
                 ".",
                 None,
                 "there is no model folder",
-                "put a folder for each model there, with config.pbtxt and 1/",
+                "add a folder for each model, with config.pbtxt and 1/",
             )
         )
     for model in listing.models:
@@ -85,7 +85,7 @@ def lint(listing: Listing, expected: ModelsSettings | None) -> list[Fault]:
                 model,
                 None,
                 f"model {model} is not ready: it is not in the model repository{hint}",
-                f"put the folder {model} there, or set ai.models.*.model_name to a model that is there "
+                f"add the folder {model}, or set ai.models.*.model_name to a model in the repository "
                 f"({', '.join(listing.models) or 'none'})",
             )
         )
@@ -107,22 +107,22 @@ class _Model:
         if text is None and self._describes_itself():
             return list(self._versions(None))
         if text is None:
-            said = f"model {self.name}: there is no {CONFIG}{self._instead()}"
+            message = f"model {self.name}: there is no {CONFIG}{self._instead()}"
             remedy = f"write {self.path}: name, backend, input, output (see model_repository/ for examples)"
-            return [Fault(self.name, self.path, None, said, remedy), *self._versions(None)]
+            return [Fault(self.name, self.path, None, message, remedy), *self._versions(None)]
         if isinstance(text, bytes):
-            return [Fault(self.name, self.path, None, f"{CONFIG} is no UTF-8 text", "save it as UTF-8")]
+            return [Fault(self.name, self.path, None, f"{CONFIG} is not UTF-8 text", "save it as UTF-8")]
         try:
             config = parse(text)
         except Malformed as error:
-            said = f"model {self.name}: {CONFIG} is malformed: {error}"
+            message = f"model {self.name}: {CONFIG} is malformed: {error}"
             return [
-                Fault(self.name, self.path, error.line, said, f"correct line {error.line} of {self.path}")
+                Fault(self.name, self.path, error.line, message, f"correct line {error.line} of {self.path}")
             ]
         return [*self._identity(config, text), *self._tensors(config, text), *self._versions(config)]
 
     def _describes_itself(self) -> bool:
-        """Whether a version has a file from which Triton makes the configuration that is not there."""
+        """Whether a version has a file from which Triton generates the missing configuration."""
         versions = [name for name in self.listing.inside(self.name) if re.fullmatch(r"[1-9]\d*", name)]
         return any(
             file in self.listing.inside(f"{self.name}/{version}")
@@ -131,14 +131,14 @@ class _Model:
         )
 
     def _instead(self) -> str:
-        """What may have been meant for the missing configuration."""
+        """A hint at the file that may have been meant as the configuration."""
         below = sorted(
             file
             for file in self.listing.files
             if re.fullmatch(rf"{re.escape(self.name)}/[^/]+/{CONFIG}", file)
         )
         if below:
-            return f"; there is {below[0]}: is {self.name} the repository?"
+            return f"; there is {below[0]}: is {self.name} the repository itself?"
         near = difflib.get_close_matches(CONFIG, self.listing.inside(self.name), n=1)
         return f"; did you mean {near[0]}?" if near else ""
 
@@ -194,10 +194,10 @@ class _Model:
     def _contract(self, config: Any, text: str) -> Iterator[Fault]:
         if self.contract is None or self.expected is None:
             return
-        for said in mismatches(self.contract, interface(config)):
-            tensor = re.search(r"(input|output) '?([^' ]+)", said)
+        for message in mismatches(self.contract, interface(config)):
+            tensor = re.search(r"(input|output) '?([^' ]+)", message)
             line = line_of(text, (tensor[1], "name"), tensor[2]) if tensor else None
-            yield Fault(self.name, self.path, line, said, _renamed(self.expected, self.name))
+            yield Fault(self.name, self.path, line, message, _renamed(self.expected, self.name))
         emotion = self.expected.emotion
         if self.name in (emotion.model_name, emotion.text_model_name) and emotion.labels_path is None:
             output = next((each for each in config.output if each.name == emotion.output_names[0]), None)
@@ -221,7 +221,7 @@ class _Model:
         versions = sorted((name for name in folders if re.fullmatch(r"[1-9]\d*", name)), key=int)
         if not versions:
             zeros = sorted(name for name in folders if name.isdigit())
-            hint = f" ({zeros[0]} is none: versions begin at 1, without leading zeros)" if zeros else ""
+            hint = f" ({zeros[0]} is not one: versions begin at 1, without leading zeros)" if zeros else ""
             yield self._fault(
                 f"there is no version folder{hint}",
                 f"put the model's files into {self.name}/1/",
@@ -234,7 +234,7 @@ class _Model:
             for number in config.version_policy.specific.versions:
                 if str(number) not in versions:
                     yield self._fault(
-                        f"version_policy asks for version {number}; there is {', '.join(versions)}",
+                        f"version_policy requires version {number}; the folder has {', '.join(versions)}",
                         f"add {self.name}/{number}/, or change version_policy",
                     )
         yield from self._backend_files(config, versions)
@@ -256,14 +256,14 @@ class _Model:
             config.default_model_filename or _FILES.get(config.backend) or _PLATFORMS.get(config.platform)
         )
         if wanted is None:
-            return  # a backend whose files are not known here
+            return  # a backend with unknown files
         for version in versions:
             path = f"{self.name}/{version}/{wanted}"
             if path not in self.listing.files and path not in self.listing.folders:
-                there = ", ".join(sorted(self.listing.inside(f"{self.name}/{version}"))) or "nothing"
+                files = ", ".join(sorted(self.listing.inside(f"{self.name}/{version}"))) or "nothing"
                 yield self._fault(
                     f"version {version} has no {wanted}, which {config.backend or config.platform} reads; "
-                    f"there is {there}",
+                    f"it has {files}",
                     f"put {wanted} into {self.name}/{version}/, or set default_model_filename",
                     path=path,
                 )
@@ -272,7 +272,7 @@ class _Model:
 
 
 def _renamed(expected: ModelsSettings, model: str) -> str:
-    """Where the tensors of a model are named on the service's side."""
+    """The remedy that names the service's settings of a model's tensors."""
     keys = {"asr": expected.asr, "emotion": expected.emotion, "synthesis": expected.synthesis}
     key = next((key for key, settings in keys.items() if settings.model_name == model), None)
     if model == expected.asr.decoder_path:

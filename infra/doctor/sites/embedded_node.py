@@ -103,7 +103,7 @@ class EmbeddedNodeSite:
         in_use.get("server", {}).pop("runtime_dir", None)
         differences = setting_differences(self.declaration.service, in_use)
         service = names.process(self.node.name, names.SERVICE)
-        outcomes += [warning(f"{service}: {said}", self.service_start) for said in differences]
+        outcomes += [warning(f"{service}: {each}", self.service_start) for each in differences]
         return worst(outcomes, "processes are as declared")
 
 

@@ -1,6 +1,6 @@
-"""The references of a stack's images; the tag of an image that is built is the digest of its build's content.
+"""The references of a stack's images. The tag of an image that is built is the digest of the build's content.
 
-So a change of the content is a change of the reference, which shows in a preview.
+A change of the content changes the reference, so a preview shows it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pathspec import PathSpec
 
+from infra import names
 from infra.digest import digest
 from infra.stack import Build, Node, Stack
 
@@ -25,10 +26,10 @@ def sources(stack: Stack, node: Node) -> dict[str, str | Build]:
     """The image or the build of each of a node's containers, by part, in the order in which they start."""
     edge = stack.edge_llm
     runtimes = {
-        "triton": {"triton": stack.triton.source},
-        "edge-llm": {"unit-manager": edge.unit_manager.source, "llm-node": edge.llm_node.source},
+        "triton": {names.TRITON: stack.triton.source},
+        "edge-llm": {names.UNIT_MANAGER: edge.unit_manager.source, names.LLM_NODE: edge.llm_node.source},
     }
-    parts = {**runtimes.get(node.runtime, {}), "service": stack.service.source}
+    parts = {**runtimes.get(node.runtime, {}), names.SERVICE: stack.service.source}
     # Triton and the service have defaults; the stack's rules require the images of an Edge-LLM node.
     return {part: source for part, source in parts.items() if source is not None}
 

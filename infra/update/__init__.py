@@ -1,1 +1,1 @@
-"""What an update does before it declares a resource: ask the hosts, clear what a killed update left."""
+"""Runs before an update declares a resource: checks the hosts, and reads the stack's state."""

@@ -1,4 +1,4 @@
-"""What is asked before anything is declared, when an update is about to change hosts."""
+"""Checks the hosts before an update, and decides which of them it leaves as they are."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from infra.update import preflight, state
 
 
 class CannotUpdate(Exception):
-    """The update must not begin; `str(error)` names every host in the way, the reason and the remedy."""
+    """The update must not begin; `str(error)` names every host that fails, its reason and its remedy."""
 
 
 @dataclass(frozen=True)
@@ -27,19 +27,19 @@ class Away:
 
 
 def prepare(stack: Stack) -> Away:
-    """Asks every host; returns the hosts that the update leaves as they are.
+    """Check every host, and return those that the update leaves as they are.
 
-    A preview asks nobody. Raises CannotUpdate.
+    A preview contacts no host. Raises CannotUpdate.
     """
     checks = preflight.checks(stack)
     if pulumi.runtime.is_dry_run() or not checks:
         return Away()
     failures = preflight.probe_all(checks, portable(stack.ssh))
-    lacking = [failure for failure in failures if failure.reachable]
+    unfit = [failure for failure in failures if failure.reachable]
     away = [failure for failure in failures if not failure.reachable]
-    if lacking or (away and stack.rollout.unreachable == "fail"):
+    if unfit or (away and stack.rollout.unreachable == "fail"):
         hint = ""
-        if away and not lacking:
+        if away and not unfit:
             hint = "\nTo update the others now: gpu-inference:rollout: {unreachable: skip}"
         raise CannotUpdate(f"nothing was changed, because of:\n{preflight.report(failures)}{hint}")
     if not away:
@@ -51,7 +51,7 @@ def prepare(stack: Stack) -> Away:
     hosts = frozenset(failure.host for failure in away)
     pulumi.log.warn(
         f"left as they are, because they cannot be reached:\n{preflight.report(away)}\n"
-        "  Their nodes get no traffic; when they are back, the next update brings them level."
+        "  Their nodes get no traffic. The next update that reaches them updates them."
     )
     names = tuple(node.name for node in stack.nodes if node.host in hosts)
     return Away(hosts, names, deployment.get("resources", []))

@@ -1,4 +1,4 @@
-"""What of a stack is there already, from Pulumi's own state."""
+"""The resources of a stack that exist already, read from Pulumi's state."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from infra.paths import pulumi_cli
 
 
 class StateError(RuntimeError):
-    """The stack's state cannot be read; `str(error)` has the CLI's own words."""
+    """The stack's state cannot be read; `str(error)` has the CLI's message."""
 
 
 def export(stack: str) -> dict[str, Any]:
-    """The state of a stack as the last update left it, secrets encrypted; also while an update runs.
+    """The state of a stack after the last update, with secrets encrypted. It can be read during an update.
 
     Raises StateError.
     """
     cli = pulumi_cli()
     if cli is None:
         raise StateError("the pulumi command is neither on PATH nor in ~/.pulumi/bin")
-    done = subprocess.run(
+    result = subprocess.run(
         [str(cli), "stack", "export", "--stack", stack, "--non-interactive"],
         capture_output=True,
         text=True,
         check=False,
     )
-    if done.returncode:
-        raise StateError(f"the state of {stack} cannot be read: {done.stderr.strip()}")
-    return dict(json.loads(done.stdout)["deployment"] or {})
+    if result.returncode:
+        raise StateError(f"the state of {stack} cannot be read: {result.stderr.strip()}")
+    return dict(json.loads(result.stdout)["deployment"] or {})

@@ -382,7 +382,7 @@ def test_a_clock_off_by_an_hour(clinic: Site, second: Host) -> None:
         found = doctor(clinic).only("gpu-2: clock")
     finally:
         second.run("rm", "/usr/local/bin/date")
-    assert "ahead of the fleet's middle" in found["seen"]
+    assert "ahead of the fleet's median" in found["seen"]
     assert "timedatectl set-ntp true" in found["remedy"]
 
 

@@ -35,6 +35,7 @@ class Engine:
     """One worker's inference: the runtime behind admission, deadlines and metrics."""
 
     def __init__(self, settings: Settings, runtime: Runtime) -> None:
+        """`settings` are this worker's: its limits are its shares of the node's (`settings.shares`)."""
         server = settings.server
         self.settings = settings
         self.runtime = runtime
@@ -43,16 +44,16 @@ class Engine:
         self._drained_at = 0.0
         self._when_draining: list[Callable[[], None]] = []
         self.admission = Admission(
-            server.per_worker(server.max_concurrency),
-            server.per_worker(server.max_queue),
+            server.max_concurrency,
+            server.max_queue,
             server.queue_timeout,
             {
-                task: server.per_worker(limit)
+                task: limit
                 for task in Task
                 if (limit := settings.ai.models.for_task(task).max_concurrent) is not None
             },
         )
-        self.streams = Streams(server.per_worker(server.max_streams))
+        self.streams = Streams(server.max_streams)
         self.results = ResultStore(server.directory, max_entries=server.results_max, ttl=server.results_ttl)
         self._readiness: tuple[float, Readiness] | None = None
         self._asking: asyncio.Task[Readiness] | None = None

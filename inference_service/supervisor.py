@@ -1,8 +1,8 @@
 """The parent process: one listening socket, the workers that share it, and an orderly end.
 
-Uvicorn's own supervisor is not used: it keeps the listening socket open while its workers drain, so that new
-connections hang in the backlog instead of being refused, and its workers stop listening at once instead of
-answering 503 to what is already on its way.
+Uvicorn's supervisor is not used. It keeps the listening socket open while its workers drain, so new
+connections hang in the backlog instead of being refused. Its workers also stop listening at once, instead of
+answering 503 to requests that are already on their way.
 """
 
 from __future__ import annotations
@@ -19,28 +19,29 @@ import sys
 import time
 from pathlib import Path
 
-from inference_service.settings import Settings
+from inference_service.settings import Settings, shares
 
 _log = logging.getLogger(__name__)
 
-#: A worker that ends with this could not start, and another would not either (uvicorn's code for it).
+#: Uvicorn's exit status of a worker that could not start; another one could not start either.
 STARTUP_FAILED = 3
-#: Seconds that a worker must live to be restarted at once when it dies.
+#: Seconds that a worker must have lived to be replaced without a delay when it dies.
 _STABLE = 10.0
 _LONGEST_BACKOFF = 5.0
-#: Seconds beyond the grace after which a worker that has not ended is killed.
+#: Seconds after the grace time until a worker that has not ended is killed.
 _KILL_AFTER = 5.0
 
-#: Seconds between two looks at whether the workers still move.
-_LOOK_EVERY = 0.5
-#: Asks a worker where it stands, each of its threads.
-WHERE_SIGNAL = signal.SIGUSR1
-#: Seconds from asking a worker that hangs where it stands to killing it.
-_LAST_WORDS = 1.0
+#: Seconds between two checks of the workers' heartbeats.
+_CHECK_EVERY = 0.5
+#: Makes a worker write the traceback of each of its threads to standard error.
+TRACEBACK_SIGNAL = signal.SIGUSR1
+#: Seconds that a worker that hangs has to write its tracebacks before it is killed.
+_TRACEBACK_TIME = 1.0
 
-#: How glibc's allocator keeps memory, unless the environment says otherwise: bytes that stay when they are
-#: free, and from where on a block is never kept. Left alone, it gives every long request's buffers back to
-#: the kernel, which zeroes as many pages again for the next: a third of the cost of one with 30 s of audio.
+#: Settings of glibc's allocator, which the environment can override: free bytes that it keeps at the top of
+#: the heap, and the size from which a block is mapped on its own. With its defaults it returns every long
+#: request's buffers to the kernel, which zeroes new pages for the next: a third of the cost of a request with
+#: 30 s of audio.
 _ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": str(64 << 20), "MALLOC_MMAP_THRESHOLD_": str(16 << 20)}
 
 _WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
@@ -75,7 +76,9 @@ def _listen(settings: Settings) -> socket.socket:
 
 
 def _prepare(directory: Path) -> None:
-    """The runtime directory, empty of what an earlier run left: its counters would be added to ours."""
+    """Create the runtime directory; remove an earlier run's files, whose counters would be added to this
+    run's.
+    """
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         shutil.rmtree(directory / "metrics", ignore_errors=True)
@@ -90,12 +93,17 @@ def _prepare(directory: Path) -> None:
 
 
 class _Worker:
-    """One worker process. Its standard input brings its settings and then, by ending, says that the parent is
-    gone. Through a pipe of its own its event loop says that it moves."""
+    """One worker process.
 
-    def __init__(self, settings: Settings, listener: socket.socket) -> None:
+    It reads its settings from its standard input, whose end then tells it that the parent is gone. Its event
+    loop writes heartbeats to a pipe.
+    """
+
+    def __init__(self, settings: Settings, listener: socket.socket, index: int) -> None:
+        """`index` counts the workers from 0: a worker's shares of the node's limits depend on it."""
+        self.index = index
         self.started = time.monotonic()
-        #: Seconds for which it has not moved; None until it has for the first time.
+        #: Seconds since its last heartbeat; None before the first.
         self.silent: float | None = None
         self._heartbeat, heartbeat = os.pipe()
         os.set_blocking(self._heartbeat, False)
@@ -109,20 +117,19 @@ class _Worker:
         os.close(heartbeat)
         assert self.process.stdin is not None
         try:
-            self.process.stdin.write(pickle.dumps(settings))
+            self.process.stdin.write(pickle.dumps(shares.for_worker(settings, index)))
             self.process.stdin.flush()
         except BrokenPipeError:
-            _log.debug(
-                "a worker ended before it had its settings"
-            )  # its exit status is handled like any other
+            # Its exit status is handled like any other.
+            _log.debug("a worker ended before it had read its settings")
 
-    def look(self, elapsed: float) -> None:
-        """Bring `silent` up to date, `elapsed` seconds after the last look."""
+    def read_heartbeats(self, elapsed: float) -> None:
+        """Update `silent`, `elapsed` seconds after the last call."""
         try:
-            moved = bool(os.read(self._heartbeat, 4096))
+            received = bool(os.read(self._heartbeat, 4096))
         except BlockingIOError:
-            moved = False
-        if moved:
+            received = False
+        if received:
             self.silent = 0.0
         elif self.silent is not None:
             self.silent += elapsed
@@ -140,11 +147,12 @@ class _Supervisor:
         self._listener = listener
         self._workers: list[_Worker] = []
         self._failures = 0
-        self._start_at: list[float] = []
-        self._looked_at = time.monotonic()
+        #: When to start which worker: (time of the monotonic clock, index).
+        self._starts: list[tuple[float, int]] = []
+        self._checked_at = time.monotonic()
 
     def run(self) -> int:
-        # Blocked, signals wait for sigtimedwait; with a handler, a container's init gets them too.
+        # Blocked signals wait for sigtimedwait. A container's first process gets only signals with a handler.
         for number in _WATCHED:
             signal.signal(number, lambda *_: None)
         signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
@@ -153,12 +161,11 @@ class _Supervisor:
             "starting",
             extra={"http": f"{server.host}:{server.http_port}", "workers": server.workers},
         )
-        self._start_at = [0.0] * server.workers
+        self._starts = [(0.0, index) for index in range(server.workers)]
         failed = False
         while not failed:
             self._start_due()
-            asked = self._wait(min(self._next_start(), _LOOK_EVERY))
-            if asked in (signal.SIGTERM, signal.SIGINT):
+            if self._wait(min(self._next_start(), _CHECK_EVERY)) in (signal.SIGTERM, signal.SIGINT):
                 break
             self._end_hanging()
             failed = self._reap()
@@ -167,12 +174,13 @@ class _Supervisor:
 
     def _start_due(self) -> None:
         now = time.monotonic()
-        due = [at for at in self._start_at if at <= now]
-        self._start_at = [at for at in self._start_at if at > now]
-        self._workers += [_Worker(self._settings, self._listener) for _ in due]
+        due = [index for at, index in self._starts if at <= now]
+        self._starts = [(at, index) for at, index in self._starts if at > now]
+        self._workers += [_Worker(self._settings, self._listener, index) for index in due]
 
     def _next_start(self) -> float:
-        return max(0.0, min(self._start_at, default=math.inf) - time.monotonic())
+        """Seconds until the next start; infinite when none is planned."""
+        return max(0.0, min((at for at, _ in self._starts), default=math.inf) - time.monotonic())
 
     @staticmethod
     def _wait(seconds: float) -> int | None:
@@ -180,29 +188,29 @@ class _Supervisor:
         return info.si_signo if info else None
 
     def _end_hanging(self) -> None:
-        """End the workers whose event loop has stood still for `server.hang_timeout`."""
+        """Kill the workers that have sent no heartbeat for `server.hang_timeout`."""
         now = time.monotonic()
-        # What the supervisor did not see, because it was stopped or starved itself, is held against nobody.
-        elapsed = min(now - self._looked_at, 2 * _LOOK_EVERY)
-        self._looked_at = now
+        # Time in which the supervisor itself was stopped or starved does not count as silence.
+        elapsed = min(now - self._checked_at, 2 * _CHECK_EVERY)
+        self._checked_at = now
         limit = self._settings.server.hang_timeout
         for worker in self._workers:
             before = worker.silent
-            worker.look(elapsed)
+            worker.read_heartbeats(elapsed)
             if before is None or worker.silent is None:
                 continue
             if before < limit <= worker.silent:
-                # It writes to its standard error where it stands; one that is stopped cannot.
-                worker.process.send_signal(WHERE_SIGNAL)
-            elif worker.silent >= limit + _LAST_WORDS:
+                worker.process.send_signal(TRACEBACK_SIGNAL)
+            elif worker.silent >= limit + _TRACEBACK_TIME:
                 _log.error(
-                    "a worker hangs, ending it", extra={"worker": worker.process.pid, "silent": worker.silent}
+                    "a worker hangs, killing it",
+                    extra={"worker": worker.process.pid, "silent": worker.silent},
                 )
                 worker.process.kill()
                 worker.silent = None
 
     def _reap(self) -> bool:
-        """Forget the workers that ended and plan their successors; True when starting again is hopeless."""
+        """Plan the successors of workers that ended. True when a worker could not start at all."""
         for worker in [worker for worker in self._workers if worker.process.poll() is not None]:
             self._workers.remove(worker)
             self._forget(worker)
@@ -212,7 +220,7 @@ class _Supervisor:
             stable = time.monotonic() - worker.started > _STABLE
             self._failures = 0 if stable else self._failures + 1
             backoff = min(_LONGEST_BACKOFF, 0.1 * 2**self._failures) if self._failures else 0.0
-            self._start_at.append(time.monotonic() + backoff)
+            self._starts.append((time.monotonic() + backoff, worker.index))
             _log.error(
                 "a worker died, starting another",
                 extra={"worker": worker.process.pid, "exit_status": worker.process.returncode, "in": backoff},
@@ -226,16 +234,16 @@ class _Supervisor:
         metrics.forget_worker(worker.process.pid)
 
     def _stop(self) -> None:
-        """Tell every worker to finish. Without our copy, the socket refuses once they have closed theirs."""
+        """Stop every worker, and kill those that outlive the grace time."""
         _log.info("stopping")
+        # New connections are refused as soon as the last worker has closed its copy of the socket too.
         self._listener.close()
         for worker in self._workers:
             worker.process.terminate()
         deadline = time.monotonic() + self._settings.server.shutdown_grace + _KILL_AFTER
         while self._workers and time.monotonic() < deadline:
-            asked = self._wait(deadline - time.monotonic())
-            if asked in (signal.SIGTERM, signal.SIGINT):
-                # Asked again: whoever asks does not want to wait for what is running.
+            if self._wait(deadline - time.monotonic()) in (signal.SIGTERM, signal.SIGINT):
+                # A second signal: do not wait for running requests.
                 for worker in self._workers:
                     worker.process.send_signal(signal.SIGTERM)
             self._workers = [worker for worker in self._workers if worker.process.poll() is None]

@@ -24,7 +24,7 @@ from inference_service.http.protocol import HttpProtocol
 from inference_service.http.websocket import StreamProtocol
 from inference_service.runtimes import build_runtime
 from inference_service.settings import Settings
-from inference_service.supervisor import WHERE_SIGNAL
+from inference_service.supervisor import TRACEBACK_SIGNAL
 
 _log = logging.getLogger(__name__)
 
@@ -111,7 +111,7 @@ async def serve(settings: Settings, listener: socket.socket, heartbeat: int) -> 
 def main() -> None:
     """Run a worker on the descriptors given as arguments, the listening socket's and the heartbeat's;
     settings come on stdin."""
-    faulthandler.register(WHERE_SIGNAL)
+    faulthandler.register(TRACEBACK_SIGNAL)
     settings: Settings = pickle.load(sys.stdin.buffer)  # from our own parent, through our own pipe
     logs.configure(settings.server.log_level)
     # The parent waits for its signals with them blocked, and a child inherits that.

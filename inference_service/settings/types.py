@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
 from inference_service import addresses
+from inference_service.settings import shares
 from inference_service.settings.models import ModelsSettings
 from inference_service.settings.runtime import BackendName, RemoteSettings, RuntimeSettings
 from inference_service.settings.values import OptionalPath, Port, Seconds, Section, split_items
@@ -93,10 +93,6 @@ class ServerSettings(Section):
     results_max: int = Field(default=10_000, ge=1, description="Results kept by task id.")
     results_ttl: Seconds = Field(default=3600.0, description="Seconds for which a result is kept by task id.")
 
-    def per_worker(self, node_limit: int) -> int:
-        """One worker's share of a limit that holds for the whole node."""
-        return math.ceil(node_limit / self.workers)
-
     @property
     def directory(self) -> Path:
         """The runtime directory of this node's service (one for each HTTP port)."""
@@ -113,6 +109,12 @@ class Settings(Section):
     def _remote_has_endpoint(self) -> Settings:
         if self.ai.runtime.backend == "remote" and not self.ai.http.endpoint:
             raise ValueError("ai.http.endpoint: needed because ai.runtime.backend is remote")
+        return self
+
+    @model_validator(mode="after")
+    def _limits_reach_every_worker(self) -> Settings:
+        if problems := shares.too_small(self):
+            raise ValueError("; ".join(problems))
         return self
 
     @property

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from inference_service.settings import Settings, SettingsError, load
+from inference_service.settings import Settings, SettingsError, load, shares
 from inference_service.tasks import Task
 
 EXAMPLE = Path(__file__).parents[2] / "inference_service/config/ai-inference-service.yaml"
@@ -190,6 +190,41 @@ def test_a_misspelt_section_is_a_warning_with_the_right_name(tmp_path: Path) -> 
     assert warnings == ["servers: not a section of this service, ignored; did you mean server?"]
 
 
-def test_limits_of_the_node_are_shared_out_to_its_workers() -> None:
-    server = load(None, {"SERVER__WORKERS": "3"})[0].server
-    assert server.per_worker(64) == 22
+def test_the_workers_shares_of_a_limit_add_up_to_it_exactly(tmp_path: Path) -> None:
+    settings, _ = loaded(
+        tmp_path,
+        """
+ai:
+  runtime: {edge_llm: {endpoint: "manager:10001", max_sessions: 16}}
+  models: {asr: {max_concurrent: 5}}
+server: {workers: 3, max_concurrency: 64, max_queue: 4, max_streams: 3}
+""",
+    )
+    workers = [shares.for_worker(settings, index) for index in range(3)]
+    assert [worker.server.max_concurrency for worker in workers] == [22, 21, 21]
+    assert [worker.server.max_queue for worker in workers] == [2, 1, 1]
+    assert [worker.server.max_streams for worker in workers] == [1, 1, 1]
+    assert [worker.ai.models.asr.max_concurrent for worker in workers] == [2, 2, 1]
+    assert [worker.ai.models.emotion.max_concurrent for worker in workers] == [None] * 3
+    assert [worker.ai.runtime.edge_llm.max_sessions for worker in workers] == [6, 5, 5]
+    assert settings.server.max_concurrency == 64, "the node's own settings changed"
+
+
+def test_a_limit_that_leaves_a_worker_with_nothing_is_refused() -> None:
+    environment = {
+        "SERVER__WORKERS": "4",
+        "SERVER__MAX_CONCURRENCY": "3",
+        "SERVER__MAX_QUEUE": "0",  # no queue at all is allowed
+        "AI__MODELS__ASR__MAX_CONCURRENT": "1",
+        "AI__RUNTIME__EDGE_LLM__MAX_SESSIONS": "2",  # not used: the runtime is Triton
+    }
+    with pytest.raises(SettingsError) as error:
+        load(None, environment)
+    assert error.value.problems == [
+        "server.max_concurrency: 3 is less than server.workers (4); "
+        "ai.models.asr.max_concurrent: 1 is less than server.workers (4)"
+    ]
+    del environment["SERVER__MAX_CONCURRENCY"], environment["AI__MODELS__ASR__MAX_CONCURRENT"]
+    load(None, environment)
+    with pytest.raises(SettingsError, match=r"ai\.runtime\.edge_llm\.max_sessions: 2 is less than server"):
+        load(None, {**environment, "AI__RUNTIME__EDGE_LLM__ENDPOINT": "manager:10001"})

@@ -20,7 +20,7 @@ import httpx2
 import psutil
 import pytest
 
-from inference_service.supervisor import WHERE_SIGNAL
+from inference_service.supervisor import TRACEBACK_SIGNAL
 from tests.ports import free_port
 from tests.service.conftest import Service
 
@@ -121,7 +121,7 @@ def test_workers_that_hang_are_replaced(service: Service, tmp_path: Path, hung: 
 def test_a_worker_that_is_asked_writes_its_stacks_and_continues(node: Node) -> None:
     workers = node.serving_workers()
     for pid in workers:
-        os.kill(pid, WHERE_SIGNAL)
+        os.kill(pid, TRACEBACK_SIGNAL)
     node.wait_until(lambda: node.log.read_text().count("worker.py") >= 2, 5)
     assert node.serving_workers() == workers
     assert emotion(node.url).status_code == 200

@@ -81,7 +81,7 @@ class EdgeLlmRuntime:
         self.capabilities: frozenset[Task] = settings.ai.models.tasks
         self.pool = SessionPool(
             self._open,
-            max_sessions=settings.server.per_worker(edge.max_sessions),
+            max_sessions=edge.max_sessions,
             idle_timeout=edge.session_idle_timeout,
             clock=clock,
             on_lost=self._note_lost,

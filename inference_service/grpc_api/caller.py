@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from typing import NoReturn
 
 import grpc
 
@@ -45,12 +46,18 @@ class Answering:
     def __init__(self, engine: Engine) -> None:
         self._keys = Keys(engine.settings.server.api_keys)
 
-    @asynccontextmanager
-    async def call(self, context: grpc.aio.ServicerContext, route: str) -> AsyncIterator[Caller]:
+    def call(
+        self, context: grpc.aio.ServicerContext, route: str
+    ) -> AbstractAsyncContextManager[Caller, None]:
         """Check the key, count and time the call.
 
-        The request id goes back as initial metadata of an answer, as trailing metadata of a refusal.
+        The request id goes back as initial metadata of a response, as trailing metadata of an error.
         """
+        # Never suppresses an exception: `_abort` raises.
+        return self._call(context, route)  # type: ignore[return-value]
+
+    @asynccontextmanager
+    async def _call(self, context: grpc.aio.ServicerContext, route: str) -> AsyncIterator[Caller]:
         with metrics.request("grpc", route) as answer:
             answer.status = grpc.StatusCode.CANCELLED.name
             metadata = _texts(context)
@@ -68,12 +75,13 @@ class Answering:
                 await _abort(context, error, request_id)
 
 
-async def _abort(context: grpc.aio.ServicerContext, error: ServiceError, request_id: str) -> None:
+async def _abort(context: grpc.aio.ServicerContext, error: ServiceError, request_id: str) -> NoReturn:
     trailing = [(_REQUEST_ID, request_id)]
     if isinstance(error, Busy):
         # What gRPC's own retry policies read: how long to wait on a full node.
         trailing.append(("grpc-retry-pushback-ms", str(1000 * error.retry_after)))
     await context.abort(grpc.StatusCode[error.grpc_code], str(error), tuple(trailing))
+    raise AssertionError("abort() raises")
 
 
 def _texts(context: grpc.aio.ServicerContext) -> dict[str, str]:

@@ -57,7 +57,6 @@ class AIService(ai_service_pb2_grpc.AIServiceServicer):
             call = Call(caller.request_id, request.room_id, timeout=context.time_remaining())
             found = await self._infer_all(tasks, audio, caller, call)
             return await self._answer(names, found)
-        raise AssertionError("the call was aborted")
 
     async def StreamAudioProcessing(
         self, request_iterator: AsyncIterator[pb.AudioChunk], context: grpc.aio.ServicerContext
@@ -94,7 +93,6 @@ class AIService(ai_service_pb2_grpc.AIServiceServicer):
                 confidence=found.confidence,
                 created_at=_timestamp(found.created_at),
             )
-        raise AssertionError("the call was aborted")
 
     async def NotifyAIResult(
         self, request: pb.NotifyAIResultRequest, context: grpc.aio.ServicerContext
@@ -111,7 +109,6 @@ class AIService(ai_service_pb2_grpc.AIServiceServicer):
                 },
             )
             return Empty()
-        raise AssertionError("the call was aborted")
 
     async def ProcessVideoFrame(
         self, request: pb.ProcessVideoFrameRequest, context: grpc.aio.ServicerContext
@@ -119,7 +116,6 @@ class AIService(ai_service_pb2_grpc.AIServiceServicer):
         """Not served."""
         async with self._answering.call(context, "ProcessVideoFrame"):
             raise Unsupported(_NO_VIDEO)
-        raise AssertionError("the call was aborted")
 
     async def StreamVideoProcessing(
         self, request_iterator: AsyncIterator[pb.VideoChunk], context: grpc.aio.ServicerContext

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from pathlib import Path
-from types import FrameType
 
 # Pulumi runs this folder as a program, so the project that it belongs to comes first.
 sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -22,9 +20,8 @@ from infra.update import prepare  # noqa: E402
 
 def main() -> None:
     """Declares the stack that Pulumi names; what is wrong ends it with the reasons, without a traceback."""
-    # When a resource fails, the engine interrupts the program; there is nothing to add to the resource's own
-    # words.
-    signal.signal(signal.SIGINT, _end)
+    # When a resource fails, the engine interrupts the program. A traceback would hide the resource's error.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         stack = load()
         fleet = Fleet(stack.name, FleetArgs(stack, prepare.prepare(stack)))
@@ -32,10 +29,6 @@ def main() -> None:
             pulumi.export(name, value)
     except (StackError, ContextError, ModelsError, prepare.CannotUpdate) as error:
         raise pulumi.RunError(str(error)) from None
-
-
-def _end(_signal: int, _frame: FrameType | None) -> None:
-    os._exit(1)
 
 
 main()

@@ -37,7 +37,8 @@ class Fleet(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: FleetArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("gpu-inference:index:Fleet", name, None, opts)
-        # Everything that is declared stays until the program ends: searching it for garbage is wasted time.
+        # All that is declared stays until the program ends. With the default thresholds, the collector
+        # searches it again and again: 3.1 s instead of 2.2 s of processor time for 64 nodes.
         gc.set_threshold(100_000, 20, 100)
         self._stack, self._away = args.stack, args.away
         self._inside = pulumi.ResourceOptions(parent=self)

@@ -33,11 +33,12 @@ def batch_size(nodes: int, batch: int | str) -> int:
 
 
 class Finished(DependencyResource):
-    """A resource as something to wait for, without what it waited for itself.
+    """A resource to wait for, without its own dependencies.
 
-    For every dependency that is declared, Pulumi's SDK searches all that lies before it for a circle. Along
-    the chain of a rollout, which has none, that is the work of the fleet's size to the third power; here the
-    search ends. The engine is told of the same dependency.
+    The SDK searches all dependencies of a dependency for a cycle. A rollout is one long chain without any,
+    and the search grows with its square: 21 s instead of 9 s of processor time for 192 nodes. The engine
+    gets the same dependency either way. The SDK makes such a resource from a URN that is a string; here it
+    is an output, so it is set as the SDK's own class sets it.
     """
 
     def __init__(self, resource: pulumi.Resource) -> None:

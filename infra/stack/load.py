@@ -152,14 +152,13 @@ def load(project: str = PROJECT) -> Stack:
     Raises StackError.
     """
     import pulumi
-    from pulumi.runtime import config
 
-    values = {**config.get_config_env(), **config.CONFIG.get()}
-    own = {
-        key.removeprefix(f"{project}:"): _structured(value)
-        for key, value in values.items()
-        if key.startswith(f"{project}:")
-    }
+    keys = {info.alias or field for field, info in Stack.model_fields.items()}
+    # `pulumi.Config` cannot list its keys; a key that no section has is to be reported.
+    given = pulumi.runtime.get_config_env()
+    keys |= {key.removeprefix(f"{project}:") for key in given if key.startswith(f"{project}:")}
+    values = {key: pulumi.runtime.get_config(f"{project}:{key}") for key in sorted(keys)}
+    own = {key: _structured(value) for key, value in values.items() if value is not None}
     name = pulumi.get_stack()
     return parse(own, name, f"Pulumi.{name}.yaml")
 

@@ -24,10 +24,10 @@ def printed(findings: list[Finding], width: int = 120, *, verbose: bool = False)
 
 
 def test_passed_checks_are_shown_only_on_request() -> None:
-    found = [finding("docker", Status.OK), finding("disk", Status.WARNING, "4 GiB free", "tidy up")]
-    assert "docker" not in printed(found)
-    assert "docker" in printed(found, verbose=True)
-    assert "→ tidy up" in printed(found)
+    findings = [finding("docker", Status.OK), finding("disk", Status.WARNING, "4 GiB free", "tidy up")]
+    assert "docker" not in printed(findings)
+    assert "docker" in printed(findings, verbose=True)
+    assert "→ tidy up" in printed(findings)
 
 
 @pytest.mark.parametrize("width", [40, 60, 89, 90, 200])
@@ -39,13 +39,13 @@ def test_on_every_terminal_the_remedy_keeps_its_words(width: int) -> None:
 
 
 def test_checks_skipped_for_one_reason_are_one_row() -> None:
-    found = [finding(name, Status.SKIPPED, "because of: ssh") for name in ("docker", "disk", "ports")]
-    assert "because of: ssh (docker, disk, ports)" in printed(found)
+    findings = [finding(name, Status.SKIPPED, "because of: ssh") for name in ("docker", "disk", "ports")]
+    assert "because of: ssh (docker, disk, ports)" in printed(findings)
 
 
 def test_each_node_has_its_sum_and_the_run_its_own() -> None:
-    found = [finding("ssh", Status.PROBLEM), finding("ssh", Status.OK, where="gpu-2")]
-    assert printed(found).splitlines()[-3:] == [
+    findings = [finding("ssh", Status.PROBLEM), finding("ssh", Status.OK, where="gpu-2")]
+    assert printed(findings).splitlines()[-3:] == [
         "gpu-1: 1 problem",
         "gpu-2: 1 ok",
         "2 checks in 1.0 s: 1 ok, 1 problem",

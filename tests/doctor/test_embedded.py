@@ -213,65 +213,65 @@ def test_a_triton_that_hangs_is_found_and_the_service_is_not_blamed(
     triton = stack.supervisor.state("one-triton").pid
     os.killpg(triton, signal.SIGSTOP)
     try:
-        found = stack.findings()
+        findings = stack.findings()
     finally:
         os.killpg(triton, signal.SIGCONT)
-    bad = {f.check for f in found if f.status is Status.PROBLEM and f.where[0] == "one"}
+    bad = {f.check for f in findings if f.status is Status.PROBLEM and f.where[0] == "one"}
     assert bad == {"triton"}
     assert "Triton is not ready: no answer within 1 s (Triton at " in next(
-        f.seen for f in found if f.check == "triton"
+        f.seen for f in findings if f.check == "triton"
     )
-    skipped = {f.check: f.seen for f in found if f.status is Status.SKIPPED}
+    skipped = {f.check: f.seen for f in findings if f.status is Status.SKIPPED}
     assert skipped["health"] == "because of: triton"
 
 
 def test_a_killed_triton_is_found_with_the_command_that_starts_it(stack: Stack) -> None:
     stack.supervisor._call("stopProcess", "one-triton")
-    found = stack.bad()
-    assert set(found) == {"one: triton process"}
-    assert "one-triton: STOPPED" in found["one: triton process"].seen
-    assert found["one: triton process"].remedy == "make up STACK=clinic"
+    bad = stack.bad()
+    assert set(bad) == {"one: triton process"}
+    assert "one-triton: STOPPED" in bad["one: triton process"].seen
+    assert bad["one: triton process"].remedy == "make up STACK=clinic"
 
 
 def test_a_stopped_service_is_found_and_the_gateway_is_not_blamed(stack: Stack) -> None:
     stack.supervisor._call("stopProcess", "one-service")
-    found = stack.findings()
-    assert {f"{f.where[0]}: {f.check}" for f in found if f.status is Status.PROBLEM} == {
+    findings = stack.findings()
+    assert {f"{f.where[0]}: {f.check}" for f in findings if f.status is Status.PROBLEM} == {
         "one: service process"
     }
-    assert {f.seen for f in found if f.check == "upstream one"} == {"because of: service process"}
+    assert {f.seen for f in findings if f.check == "upstream one"} == {"because of: service process"}
 
 
 def test_a_deleted_configuration_is_found_before_triton_misses_it(stack: Stack) -> None:
     path = stack.models / "emotion" / "config.pbtxt"
     hidden = path.rename(stack.folder / "hidden.pbtxt")
     try:
-        found = stack.bad()
+        bad = stack.bad()
     finally:
         hidden.rename(path)
-    assert set(found) == {"one: model folder"}
-    assert "emotion/config.pbtxt: model emotion: there is no config.pbtxt" in found["one: model folder"].seen
+    assert set(bad) == {"one: model folder"}
+    assert "emotion/config.pbtxt: model emotion: there is no config.pbtxt" in bad["one: model folder"].seen
 
 
 def test_a_model_that_does_not_load_is_found_in_the_folder_and_in_tritons_message(stack: Stack) -> None:
     path = stack.models / "emotion" / "config.pbtxt"
     with edited(stack, path, 'name: "emotion"', 'name: "emotions"', restart="one-triton"):
         stack.wait_triton()
-        found = stack.bad()
-    assert set(found) == {"one: model folder", "one: models"}
-    assert "names it 'emotions', and its folder is 'emotion'" in found["one: model folder"].seen
-    assert "model emotion is not ready: " in found["one: models"].seen
+        bad = stack.bad()
+    assert set(bad) == {"one: model folder", "one: models"}
+    assert "names it 'emotions', and its folder is 'emotion'" in bad["one: model folder"].seen
+    assert "model emotion is not ready: " in bad["one: models"].seen
 
 
 def test_a_renamed_input_is_found_in_the_folder_and_in_triton_in_the_same_words(stack: Stack) -> None:
     path = stack.models / "synthesis" / "config.pbtxt"
     with edited(stack, path, '"audio_input"', '"audio"', restart="one-triton"):
         stack.wait_triton()
-        found = stack.bad()
+        bad = stack.bad()
         words = "model synthesis: input 'audio_input' is not there; Triton has audio (FP32 [80, -1])"
-        assert set(found) == {"one: model folder", "one: model tensors"}
-        assert words in found["one: model folder"].seen
-        assert words in found["one: model tensors"].seen
+        assert set(bad) == {"one: model folder", "one: model tensors"}
+        assert words in bad["one: model folder"].seen
+        assert words in bad["one: model tensors"].seen
         assert words in stack.health_when(words)
         assert words in stack.supervisor.last_lines("one-service")
 
@@ -281,9 +281,9 @@ def test_a_wrong_triton_endpoint_is_found_with_the_right_one(stack: Stack) -> No
     right = yaml.safe_load(path.read_text())["ai"]["runtime"]["triton"]["grpc_endpoint"]
     wrong = "grpc_endpoint: 127.0.0.1:9"
     with edited(stack, path, f"grpc_endpoint: {right}", wrong, restart="one-service"):
-        found = stack.bad()
-        assert set(found) == {"one: triton endpoint"}
-        seen = found["one: triton endpoint"].seen
+        bad = stack.bad()
+        assert set(bad) == {"one: triton endpoint"}
+        seen = bad["one: triton endpoint"].seen
         assert f"the service calls Triton at 127.0.0.1:9, and Triton is at {right}" in seen
 
 
@@ -291,18 +291,18 @@ def test_a_taken_port_is_found_with_its_holder(stack: Stack, monkeypatch: pytest
     monkeypatch.setattr(web, "ANSWER_SECONDS", 1.0)
     stack.supervisor._call("stopProcess", "one-service")
     with socket.create_server(("127.0.0.1", stack.ports["http"])):
-        found = stack.bad()
-        assert f"(pid {os.getpid()})" in found["one: ports"].seen
-        assert "ports.http" in found["one: ports"].seen
-        assert set(found) == {"one: ports", "one: service process"}
+        bad = stack.bad()
+        assert f"(pid {os.getpid()})" in bad["one: ports"].seen
+        assert "ports.http" in bad["one: ports"].seen
+        assert set(bad) == {"one: ports", "one: service process"}
 
 
 def test_a_stale_upstream_is_found_by_its_address(stack: Stack) -> None:
     path = stack.layout.gateway / "nginx.conf"
     with edited(stack, path, f"127.0.0.1:{stack.ports['http']} ", "192.0.2.9:8800 "):
-        found = stack.bad()
-        assert set(found) == {"gateway: nginx configuration"}
-        seen = found["gateway: nginx configuration"].seen
+        bad = stack.bad()
+        assert set(bad) == {"gateway: nginx configuration"}
+        seen = bad["gateway: nginx configuration"].seen
         assert "stale upstream: it sends to one (192.0.2.9:8800), which the stack does not have" in seen
         assert f"stale upstream: it lacks one (127.0.0.1:{stack.ports['http']})" in seen
 
@@ -317,13 +317,13 @@ def test_a_full_table_says_what_to_do(stack: Stack, capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [("config: {}", "nodes"), ("config: {gpu-inference:nodes: [{host: ftp://x}]}", "nodes[0].host")],
 )
 def test_a_wrong_stack_file_is_a_usage_error(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, said: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, message: str
 ) -> None:
     file = tmp_path / "Pulumi.wrong.yaml"
     file.write_text(text)
     assert command.main(["--file", str(file)]) == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err

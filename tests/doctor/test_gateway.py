@@ -113,11 +113,11 @@ def test_a_configuration_that_differs_is_reported_by_its_upstreams_or_its_lines(
 
 
 def test_a_node_that_nginx_avoids_is_reported_by_name_and_in_nginx_message() -> None:
-    found = avoided(f"{AVOIDED}\n{AVOIDED}")
-    assert found.status is Status.WARNING
-    assert "gpu-2 (192.0.2.2:8800)" in found.seen
-    assert "upstream server temporarily disabled" in found.seen
-    assert "gpu-1" not in found.seen
+    outcome = avoided(f"{AVOIDED}\n{AVOIDED}")
+    assert outcome.status is Status.WARNING
+    assert "gpu-2 (192.0.2.2:8800)" in outcome.seen
+    assert "upstream server temporarily disabled" in outcome.seen
+    assert "gpu-1" not in outcome.seen
 
 
 def test_other_lines_of_the_log_blame_no_node() -> None:
@@ -145,9 +145,9 @@ def test_only_the_last_half_minute_of_the_log_counts() -> None:
     ],
 )
 def test_a_certificate_is_reported_before_it_expires(days: int, status: Status, seen: str) -> None:
-    found = expiry(NOW + datetime.timedelta(days=days), NOW, "renew it")
-    assert found.status is status
-    assert seen in found.seen
+    outcome = expiry(NOW + datetime.timedelta(days=days), NOW, "renew it")
+    assert outcome.status is status
+    assert seen in outcome.seen
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_the_certificate_that_is_served_is_the_one_that_counts(
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate_file, key)
 
-    async def outcome() -> Outcome:
+    async def examine() -> Outcome:
         async def serve(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             writer.close()
 
@@ -239,11 +239,11 @@ def test_the_certificate_that_is_served_is_the_one_that_counts(
             tls = {"certificate": "/etc/tls/site.pem", "key": "/etc/tls/site.key"}
             return await certificate(examined(Site(), http=port, tls=tls, publicHost="127.0.0.1"))
 
-    found = asyncio.run(outcome())
-    assert found.status is status
+    outcome = asyncio.run(examine())
+    assert outcome.status is status
     if name == "ai.example.com":
-        assert found.seen == "the certificate is for ai.example.com, not for 127.0.0.1"
+        assert outcome.seen == "the certificate is for ai.example.com, not for 127.0.0.1"
     elif status is Status.OK:
-        assert "this computer does not trust it by itself: self-signed certificate" in found.seen
+        assert "this computer does not trust it by itself: self-signed certificate" in outcome.seen
     else:
-        assert found.remedy == "renew /etc/tls/site.pem on the gateway's host, then nginx -s reload"
+        assert outcome.remedy == "renew /etc/tls/site.pem on the gateway's host, then nginx -s reload"

@@ -66,7 +66,7 @@ def test_messages_of_the_service_can_be_found_in_the_guide(words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "remedy"),
+    ("message", "remedy"),
     [
         ("edge-llm error (code -2): json format error", "ai.request.max_single_delta_len"),
         ("the unit manager at unit-manager:19001 has no llm node: it is not running", "start the llm node"),
@@ -79,8 +79,8 @@ def test_messages_of_the_service_can_be_found_in_the_guide(words: str) -> None:
         ("task full", "max_sessions"),
     ],
 )
-def test_the_remedy_depends_on_the_message(said: str, remedy: str) -> None:
-    assert remedy in advice(said, "nothing is known of it")
+def test_the_remedy_depends_on_the_message(message: str, remedy: str) -> None:
+    assert remedy in advice(message, "nothing is known of it")
 
 
 def test_an_unknown_message_gets_the_remedy_of_its_check() -> None:

@@ -73,9 +73,9 @@ class Fleet:
         }
 
     def only(self) -> Finding:
-        found = self.bad()
-        assert len(found) == 1, found
-        return next(iter(found.values()))
+        findings = self.bad()
+        assert len(findings) == 1, findings
+        return next(iter(findings.values()))
 
 
 MakeFleet = Callable[..., Fleet]
@@ -113,15 +113,15 @@ def host(fleet: Fleet, number: int = 1) -> Path:
 
 
 def test_a_healthy_fleet_has_no_findings(fleet: MakeFleet) -> None:
-    found = fleet(2).findings()
-    assert {finding.status for finding in found} == {Status.OK}, [f for f in found if f.status != "ok"]
+    findings = fleet(2).findings()
+    assert {finding.status for finding in findings} == {Status.OK}, [f for f in findings if f.status != "ok"]
     assert {"ssh", "docker", "gpu", "nvidia runtime", "clock", "disk", "ports", "models", "inference"} <= {
-        finding.check for finding in found
+        finding.check for finding in findings
     }
 
 
 @pytest.mark.parametrize(
-    ("said", "seen", "remedy"),
+    ("message", "seen", "remedy"),
     [
         (
             "No ED25519 host key is known for 192.0.2.1\nHost key verification failed.",
@@ -138,9 +138,9 @@ def test_a_healthy_fleet_has_no_findings(fleet: MakeFleet) -> None:
         ("ssh: Could not resolve hostname gpu: Name or service not known", "cannot be resolved", "DNS"),
     ],
 )
-def test_errors_of_ssh_are_distinguished(fleet: MakeFleet, said: str, seen: str, remedy: str) -> None:
+def test_errors_of_ssh_are_distinguished(fleet: MakeFleet, message: str, seen: str, remedy: str) -> None:
     one = fleet()
-    one.hosts.refuse("192.0.2.1", said)
+    one.hosts.refuse("192.0.2.1", message)
     finding = one.only()
     assert finding.check == "ssh"
     assert seen in finding.seen
@@ -150,8 +150,8 @@ def test_errors_of_ssh_are_distinguished(fleet: MakeFleet, said: str, seen: str,
 def test_a_skipped_check_names_the_first_failure(fleet: MakeFleet) -> None:
     one = fleet(2)
     one.hosts.refuse("192.0.2.1", "ssh: connect to host 192.0.2.1 port 22: No route to host")
-    found = one.findings()
-    skipped = [finding for finding in found if finding.status is Status.SKIPPED]
+    findings = one.findings()
+    skipped = [finding for finding in findings if finding.status is Status.SKIPPED]
     assert {finding.where[0] for finding in skipped} == {"gpu-1"}
     assert {"triton", "health", "inference", "disk"} <= {finding.check for finding in skipped}
     assert all(finding.seen.startswith("because of: ssh") for finding in skipped if finding.check == "triton")
@@ -159,11 +159,13 @@ def test_a_skipped_check_names_the_first_failure(fleet: MakeFleet) -> None:
 
 def test_a_stopped_docker_is_reported_in_the_daemons_message(fleet: MakeFleet) -> None:
     one = fleet()
-    said = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?"
-    (host(one) / "docker-failure").write_text(said)
+    message = (
+        "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?"
+    )
+    (host(one) / "docker-failure").write_text(message)
     finding = one.only()
     assert finding.check == "docker"
-    assert said in finding.seen
+    assert message in finding.seen
     assert "systemctl start docker" in finding.remedy
 
 
@@ -185,10 +187,10 @@ def test_a_host_without_the_nvidia_runtime_is_reported(
 
 def test_a_gpu_that_the_driver_does_not_see_is_reported_in_nvidia_smis_message(fleet: MakeFleet) -> None:
     one = fleet()
-    said = "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver."
-    (host(one) / "nvidia-smi").write_text(f'#!/bin/sh\necho "{said}"\nexit 9\n')
+    message = "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver."
+    (host(one) / "nvidia-smi").write_text(f'#!/bin/sh\necho "{message}"\nexit 9\n')
     finding = one.only()
-    assert (finding.check, finding.seen) == ("gpu", said)
+    assert (finding.check, finding.seen) == ("gpu", message)
     assert "NVIDIA driver" in finding.remedy
 
 
@@ -230,12 +232,12 @@ def test_a_port_held_by_another_container_is_reported_by_its_name(fleet: MakeFle
     one = fleet()
     edit_containers(host(one), "service")
     (host(one) / "published").write_text("old-node-service-1\t0.0.0.0:8800->8800/tcp\n")
-    found = one.bad()
-    finding = found["gpu-1: ports"]
+    findings = one.bad()
+    finding = findings["gpu-1: ports"]
     assert finding.seen == "nodes[0].ports.http: port 8800 is taken by the container old-node-service-1"
     assert "docker stop old-node-service-1" in finding.remedy
-    assert "there is no container prod-gpu-1-service" in found["gpu-1: service container"].seen
-    assert len(found) == 2
+    assert "there is no container prod-gpu-1-service" in findings["gpu-1: service container"].seen
+    assert len(findings) == 2
 
 
 def test_a_port_held_by_a_process_is_reported_by_its_name(fleet: MakeFleet) -> None:
@@ -333,10 +335,10 @@ def test_a_renamed_input_is_reported_by_name(fleet: MakeFleet) -> None:
 def test_the_message_of_the_nodes_health_is_reported_with_its_remedy(
     fleet: MakeFleet,
 ) -> None:
-    said = "edge-llm error (code -2): json format error"
-    finding = fleet(answers={"/api/v1/ai/asr": (503, {"message": said})}).only()
+    message = "edge-llm error (code -2): json format error"
+    finding = fleet(answers={"/api/v1/ai/asr": (503, {"message": message})}).only()
     assert finding.check == "inference"
-    assert finding.seen == f"HTTP 503: {said}"
+    assert finding.seen == f"HTTP 503: {message}"
     assert "ai.request.audio_stream_chunk_delay_ms" in finding.remedy
 
 
@@ -360,6 +362,6 @@ def test_hosts_are_asked_all_at_once_and_those_that_are_cut_off_hold_up_no_other
     one = fleet(32)
     dead = [f"192.0.2.{number}" for number in range(3, 32, 4)]
     one.hosts.cut_off_together(dead)
-    found = one.bad()
-    assert set(found) == {f"gpu-{address.rpartition('.')[2]}: ssh" for address in dead}
+    findings = one.bad()
+    assert set(findings) == {f"gpu-{address.rpartition('.')[2]}: ssh" for address in dead}
     assert len(dead) == 8

@@ -32,9 +32,9 @@ def faults(repository: Path, expected: ModelsSettings | None = None) -> list[Fau
 
 
 def only(repository: Path, expected: ModelsSettings | None = None) -> Fault:
-    found = faults(repository, expected)
-    assert len(found) == 1, [str(fault) for fault in found]
-    return found[0]
+    all_faults = faults(repository, expected)
+    assert len(all_faults) == 1, [str(fault) for fault in all_faults]
+    return all_faults[0]
 
 
 def edit(repository: Path, model: str, old: str, new: str) -> int:
@@ -136,8 +136,8 @@ def test_each_backend_has_its_own_file(tmp_path: Path, configuration: str, file:
     (model / "1").mkdir(parents=True)
     tensor = '[{ name: "x" data_type: TYPE_FP32 dims: [ -1 ] }]'
     (model / "config.pbtxt").write_text(f"{configuration}\ninput {tensor}\noutput {tensor}\n")
-    found = linter.lint(linter.local(tmp_path), None)
-    assert [fault.path for fault in found] == [f"any/1/{file}"]
+    all_faults = linter.lint(linter.local(tmp_path), None)
+    assert [fault.path for fault in all_faults] == [f"any/1/{file}"]
     (model / "1" / file).write_text("a model")
     assert linter.lint(linter.local(tmp_path), None) == []
 
@@ -179,15 +179,15 @@ def test_lines_are_counted_as_editors_do_wherever_the_file_was_written(tmp_path:
         'backend: "python"',
     ]
     (tmp_path / "any" / "config.pbtxt").write_bytes(end.join(lines).encode())
-    found = linter.lint(linter.local(tmp_path), None)
-    assert [(fault.line, fault.message.removeprefix("model any: ")) for fault in found] == [
+    all_faults = linter.lint(linter.local(tmp_path), None)
+    assert [(fault.line, fault.message.removeprefix("model any: ")) for fault in all_faults] == [
         (6, "input 'x' is declared twice"),
         (6, "input 'x' has dims [0]"),
         (8, "output 'x' has no dims"),
         (9, "config.pbtxt names it 'other', and its folder is 'any'"),
     ]
     done = subprocess.run(["sh", "-c", script(str(tmp_path))], capture_output=True, check=True)
-    assert linter.lint(parse(done.stdout.decode()), None) == found
+    assert linter.lint(parse(done.stdout.decode()), None) == all_faults
 
 
 def test_a_byte_order_mark_is_named(repository: Path) -> None:
@@ -199,14 +199,14 @@ def test_a_byte_order_mark_is_named(repository: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("there", "said"),
+    ("there", "message"),
     [("Config.pbtxt", "did you mean Config.pbtxt?"), ("inner/config.pbtxt", "the repository itself?")],
 )
-def test_a_configuration_elsewhere_is_named(repository: Path, there: str, said: str) -> None:
+def test_a_configuration_elsewhere_is_named(repository: Path, there: str, message: str) -> None:
     path = repository / "emotion" / there
     path.parent.mkdir(exist_ok=True)
     (repository / "emotion" / "config.pbtxt").rename(path)
-    assert said in only(repository).message
+    assert message in only(repository).message
 
 
 def test_an_ensemble_needs_steps(tmp_path: Path) -> None:
@@ -232,13 +232,13 @@ def test_an_ensemble_needs_the_models_of_its_steps(tmp_path: Path) -> None:
 
 def test_a_renamed_input_is_reported_in_the_services_own_message(repository: Path) -> None:
     line = edit(repository, "emotion", '"audio_input"', '"audio"')
-    found = faults(repository)
-    assert [fault.message for fault in found] == [
+    all_faults = faults(repository)
+    assert [fault.message for fault in all_faults] == [
         "model emotion: input 'audio_input' is not there; Triton has audio (FP32 [-1])",
         "model emotion: needs the input audio (FP32 [-1]), which the service does not send",
     ]
-    assert found[1].line == line
-    assert "ai.models.emotion.input_name" in found[0].remedy
+    assert all_faults[1].line == line
+    assert "ai.models.emotion.input_name" in all_faults[0].remedy
 
 
 def test_a_wrong_datatype_is_reported_in_the_services_own_message(repository: Path) -> None:
@@ -329,17 +329,17 @@ def test_the_command_takes_the_services_own_file(repository: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (lambda path: path, "there is no such folder"),
         (lambda path: path.write_text("x") and path, "not a folder"),
     ],
 )
 def test_a_path_that_is_no_folder_is_a_usage_error(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], make: Callable[[Path], Path], said: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], make: Callable[[Path], Path], message: str
 ) -> None:
     assert main(["models", str(make(tmp_path / "nothing"))]) == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_an_empty_folder_has_no_model(tmp_path: Path) -> None:

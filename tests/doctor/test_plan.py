@@ -48,14 +48,14 @@ def test_every_key_in_a_row_is_the_key_of_a_check() -> None:
 
 
 @pytest.mark.parametrize("stack", [DOCKER, EMBEDDED])
-def test_what_a_check_needs_and_waits_for_stands_before_it(tmp_path: Path, stack: dict[str, Any]) -> None:
+def test_a_check_stands_after_those_that_it_needs_or_waits_for(tmp_path: Path, stack: dict[str, Any]) -> None:
     earlier: set[Check] = set()
     for check in checks(tmp_path, stack).values():
         assert {*check.needs, *check.after} <= earlier
         earlier.add(check)
 
 
-def test_a_check_of_containers_needs_what_makes_sense_of_it(tmp_path: Path) -> None:
+def test_a_check_needs_the_container_and_the_checks_before_it(tmp_path: Path) -> None:
     plan = checks(tmp_path, DOCKER)
     assert names(plan["gpu-1", "triton"].needs) == {("gpu-1", "triton container")}
     assert names(plan["gpu-1", "drift"].needs) == {("gpu-1", "containers")}
@@ -83,7 +83,7 @@ def test_a_check_of_containers_needs_what_makes_sense_of_it(tmp_path: Path) -> N
     assert names(plan["gpu-1", "clock"].after) >= {("edge-1", "ssh"), ("gateway", "ssh")}
 
 
-def test_a_check_of_processes_needs_the_process(tmp_path: Path) -> None:
+def test_a_check_of_an_embedded_part_needs_its_process(tmp_path: Path) -> None:
     plan = checks(tmp_path, EMBEDDED)
     assert names(plan["one", "triton"].needs) == {("one", "triton process")}
     assert names(plan["one", "settings"].needs) == set()

@@ -32,9 +32,9 @@ def findings(*checks: Check) -> list[Finding]:
 
 
 def test_a_finding_has_what_was_asked_seen_and_what_to_do() -> None:
-    (found,) = findings(check("docker", problem("permission denied", "join the group docker")))
-    assert (found.where, found.check, found.checked) == (("gpu-1",), "docker", "how docker is")
-    assert (found.status, found.seen, found.remedy) == (
+    (finding,) = findings(check("docker", problem("permission denied", "join the group docker")))
+    assert (finding.where, finding.check, finding.checked) == (("gpu-1",), "docker", "how docker is")
+    assert (finding.status, finding.seen, finding.remedy) == (
         Status.PROBLEM,
         "permission denied",
         "join the group docker",
@@ -45,9 +45,9 @@ def test_a_check_whose_need_failed_is_skipped_and_names_the_first_failure() -> N
     ssh = check("ssh", problem("refused", "start sshd"))
     docker = check("docker", needs=[ssh])
     triton = check("triton", needs=[docker])
-    found = findings(ssh, docker, triton)
-    assert [each.status for each in found] == [Status.PROBLEM, Status.SKIPPED, Status.SKIPPED]
-    assert found[2].seen == "because of: ssh"
+    results = findings(ssh, docker, triton)
+    assert [each.status for each in results] == [Status.PROBLEM, Status.SKIPPED, Status.SKIPPED]
+    assert results[2].seen == "because of: ssh"
 
 
 def test_a_check_after_one_that_failed_runs_all_the_same() -> None:

@@ -1,7 +1,8 @@
-"""Where a service listens and where it looks for its runtime, unless its settings say otherwise.
+"""The addresses of a service and of its runtime, unless its settings change them.
 
-Constants only, and no imports: `infra.names` takes them from here, so that a node's containers are put where
-its service looks for them. The service knows nothing of `infra`, so their home is on this side.
+Constants only, and no imports. `infra.names` takes them from here, so that a node's containers have the
+addresses that its service expects. The service imports nothing from `infra`, so the constants are on this
+side.
 """
 
 from __future__ import annotations
@@ -17,5 +18,5 @@ TRITON_URL = f"http://{TRITON_HOST}:{TRITON_HTTP_PORT}"
 TRITON_GRPC = f"{TRITON_HOST}:{TRITON_GRPC_PORT}"
 UNIT_MANAGER = f"{UNIT_MANAGER_HOST}:{UNIT_MANAGER_PORT}"
 
-# The gateway in front of all nodes, which the client asks.
+# The gateway in front of all nodes; the client's default.
 GATEWAY_HTTP_PORT, GATEWAY_GRPC_PORT = 8080, 9080

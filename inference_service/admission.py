@@ -1,4 +1,5 @@
-"""Bounded work: so many inferences run at once, so many wait, and the rest are told when to come back."""
+"""Bounded work: a limited number of inferences run, a limited number wait, and the rest are refused with a
+time to retry."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from inference_service import metrics
 from inference_service.errors import Busy
 from inference_service.tasks import Task
 
-#: Longest `Retry-After`, in seconds: later than that the node's load is anybody's guess.
+#: Longest `Retry-After`, in seconds: nobody can predict the node's load after that.
 _LONGEST_RETRY = 30
 
 
@@ -26,13 +27,13 @@ class _Waiter:
 
 
 class Admission:
-    """Places for inferences in one worker: first come, first served, except that a task whose own limit is
-    reached does not hold up the others behind it."""
+    """Slots for the inferences of one worker: first come, first served. A task at its own limit does not
+    delay the tasks behind it."""
 
     def __init__(
         self, limit: int, max_queue: int, queue_timeout: float, task_limits: Mapping[Task, int] | None = None
     ) -> None:
-        """`limit` inferences run at once (of a task at most `task_limits[task]`), `max_queue` wait, each for
+        """`limit` inferences run at once (of a task at most `task_limits[task]`). `max_queue` wait, each for
         at most `queue_timeout` seconds."""
         self.limit = limit
         self.max_queue = max_queue
@@ -45,12 +46,12 @@ class Admission:
 
     @property
     def running(self) -> int:
-        """Inferences that hold a place."""
+        """Inferences that hold a slot."""
         return self._total
 
     @property
     def waiting(self) -> int:
-        """Inferences that wait for one."""
+        """Inferences that wait for a slot."""
         return len(self._waiting)
 
     @property
@@ -59,13 +60,13 @@ class Admission:
         return len(self._waiting) >= self.max_queue and self._total >= self.limit
 
     def check(self) -> None:
-        """Raise Busy when one more inference would be refused: cheaper said before its body is read."""
+        """Raises Busy if one more inference would be refused. Costs less before the body is read."""
         if self.full:
             raise self._busy("queue full", f"{self._total} inferences run and {len(self._waiting)} wait")
 
     @asynccontextmanager
     async def place(self, task: Task) -> AsyncIterator[None]:
-        """Hold a place for `task`. Raises Busy when the queue is full or the wait is too long."""
+        """Hold a slot for `task`. Raises Busy if the queue is full or the wait is too long."""
         if self._waiting or not self._has_room(task):
             await self._wait(task)
         else:
@@ -76,12 +77,12 @@ class Admission:
             yield
         finally:
             metrics.RUNNING.change(-1)
-            # Recent inferences weigh more: the load changes with the kind of audio that comes.
+            # Recent inferences weigh more, because the load changes with the audio.
             self._mean_seconds += 0.1 * (perf_counter() - begun - self._mean_seconds)
             self._give_back(task)
 
     async def _wait(self, task: Task) -> None:
-        # A place may be free for this task although others, of a task at its limit, wait.
+        # A slot may be free for this task although inferences of a task at its limit wait.
         if self._has_room(task) and not any(self._has_room(waiter.task) for waiter in self._waiting):
             self._take(task)
             return
@@ -98,7 +99,7 @@ class Admission:
             if waiter in self._waiting:
                 self._waiting.remove(waiter)
             elif waiter.granted.done() and not waiter.granted.cancelled():
-                # The place came in the same moment as the end of the wait.
+                # The slot became free at the moment when the wait ended.
                 self._give_back(task)
             if isinstance(error, TimeoutError):
                 raise self._busy("queue wait", f"no place within {self.queue_timeout:g} s") from None
@@ -140,7 +141,7 @@ class Streams:
 
     @contextmanager
     def place(self) -> Iterator[None]:
-        """Hold a place for one stream; raises Busy when there is none."""
+        """Hold a slot for one stream. Raises Busy if there is none."""
         if self.open >= self.limit:
             metrics.REFUSED.labels("streams").inc()
             raise Busy(f"the node is full: {self.open} audio streams are open", retry_after=_LONGEST_RETRY)

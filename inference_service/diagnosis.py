@@ -1,6 +1,6 @@
-"""What a diagnosis of a running service uses of it; the rest of the service may change without the doctor.
+"""The parts of the service that the doctor uses; the rest of the service may change without it.
 
-Apart from this module and the settings, nothing of the service is imported by `infra.doctor`.
+`infra.doctor` imports nothing else of the service, except the settings.
 """
 
 from inference_service.errors import RuntimeFailed

@@ -1,4 +1,4 @@
-"""Every refusal the service can give, with its HTTP status and its gRPC status code in one place."""
+"""Every error of the service, with its HTTP status and its gRPC status code in one place."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import ClassVar
 
 
 class ServiceError(Exception):
-    """A request that cannot be answered. `str(error)` is the reason that the client is told.
+    """A request that cannot be answered. `str(error)` is the reason for the client.
 
-    `status` is the HTTP status and the envelope's `code`; `grpc_code` names a `grpc.StatusCode`.
+    `status` is the HTTP status and the envelope's `code`. `grpc_code` names a `grpc.StatusCode`.
     """
 
     status: ClassVar[int]
@@ -16,14 +16,14 @@ class ServiceError(Exception):
 
 
 class BadRequest(ServiceError):
-    """The request itself is wrong: JSON, base64, audio or a field (which the reason names)."""
+    """The request is invalid: its JSON, base64, audio or a field, which the reason names."""
 
     status = 400
     grpc_code = "INVALID_ARGUMENT"
 
 
 class Unauthorized(ServiceError):
-    """No API key, or a wrong one, where keys are set."""
+    """The API key is missing or wrong, and keys are set."""
 
     status = 401
     grpc_code = "UNAUTHENTICATED"
@@ -65,7 +65,7 @@ class Unsupported(ServiceError):
 
 
 class Busy(ServiceError):
-    """The node is full: `retry_after` seconds later it may not be."""
+    """The node is full. It may have room after `retry_after` seconds."""
 
     status = 503
     grpc_code = "RESOURCE_EXHAUSTED"
@@ -76,7 +76,7 @@ class Busy(ServiceError):
 
 
 class Draining(ServiceError):
-    """The node is about to stop and takes no new work; another node will."""
+    """The node is about to stop and takes no new work. Another node will."""
 
     status = 503
     grpc_code = "UNAVAILABLE"
@@ -90,7 +90,7 @@ class NotReady(ServiceError):
 
 
 class RuntimeFailed(ServiceError):
-    """The runtime answered, but with a failure or with something that is not an answer."""
+    """The runtime answered with a failure, or with an invalid answer."""
 
     status = 503
     grpc_code = "UNAVAILABLE"
@@ -104,7 +104,7 @@ class RuntimeTimeout(ServiceError):
 
 
 class StreamIdle(ServiceError):
-    """A stream on which nothing was sent, or nothing read, for the idle timeout."""
+    """A stream without a chunk sent or a result read for the idle timeout."""
 
     status = 408
     grpc_code = "DEADLINE_EXCEEDED"

@@ -1,6 +1,7 @@
-"""`python -m inference_service.healthcheck`: exit status 0 when this node's own service can answer.
+"""`python -m inference_service.healthcheck`: exit status 0 if this node's own service can answer.
 
-For Docker's HEALTHCHECK: needs no other program in the image, and reads the port from where the service does.
+For Docker's HEALTHCHECK. It needs no other program in the image, and reads the port from the service's
+settings.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _TIMEOUT = 4.0
 
 
 def main() -> int:
-    """Ask …/health and say on standard output what it answers, for `docker inspect`."""
+    """Request …/health and print its answer, which `docker inspect` shows."""
     path = os.environ.get("AI_CONFIG")
     server = load(Path(path) if path else None, os.environ)[0].server
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(server.host, server.host)

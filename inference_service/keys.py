@@ -11,15 +11,15 @@ from inference_service.errors import Unauthorized
 
 
 class Keys:
-    """The accepted API keys. Only their hashes are compared, so that time tells nothing about a key."""
+    """The accepted API keys. Only their hashes are compared, so response times reveal nothing about a key."""
 
     def __init__(self, keys: list[SecretStr]) -> None:
         self._hashes = [hashlib.sha256(key.get_secret_value().encode("utf-8")).digest() for key in keys]
 
     def check(self, api_key: str | None, authorization: str | None) -> None:
-        """Raise Unauthorized unless `api_key`, or the bearer token of `authorization`, is an accepted key.
+        """Raises Unauthorized unless `api_key`, or the bearer token of `authorization`, is an accepted key.
 
-        Without any accepted keys none is asked for.
+        Without accepted keys every request passes.
         """
         if not self._hashes:
             return
@@ -30,6 +30,6 @@ class Keys:
         if given is None:
             raise Unauthorized("an API key is needed: Authorization: Bearer <key>, or X-API-Key: <key>")
         offered = hashlib.sha256(given.encode("utf-8", "surrogatepass")).digest()
-        # All of them are compared, whichever matches.
+        # Compares all keys, even after a match.
         if not sum(hmac.compare_digest(offered, accepted) for accepted in self._hashes):
             raise Unauthorized("the API key is not one that is accepted here")

@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object a line on standard output, with the request's id where there is one."""
+"""Structured logs: one JSON object per line on standard output, with the request's id if there is one."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ import msgspec
 if TYPE_CHECKING:
     from litestar.types import Scope
 
-#: What every LogRecord has; the rest came through `extra`.
+#: The attributes of every LogRecord; the others came through `extra`.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
-#: Seconds for which access lines are held back, to be written together.
+#: Seconds for which access lines are buffered, to be written together.
 _HOLD = 0.2
-#: Bytes held back at most.
+#: The largest number of buffered bytes.
 _HOLD_BYTES = 64 * 1024
 
 
 class JsonFormatter(logging.Formatter):
-    """Time (RFC 3339), level, logger, message, and whatever was passed as `extra`."""
+    """Time (RFC 3339), level, logger, message, and the fields passed as `extra`."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as one line of JSON."""
@@ -50,7 +50,7 @@ def configure(level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    # One line a call would drown ours; requests have their own line.
+    # These log a line for each call; the access log already has one for each request.
     for noisy in ("httpx2", "httpcore2", "asyncio"):
         logging.getLogger(noisy).setLevel(max(root.level, logging.WARNING))
 
@@ -69,7 +69,8 @@ class _Access(msgspec.Struct):
 
 
 class _AccessLog:
-    """Access lines, written a few at a time: a write each would be felt at a thousand requests a second."""
+    """Access lines, written several at a time: one write per request costs too much at a thousand requests a
+    second."""
 
     def __init__(self) -> None:
         self._lines = bytearray()
@@ -121,7 +122,7 @@ def access(scope: Scope, request_id: str, status: str, seconds: float) -> None:
 
 
 def flush_access() -> None:
-    """Write the access lines that are held back."""
+    """Write the buffered access lines."""
     _access_log.flush()
 
 

@@ -1,7 +1,7 @@
-"""Freed memory, given back to the system.
+"""Returns freed memory to the system.
 
-glibc keeps what a burst of work freed, in case it is needed again; a worker would look for ever as big as it
-was when it was busiest.
+glibc keeps the memory that a burst of work has freed, in case it is needed again. Without this, a worker's
+resident size would stay at its peak.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ import asyncio
 import ctypes
 import gc
 
-#: Seconds from the end of a piece of work to the giving back, so that a series of them is followed by one.
+#: Seconds from the end of work until memory is returned, so that one trim follows a series of requests.
 _AFTER = 3.0
 
 
 class Trimmer:
-    """Gives freed memory back some time after work has ended."""
+    """Returns freed memory to the system some time after work has ended."""
 
     def __init__(self) -> None:
-        # Only glibc has it; other C libraries give memory back by themselves.
+        # Only glibc has malloc_trim; other C libraries return memory without it.
         self._trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         self._timer: asyncio.TimerHandle | None = None
 
     def work_ended(self) -> None:
-        """Give memory back soon."""
+        """Return memory soon."""
         if self._trim is not None and self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_AFTER, self._start)
 

@@ -1,7 +1,7 @@
-"""What Prometheus sees: one set of metrics for every entrance, correct over all workers of the node.
+"""Prometheus metrics: one set for every entrance, correct over all workers of the node.
 
-With several workers each writes to files in PROMETHEUS_MULTIPROC_DIR (set by `supervisor` before this module
-is imported) and any of them renders the sum.
+Several workers write to files in PROMETHEUS_MULTIPROC_DIR, which `supervisor` sets before this module is
+imported. Any of them renders the sum.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ _HOLD = 0.2
 
 
 class Level:
-    """How many of something there are now: a gauge that is written a little after it changed, not each time.
+    """A gauge of a current number, written a little after it changed.
 
-    Every request moves several of them up and down again, and each write is a lock and a file.
+    Every request changes several of them twice, and each write costs a lock and a file access.
     """
 
     def __init__(self, gauge: Gauge) -> None:
@@ -76,7 +76,7 @@ QUEUED = Level(
     Gauge("ai_inferences_queued", "Inferences that wait for a place.", multiprocess_mode="livesum")
 )
 
-# `labels` takes a lock and builds a key at every call; the label sets here are few.
+# `labels` takes a lock and builds a key at every call, and there are few label sets.
 _request_counter = lru_cache(maxsize=1024)(REQUESTS.labels)
 _request_histogram = lru_cache(maxsize=256)(REQUEST_SECONDS.labels)
 runtime_seconds = lru_cache(maxsize=256)(RUNTIME_SECONDS.labels)
@@ -89,7 +89,7 @@ def _in_flight(entrance: str) -> Level:
 
 
 class Answer:
-    """What a measured request came to; the entrance sets `status` (an HTTP or gRPC status), and `route` where
+    """The outcome of a measured request. The entrance sets `status` (an HTTP or gRPC status), and `route` if
     it is known only later."""
 
     __slots__ = ("route", "status")
@@ -101,7 +101,8 @@ class Answer:
 
 @contextmanager
 def request(entrance: str, route: str) -> Iterator[Answer]:
-    """Count and time one request at `entrance` (http, grpc, websocket); `route` must be one of few."""
+    """Count and time one request at `entrance` (http, grpc, websocket). `route` must be one of a few
+    names."""
     answer = Answer(route)
     in_flight = _in_flight(entrance)
     in_flight.change(1)
@@ -126,6 +127,6 @@ def render() -> bytes:
 
 
 def forget_worker(pid: int) -> None:
-    """Drop the gauges of a worker that is gone; its counts stay in the sums."""
+    """Drop the gauges of a worker that has ended. Its counts stay in the sums."""
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         _multiprocess.mark_process_dead(pid)

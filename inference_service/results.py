@@ -1,4 +1,4 @@
-"""What was found under a task id, for a bounded time, seen by every worker of the node."""
+"""Results by task id, for a limited time, shared by all workers of the node."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import TypeVar
 
 _T = TypeVar("_T")
 
-#: Puts between two purges of what is too old or too much.
+#: Puts between two purges of old and surplus results.
 _PURGE_EVERY = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """One answer as GetAIAnalysis gives it back."""
+    """One answer of GetAIAnalysis."""
 
     task_id: str
     status: str  # ok, partial or error
@@ -32,8 +32,9 @@ class Analysis:
 class ResultStore:
     """Analyses by task id in one SQLite file that the workers share.
 
-    A later analysis under the same id replaces the earlier one. Beyond `max_entries` the oldest go; after
-    `ttl` seconds each goes. The file is a cache of the running node: it is not synced to disk.
+    A later analysis replaces an earlier one with the same id. Beyond `max_entries` the oldest are deleted,
+    and each is deleted after `ttl` seconds. The file is a cache of the running node, so it is not synced to
+    disk.
     """
 
     def __init__(self, directory: Path, *, max_entries: int, ttl: float) -> None:
@@ -41,7 +42,7 @@ class ResultStore:
         self._max_entries = max_entries
         self._ttl = ttl
         self._puts = 0
-        # One thread: the connection stays in it, and the event loop never waits for another worker's lock.
+        # One thread owns the connection, so the event loop never waits for another worker's lock.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="results")
         self._connection: sqlite3.Connection | None = None
 
@@ -50,7 +51,7 @@ class ResultStore:
         await self._run(lambda: self._put(analysis))
 
     async def get(self, task_id: str) -> Analysis | None:
-        """What was found under `task_id`; None when nothing was, or it is too old."""
+        """The result under `task_id`; None if there is none or it is too old."""
         return await self._run(lambda: self._get(task_id))
 
     async def close(self) -> None:

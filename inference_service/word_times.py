@@ -1,7 +1,7 @@
-"""Words' times against the sound.
+"""Moves the times of words onto the sound.
 
-Recognisers say when a word is decoded, so a word after a pause begins, for them, with the pause. Subtitles
-that are shown then come seconds early. And they pass over whole sentences now and then: sound without a word.
+Recognisers report when a word is decoded, so a word after a pause starts with the pause, and subtitles would
+appear seconds early. Recognisers also skip whole sentences now and then, which leaves sound without a word.
 """
 
 from __future__ import annotations
@@ -16,29 +16,31 @@ from inference_service.tasks import Segment, Word
 
 _FRAME_SECONDS = 0.01
 
-#: A frame is sound when its level in decibels is above this part of the way from the recording's quiet frames
-#: to its loud ones.
+#: A frame is sound if its level in decibels is above this fraction of the range from the recording's quiet
+#: frames to its loud ones.
 _SOUND_LEVEL = 0.35
 
-#: Decibels between them below which the recording has no pauses to be told from speech.
+#: Decibels between them below which pauses cannot be distinguished from speech.
 _LEAST_CONTRAST = 10.0
 
-#: Seconds of quiet inside a word (a stop consonant is a tenth); longer, and one side is another word's.
+#: The longest silence inside a word in seconds (a stop consonant has a tenth). After a longer one the sound
+#: belongs to another word.
 _LONGEST_GAP = 0.25
 
 #: Seconds left before and after the sound: soft consonants are below the level.
 _MARGIN = 0.06
 
-#: Seconds around a word that may be its sound, too, when sound without a word is looked for, and the longest
-#: word: what was passed over is given to the words beside it.
+#: In the search for sound without a word: the seconds around a word that may also be its sound, and the
+#: longest word, because recognisers give skipped sound to the neighbouring words.
 _REACH = 0.1
 _LONGEST_WORD = 2.0
 
 
 def on_the_sound(segments: Sequence[Segment], waveform: NDArray[np.float32], rate: int) -> list[Segment]:
-    """The segments with each word's time cut down to the sound in it; without any the word stays as it is.
+    """The segments, with the time of each word reduced to the sound in it. A word without sound keeps its
+    time.
 
-    `waveform` is the audio that was transcribed, mono [frames] at `rate` Hz.
+    `waveform` is the transcribed audio, mono [frames] at `rate` Hz.
     """
     sound = _sound(waveform, rate)
     return [_with_words(segment, [_cut(word, sound) for word in segment.words or ()]) for segment in segments]
@@ -47,10 +49,10 @@ def on_the_sound(segments: Sequence[Segment], waveform: NDArray[np.float32], rat
 def passed_over(
     segments: Sequence[Segment], waveform: NDArray[np.float32], rate: int, start: float, end: float
 ) -> float:
-    """Seconds of sound between `start` and `end` (seconds of `waveform`) in which there is no word.
+    """Seconds of sound between `start` and `end` (seconds of `waveform`) without a word.
 
     `segments` have been moved `on_the_sound` of `waveform`, mono [frames] at `rate` Hz. 0 for a recording
-    that has no pauses to be told from speech.
+    whose pauses cannot be distinguished from speech.
     """
     sound = _sound(waveform, rate)
     if sound.all():
@@ -70,7 +72,7 @@ def _with_words(segment: Segment, words: list[Word]) -> Segment:
 
 
 def _sound(waveform: NDArray[np.float32], rate: int) -> NDArray[np.bool_]:
-    """For each frame of `_FRAME_SECONDS` whether it is sound."""
+    """Whether each frame of `_FRAME_SECONDS` is sound."""
     size = round(_FRAME_SECONDS * rate)
     frames = waveform[: len(waveform) // size * size].reshape(-1, size)
     decibels = 10 * np.log10(np.mean(np.square(frames), axis=1) + 1e-10)

@@ -10,10 +10,10 @@ import numpy as np
 
 from inference_service.streaming.decoder import STREAM_RATE, Waveform
 
-#: Seconds over which loudness is averaged when a pause is looked for: the gaps inside words are shorter.
+#: Seconds over which loudness is averaged in the search for a pause: the gaps inside words are shorter.
 _PAUSE_SECONDS = 0.3
 
-#: A pause is looked for in the last half of the buffer: shorter pieces cost the recogniser context.
+#: The search for a pause covers the last half of the buffer: shorter pieces give the recogniser less context.
 _EARLIEST_CUT = 0.5
 
 _HOP_SECONDS = 0.01
@@ -21,10 +21,10 @@ _HOP_SECONDS = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A stretch of a stream: `samples`, and in the `window` around it what helps to understand it.
+    """A section of a stream: `samples`, inside a `window` of surrounding audio that helps to recognise it.
 
-    `before` and `after` are how many samples of the window are not the piece's own. Its words begin `border`
-    seconds after its samples do, or, below 0, before them.
+    `before` and `after` are the numbers of samples of the window that are not the piece's own. The words of
+    the piece begin `border` seconds after its samples, or before them if `border` is negative.
     """
 
     window: Waveform
@@ -39,18 +39,18 @@ class Piece:
 
 
 class PendingAudio:
-    """Samples at `STREAM_RATE`, and which chunk each of them came with.
+    """Samples at `STREAM_RATE`, with the chunk that each of them came from.
 
-    Grows only as far as it is filled, and holds no memory before the first of it: most streams are silent,
-    mostly. The last `remembered` samples that were taken are kept, to be heard with those that follow.
+    The buffer grows with its content and holds no memory while it is empty, because most streams are silent
+    most of the time. It keeps the last `remembered` samples that were taken, as context for the next ones.
     """
 
     def __init__(self, remembered: int = 0) -> None:
         self._most_remembered = remembered
-        self._remembered = 0  # samples at the beginning of `_samples` that were taken
+        self._remembered = 0  # samples at the beginning of `_samples` that were taken earlier
         self._samples: Waveform = np.empty(0, dtype=np.float32)
-        self._length = 0  # of what is pending, which comes after them
-        self._start = 0  # of what is pending in the stream, in samples
+        self._length = 0  # the number of pending samples, which follow them
+        self._start = 0  # the position of the first pending sample in the stream
         # Ascending pairs: up to `_ends[i]` in the stream, the samples came with chunks up to `_sequences[i]`.
         self._ends = array("q")
         self._sequences = array("q")
@@ -60,7 +60,7 @@ class PendingAudio:
 
     @property
     def end(self) -> int:
-        """The last pending sample's place in the stream, in samples from its start."""
+        """The position of the last pending sample in the stream, in samples from its start."""
         return self._start + self._length
 
     def append(self, samples: Waveform) -> None:
@@ -75,7 +75,7 @@ class PendingAudio:
         self._length += len(samples)
 
     def mark(self, end: int, sequence: int) -> None:
-        """Note that the stream's samples up to `end` came with chunks up to `sequence`."""
+        """Record that the stream's samples up to `end` came with chunks up to `sequence`."""
         if self._ends and self._ends[-1] >= end:
             self._sequences[-1] = sequence
         else:
@@ -87,12 +87,13 @@ class PendingAudio:
         return self._samples[self._remembered : self._remembered + self._length].copy()
 
     def sequence_of(self, count: int) -> int:
-        """The sequence of the chunk with which the last of the first `count` samples came."""
+        """The sequence number of the chunk that contained the last of the first `count` samples."""
         # The resampler may round up by a sample at the very end.
         return self._sequences[min(bisect_left(self._ends, self._start + count), len(self._ends) - 1)]
 
     def take(self, count: int) -> Piece:
-        """Remove the first `count` samples; gives them with what is remembered and what is pending."""
+        """Remove the first `count` samples. Returns them with the remembered and the pending audio around
+        them."""
         end = self._remembered + count
         window = self._samples[: self._remembered + self._length].copy()
         piece = Piece(window, self._remembered, len(window) - end)
@@ -106,15 +107,15 @@ class PendingAudio:
         return piece
 
     def forget(self) -> None:
-        """What follows has nothing to do with what was taken."""
+        """Drop the remembered context: the next audio is unrelated."""
         self._samples = self._samples[self._remembered : self._remembered + self._length].copy()
         self._remembered = 0
 
 
 def quietest_point(samples: Waveform) -> int:
-    """Where to cut: the middle of the quietest stretch in the last half of `samples`, as a count of samples.
+    """Where to cut: the middle of the quietest section in the last half of `samples`, as a number of samples.
 
-    A word that is cut is misheard twice; where somebody speaks there are pauses, and they are the quietest.
+    A word that is cut is misrecognised twice. Pauses in speech are its quietest sections.
     """
     width = int(_PAUSE_SECONDS * STREAM_RATE)
     hop = int(_HOP_SECONDS * STREAM_RATE)

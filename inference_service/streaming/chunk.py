@@ -1,4 +1,4 @@
-"""What goes into a stream and what comes out of it."""
+"""The input and the output of a stream: chunks and results."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from inference_service.tasks import Task, TaskResult
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """One piece of a stream as the client sent it. An empty `format` or `tasks`, or a zero `sample_rate` or
-    `channels`, leaves as it is what an earlier chunk of the stream said."""
+    """One chunk of a stream as the client sent it. An empty `format` or `tasks`, or a zero `sample_rate` or
+    `channels`, keeps the value of an earlier chunk."""
 
     data: bytes = b""
     sequence: int = 0
@@ -19,17 +19,17 @@ class Chunk:
     format: str = ""
     sample_rate: int = 0  # Hz
     channels: int = 0
-    tasks: tuple[str, ...] = ()  # as asked for: capability names or short ones
+    tasks: tuple[str, ...] = ()  # as in the request: capability names or short ones
     is_final: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class StreamResult:
-    """What `task` found in the audio since the stream's last final result.
+    """The result of `task` for the audio since the last final result of the stream.
 
-    `sequence` is that of the last chunk of which any audio is in this result. A result that is not
-    `is_final` will be replaced by a later one; the final results, joined, cover the stream without gap or
-    overlap. `timestamp` is seconds since the epoch.
+    `sequence` is the number of the last chunk with audio in this result. A later result replaces one that is
+    not `is_final`. The final results together cover the stream without gap or overlap. `timestamp` is seconds
+    since the epoch.
     """
 
     stream_id: str

@@ -15,24 +15,24 @@ from inference_service.streaming.chunk import Chunk, StreamResult
 from inference_service.streaming.recognition import Recogniser
 from inference_service.streaming.session import Session, StreamOptions
 
-#: Results that wait for a slow reader; the inference of further ones waits with them.
+#: Results that wait for a slow reader; further inferences of the connection wait too.
 _UNREAD_RESULTS = 8
 
-#: The part of the grace time after which streams that are still open are ended; the rest is for answering
-#: what they sent until then.
+#: The fraction of the grace time after which open streams are ended. The rest of it is for the answers to the
+#: audio that they have sent.
 _ENDING_STARTS_AT = 0.75
 
-#: Seconds before the end of the grace time at which the last stream is ended, so that its status arrives.
+#: Seconds between the end of the last stream and the end of the grace time, so that its status arrives.
 _SAFETY_SECONDS = 1.0
 
-#: Milliseconds; a shorter interval would do nothing but load the node.
+#: Milliseconds; a shorter interval would only load the node.
 MIN_FLUSH_INTERVAL_MS = 100
 
 Send = Callable[[StreamResult], Awaitable[None]]
 
 
 class ClientGone(Exception):
-    """The other end of the connection is gone: there is nothing to read, and nobody to send results to."""
+    """The other end closed the connection: there is nothing to read and nobody to receive results."""
 
 
 @dataclass(slots=True)
@@ -42,8 +42,8 @@ class _OpenStream:
 
 
 class Connection:
-    """Streams by their stream_id. They are independent, but read one chunk after the other: when one has to
-    wait, so do those that share the connection."""
+    """Streams by their stream_id. They are independent, but their chunks are read in order: if one stream has
+    to wait, so do the others on the connection."""
 
     def __init__(self, engine: Engine, recogniser: Recogniser, options: StreamOptions, call: Call) -> None:
         self._engine = engine
@@ -53,17 +53,16 @@ class Connection:
         self._idle_timeout = engine.settings.ai.streaming.idle_timeout
         self._streams: dict[str, _OpenStream] = {}
         self._results: asyncio.Queue[StreamResult | ServiceError | None] = asyncio.Queue(_UNREAD_RESULTS)
-        self._reading: asyncio.Timeout | None = None  # while a chunk is waited for
-        self._writing: asyncio.Timeout | None = None  # while results are
+        self._reading: asyncio.Timeout | None = None  # set while a chunk is awaited
+        self._writing: asyncio.Timeout | None = None  # set while results are written
         self._ending = False
 
     async def run(self, chunks: AsyncIterator[Chunk], send: Send) -> None:
-        """Feed `chunks` to their streams and `send` the results, until both are at their end.
+        """Feed `chunks` to their streams and `send` the results, until both have ended.
 
-        Raises the ServiceError that ended the connection early: for what the client sent (all that came
-        before is answered first), for an inference that failed, Draining, or StreamIdle when no chunk
-        came, or no result was read, for the idle timeout. `chunks` and `send` may raise ClientGone: the end,
-        without an error.
+        Raises the ServiceError that ended the connection early: an invalid chunk (earlier audio is answered
+        first), a failed inference, Draining, or StreamIdle if no chunk came or no result was read for the
+        idle timeout. `chunks` and `send` may raise ClientGone, which ends the connection without an error.
         """
         async with asyncio.TaskGroup() as group:
             reader = group.create_task(self._read(chunks))
@@ -78,13 +77,14 @@ class Connection:
             raise failure
 
     def end(self) -> None:
-        """The node is about to stop: read no more, answer what was read, and end with Draining."""
+        """The node is about to stop: read no more chunks, answer those that were read, and end with
+        Draining."""
         self._ending = True
         if self._reading is not None:
             self._reading.reschedule(0)
 
     def abort(self) -> None:
-        """End with Draining now, whatever is unanswered."""
+        """End with Draining now, without further answers."""
         self._ending = True
         if self._writing is not None:
             self._writing.reschedule(0)
@@ -94,7 +94,7 @@ class Connection:
         try:
             while (chunk := await self._next(chunks)) is not None:
                 await self._feed(chunk)
-                del chunk  # an idle stream does not hold on to its last chunk
+                del chunk  # an idle stream releases its last chunk
         except (BadRequest, Draining, StreamIdle) as error:
             failure = error
         except ServiceError as error:
@@ -135,7 +135,7 @@ class Connection:
 
     def _open(self, stream_id: str) -> _OpenStream:
         place = ExitStack()
-        if self._streams:  # the first stream's place is the connection's own
+        if self._streams:  # the connection's own slot serves the first stream
             place.enter_context(self._engine.streams.place())
         session = Session(
             stream_id, self._engine, self._recogniser, self._options, self._call, self._results.put
@@ -165,7 +165,7 @@ class Connection:
 
 
 class Streaming:
-    """All connections of one entrance, so that they are ended in good order when the node drains."""
+    """All connections of one entrance, so that they end properly when the node drains."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -183,7 +183,7 @@ class Streaming:
     ) -> Iterator[Connection]:
         """A connection, for as long as it is open. `flush_interval_ms` None: the node's setting.
 
-        Raises Draining, Busy when too many are open, BadRequest for an interval that is not allowed.
+        Raises Draining, Busy if too many are open, and BadRequest for an interval that is not allowed.
         """
         self._engine.accept()
         settings = self._engine.settings.ai.streaming
@@ -206,8 +206,8 @@ class Streaming:
         self._draining = asyncio.create_task(self._drain())
 
     async def _drain(self) -> None:
-        """Let the connections go on as they are for most of the grace time; then ask those that are left to
-        end, and at last make them."""
+        """Let the connections continue for most of the grace time. Then ask the remaining ones to end, and at
+        last abort them."""
         grace = max(0.0, self._engine.grace_left() - _SAFETY_SECONDS)
         steps = [
             (grace * _ENDING_STARTS_AT, Connection.end),

@@ -1,4 +1,4 @@
-"""From a stream's bytes, cut anywhere, to one continuous waveform."""
+"""Turns a stream's bytes, cut anywhere, into one continuous waveform."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from inference_service.audio import Audio, wav
 from inference_service.errors import BadRequest
 from inference_service.streaming.format import StreamFormat
 
-#: Hz; what speech models take. Streams are kept at this rate from their arrival on.
+#: Hz, the rate of speech models. Streams are converted to it when they arrive.
 STREAM_RATE = 16_000
 
-#: Bytes; more before a WAV's samples than any recorder writes.
+#: Bytes; no recorder writes more before a WAV's samples.
 _MAX_WAV_HEADER = 64 * 1024
 
-#: Seconds of audio that are decoded in one go: an event loop is not held up by a big chunk.
+#: Seconds of audio that are decoded at once, so that a big chunk does not block the event loop.
 _SLICE_SECONDS = 1.0
 
 Waveform = NDArray[np.float32]
@@ -28,14 +28,14 @@ Waveform = NDArray[np.float32]
 class Decoder:
     """Decodes the bytes of one `StreamFormat` into float32 mono in [-1, 1] at `STREAM_RATE`.
 
-    A sample may be cut by a chunk's border: its first bytes wait for the rest. The resampler's state goes on
-    over the borders, so they are not heard.
+    A chunk may end inside a sample: the sample's first bytes wait for the rest. The resampler keeps its state
+    between chunks, so the borders are inaudible.
     """
 
     def __init__(self, format: StreamFormat) -> None:
         self._is_wav = format.is_wav
-        self._held = b""  # the start of a frame or of a WAV header, to be completed by the next chunk
-        self._left: int | None = None  # bytes of samples until the WAV's end; None: until the stream's
+        self._held = b""  # the start of a frame or of a WAV header, which the next chunk completes
+        self._left: int | None = None  # bytes of samples until the WAV ends; None: until the stream ends
         self._layout: wav.Layout | None = None
         self._resampler: soxr.ResampleStream | None = None
         self._frames = 0
@@ -44,7 +44,7 @@ class Decoder:
 
     @property
     def received(self) -> int:
-        """Samples at `STREAM_RATE` that the input so far amounts to, with those still in the resampler."""
+        """The number of samples at `STREAM_RATE` for the input so far, with those still in the resampler."""
         if self._layout is None:
             return 0
         return -(-self._frames * STREAM_RATE // self._layout.sample_rate)
@@ -72,21 +72,21 @@ class Decoder:
             samples = wav.samples(part, layout)
             _check_finite(samples)
             mono = Audio(samples, layout.sample_rate).waveform(layout.sample_rate)
-            np.clip(mono, -1.0, 1.0, out=mono)  # floats beyond full scale, as a player does
+            np.clip(mono, -1.0, 1.0, out=mono)  # clips floats beyond full scale, as a player does
             yield mono if self._resampler is None else self._resampled(mono, last=False)
 
     def finish(self) -> Waveform:
-        """What the resampler still holds: the end of the waveform. Nothing may be decoded afterwards."""
+        """The rest of the waveform, from the resampler. Nothing may be decoded afterwards."""
         if self._resampler is None:
             return np.empty(0, dtype=np.float32)
         return self._resampled(np.empty(0, dtype=np.float32), last=True)
 
     def check_whole(self) -> None:
-        """Raise BadRequest when the bytes so far end in the middle of a sample or of a WAV header."""
+        """Raises BadRequest if the bytes so far end inside a sample or a WAV header."""
         if self._layout is None:
             if self._held:
                 raise BadRequest(f"audio: WAV header is cut short after {len(self._held)} bytes")
-        elif self._held and not self._is_wav:  # recorders that are stopped leave WAVs with half a frame
+        elif self._held and not self._is_wav:  # a stopped recorder leaves a WAV with half a frame
             frame = self._layout.block
             raise BadRequest(
                 f"audio: the PCM ends in the middle of a frame: {len(self._held)} of its {frame} bytes came"
@@ -105,8 +105,8 @@ class Decoder:
         return np.asarray(self._resampler.resample_chunk(mono, last=last), dtype=np.float32)
 
     def _without_header(self, data: bytes) -> bytes:
-        """The bytes of `data` that are samples; reads the header where it is not read yet, and passes over
-        the same header at the start of a later chunk (some clients send every chunk as a WAV of its own)."""
+        """The bytes of `data` that are samples. Reads the header if it has not been read, and skips the same
+        header at the start of a later chunk, because some clients send every chunk as a WAV of its own."""
         if self._layout is not None:
             if self._held or not wav.is_wav(data):
                 return data
@@ -147,7 +147,8 @@ def _read_header(data: bytes) -> tuple[wav.Layout, bytes, int | None] | None:
 
 
 def _check_not_audio(after: bytes) -> None:
-    """Other chunks may follow a WAV's samples; more samples than it declared would be lost."""
+    """Other RIFF chunks may follow a WAV's samples. More samples than the header declares would be lost, so
+    they are refused."""
     name = after[:4].lstrip(b"\0")  # an odd length is padded
     if not all(0x20 <= byte < 0x7F for byte in name):
         raise BadRequest("audio: the WAV goes on after the samples that its header declares")

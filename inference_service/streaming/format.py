@@ -1,4 +1,4 @@
-"""A stream's format: what its chunks hold and what is asked about them."""
+"""A stream's format: the type of its chunks' audio and the tasks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from inference_service.errors import BadRequest
 from inference_service.streaming.chunk import Chunk
 from inference_service.tasks import TASK_NAMES, Task
 
-#: Hz; a stream of PCM that says no rate has this one.
+#: Hz, the default rate of a PCM stream.
 DEFAULT_SAMPLE_RATE = 48_000
 
 _WAV_FORMATS = frozenset({"wav", "wave"})
@@ -18,9 +18,9 @@ _WAV_FORMATS = frozenset({"wav", "wave"})
 
 @dataclass(frozen=True, slots=True)
 class StreamFormat:
-    """Holds from the chunk that said it until a later chunk says otherwise.
+    """Holds until a later chunk changes it.
 
-    `sample_rate` (Hz) and `channels` describe PCM; a WAV stream's own header says them.
+    `sample_rate` (Hz) and `channels` describe PCM. For WAV they are in the stream's own header.
     """
 
     is_wav: bool = False
@@ -29,7 +29,7 @@ class StreamFormat:
     tasks: tuple[Task, ...] = (Task.ASR,)
 
     def changed_by(self, chunk: Chunk) -> StreamFormat:
-        """The format from `chunk` on. Raises BadRequest that names the chunk's field and what is allowed."""
+        """The format from `chunk` on. Raises BadRequest with the chunk's field and the allowed values."""
         if not (chunk.format or chunk.sample_rate or chunk.channels or chunk.tasks):
             return self
         changed = StreamFormat(
@@ -42,14 +42,14 @@ class StreamFormat:
         return changed
 
     def same_audio(self, other: StreamFormat) -> bool:
-        """Whether the bytes of both mean the same audio."""
+        """Whether both formats describe the same audio."""
         if self.is_wav or other.is_wav:
             return self.is_wav and other.is_wav
         return (self.sample_rate, self.channels) == (other.sample_rate, other.channels)
 
 
 def parse_tasks(names: tuple[str, ...]) -> tuple[Task, ...]:
-    """The tasks of these names, in order, each once. Raises BadRequest for a name that is none."""
+    """The tasks with these names, in order, each once. Raises BadRequest for an unknown name."""
     for name in names:
         if name not in TASK_NAMES:
             raise BadRequest(f'tasks: "{name[:40]}" is not a task; allowed are {", ".join(TASK_NAMES)}')

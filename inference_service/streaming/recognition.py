@@ -1,9 +1,9 @@
-"""What is said in a piece of a stream, heard together with what is around it.
+"""Recognises a piece of a stream together with the audio around it.
 
-A recogniser understands a few seconds that stand alone worse than the same seconds inside a longer
-recording, and at a cut that is not in a pause it mishears a word on either side. So it hears the piece with
-audio before and after it, and the words are the piece's whose middle is in it. In longer audio it passes over
-a sentence now and then; the sound without words shows that, and the piece is then heard alone.
+A recogniser understands a few seconds alone worse than the same seconds inside a longer recording, and at a
+cut outside a pause it misrecognises a word on either side. So it gets the piece with audio before and after
+it, and the piece owns the words whose middle is in it. In longer audio recognisers skip a sentence now and
+then. The sound without words reveals that, and the piece is then recognised alone.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from inference_service.streaming.decoder import STREAM_RATE
 from inference_service.tasks import DetailedTranscript, Segment, TranscribeOptions, Transcript, Word
 from inference_service.word_times import on_the_sound, passed_over
 
-#: Seconds of sound in a piece without a word, from which on something was passed over. Breath and the ends of
-#: words mostly come to less.
+#: Seconds of sound without a word in a piece that mean a skipped sentence. Breath and the ends of words are
+#: mostly shorter.
 _PASSED_OVER = 0.8
 
-#: A piece is heard with its surroundings while that takes no longer than this part of its own length. A node
-#: that needs longer has too many streams: it hears every piece alone, at about half the cost.
+#: A piece is recognised with its surroundings while that takes at most this fraction of its own length. A
+#: slower node has too many streams: it recognises every piece alone, at about half the cost.
 _MOST_TIME = 0.3
 _COST_OF_SURROUNDINGS = 2.0
 
-#: Seconds by which the border between two pieces' words may be away from the cut between their samples.
+#: The longest distance in seconds from the border between two pieces' words to the cut between their samples.
 _MOST_SHIFT = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What a piece says; `is_complete` as far as the sound tells.
+    """The transcript of a piece. `is_complete`: there is no long sound without words.
 
-    `next_border` is the `border` of the piece that follows.
+    `next_border` is the `border` of the next piece.
     """
 
     transcript: Transcript
@@ -52,8 +52,8 @@ class Recogniser:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._words_have_times = True  # until an answer shows that this runtime does not tell them
-        self._time_around = 0.0  # of its length that the last piece took, or would have, with surroundings
+        self._words_have_times = True  # until an answer shows that this runtime does not report them
+        self._time_around = 0.0  # the last piece's time with surroundings, as a fraction of its length
 
     async def transcribe(self, piece: Piece, options: TranscribeOptions, call: Call) -> Heard:
         """The transcript of a piece that has its final result.
@@ -81,7 +81,7 @@ class Recogniser:
         return _part(found, piece) if self._words_have_times else None
 
     def _took(self, seconds: float, piece: Piece) -> None:
-        if piece.after:  # the last of a stream may be short, and nothing waits behind it
+        if piece.after:  # the last piece of a stream may be short, and nothing waits for it
             self._time_around = seconds * STREAM_RATE / len(piece.samples)
 
 
@@ -92,7 +92,7 @@ def _have_times(found: DetailedTranscript) -> bool:
 
 
 def _part(found: DetailedTranscript, piece: Piece) -> Heard:
-    """What of the window's transcript is the piece's."""
+    """The part of the window's transcript that belongs to the piece."""
     segments = on_the_sound(found.segments, piece.window, STREAM_RATE)
     cut = (len(piece.window) - piece.after) / STREAM_RATE
     begin = piece.before / STREAM_RATE + piece.border if piece.before else -inf
@@ -120,8 +120,9 @@ def _number_of_words(heard: Heard) -> int:
 
 
 def _border(words: Sequence[Word], segments: Sequence[Segment], cut: float) -> float:
-    """Half-way between the piece's last word and the next piece's first: when the next piece is heard, both
-    may be a little earlier or later, and each has to be found once. In seconds of the window, like `cut`."""
+    """The middle between the piece's last word and the next piece's first, in seconds of the window, like
+    `cut`. In the next recognition both words may be a little earlier or later, and each must be counted once.
+    """
     later = [
         middle for segment in segments for word in segment.words or () if (middle := _middle(word)) > cut
     ]
@@ -136,7 +137,8 @@ def _middle(word: Word) -> float:
 
 
 def _text_of(own: Sequence[Word], segment: Segment) -> str:
-    """These words of a segment as they stand in its text: not every language has blanks between words."""
+    """These words of a segment as they are written in its text: not every language has blanks between
+    words."""
     words = segment.words or []
     if len(own) == len(words):
         return segment.text

@@ -1,4 +1,4 @@
-"""One stream: its pending audio, and the work that turns it into results."""
+"""One stream: its pending audio, and the task that turns it into results."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from inference_service.streaming.format import StreamFormat
 from inference_service.streaming.recognition import Recogniser
 from inference_service.tasks import Task, TaskResult, TranscribeOptions
 
-#: Seconds for which a final result waits for a place on a full node before the stream is given up.
+#: Seconds for which a final result waits for a slot on a full node before the stream ends with an error.
 _MAX_BUSY_SECONDS = 60.0
 
-#: Seconds of audio with final results that are heard again with what follows. With a full buffer of ten they
-#: are what Whisper hears in one go.
+#: Seconds of audio with final results that are recognised again with the next audio. With a full buffer of
+#: ten seconds they fit into one window of Whisper.
 _REMEMBERED_SECONDS = 10.0
 
 Emit = Callable[[StreamResult | ServiceError], Awaitable[None]]
@@ -31,7 +31,7 @@ Emit = Callable[[StreamResult | ServiceError], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class StreamOptions:
-    """How streams are flushed. `flush_interval_ms` 0: not by time."""
+    """How streams are flushed. `flush_interval_ms` 0: never by time."""
 
     flush_interval_ms: int
     max_buffer_ms: int
@@ -39,15 +39,17 @@ class StreamOptions:
 
 
 class Session:
-    """One stream's audio in order, and its results in order.
+    """One stream's audio and its results, both in order.
 
-    What is pending never exceeds `max_buffer_ms`; when it reaches it, the audio up to the quietest point of
-    its last half is given a final result and the rest stays pending. So every sample is in exactly one
-    final result, and `feed` waits (and the client with it) while a full buffer's worth is being worked on.
-    Speech in it is recognised together with the audio around it, of which the last that was answered is kept.
-    With a flush interval, what is pending is given a result that is not final whenever the interval has
-    passed and there is something new: the cost is bounded by time and by `max_buffer_ms`, however long the
-    stream. Nothing runs and no timer is set while nothing is pending.
+    Pending audio never exceeds `max_buffer_ms`. When it reaches that limit, the audio up to the quietest
+    point of its last half gets a final result, and the rest stays pending. So every sample is in exactly one
+    final result. `feed` waits, and the client with it, while a full buffer is recognised. Speech is
+    recognised together with the audio around it; the session keeps the last audio that has a final result for
+    that.
+
+    With a flush interval, pending audio gets a partial result whenever the interval has passed and there is
+    new audio. The cost is bounded by time and by `max_buffer_ms`, however long the stream. While nothing is
+    pending, no task runs and no timer is set.
     """
 
     def __init__(
@@ -59,8 +61,8 @@ class Session:
         call: Call,
         emit: Emit,
     ) -> None:
-        """Results go to `emit`, in order; so does the error that ends the stream when it does not come of
-        what was fed."""
+        """Results go to `emit`, in order, and so does an error that was not caused by the last chunk (those
+        are raised by `feed`)."""
         self._stream_id = stream_id
         self._engine = engine
         self._recogniser = recogniser
@@ -70,7 +72,7 @@ class Session:
         self._limit = options.max_buffer_ms * STREAM_RATE // 1000
         self._interval = options.flush_interval_ms / 1000
         self._format = StreamFormat()
-        self._offered: tuple[Task, ...] = ()  # the tasks that the node is known to do
+        self._offered: tuple[Task, ...] = ()  # the tasks that `check_offered` has accepted
         self._decoder: Decoder | None = None
         self._pending = PendingAudio(round(_REMEMBERED_SECONDS * STREAM_RATE))
         self._border = 0.0  # seconds from the first pending sample to the first pending word
@@ -84,10 +86,10 @@ class Session:
         self._flushed_at: float | None = None  # the loop's time of the last result, or of the first audio
 
     async def feed(self, chunk: Chunk) -> None:
-        """Take in a chunk; returns when there is room for the next one.
+        """Accept a chunk. Returns when there is room for the next one.
 
-        Raises BadRequest for a chunk that cannot be used (what came before it stays pending), and what an
-        inference raises where the chunk changes the format or ends the stream.
+        Raises BadRequest for an invalid chunk (earlier audio stays pending), and the errors of an inference
+        if the chunk changes the format or ends the stream.
         """
         format = self._format.changed_by(chunk)
         if format.tasks != self._offered:
@@ -107,9 +109,9 @@ class Session:
                 await self._append(samples, self._base + self._decoder.received)
 
     async def finish(self) -> None:
-        """Give everything that is pending its final result; the next chunk may be of another format.
+        """Give all pending audio its final result. The next chunk may have another format.
 
-        Raises what an inference raises, and BadRequest when the audio ends in the middle of a sample.
+        Raises the errors of an inference, and BadRequest if the audio ends inside a sample.
         """
         decoder, self._decoder = self._decoder, None
         if decoder is not None:
@@ -126,16 +128,16 @@ class Session:
             decoder.check_whole()
 
     async def close(self) -> None:
-        """Forget what is pending and cancel what is running."""
+        """Drop the pending audio and cancel the running work."""
         self._stop_timer()
         if self._work is not None:
             self._work.cancel()
             await asyncio.wait({self._work})
-        # Cancelled tasks wait for the garbage collector; their audio does not.
+        # A cancelled task lives until the garbage collector runs; its audio does not have to.
         self._pending = PendingAudio()
         self._decoder = None
 
-    # Filling -----------------------------------------------------------------------------------------------
+    # Input -------------------------------------------------------------------------------------------------
 
     async def _append(self, samples: Waveform, end: int) -> None:
         while len(samples):
@@ -172,7 +174,7 @@ class Session:
         if self._work is None:
             self._start_work()
 
-    # Working off -------------------------------------------------------------------------------------------
+    # Recognition -------------------------------------------------------------------------------------------
 
     def _start_work(self) -> None:
         self._work = asyncio.create_task(self._work_off())
@@ -210,8 +212,8 @@ class Session:
         try:
             results = await self._infer(Piece(self._pending.copy()))
         except Busy:
-            results = None  # a full node answers with final results alone
-        # On a slow node partial results become rarer: they take no more than half of a stream's time.
+            results = None  # a full node gives final results only
+        # On a slow node partial results become rarer: they take at most half of a stream's time.
         took = loop.time() - begun
         self._flushed_at = max(begun, loop.time() + took - self._interval)
         if results is not None:
@@ -225,7 +227,7 @@ class Session:
             await self._emit(StreamResult(self._stream_id, sequence, task, data, is_final, now))
 
     async def _infer_patiently(self, piece: Piece) -> list[tuple[Task, TaskResult]]:
-        """Infer; while the node is full, try again: the client waits meanwhile, and no audio is lost."""
+        """Infer, and retry while the node is full. The client waits meanwhile, and no audio is lost."""
         loop = asyncio.get_running_loop()
         give_up = loop.time() + _MAX_BUSY_SECONDS
         while True:
@@ -234,7 +236,7 @@ class Session:
             except Busy as busy:
                 if loop.time() + busy.retry_after > give_up:
                     raise
-                # Not all of the streams that were refused together come back together.
+                # Random, so that streams that were refused together do not retry together.
                 await asyncio.sleep(busy.retry_after * random.uniform(0.5, 1.0))
 
     async def _infer(self, piece: Piece) -> list[tuple[Task, TaskResult]]:

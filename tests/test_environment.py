@@ -46,7 +46,7 @@ def checkout(tmp_path: Path) -> Path:
 
 def start(checkout: Path) -> subprocess.Popen[str]:
     """Starts a set-up in a process group of its own, as a terminal does."""
-    command = [str(SCRIPT), ".venv", "packages", "requirements.txt", "--", "-r", "requirements.txt"]
+    command = [str(SCRIPT), ".venv", "packages", "requirements.txt"]
     environment = {
         **os.environ,
         "PYTHON": "missing-python fake-python",
@@ -144,6 +144,8 @@ def test_a_missing_python_is_named(checkout: Path) -> None:
 def test_make_repairs_an_environment_whose_interpreter_is_gone(checkout: Path) -> None:
     shutil.copy(PROJECT / "Makefile", checkout)
     shutil.copy(PROJECT / "pyproject.toml", checkout)
+    (checkout / "requirements").mkdir()
+    (checkout / "requirements" / "dev.txt").touch()
     (checkout / "scripts").mkdir()
     shutil.copy(SCRIPT, checkout / "scripts")
     environment = {**os.environ, "PATH": f"{checkout}:{os.environ['PATH']}"}

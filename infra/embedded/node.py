@@ -130,7 +130,7 @@ def _triton_program(layout: Layout, node: NodeDeclaration, declared: TritonDecla
     for folder in read:
         if not folder.is_dir():
             raise EmbeddedError(f"node {node.name}: the model folder {folder} does not exist (models.path)")
-    requirements = PACKAGE / "model_repository" / "requirements-embedded.txt"
+    requirements = PACKAGE / "requirements" / "models-embedded.txt"
     return Program(
         name=names.process(node.name, names.TRITON),
         command=process.command,

@@ -62,7 +62,7 @@ def find_installation(venv: Path) -> TritonInstallation:
     python = venv / "bin" / "python"
     remedy = (
         f"create it with: python3 -m venv {venv} && "
-        f"{venv}/bin/pip install -r model_repository/requirements-embedded.txt"
+        f"{venv}/bin/pip install --require-hashes -r requirements/models-embedded.txt"
     )
     if not python.exists():
         raise TritonNotInstalled(f"{python} does not exist; {remedy}")

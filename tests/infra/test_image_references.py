@@ -98,8 +98,8 @@ def test_the_service_image_is_made_of_the_service_alone() -> None:
     build = Service().source
     assert isinstance(build, Build)
     files = {name for name, _ in context_files(PROJECT, PROJECT / build.dockerfile)}
-    assert "pyproject.toml" in files
-    assert {name.split("/")[0] for name in files} == {"pyproject.toml", "inference_service"}
+    assert "requirements/service.txt" in files
+    assert {name.split("/")[0] for name in files - {"requirements/service.txt"}} == {"inference_service"}
     assert not any("__pycache__" in name for name in files)
 
 

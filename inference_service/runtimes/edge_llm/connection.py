@@ -1,4 +1,4 @@
-"""A TCP connection to the unit manager: frames out, replies in, and the errors that replies carry."""
+"""A TCP connection to the unit manager: sends frames, receives replies, and raises the errors in replies."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _READ_SIZE: Final = 64 * 1024
 #: Error codes of the unit manager and of the units.
 FORMAT_ERROR, PUSH_FAILED, NO_SUCH_UNIT, UNIT_CALL_FAILED, TASK_FULL = -2, -4, -6, -9, -21
 
-#: An unfixed unit manager reports half a frame, but silently loses one that came right behind another.
+#: An unfixed unit manager reports half a frame, but silently loses a frame that follows another at once.
 LOST_FRAMES_ADVICE: Final = (
     "update the unit manager to one that splits its input by line, or send less at once: "
     "ai.request.max_single_delta_len 2048, ai.request.audio_stream_chunk_size 512, "
@@ -28,12 +28,13 @@ FRAMING_ADVICE: Final = f"the unit manager read half a frame or several at once;
 
 
 class SessionLost(Exception):
-    """The connection broke, or the unit manager no longer knows the session: a new one may do."""
+    """The connection broke, or the unit manager does not know the session any more. A new session may
+    work."""
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where the unit manager listens."""
+    """The address on which the unit manager listens."""
 
     host: str
     port: int
@@ -62,13 +63,13 @@ class Connection:
         self._lines = LineBuffer()
         self._replies: deque[Reply] = deque()
         self._answered = ""
-        #: Whether more came for a request after its answer was complete: another unit answers too.
+        #: Whether a reply came after the request's answer was complete: another unit answers too.
         self.strays = False
         self._socket: socket.socket = writer.get_extra_info("socket")
 
     @classmethod
     async def open(cls, address: Address, time_limit: float) -> Connection:
-        """Connect within `time_limit` seconds; NotReady with the reason where that fails."""
+        """Connect within `time_limit` seconds. Raises NotReady with the reason if that fails."""
         try:
             async with asyncio.timeout(time_limit):
                 return cls(*await asyncio.open_connection(address.host, address.port))
@@ -80,7 +81,7 @@ class Connection:
 
     @property
     def broken(self) -> bool:
-        """Whether the peer has closed the connection, as far as is known here."""
+        """Whether the peer has closed the connection, as far as this side knows."""
         return self._reader.at_eof() or self._writer.transport.is_closing()
 
     async def send(self, data: bytes) -> None:
@@ -92,7 +93,7 @@ class Connection:
             raise SessionLost(f"connection lost: {error.strerror or error}") from None
 
     async def receive(self) -> Reply:
-        """The next reply; ProtocolError for what is not one."""
+        """The next reply. Raises ProtocolError for an invalid one."""
         while not self._replies:
             self._acknowledge_quickly()
             try:
@@ -105,10 +106,10 @@ class Connection:
         return self._replies.popleft()
 
     async def reply_to(self, request_id: str) -> Reply:
-        """The next reply to this request; answers to earlier ones are passed over.
+        """The next reply to this request. Skips answers to earlier requests.
 
-        An error that the unit manager cannot ascribe (`request_id` "0", it could not read the frame) is about
-        the one request in flight. Raises the failure that the reply reports.
+        An error that the unit manager cannot assign to a request (`request_id` "0", because it could not read
+        the frame) belongs to the one request in flight. Raises the failure that the reply reports.
         """
         while True:
             reply = await self.receive()
@@ -119,7 +120,7 @@ class Connection:
                 return reply
 
     def complete(self, request_id: str) -> None:
-        """Nothing more is expected for this request."""
+        """No more replies are expected for this request."""
         self._answered = request_id
 
     def _acknowledge_quickly(self) -> None:
@@ -130,7 +131,7 @@ class Connection:
                 self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     def close(self) -> None:
-        """Close at once; what was not sent yet is dropped."""
+        """Close at once, and drop unsent frames."""
         self._writer.transport.abort()
 
 
@@ -145,7 +146,7 @@ class UnitFailed(RuntimeFailed):
 
 
 def failure(error: UnitError) -> Exception:
-    """The exception for an error that a reply carries."""
+    """The exception for an error in a reply."""
     match error.code:
         case code if code == FORMAT_ERROR:
             return UnitFailed(error, FRAMING_ADVICE)

@@ -13,22 +13,23 @@ from typing import Any, Final
 
 from inference_service.errors import RuntimeFailed
 
-#: Longest line accepted from a peer and longest answer put together from them, in bytes: a peer that has
-#: lost its framing must not fill the memory.
+#: Longest line accepted from a peer, and longest answer made of lines, in bytes: a peer with broken framing
+#: must not fill the memory.
 MAX_LINE: Final = 4 * 1024 * 1024
 MAX_ANSWER: Final = 16 * 1024 * 1024
 
-#: Longest delta sent, in bytes, whatever the settings say: the unit manager throws away a line over 8 MiB.
+#: Longest delta sent, in bytes, whatever the settings: the unit manager drops a line over 8 MiB.
 MAX_DELTA: Final = 4 * 1024 * 1024
 
-#: How a text goes into a frame. Besides what JSON demands, braces and backslashes are written as \\uXXXX: the
-#: units find the end of `data` by counting braces and the end of a string by the backslash before a quote,
-#: without parsing JSON.
+#: The encoding of a text in a frame. In addition to JSON's escapes, braces and backslashes become \\uXXXX:
+#: units do not parse JSON. They find the end of `data` by counting braces, and the end of a string by the
+#: backslash before a quote.
 _ESCAPES: Final = {code: f"\\u{code:04x}" for code in (*range(0x20), 0x7F, *map(ord, '"\\{}'))}
 
 
 class ProtocolError(RuntimeFailed):
-    """The peer sent something that is not a frame of this protocol; its connection cannot be used further."""
+    """The peer sent something that is not a frame of this protocol. The connection cannot be used any
+    more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class UnitError:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One frame from the unit manager. `data` is an object, a text, or None where there is none."""
+    """One frame from the unit manager. `data` is an object, a string, or None if there is none."""
 
     request_id: str
     work_id: str
@@ -51,7 +52,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A part of an answer. `index` is None where the unit does not number them."""
+    """A part of an answer. `index` is None if the unit does not number the parts."""
 
     text: str
     index: int | None
@@ -60,9 +61,9 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Framing:
-    """How long a delta may be, in bytes as it stands in the frame, and how frames are spaced.
+    """The longest delta, in bytes of the frame, and the spacing of frames.
 
-    A payload of up to `max_single_delta_len` goes in one frame; a longer one is cut into pieces of
+    A payload of up to `max_single_delta_len` goes in one frame. A longer one is cut into pieces of
     `chunk_size`, `delay` seconds apart.
     """
 
@@ -140,7 +141,7 @@ def inference_frame(request_id: str, work_id: str, piece: str, index: int, *, fi
 
 
 class LineBuffer:
-    """Whole lines out of a byte stream, wherever it was split or joined."""
+    """Whole lines from a byte stream, wherever it was split or joined."""
 
     def __init__(self, max_line: int = MAX_LINE) -> None:
         self._max_line = max_line
@@ -150,7 +151,7 @@ class LineBuffer:
     def feed(self, data: bytes) -> list[bytes]:
         """The lines that `data` completes, without their ends and without empty ones.
 
-        Raises ProtocolError when a line is longer than the limit.
+        Raises ProtocolError if a line is longer than the limit.
         """
         *ends, rest = data.split(b"\n")
         lines = []
@@ -172,10 +173,10 @@ class LineBuffer:
 
 
 def parse_reply(line: bytes) -> Reply:
-    """One line as a reply; ProtocolError when it is not one.
+    """One line as a reply. Raises ProtocolError for an invalid one.
 
-    Bytes that are not UTF-8 by themselves are kept (as surrogate escapes): units cut their answers without
-    looking, also inside a character, and `join` puts the halves together again.
+    Keeps bytes that are not UTF-8 by themselves (as surrogate escapes): units cut their answers even inside a
+    character, and `join` puts the halves together again.
     """
     frame = _loads(line.decode("utf-8", "surrogateescape"))
     if not isinstance(frame, dict):
@@ -190,7 +191,7 @@ def parse_reply(line: bytes) -> Reply:
 
 
 def _loads(text: str) -> Any:
-    """The JSON value that `text` holds, None where it holds none; NaN and Infinity are not JSON."""
+    """The JSON value in `text`, None if there is none. NaN and Infinity are not JSON."""
     try:
         return json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
@@ -206,7 +207,7 @@ def _text(value: object) -> str:
 
 
 def _data_of(data: dict[str, Any] | str) -> dict[str, Any] | str | None:
-    """`data` as an object, also where it came as a text that holds one; `"None"` is the units' null."""
+    """`data` as an object, also from a string that holds one. `"None"` is the units' null."""
     if isinstance(data, dict):
         return data
     if data in ("", "None"):
@@ -216,7 +217,8 @@ def _data_of(data: dict[str, Any] | str) -> dict[str, Any] | str | None:
 
 
 def _error_of(error: object) -> UnitError | None:
-    """`error` as an object, as a text that holds one, or as a bare text; None where there was no error."""
+    """`error` as an object, also from a string that holds one, or from plain text. None if there was no
+    error."""
     if isinstance(error, str):
         if error in ("", "None"):
             return None
@@ -233,10 +235,10 @@ def _error_of(error: object) -> UnitError | None:
 
 
 def delta_of(reply: Reply) -> Delta | None:
-    """The part of an answer that a reply to an inference carries; None for a bare acknowledgement.
+    """The part of an answer in a reply to an inference; None for a bare acknowledgement.
 
-    A unit that does not stream sends its whole answer as `data`: that is one finishing delta. Raises
-    ProtocolError for a `data` that is neither.
+    A unit that does not stream sends its whole answer as `data`, which is one finishing delta. Raises
+    ProtocolError for any other `data`.
     """
     data = reply.data
     if data is None:
@@ -252,10 +254,10 @@ def delta_of(reply: Reply) -> Delta | None:
 
 
 def join(deltas: list[Delta]) -> str:
-    """The answer: the deltas' texts by rising index.
+    """The answer: the texts of the deltas by rising index.
 
-    Where the indices are not 0, 1, 2 … each once, they say nothing about this answer (units count over all
-    their sessions), and the order of arrival, which the bus keeps, holds.
+    If the indices are not 0, 1, 2 … each once, they do not number this answer (some units count over all
+    their sessions). Then the order of arrival counts, which the bus keeps.
     """
     if {delta.index for delta in deltas} == set(range(len(deltas))):
         deltas = sorted(deltas, key=lambda delta: delta.index or 0)

@@ -1,4 +1,4 @@
-"""Audio as the text that a unit takes."""
+"""Audio in the text form that a unit takes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SAMPLE_RATE: Final = 16_000
 def audio_payload(audio: Audio) -> str:
     """`audio_format=wav,sample_rate=16000,data=<base64>` of the audio as a 16 kHz mono 16-bit WAV file.
 
-    Takes milliseconds for each minute of audio, more where it has to be resampled: not for the event loop.
+    Takes milliseconds per minute of audio, and more if it resamples, so it does not belong in the event loop.
     """
     samples = _pcm(audio)
     file = wav.header(wav.PCM, 1, SAMPLE_RATE, 2, len(samples)) + samples
@@ -24,7 +24,7 @@ def audio_payload(audio: Audio) -> str:
 
 
 def _pcm(audio: Audio) -> bytes:
-    """Little-endian 16-bit samples; those that are it already pass through unchanged."""
+    """Little-endian 16-bit samples. Samples that have this form already stay unchanged."""
     samples = audio.samples
     if samples.dtype == np.int16 and samples.ndim == 1 and audio.sample_rate == SAMPLE_RATE:
         return samples.astype("<i2", copy=False).tobytes()

@@ -23,7 +23,8 @@ CLOSE_LINGER: Final = 1.0
 
 @dataclass(eq=False, slots=True)
 class _Slot:
-    """A place for one session. Taken while a request, or the end of one that was given up, uses it."""
+    """A slot for one session. It is taken while a request uses it, or until an abandoned request has
+    ended."""
 
     key: Key
     last_used: float
@@ -51,8 +52,8 @@ class SessionPool:
         clock: Callable[[], float],
         on_lost: Callable[[Session], None] = lambda session: None,
     ) -> None:
-        """`open_session(model)` makes one; `idle_timeout` is in the seconds of `clock`; `on_lost` is told of
-        each session that went without an exit."""
+        """`open_session(model)` opens one. `idle_timeout` is in seconds of `clock`. `on_lost` is called with
+        every session that closed without an exit message."""
         self._open_session = open_session
         self._max_sessions = max_sessions
         self._idle_timeout = idle_timeout
@@ -64,14 +65,14 @@ class SessionPool:
         self._closed = False
 
     def __len__(self) -> int:
-        """Sessions there are, those being opened and those being settled among them."""
+        """The number of sessions, including those that are being opened or settled."""
         return len(self._slots)
 
     async def run(self, meeting: str, model: str, work: Callable[[Session], Awaitable[T]]) -> T:
-        """`work(session)` with the session of this meeting and model, alone.
+        """Run `work(session)` with exclusive use of the session of this meeting and model.
 
-        A session that turns out to be lost is rebuilt once and `work` is done again; lost again, it is
-        NotReady. Waits for the session, and for a place for one.
+        A lost session is rebuilt once, and `work` is repeated. If it is lost again, raises NotReady. Waits
+        for the session, and for a slot for it.
         """
         slot = await self._acquire((meeting, model))
         try:
@@ -90,7 +91,7 @@ class SessionPool:
             self._release(slot)
 
     def expire_idle(self) -> None:
-        """Close the sessions that nobody has used for the idle time."""
+        """Close the sessions without a request for the idle time."""
         now = self._clock()
         for slot in [slot for slot in self._slots.values() if slot.free]:
             if now - slot.last_used >= self._idle_timeout:
@@ -98,20 +99,20 @@ class SessionPool:
         self._dispatch()
 
     def drop_lost(self) -> None:
-        """Close the sessions that nobody uses just now and whose connection broke; `on_lost` is told."""
+        """Close the unused sessions whose connection broke, and call `on_lost` with each."""
         for slot in [slot for slot in self._slots.values() if slot.free]:
             if slot.session is not None and slot.session.lost:
                 self._evict(slot)
 
     def disown_idle(self) -> None:
-        """Forget the sessions that nobody uses just now, without an exit: their units are gone."""
+        """Drop the unused sessions without an exit message: their units are gone."""
         for slot in [slot for slot in self._slots.values() if slot.free]:
             if slot.session is not None:
                 slot.session.disown()
             self._evict(slot)
 
     async def close(self) -> None:
-        """Refuse who waits, end every session and wait a moment for the units to take note."""
+        """Reject waiting requests, end every session, and give the units a moment to acknowledge."""
         self._closed = True
         for waiter in self._waiters:
             if not waiter.slot.done():
@@ -129,8 +130,8 @@ class SessionPool:
 
     async def _session(self, slot: _Slot) -> Session:
         if slot.session is None:
-            # A task of its own: a setup whose requester goes away has still taken a place in the unit, and
-            # only its answer tells the work id that gives it back.
+            # A task of its own: a setup whose client left has still taken a place in the unit, and only its
+            # answer has the work id that frees it.
             slot.opening = asyncio.create_task(self._open_session(slot.key[1]))
             slot.session = await asyncio.shield(slot.opening)
             slot.opening = None
@@ -152,8 +153,8 @@ class SessionPool:
             raise
 
     def _dispatch(self) -> None:
-        """Give places to who waits: own sessions and new ones first come first served, then idle ones of
-        others, the least recently used first."""
+        """Give slots to waiting requests: own and new sessions first come, first served, then the idle
+        sessions of others, least recently used first."""
         homeless: list[_Waiter] = []
         for waiter in list(self._waiters):
             slot = self._slots.get(waiter.key)
@@ -189,14 +190,14 @@ class SessionPool:
             self._free(slot)
 
     async def _recover(self, slot: _Slot) -> None:
-        """Wait for the setup or the answer that a request left behind, then free its place."""
+        """Wait for the setup or the answer of an abandoned request, then free its slot."""
         try:
             if slot.opening is not None:
                 slot.session = await slot.opening
             if slot.session is not None:
                 await slot.session.settle()
         except (ServiceError, SessionLost):
-            slot.session = None  # the setup failed, so there is nothing to give back
+            slot.session = None  # the setup failed, so it holds no place in a unit
         finally:
             self._free(slot)
 

@@ -1,4 +1,4 @@
-"""Whether the unit manager and the llm node are there, asked in milliseconds and without a session."""
+"""Checks that the unit manager and the llm node run, in milliseconds and without a session."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from inference_service.runtimes.edge_llm.connection import (
 )
 from inference_service.runtimes.edge_llm.frames import ProtocolError, action_frame
 
-#: A unit that no node has: the unit manager itself answers a call to it.
+#: A unit that no node has, so the unit manager itself answers a call to it.
 _NO_UNIT: Final = "none"
 
-#: What every unit's RPC server answers by itself, also while the unit is busy, without a frame to us.
+#: A call that every unit's RPC server answers by itself, even while the unit is busy, without a frame to us.
 _HARMLESS: Final = "list_action"
 
 
 class Probe:
-    """A connection of its own, kept open: that it breaks tells of a restarted unit manager.
+    """A connection of its own, kept open: if it breaks, the unit manager was restarted.
 
-    Two requests go out. The unit manager works them off in turn: a call of the llm node, which stays without
-    an answer where the node is there, then a call that only the unit manager can refuse. The second answer
-    says that both are alive; `unit call false` to the first, that the node is not running.
+    It sends two requests, which the unit manager handles in turn. The first is a call to the llm node; it
+    gets no answer if the node runs. The second is a call that only the unit manager can refuse. An answer to
+    the second means that both run. `unit call false` for the first means that the node does not run.
     """
 
     def __init__(self, address: Address, delay: float, time_limit: float) -> None:
-        """`delay` is the time between frames that this unit manager needs; both are in seconds."""
+        """`delay` is the time between frames that this unit manager needs. Both arguments are in seconds."""
         self._address = address
         self._time_limit = time_limit
         self._delay = delay
         self._connection: Connection | None = None
-        #: How often a connection was made: when it rises, the sessions of before are gone.
+        #: The number of connections so far. When it rises, earlier sessions are gone.
         self.generation = 0
 
     async def check(self) -> None:
-        """Ask, within the time limit; NotReady with the reason when one of the two is not there."""
+        """Check both within the time limit. Raises NotReady with the reason if one does not run."""
         try:
             async with asyncio.timeout(self._time_limit):
                 for _ in range(2):

@@ -1,8 +1,8 @@
 """One session of a unit: a TCP connection to the unit manager, a work id, one request in flight.
 
-The unit manager cannot cancel a request. So an abandoned request is still brought to its end
-(`Session.settle`): else the unit would take its unfinished stream of frames for the beginning of the next
-request, and the service its late answer for the answer to the next one.
+The unit manager cannot cancel a request, so an abandoned request still has to end (`Session.settle`).
+Otherwise the unit would take its unfinished frames for the beginning of the next request, and the service
+would take its late answer for the answer to the next one.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from inference_service.runtimes.edge_llm.frames import (
 #: channel while it answers, and the bus drops what is published before the subscription has arrived.
 SUBSCRIPTION_TIME: Final = 0.05
 
-#: Without a delay between frames, so many go at once, then a pause of so many seconds: the bus behind the
-#: unit manager drops what is over a thousand messages in its queue.
+#: Without a delay between frames: the number of frames sent at once, and the seconds of the pause after them.
+#: The bus behind the unit manager drops messages over a thousand in its queue.
 BURST_FRAMES: Final = 250
 BURST_PAUSE: Final = 0.01
 
@@ -56,7 +56,7 @@ _WRITE_SIZE: Final = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class _Abandoned:
-    """A request that nobody waits for any more, and how far it got."""
+    """An abandoned request, and how far it came."""
 
     request_id: str
     answer: asyncio.Task[str]
@@ -66,7 +66,7 @@ class _Abandoned:
 
 
 class Session:
-    """A unit's session with one model. Not for two requests at once: the pool sees to that."""
+    """A unit's session with one model. Serves one request at a time; the pool ensures that."""
 
     def __init__(self, connection: Connection, work_id: str, model: str, answer_timeout: float) -> None:
         self._connection = connection
@@ -75,7 +75,7 @@ class Session:
         self._reading: asyncio.Task[str] | None = None
         self._usable = True
         self._listened = False
-        self._known = True  # to the unit, as far as can be told here
+        self._known = True  # to the unit, as far as this side knows
         self._subscribed_at = asyncio.get_running_loop().time() + SUBSCRIPTION_TIME
         self.work_id = work_id
         self.model = model
@@ -86,7 +86,7 @@ class Session:
     ) -> Session:
         """Connect and set `model` up, within `connect_timeout` and `answer_timeout` seconds.
 
-        Raises NotReady, RuntimeFailed, RuntimeTimeout, Busy, and SessionLost when the connection breaks.
+        Raises NotReady, RuntimeFailed, RuntimeTimeout, Busy, and SessionLost if the connection breaks.
         """
         connection = await Connection.open(address, connect_timeout)
         try:
@@ -108,30 +108,30 @@ class Session:
 
     @property
     def number(self) -> int:
-        """The number in the work id: the unit manager counts them up, from the beginning when restarted."""
+        """The number in the work id. The unit manager counts them up, and starts again after a restart."""
         digits = self.work_id.rpartition(".")[2]
         return int(digits) if digits.isdecimal() else -1
 
     @property
     def pending(self) -> bool:
-        """Whether a given-up request has to be settled before the next."""
+        """Whether an abandoned request has to be settled before the next one."""
         return self._abandoned is not None and self._usable
 
     @property
     def lost(self) -> bool:
-        """Whether the connection broke, so that the unit could not be told to exit."""
+        """Whether the connection broke, so that the unit got no exit message."""
         return self._connection.broken
 
     @property
     def usable(self) -> bool:
-        """Whether another request can go over this session, once nothing is pending."""
+        """Whether this session can take another request, after nothing is pending."""
         return self._usable and not self._connection.broken
 
     async def infer(self, pieces: list[str], delay: float) -> str:
         """Send a payload cut by `Framing.cut`, `delay` seconds between frames, and return the whole answer.
 
-        Raises SessionLost, RuntimeFailed, RuntimeTimeout (no answer within the session's time after the last
-        frame). When cancelled, the session is `pending`.
+        Raises SessionLost, RuntimeFailed, and RuntimeTimeout (no answer within the session's time after the
+        last frame). After a cancellation the session is `pending`.
         """
         loop = asyncio.get_running_loop()
         request_id = new_request_id()
@@ -167,7 +167,7 @@ class Session:
             raise
 
     async def _answer(self, answer: asyncio.Task[str], frames: int, *, complete: bool) -> str:
-        # `wait` leaves the answer alone when the caller goes away: it is still to be read, by `settle`.
+        # `wait` does not cancel the answer when the caller leaves: `settle` still has to read it.
         done, _ = await asyncio.wait({answer}, timeout=self._answer_timeout)
         if not done:
             reason = f"{self.model} did not answer within {self._answer_timeout:g} s"
@@ -194,10 +194,10 @@ class Session:
         return join(deltas)
 
     async def is_shared(self) -> bool:
-        """Whether a second unit answers this session's requests; the first time this waits for its answer.
+        """Whether a second unit answers this session's requests. The first call waits for its answer.
 
-        A unit manager that was restarted gives out the channels of its earlier life again, and the units of
-        that life still listen on them.
+        A restarted unit manager assigns the channels of its earlier life again, and the units of that life
+        still listen on them.
         """
         if not self._listened and not self._connection.strays:
             self._listened = True
@@ -207,7 +207,7 @@ class Session:
         return self._connection.strays
 
     async def dismiss(self, work_ids: Iterable[str]) -> None:
-        """Make other sessions' units exit, and give them time for it."""
+        """Make the units of other sessions exit, and give them time for that."""
         for work_id in work_ids:
             await self._connection.send(exit_frame(new_request_id(), work_id))
             await asyncio.sleep(STRAY_TIME)
@@ -215,7 +215,7 @@ class Session:
         self._listened = False
 
     async def settle(self) -> None:
-        """Bring a given-up request to its end. A session that does not come to it is not usable any more."""
+        """Bring an abandoned request to its end. If it does not end, the session is not usable any more."""
         abandoned, self._abandoned = self._abandoned, None
         if abandoned is None:
             return
@@ -235,14 +235,15 @@ class Session:
             self._usable = False
 
     def disown(self) -> None:
-        """Leave this session without an exit: the unit may have been restarted and not know it, and there are
-        units that do not survive an exit from a session they do not know."""
+        """Drop this session without an exit message: the unit may have been restarted, and some units do not
+        survive the exit of a session that they do not know."""
         self._usable = self._known = False
 
     async def leave(self, linger: float = EXIT_LINGER) -> None:
-        """Tell the unit to exit, and close after its answer or `linger` seconds: units need not answer.
+        """Send the unit an exit message, and close after its answer or `linger` seconds, because units need
+        not answer.
 
-        Nobody has to wait for this. A unit that was silent is told only once it has answered after all.
+        Nobody has to wait for this. A silent unit gets the exit message only after it has answered.
         """
         try:
             await self.settle()
@@ -255,6 +256,6 @@ class Session:
                     await self._connection.send(exit_frame(request_id, self.work_id))
                     await self._connection.reply_to(request_id)
         except (TimeoutError, SessionLost, RuntimeFailed, NotReady, Busy):
-            pass  # the unit is gone, or silent, which is its right
+            pass  # the unit is gone, or it does not answer an exit, which is allowed
         finally:
             self._connection.close()

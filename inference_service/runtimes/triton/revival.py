@@ -1,7 +1,7 @@
-"""Models whose process died are loaded again.
+"""Loads models again whose process died.
 
-Triton runs every python model in a process of its own. When that is killed, most likely for its memory,
-Triton goes on calling the model ready, fails its requests, and never starts it again by itself.
+Triton runs every Python model in a process of its own. If that is killed, most likely for its memory, Triton
+continues to report the model as ready, fails its requests, and never starts it again.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _FIRST_WAIT, _LONGEST_WAIT = 1.0, 30.0
 
 
 class Revival:
-    """Unloads and loads models that were found dead, until that works or Triton itself is restarted."""
+    """Unloads and loads dead models, until that works or Triton itself is restarted."""
 
     def __init__(self, client: TritonClient, *, time_limit: float) -> None:
-        """`time_limit` is what loading a model may take, in seconds."""
+        """`time_limit` is the limit for loading a model, in seconds."""
         self._client = client
         self._time_limit = time_limit
         self._problems: dict[str, str] = {}
@@ -29,12 +29,13 @@ class Revival:
         self._revived_at: dict[str, float] = {}
 
     def problem(self, model: str) -> str | None:
-        """Why the model is not ready although Triton says so; None when it is not known to be dead."""
+        """The reason why the model is not ready although Triton reports it as ready; None if it is not known
+        to be dead."""
         return self._problems.get(model)
 
     def died(self, model: str, asked_at: float) -> None:
-        """A request made at `asked_at` (of the event loop's clock) found the model's process dead."""
-        # What fails late was for the process before.
+        """A request that started at `asked_at` (of the event loop's clock) found the model's process dead."""
+        # Late failures belong to the previous process.
         if model in self._problems or asked_at < self._revived_at.get(model, 0.0):
             return
         self._problems[model] = f"model {model} is not ready: its process died"
@@ -69,9 +70,9 @@ class Revival:
         _log.info("model %s is loaded again", model)
 
     async def _reload(self, model: str) -> str | None:
-        """Why it did not work; None when it did."""
+        """The reason why it did not work; None if it did."""
         try:
-            # Triton takes the dead model for loaded, so that loading alone would do nothing.
+            # Triton takes the dead model for loaded, so loading alone would do nothing.
             await self._client.unload(model, self._time_limit)
             await self._client.load(model, self._time_limit)
         except ServiceError as error:

@@ -70,13 +70,7 @@ def _publishes_ports(host: HostChecks) -> bool:
 HOST: tuple[Row[HostChecks], ...] = (
     Row("ssh", HostChecks.ssh_command, HostChecks.ssh, when=HostChecks.remote),
     Row("ssh", "a shell on this computer", HostChecks.ssh, name="shell", when=lambda host: not host.remote()),
-    Row(
-        "docker",
-        "docker version",
-        HostChecks.docker,
-        needs=("ssh",),
-        when=_needs_docker,
-    ),
+    Row("docker", "docker version", HostChecks.docker, needs=("ssh",), when=_needs_docker),
     Row(
         "containers",
         lambda host: f"docker ps --all --filter {host.label}",
@@ -91,13 +85,7 @@ HOST: tuple[Row[HostChecks], ...] = (
         needs=("docker",),
         when=_publishes_ports,
     ),
-    Row(
-        "gpu",
-        "nvidia-smi on the host",
-        HostChecks.gpu,
-        needs=("ssh",),
-        when=_needs_gpus,
-    ),
+    Row("gpu", "nvidia-smi on the host", HostChecks.gpu, needs=("ssh",), when=_needs_gpus),
     Row(
         "nvidia runtime",
         "docker info, nvidia-container-runtime-hook, CDI",
@@ -117,6 +105,7 @@ CLOCK: tuple[Row[HostChecks], ...] = (
 
 
 def container_row(part: str) -> Row[DockerNodeSite]:
+    """The check of the container of one part of a node."""
     return Row(
         f"{part} runs",
         lambda site: f"docker inspect {site.container_name(part)}",
@@ -127,6 +116,7 @@ def container_row(part: str) -> Row[DockerNodeSite]:
 
 
 def process_row(layout: Layout, program: str, part: str) -> Row[Subject]:
+    """The check of the process of one part of an embedded node or gateway; `program` is its name."""
     return Row(
         f"{part} runs",
         f"supervisord: {program}",
@@ -136,6 +126,7 @@ def process_row(layout: Layout, program: str, part: str) -> Row[Subject]:
 
 
 def ports_row(layout: Layout, prefix: str, ports: Mapping[str, int]) -> Row[Subject]:
+    """The check of the ports of an embedded node or gateway, whose keys begin with `prefix`."""
     declared = {f"{prefix}.{key}": port for key, port in ports.items()}
     return Row(
         "ports", f"ports {', '.join(map(str, ports.values()))}", lambda _: embedded.ports(layout, declared)
@@ -187,13 +178,7 @@ NODE: tuple[Row[ExaminedNode], ...] = (
         needs=("settings",),
         when=_has_triton,
     ),
-    Row(
-        "models",
-        "POST /v2/repository/index",
-        triton.models,
-        needs=("triton", "settings"),
-        when=_has_triton,
-    ),
+    Row("models", "POST /v2/repository/index", triton.models, needs=("triton", "settings"), when=_has_triton),
     Row(
         "model tensors",
         "GET /v2/models/*, against the settings",
@@ -218,13 +203,7 @@ NODE: tuple[Row[ExaminedNode], ...] = (
             "edge-llm setup",
         ),
     ),
-    Row(
-        "inference",
-        "POST /api/v1/ai/asr",
-        service.inference,
-        needs=("health",),
-        seconds=_INFERENCE_SECONDS,
-    ),
+    Row("inference", "POST /api/v1/ai/asr", service.inference, needs=("health",), seconds=_INFERENCE_SECONDS),
 )
 
 # The gateway --------------------------------------------------------------------------------------------

@@ -9,12 +9,13 @@ from pathlib import Path
 from infra import names
 from infra.doctor import tables
 from infra.doctor.checks import gateway
-from infra.doctor.checks.host import HostChecks
+from infra.doctor.checks.docker_node import container_state
 from infra.doctor.host_access import HostAccess
 from infra.doctor.runner import Check
-from infra.doctor.sites.docker_node import DockerNodeSite, container_state
+from infra.doctor.sites.docker_node import DockerNodeSite
 from infra.doctor.sites.embedded_node import EmbeddedNodeSite
 from infra.doctor.sites.gateway import EmbeddedGatewaySite, ExaminedGateway, RemoteGatewaySite
+from infra.doctor.sites.host import ExaminedHost
 from infra.doctor.sites.node import ExaminedNode
 from infra.doctor.tables import Row, S, Subject
 from infra.embedded.declarations import gateway_declaration, node_declaration
@@ -38,8 +39,8 @@ class Plan:
         self._images = ImageReferences(stack)
         #: Each subject's checks by key: of hosts, of nodes by name, and of the gateway.
         self._known: dict[Host | str, dict[str, Check]] = {}
-        self._hosts: dict[Host, HostChecks] = {}
-        self._fleet: list[HostChecks] = []
+        self._hosts: dict[Host, ExaminedHost] = {}
+        self._fleet: list[ExaminedHost] = []
         for requirements in preflight.checks(stack):
             self._add_host(requirements)
         for host, checks in self._hosts.items():
@@ -77,7 +78,7 @@ class Plan:
         host = requirements.host
         nodes = [node for node in self._stack.nodes if node.host == host]
         access = HostAccess(host, self._stack.ssh, self._folder)
-        self._hosts[host] = HostChecks(access, requirements, self._stack, nodes, self._fleet)
+        self._hosts[host] = ExaminedHost(access, requirements, self._stack, nodes, self._fleet)
         if self._hosts[host].remote():
             self._fleet.append(self._hosts[host])
         self._known[host] = {}

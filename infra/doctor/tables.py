@@ -6,13 +6,22 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from infra.doctor.checks import edge_llm, embedded, gateway, nginx_configuration, service, triton
+from infra.doctor.checks import (
+    docker_node,
+    edge_llm,
+    embedded,
+    gateway,
+    host,
+    nginx_configuration,
+    service,
+    triton,
+)
 from infra.doctor.checks.certificate import certificate
-from infra.doctor.checks.host import HostChecks
 from infra.doctor.findings import Outcome
 from infra.doctor.sites.docker_node import DockerNodeSite
 from infra.doctor.sites.embedded_node import EmbeddedNodeSite
 from infra.doctor.sites.gateway import ExaminedGateway
+from infra.doctor.sites.host import ExaminedHost
 from infra.doctor.sites.node import ExaminedNode
 from infra.embedded.layout import Layout
 
@@ -55,50 +64,52 @@ class Row(Generic[S]):
 # Hosts --------------------------------------------------------------------------------------------------
 
 
-def _needs_docker(host: HostChecks) -> bool:
-    return host.requirements.docker
+def _needs_docker(examined: ExaminedHost) -> bool:
+    return examined.requirements.docker
 
 
-def _needs_gpus(host: HostChecks) -> bool:
-    return host.requirements.gpus
+def _needs_gpus(examined: ExaminedHost) -> bool:
+    return examined.requirements.gpus
 
 
-def _publishes_ports(host: HostChecks) -> bool:
-    return host.requirements.docker and bool(host.ports)
+def _publishes_ports(examined: ExaminedHost) -> bool:
+    return examined.requirements.docker and bool(examined.ports)
 
 
-HOST: tuple[Row[HostChecks], ...] = (
-    Row("ssh", HostChecks.ssh_command, HostChecks.ssh, when=HostChecks.remote),
-    Row("ssh", "a shell on this computer", HostChecks.ssh, name="shell", when=lambda host: not host.remote()),
-    Row("docker", "docker version", HostChecks.docker, needs=("ssh",), when=_needs_docker),
+HOST: tuple[Row[ExaminedHost], ...] = (
+    Row("ssh", ExaminedHost.ssh_command, host.ssh, when=ExaminedHost.remote),
+    Row(
+        "ssh", "a shell on this computer", host.ssh, name="shell", when=lambda examined: not examined.remote()
+    ),
+    Row("docker", "docker version", host.docker, needs=("ssh",), when=_needs_docker),
     Row(
         "containers",
-        lambda host: f"docker ps --all --filter {host.label}",
-        HostChecks.stack_containers,
+        lambda examined: f"docker ps --all --filter {examined.label}",
+        host.stack_containers,
         needs=("docker",),
         when=_needs_docker,
     ),
     Row(
         "ports",
-        lambda host: f"ports {', '.join(str(port.number) for port in host.ports)}",
-        HostChecks.ports_held,
+        lambda examined: f"ports {', '.join(str(port.number) for port in examined.ports)}",
+        host.ports_held,
         needs=("docker",),
         when=_publishes_ports,
     ),
-    Row("gpu", "nvidia-smi on the host", HostChecks.gpu, needs=("ssh",), when=_needs_gpus),
+    Row("gpu", "nvidia-smi on the host", host.gpu, needs=("ssh",), when=_needs_gpus),
     Row(
         "nvidia runtime",
         "docker info, nvidia-container-runtime-hook, CDI",
-        HostChecks.nvidia_runtime,
+        host.nvidia_runtime,
         needs=("docker",),
         when=_needs_gpus,
     ),
-    Row("disk", "df", HostChecks.disk, needs=("ssh",), after=("docker",)),
+    Row("disk", "df", host.disk, needs=("ssh",), after=("docker",)),
 )
 
 #: After all hosts are connected: each clock is compared with all others.
-CLOCK: tuple[Row[HostChecks], ...] = (
-    Row("clock", "date", HostChecks.clock_skew, needs=("ssh",), after_all=("ssh",), when=HostChecks.remote),
+CLOCK: tuple[Row[ExaminedHost], ...] = (
+    Row("clock", "date", host.clock_skew, needs=("ssh",), after_all=("ssh",), when=ExaminedHost.remote),
 )
 
 # Nodes --------------------------------------------------------------------------------------------------
@@ -109,7 +120,7 @@ def container_row(part: str) -> Row[DockerNodeSite]:
     return Row(
         f"{part} runs",
         lambda site: f"docker inspect {site.container_name(part)}",
-        lambda site: site.container(part),
+        lambda site: docker_node.container(site, part),
         needs=("containers",),
         name=f"{part} container",
     )
@@ -137,17 +148,17 @@ DOCKER_NODE: tuple[Row[DockerNodeSite], ...] = (
     Row(
         "gpu in a container",
         "nvidia-smi -L in a container",
-        DockerNodeSite.gpu_in_container,
+        docker_node.gpu_in_container,
         needs=("containers", "gpu", "nvidia runtime"),
         seconds=15.0,
         when=lambda site: site.node.wants_gpus,
     ),
-    Row("drift", "docker inspect, against the stack file", DockerNodeSite.drift, needs=("containers",)),
+    Row("drift", "docker inspect, against the stack file", docker_node.drift, needs=("containers",)),
 )
 
 EMBEDDED_NODE: tuple[Row[EmbeddedNodeSite], ...] = (
     Row("disk", "free space", lambda site: embedded.disk(site.layout)),
-    Row("drift", "the processes, against the stack file", EmbeddedNodeSite.drift, needs=("service runs",)),
+    Row("drift", "the processes, against the stack file", embedded.drift, needs=("service runs",)),
 )
 
 

@@ -1,4 +1,4 @@
-"""The processes of an embedded node or gateway, their ports, and the disk of this computer."""
+"""The processes of an embedded node or gateway, their ports and drift, and the disk of this computer."""
 
 from __future__ import annotations
 
@@ -6,10 +6,16 @@ import asyncio
 import shutil
 from collections.abc import Mapping
 
-from infra.doctor.findings import Outcome, ok, problem, worst
+from infra import names
+from infra.doctor.answers import failing
+from infra.doctor.checks.drift import keys, setting_differences
+from infra.doctor.findings import Outcome, ok, problem, warning, worst
+from infra.doctor.sites.embedded_node import EmbeddedNodeSite
 from infra.embedded.environment import check_ports
 from infra.embedded.errors import EmbeddedError
 from infra.embedded.layout import Layout
+from infra.embedded.node import node_programs
+from infra.embedded.program import MARK
 from infra.embedded.supervisor import Supervisor, SupervisorError
 
 _DISK_PROBLEM_BYTES = 1 << 30
@@ -60,3 +66,32 @@ async def disk(layout: Layout) -> Outcome:
     if free < _DISK_PROBLEM_BYTES:
         return problem(seen, f"free space there: du -xh --max-depth=2 {existing} shows what is large")
     return ok(seen)
+
+
+async def drift(site: EmbeddedNodeSite) -> Outcome:
+    """Whether each process is the one that an update would start now."""
+    try:
+        programs = await asyncio.to_thread(node_programs, site.layout, site.declaration)
+    except EmbeddedError as error:
+        return problem(str(error), "make setup")
+    outcomes = []
+    for program in programs:
+        try:
+            started = site.launched(program.name)
+        except OSError:
+            continue  # it was never started, which another check reports
+        environment = {key: value for key, value in started["environment"].items() if key != MARK}
+        differences = []
+        if started["command"] != list(program.command) or environment != dict(program.environment):
+            differences.append("was started with other settings than declared")
+        if started["revision"] != program.revision:
+            differences.append("was started from code, models or settings that have changed since")
+        outcomes += [warning(f"{program.name} {each}", site.service_start) for each in differences]
+    with failing(site.service_start):
+        in_use = keys((await site.in_use()).file)
+    # The layout decides this folder when the node starts.
+    in_use.get("server", {}).pop("runtime_dir", None)
+    differences = setting_differences(site.declaration.service, in_use)
+    service = names.process(site.node.name, names.SERVICE)
+    outcomes += [warning(f"{service}: {each}", site.service_start) for each in differences]
+    return worst(outcomes, "processes are as declared")

@@ -1,38 +1,28 @@
-"""A node of containers on a Docker host: its addresses, the state of its containers, and their drift."""
+"""A node of containers on a Docker host: its addresses, its settings and its models."""
 
 from __future__ import annotations
 
 import asyncio
-import datetime
 import shlex
-from collections.abc import Mapping
-from typing import Any
 
 from infra import names
 from infra import service_settings as declared_settings
 from infra.connection import typed
-from infra.doctor.answers import failing
-from infra.doctor.checks.drift import keys, setting_differences
-from infra.doctor.checks.host import HostChecks
-from infra.doctor.containers import Container
-from infra.doctor.findings import Outcome, ok, problem, warning, worst
 from infra.doctor.host_access import NoAnswer
 from infra.doctor.linter import Listing
 from infra.doctor.linter.files import parse as parse_listing
 from infra.doctor.linter.files import script as listing_script
+from infra.doctor.sites.host import ExaminedHost
 from infra.doctor.sites.node import InUse
 from infra.doctor.web import HttpServer
 from infra.image_references import ImageReferences, sources
 from infra.stack import Node, Stack
 
-_LOG_LINES = 5
-_RECENT = datetime.timedelta(hours=24)
-
 
 class DockerNodeSite:
     """The containers of one node."""
 
-    def __init__(self, stack: Stack, node: Node, host: HostChecks, images: ImageReferences) -> None:
+    def __init__(self, stack: Stack, node: Node, host: ExaminedHost, images: ImageReferences) -> None:
         self.stack = stack
         self.node = node
         self.host = host
@@ -62,8 +52,6 @@ class DockerNodeSite:
     def image(self, part: str) -> str:
         """The image that the stack declares for a part. Raises ContextError without its build."""
         return self._images.reference(part, sources(self.stack, self.node)[part])
-
-    # Addresses, settings and models ---------------------------------------------------------------------
 
     def service(self) -> HttpServer:
         """The service's HTTP API, on the node's network."""
@@ -110,104 +98,3 @@ class DockerNodeSite:
         if result.status != 0:
             raise NoAnswer(f"{folder}: {result.last_line}")
         return folder, parse_listing(result.stdout)
-
-    # State and drift ------------------------------------------------------------------------------------
-
-    async def container(self, part: str) -> Outcome:
-        """Whether the container of one part of the node runs, and how it ended when it does not."""
-        return await container_state(self.host, self.container_name(part), self.stack)
-
-    async def gpu_in_container(self) -> Outcome:
-        """Whether the runtime's container sees the node's GPUs."""
-        runtime = names.TRITON if self.node.runtime == "triton" else names.LLM_NODE
-        return await self.host.gpu_in_container(self.node, self.container_name(runtime), self.image(runtime))
-
-    async def drift(self) -> Outcome:
-        """Whether the containers' images, GPUs, ports and settings are those that the stack declares."""
-        outcomes = []
-        with failing(self.service_start):
-            in_use = keys((await self.in_use()).file)
-        for part in sources(self.stack, self.node):
-            container = self.host.containers.get(self.container_name(part))
-            if container is not None:
-                outcomes += [self._differs(part, text) for text in self._differences(part, container)]
-        declared = declared_settings.service_settings(self.stack, self.node)
-        outcomes += [self._differs(names.SERVICE, text) for text in setting_differences(declared, in_use)]
-        return worst(outcomes, "images, GPUs, ports and settings are as declared")
-
-    def _differs(self, part: str, difference: str) -> Outcome:
-        return warning(
-            f"{self.container_name(part)}: {difference}",
-            f"`pulumi up --stack {self.stack.name}` (with --refresh if somebody changed it by hand), "
-            "or change the stack file",
-        )
-
-    def _differences(self, part: str, container: Container) -> list[str]:
-        differences = []
-        image = self.image(part)
-        if container.image != image:
-            differences.append(f"its image is {container.image}, declared is {image}")
-        gpus: Any = "none"
-        if part in (names.TRITON, names.LLM_NODE):
-            gpus = self.node.gpus if isinstance(self.node.gpus, str) else tuple(map(str, self.node.gpus))
-        if container.gpus != gpus:
-            differences.append(f"its gpus are {_listed(container.gpus)}, declared is {_listed(gpus)}")
-        published = names.published_by(self.stack, self.node, part)
-        ports = {outer: inner for inner, outer in published.items()}
-        if container.ports != ports:
-            differences.append(f"it publishes {_ports(container.ports)}, declared is {_ports(ports)}")
-        env = {names.TRITON: self.stack.triton.env, names.SERVICE: self.stack.service.env}.get(part, {})
-        differences += [
-            f"its environment has another {name} than declared"
-            for name, value in env.items()
-            if container.environment.get(name) != value
-        ]
-        return differences
-
-
-async def container_state(host: HostChecks, name: str, stack: Stack) -> Outcome:
-    """Whether a container runs and is healthy; else how it ended, with the end of its log."""
-    container = host.containers.get(name)
-    if container is None:
-        return problem(
-            f"there is no container {name}", f"`pulumi up --refresh --stack {stack.name}` creates it again"
-        )
-    if not container.running or container.health == "unhealthy":
-        result = await host.access.run(f"docker logs --tail {_LOG_LINES} {shlex.quote(name)} 2>&1")
-        log = result.stdout.strip()
-        state = (
-            f"unhealthy: {container.health_output}"
-            if container.running
-            else f"{container.status}, {container.ended}"
-        )
-        verb = "start" if container.status in ("exited", "created") else "restart"
-        remedy = typed(host.access.host, stack.ssh, f"docker {verb} {name}")
-        if container.out_of_memory:
-            remedy = (
-                "give the part more memory (triton.memory, service.memory, …), or the host; then " + remedy
-            )
-        return problem(f"{name}: {state}" + (f"; its log ends:\n{log}" if log else ""), remedy)
-    if container.restarts and _recent(container.started_at):
-        return warning(
-            f"{name} restarted {container.restarts} times, last at {container.started_at[:19]}; "
-            f"{container.ended}",
-            "its log has the reasons: "
-            + typed(host.access.host, stack.ssh, f"docker logs --since 24h {name}"),
-        )
-    return ok(f"{name} runs" + (f", {container.health}" if container.health else ""))
-
-
-def _recent(started_at: str) -> bool:
-    try:
-        started = datetime.datetime.fromisoformat(started_at[:19] + "+00:00")
-    except ValueError:
-        return False
-    return datetime.datetime.now(datetime.UTC) - started < _RECENT
-
-
-def _listed(gpus: str | tuple[str, ...]) -> str:
-    return gpus if isinstance(gpus, str) else ", ".join(gpus)
-
-
-def _ports(ports: Mapping[int, int]) -> str:
-    return ", ".join(f"{outer}->{inner}" for outer, inner in sorted(ports.items())) or "no port"

@@ -1,4 +1,4 @@
-"""A node of processes on this computer: its addresses, and the drift of its processes."""
+"""A node of processes on this computer: its addresses, its settings and its models."""
 
 from __future__ import annotations
 
@@ -9,18 +9,12 @@ from typing import Any
 import yaml
 
 from infra import names
-from infra.doctor.answers import failing
-from infra.doctor.checks.drift import keys, setting_differences
-from infra.doctor.findings import Outcome, problem, warning, worst
 from infra.doctor.host_access import NoAnswer
 from infra.doctor.linter import Listing, NotARepository, local
 from infra.doctor.sites.node import InUse
 from infra.doctor.web import HttpServer
 from infra.embedded.declarations import NodeDeclaration
-from infra.embedded.errors import EmbeddedError
 from infra.embedded.layout import Layout
-from infra.embedded.node import node_programs
-from infra.embedded.program import MARK
 from infra.stack import Node
 
 
@@ -63,7 +57,7 @@ class EmbeddedNodeSite:
         if not path.exists():
             return InUse(yaml.safe_dump(self.declaration.service), self.declaration.environment)
         try:
-            given = _launched(self.layout, names.process(self.node.name, names.SERVICE))["environment"]
+            given = self.launched(names.process(self.node.name, names.SERVICE))["environment"]
             return InUse(path.read_text(encoding="utf-8"), given)
         except OSError as error:
             raise NoAnswer(f"{error.filename}: {error.strerror}") from None
@@ -78,35 +72,7 @@ class EmbeddedNodeSite:
             raise NoAnswer(str(error)) from None
         return str(folder), listing
 
-    async def drift(self) -> Outcome:
-        """Whether each process is the one that an update would start now."""
-        try:
-            programs = await asyncio.to_thread(node_programs, self.layout, self.declaration)
-        except EmbeddedError as error:
-            return problem(str(error), "make setup")
-        outcomes = []
-        for program in programs:
-            try:
-                started = _launched(self.layout, program.name)
-            except OSError:
-                continue  # it was never started, which another check reports
-            environment = {key: value for key, value in started["environment"].items() if key != MARK}
-            differences = []
-            if started["command"] != list(program.command) or environment != dict(program.environment):
-                differences.append("was started with other settings than declared")
-            if started["revision"] != program.revision:
-                differences.append("was started from code, models or settings that have changed since")
-            outcomes += [warning(f"{program.name} {each}", self.service_start) for each in differences]
-        with failing(self.service_start):
-            in_use = keys((await self.in_use()).file)
-        # The layout decides this folder when the node starts.
-        in_use.get("server", {}).pop("runtime_dir", None)
-        differences = setting_differences(self.declaration.service, in_use)
-        service = names.process(self.node.name, names.SERVICE)
-        outcomes += [warning(f"{service}: {each}", self.service_start) for each in differences]
-        return worst(outcomes, "processes are as declared")
-
-
-def _launched(layout: Layout, program: str) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((layout.programs / f"{program}.json").read_text())
-    return content
+    def launched(self, program: str) -> dict[str, Any]:
+        """The specification that a program was last started with. Raises OSError before its first start."""
+        content: dict[str, Any] = json.loads((self.layout.programs / f"{program}.json").read_text())
+        return content

@@ -1,8 +1,8 @@
-"""What the service can be asked, and what it answers.
+"""The tasks of the service, and the types of their results.
 
 The result types are the `data` of the HTTP envelope and the JSON of gRPC's `result_data`: one set of
-types for every entrance and every runtime. A field without a value from the runtime is an error there
-(`RuntimeFailed`), never a default here.
+types for every entrance and every runtime. A runtime without a value for a field raises `RuntimeFailed`; no
+default stands in.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import msgspec
 
 
 class Task(StrEnum):
-    """A thing the service does with audio; the values are the wire's capability names."""
+    """A task that the service does with audio. The values are its names in requests and answers."""
 
     ASR = "speech_recognition"
     EMOTION = "emotion_detection"
@@ -27,7 +27,7 @@ class Task(StrEnum):
         return self.name.lower()
 
 
-#: Every name by which a client may ask for a task: the capability names and the short ones.
+#: The names of tasks in requests: the capability names and the short names.
 TASK_NAMES: dict[str, Task] = {
     **{task.value: task for task in Task},
     **{task.model: task for task in Task},
@@ -51,7 +51,7 @@ class Word(msgspec.Struct, frozen=True):
 
 
 class Segment(msgspec.Struct, frozen=True):
-    """A stretch of transcript; times in seconds from the start of the audio."""
+    """A segment of a transcript; times in seconds from the start of the audio."""
 
     id: int
     start: float
@@ -104,7 +104,7 @@ class ModelStatus(msgspec.Struct, frozen=True, omit_defaults=True):
 
 @dataclass(frozen=True, slots=True)
 class TranscribeOptions:
-    """What a client may ask of speech recognition beyond the language.
+    """Options of speech recognition that a client may set.
 
     `prompt` is earlier text for context; `temperature` is Whisper's sampling temperature (0: greedy/beam).
     """
@@ -117,7 +117,7 @@ class TranscribeOptions:
 
 @dataclass(frozen=True, slots=True)
 class DetailedTranscript:
-    """A transcript with its segments, for subtitles and streaming. Runtimes without segments give none."""
+    """A transcript with its segments, for subtitles and streaming. Some runtimes give no segments."""
 
     transcript: Transcript
     segments: list[Segment] = field(default_factory=list)

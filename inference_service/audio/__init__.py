@@ -1,4 +1,4 @@
-"""Audio in: from whatever a client sends to the waveform that a model takes."""
+"""Decodes the audio that clients send into the waveform that models take."""
 
 from inference_service.audio.decode import decode_audio, decodes_slowly
 from inference_service.audio.waveform import Audio

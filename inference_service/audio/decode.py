@@ -1,4 +1,4 @@
-"""From a client's bytes to `Audio`: 16-bit WAV and PCM as a view of them, everything else converted."""
+"""Decodes a client's bytes to `Audio`. 16-bit WAV and PCM stay a view of the bytes."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from inference_service.audio.limits import (
 from inference_service.audio.waveform import Audio
 from inference_service.errors import BadRequest, TooLarge
 
-#: Names of raw little-endian 16-bit samples; they alone need `sample_rate` and `channels` from the client.
+#: Names of raw little-endian 16-bit samples. Only these need `sample_rate` and `channels` from the client.
 PCM_FORMATS = frozenset({"pcm", "pcm16", "pcm_s16le", "s16le", "raw"})
 
-#: Names of formats whose header says what is inside. The header is believed, not the name.
+#: Names of formats with a header. The decoder follows the header, not the name.
 CONTAINER_FORMATS = frozenset(
     {"wav", "wave", "flac", "ogg", "oga", "opus", "vorbis", "mp3", "mpeg", "aiff", "au", "caf", "w64", "rf64"}
 )
@@ -56,11 +56,11 @@ def decode_audio(
     """Decode what a client sent.
 
     `format` is one of `PCM_FORMATS` or `CONTAINER_FORMATS`, in any case. `sample_rate` (Hz) and `channels`
-    describe raw PCM and are not looked at for formats with a header. 16-bit WAV and PCM come back as a view
+    describe raw PCM and are ignored for formats with a header. 16-bit WAV and PCM are returned as a view
     of `data`, which must not change while the result is in use.
 
-    Raises BadRequest for an unknown format, a bad rate or channel count, a broken, cut or empty file, and
-    samples that are not numbers; TooLarge for audio over `max_seconds`.
+    Raises BadRequest for an unknown format, an invalid rate or channel count, an invalid, truncated or empty
+    file, and samples that are not finite; TooLarge for audio over `max_seconds`.
     """
     name = format.strip().lower()
     if name not in PCM_FORMATS and name not in CONTAINER_FORMATS:
@@ -70,7 +70,7 @@ def decode_audio(
         )
     if not len(data):
         raise BadRequest("audio is empty: 0 bytes")
-    # Twelve bytes that spell RIFF and WAVE are no accident, so a WAV called pcm is read as what it is.
+    # PCM samples do not begin with RIFF and WAVE by chance: decode a WAV that is called pcm as WAV.
     if wav.is_wav(data):
         layout = wav.read_header(data)
         if layout is None:
@@ -86,7 +86,7 @@ def decode_audio(
 
 
 def decodes_slowly(data: Buffer, *, format: str) -> bool:
-    """Whether `decode_audio` would hold up an event loop, so that it belongs in a thread."""
+    """Return whether `decode_audio` would block an event loop, so that it belongs in a thread."""
     if wav.is_wav(data):
         return not wav.is_16_bit(data) and len(data) > _FAST_BYTES
     return format.strip().lower() not in PCM_FORMATS
@@ -106,11 +106,13 @@ def _decode_pcm(data: Buffer, sample_rate: int, channels: int, max_seconds: floa
 
 
 class _File(io.BytesIO):
-    """A file in memory. Seeking before its beginning, as broken headers make libsndfile do, leaves it where
-    it is: an exception could not pass through the library, and would end up in the log."""
+    """A file in memory that ignores a seek to before its start, which libsndfile does for invalid headers.
+
+    An exception cannot pass through libsndfile, and would be printed to the log.
+    """
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to `offset`; returns where the file is then."""
+        """Seek to `offset` and return the position."""
         try:
             return super().seek(offset, whence)
         except ValueError:
@@ -122,31 +124,31 @@ def _decode_with_libsndfile(data: Buffer, name: str, max_seconds: float) -> Audi
         with soundfile.SoundFile(_File(data)) as file:
             check_rate_and_channels(file.samplerate, file.channels, where=f"{file.format} header: ")
             limit = min(MAX_DECODED_FRAMES, int(max_seconds * file.samplerate))
-            # A stream without a length reports a huge or zero one; it is bounded by reading instead.
-            declared = file.frames if 0 < file.frames < 1 << 40 else None
-            if declared is not None:
-                _check_length(declared, file.samplerate, max_seconds)
+            # A stream of unknown length reports a huge length or 0. Reading it is bounded instead.
+            length = file.frames if 0 < file.frames < 1 << 40 else None
+            if length is not None:
+                _check_length(length, file.samplerate, max_seconds)
             samples = _read_mono(file, limit, max_seconds)
-            if declared is not None and file.format == "FLAC" and len(samples) < declared:
+            if length is not None and file.format == "FLAC" and len(samples) < length:
                 raise BadRequest(
-                    f"audio: FLAC is truncated: {declared} frames declared, {len(samples)} are there"
+                    f"audio: FLAC is truncated: {length} frames declared, {len(samples)} are there"
                 )
             return _finished(samples, file.samplerate)
     except (soundfile.LibsndfileError, RuntimeError) as error:
         hint = "; for raw 16-bit samples set format to pcm" if name in {"wav", "wave"} else ""
         reason = str(getattr(error, "error_string", error)).rstrip(".")
         if _is_video_container(data):
-            reason, hint = "MP4, M4A and WebM are not read here; convert it to FLAC, MP3 or Ogg", ""
+            reason, hint = "MP4, M4A and WebM are not supported; convert it to FLAC, MP3 or Ogg", ""
         raise BadRequest(f"audio: cannot be read as {name}: {reason}{hint}") from error
 
 
 def _is_video_container(data: Buffer) -> bool:
-    """Whether this is what telephones and browsers record, and libsndfile does not read."""
+    """Return whether this is MP4 or WebM, which libsndfile does not read."""
     return bytes(data[4:8]) == b"ftyp" or bytes(data[:4]) == b"\x1a\x45\xdf\xa3"
 
 
 def _read_mono(file: soundfile.SoundFile, limit: int, max_seconds: float) -> NDArray[np.float32]:
-    """The file's channels as one, block by block, so that many channels cost no more memory than one."""
+    """Mix the file's channels into one, block by block: many channels need no more memory than one."""
     if file.channels == 1:
         return _read_blocks(file, lambda block: block[:, 0].copy(), limit, max_seconds)
     energies = np.zeros(file.channels)
@@ -169,7 +171,7 @@ def _read_blocks(
     limit: int,
     max_seconds: float,
 ) -> NDArray[np.float32]:
-    """The file from here to its end, each block [frames, channels] made mono [frames] by `one_channel`."""
+    """Read the file to its end, with `one_channel` making each block [frames, channels] mono [frames]."""
     blocks: list[NDArray[np.float32]] = []
     total = 0
     while len(block := file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)):
@@ -189,11 +191,11 @@ def _finished(
     if not samples.shape[0]:
         raise BadRequest("audio has no samples")
     if samples.dtype == np.float32:
-        low, high = float(samples.min()), float(samples.max())  # NaN comes through both
+        low, high = float(samples.min()), float(samples.max())  # both are NaN if a sample is
         if not (np.isfinite(low) and np.isfinite(high)):
             raise BadRequest("audio has samples that are not finite numbers (NaN or infinity)")
         if low < -1.0 or high > 1.0:
-            # Beyond full scale a player clips; left alone, 1e38 would overflow in the resampler.
+            # Clip beyond full scale, as players do: 1e38 would overflow in the resampler.
             samples = np.clip(samples, np.float32(-1.0), np.float32(1.0)).astype(np.float32, copy=False)
     return Audio(samples, sample_rate)
 

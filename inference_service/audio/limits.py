@@ -1,10 +1,10 @@
-"""What audio is accepted at all, whatever its format."""
+"""Limits of sample rate and channels, for audio of every format."""
 
 from __future__ import annotations
 
 from inference_service.errors import BadRequest
 
-#: Hz. Below, there is no speech left; above, no recorder goes.
+#: Hz. A lower rate carries no speech; no recorder uses a higher one.
 MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 1000, 384_000
 
 #: More than any microphone array in a meeting room.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from inference_service.audio import mixdown
 
-#: Full scale of the integer sample types that reach us without conversion.
+#: Full scale of the integer sample types that are kept without conversion.
 _FULL_SCALE = {np.dtype(np.int16): 32768.0, np.dtype(np.int32): 2147483648.0}
 
 
@@ -40,13 +40,13 @@ class Audio:
         return round(1000 * self.frames / self.sample_rate)
 
     def needs_resampling(self, sample_rate: int) -> bool:
-        """Whether `waveform(sample_rate)` must change the rate (slow enough to belong in a thread)."""
+        """Return whether `waveform(sample_rate)` resamples, which is slow enough to belong in a thread."""
         return self.sample_rate != sample_rate
 
     def write_into(self, out: NDArray[np.float32]) -> None:
         """Write the mono waveform in [-1, 1] at the audio's own rate into `out`, float32 [frames].
 
-        This is the hot path's only pass over the samples: the target may be Triton's shared memory.
+        `out` may be Triton's shared memory: this is the only pass over the samples of most requests.
         """
         scale = _FULL_SCALE.get(self.samples.dtype)
         if self.samples.ndim == 2:
@@ -59,10 +59,9 @@ class Audio:
             np.copyto(out, self.samples)
 
     def waveform(self, sample_rate: int) -> NDArray[np.float32]:
-        """The audio as float32 mono in [-1, 1], shaped [frames], at `sample_rate` Hz.
+        """Return the audio as float32 mono in [-1, 1], shaped [frames], at `sample_rate` Hz.
 
-        Channels are averaged (`mixdown` says when not); the rate is changed with soxr's high-quality
-        band-limited filter.
+        Channels are mixed by `mixdown`. soxr's high-quality band-limited filter changes the rate.
         """
         mono = np.empty(self.frames, dtype=np.float32)
         self.write_into(mono)

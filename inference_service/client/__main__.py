@@ -24,26 +24,26 @@ examples:
   arecord -t raw -f S16_LE -r 16000 | speech transcribe - --rate 16000
 """
 
-#: Milliseconds between partial texts where somebody watches them come.
+#: Milliseconds between partial texts of live audio.
 _LIVE_INTERVAL_MS = 500
 
 
 def main() -> int:
-    """Run the command line; returns the exit status: 0, 1 when the service or the recording failed, 2 for a
-    command that makes no sense."""
+    """Run the command line. Returns the exit status: 0, or 1 if the service or the recording failed; argparse
+    exits with 2 for invalid arguments."""
     arguments = _parser().parse_args()
-    shown = _Shown(sys.stdout, sys.stderr, as_json=arguments.json)
+    display = _Display(sys.stdout, sys.stderr, as_json=arguments.json)
     try:
         if arguments.file == "-" or arguments.grpc or arguments.realtime:
-            _live(arguments, shown)
+            _live(arguments, display)
         else:
-            _whole(arguments, shown)
+            _whole(arguments, display)
     except ClientError as error:
-        shown.clear()
+        display.clear()
         print(f"speech: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        shown.clear()
+        display.clear()
         return 130
     return 0
 
@@ -86,21 +86,21 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _whole(arguments: argparse.Namespace, shown: _Shown) -> None:
+def _whole(arguments: argparse.Namespace, display: _Display) -> None:
     def progress(part: float) -> None:
-        shown.say("recognising …" if part == 1.0 else f"sending {part:.0%}")
+        display.show("recognising …" if part == 1.0 else f"sending {part:.0%}")
 
-    found = transcribe_file(
+    result = transcribe_file(
         arguments.url,
         Path(arguments.file),
         api_key=arguments.api_key,
         language=arguments.language,
         progress=progress,
     )
-    shown.final(found["text"], found)
+    display.final(result["text"], result)
 
 
-def _live(arguments: argparse.Namespace, shown: _Shown) -> None:
+def _live(arguments: argparse.Namespace, display: _Display) -> None:
     live = arguments.file == "-" or arguments.realtime
     if arguments.file == "-":
         audio = recording.from_pipe(sys.stdin.buffer, arguments.rate, arguments.channels)
@@ -115,35 +115,35 @@ def _live(arguments: argparse.Namespace, shown: _Shown) -> None:
     )
     for update in transcribe_live(audio, options, attempt):
         if update.is_final:
-            shown.final(update.text, update.result)
+            display.final(update.text, update.result)
         else:
-            shown.partial(update.text, update.result)
+            display.partial(update.text, update.result)
 
 
-class _Shown:
-    """Final text on standard output; what changes meanwhile on one line of the terminal."""
+class _Display:
+    """Prints final text to standard output, and progress and partial text on one line of the terminal."""
 
     def __init__(self, output: TextIO, terminal: TextIO, *, as_json: bool) -> None:
         self._output = output
         self._terminal = terminal if terminal.isatty() else None
         self._as_json = as_json
 
-    def say(self, text: str) -> None:
-        """Show a passing remark in place of the last one."""
+    def show(self, text: str) -> None:
+        """Replace the line on the terminal."""
         if self._terminal is not None:
             width = os.get_terminal_size(self._terminal.fileno()).columns - 1
             print(f"\r\x1b[K{text[-width:]}", end="", file=self._terminal, flush=True)
 
     def clear(self) -> None:
-        """Take the passing remark away."""
-        self.say("")
+        """Clear the line on the terminal."""
+        self.show("")
 
     def partial(self, text: str, result: dict[str, object]) -> None:
         """Show a text that may still change."""
         if self._as_json:
             print(json.dumps(result, ensure_ascii=False), file=self._output, flush=True)
         else:
-            self.say(text)
+            self.show(text)
 
     def final(self, text: str, result: dict[str, object]) -> None:
         """Print a text that will not change."""

@@ -1,4 +1,4 @@
-"""Live transcription: what is unanswered when a node stops is sent again to the next one."""
+"""Live transcription. If a node stops, the audio without a final result is sent to another node."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from typing import Any
 from inference_service.client.errors import Unavailable
 from inference_service.client.recording import Recording
 
-#: Seconds between attempts to find a node, and for how long without any answer.
+#: Seconds between attempts to find a node, and seconds without an answer before giving up.
 _RETRY_EVERY = 0.5
 _RETRY_FOR = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class StreamOptions:
-    """`language` None: detected. `flush_interval_ms` None: as the node is set; 0: no partial results."""
+    """Options of a stream.
+
+    `language` None: detected. `flush_interval_ms` None: the node's setting; 0: no partial results.
+    """
 
     language: str | None = None
     flush_interval_ms: int | None = None
@@ -27,21 +30,21 @@ class StreamOptions:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """A result as it came. `text` that is not `is_final` will be replaced by a later one."""
+    """A result of the stream. A later text replaces `text` unless it `is_final`."""
 
     text: str
     is_final: bool
     result: dict[str, Any]  # the fields of AIStreamResult, with `result_data` decoded
 
 
-#: One attempt: sends the recording from its first unanswered byte on, and gives the results' fields.
+#: One attempt: sends the recording from its first unanswered byte, and yields the fields of each result.
 Attempt = Callable[[Recording, StreamOptions], Iterator[dict[str, Any]]]
 
 
 def transcribe_live(recording: Recording, options: StreamOptions, attempt: Attempt) -> Iterator[Update]:
-    """The text of `recording` while it is being filled. Raises ClientError.
+    """Yield the text of `recording` while it is being filled. Raises ClientError.
 
-    When the node that answers stops (or dies), the audio without a final result goes to the next one.
+    If the node stops or dies, the audio without a final result is sent to another node.
     """
     give_up: float | None = None
     try:

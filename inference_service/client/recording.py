@@ -1,4 +1,4 @@
-"""Audio on its way to the service: kept until it is answered, so that another node can be sent it again."""
+"""Buffers audio until the service has answered it, so that it can be sent again to another node."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import soundfile
 
 from inference_service.client.errors import ClientError
 
-#: Seconds of audio that are read ahead of what is answered: more than the service ever holds of a stream.
+#: Seconds of audio that are read ahead of the answers: more than the service buffers of a stream.
 _READ_AHEAD = 60.0
 
 _CHUNK_SECONDS = 0.1
 
 
 class Recording:
-    """16-bit PCM that one thread fills and others read, each from where it wants.
+    """16-bit PCM that one thread fills and other threads read, each from its own position.
 
-    What is `answered` is forgotten; `append` waits while too much is not.
+    Answered audio is dropped. `append` waits while too much audio is unanswered.
     """
 
     def __init__(self, sample_rate: int, channels: int = 1) -> None:
@@ -38,18 +38,18 @@ class Recording:
 
     @property
     def answered(self) -> int:
-        """Where the audio begins that has no final result yet, in bytes."""
+        """Start of the audio without a final result, in bytes."""
         with self._changed:
             return self._start
 
     @property
     def seconds_read(self) -> float:
-        """How much audio there has been so far."""
+        """Seconds of audio that were appended so far."""
         with self._changed:
             return (self._start + len(self._data)) / self._frame / self.sample_rate
 
     def append(self, data: bytes) -> bool:
-        """Add audio; waits while `_READ_AHEAD` is unanswered. False: nobody wants it any more."""
+        """Add audio; waits while `_READ_AHEAD` is unanswered. Returns False once abandoned."""
         limit = int(_READ_AHEAD * self.sample_rate) * self._frame
         with self._changed:
             self._changed.wait_for(lambda: len(self._data) < limit or self._abandoned)
@@ -58,20 +58,20 @@ class Recording:
             return not self._abandoned
 
     def finish(self, failure: ClientError | None = None) -> None:
-        """There will be no more, or, with a `failure`, the rest cannot be had."""
+        """Mark the end of the audio; `failure` says why the rest cannot be read."""
         with self._changed:
             self._finished = True
             self._failure = failure
             self._changed.notify_all()
 
     def abandon(self) -> None:
-        """Nobody will read or answer any more: let those that wait go."""
+        """Mark that nobody reads the audio any more, and wake the threads that wait."""
         with self._changed:
             self._abandoned = self._finished = True
             self._changed.notify_all()
 
     def answer(self, milliseconds: int) -> None:
-        """Another `milliseconds` of audio have their final result."""
+        """Drop another `milliseconds` of audio, which have their final result."""
         with self._changed:
             self._answered_ms += milliseconds
             until = self._answered_ms * self.sample_rate // 1000 * self._frame
@@ -81,9 +81,9 @@ class Recording:
             self._changed.notify_all()
 
     def chunks(self, start: int) -> Iterator[bytes]:
-        """The audio from `start` (in bytes) to its end, in chunks of a tenth of a second or what there is.
+        """Yield the audio from `start` (in bytes) to its end, in chunks of at most a tenth of a second.
 
-        Raises the failure with which it ended.
+        Raises the failure that ended it.
         """
         size = int(_CHUNK_SECONDS * self.sample_rate) * self._frame
         position = start
@@ -102,8 +102,10 @@ class Recording:
 
 
 def from_file(path: Path, *, realtime: bool) -> Recording:
-    """The recording in a file of any format that libsndfile reads, as fast as it is wanted, or as fast as it
-    would be spoken. Raises ClientError when it cannot be read."""
+    """Return the recording in a file of any format that libsndfile reads.
+
+    With `realtime` it is filled as fast as it is spoken, else as fast as it is read. Raises ClientError.
+    """
     try:
         file = soundfile.SoundFile(path)
     except (OSError, soundfile.LibsndfileError) as error:
@@ -114,7 +116,7 @@ def from_file(path: Path, *, realtime: bool) -> Recording:
 
 
 def from_pipe(pipe: BinaryIO, sample_rate: int, channels: int) -> Recording:
-    """What comes through a pipe as it comes: 16-bit little-endian PCM."""
+    """Return a recording that is filled from a pipe: 16-bit little-endian PCM."""
     recording = Recording(sample_rate, channels)
     Thread(target=_fill_from_pipe, args=(recording, pipe), daemon=True).start()
     return recording

@@ -24,12 +24,12 @@ _STREAM_ID = "speech"
 #: Seconds for a node to answer the first packet.
 _CONNECT_SECONDS = 10.0
 
-#: Close codes after which another node may answer: gone, broken, restarting, full.
+#: Close codes after which another node may answer: going away, lost connection, restart, full.
 _TRY_AGAIN = (1001, 1006, 1012, 1013)
 
 
 def over_grpc(address: str, *, tls: bool = False) -> Attempt:
-    """Attempts at `host:port`."""
+    """Return an attempt that streams over gRPC to `host:port`."""
 
     def attempt(recording: Recording, options: StreamOptions) -> Iterator[dict[str, Any]]:
         channel = (
@@ -75,7 +75,7 @@ def _metadata(options: StreamOptions) -> list[tuple[str, str]]:
 
 def _grpc_error(address: str, error: grpc.RpcError) -> ClientError:
     code, details = error.code(), error.details()
-    # A node that dies ends its calls through an HTTP/2 gateway (nginx) so: nothing else tells the client.
+    # Through an HTTP/2 gateway (nginx), this is the only sign that the node died.
     died = code is grpc.StatusCode.INTERNAL and "RST_STREAM" in details
     if died or code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED):
         return Unavailable(f"{address}: {details}")
@@ -83,7 +83,7 @@ def _grpc_error(address: str, error: grpc.RpcError) -> ClientError:
 
 
 def over_websocket(url: str) -> Attempt:
-    """Attempts at the service whose HTTP address is `url`."""
+    """Return an attempt that streams over a WebSocket to the service whose HTTP address is `url`."""
     parts = urlsplit(url)
     address = urlunsplit(
         ("wss" if parts.scheme == "https" else "ws", parts.netloc, f"{parts.path}/api/v1/ai/stream", "", "")
@@ -125,7 +125,7 @@ def _send(socket: ClientConnection, recording: Recording) -> None:
             socket.send(data)
         socket.send('{"type": "end"}')
     except ConnectionClosed:
-        return  # whoever receives is told why
+        return  # the receiving side reports the reason
 
 
 def _received(url: str, socket: ClientConnection) -> Iterator[dict[str, Any]]:
@@ -139,7 +139,7 @@ def _received(url: str, socket: ClientConnection) -> Iterator[dict[str, Any]]:
             elif kind == "error":
                 reason = fields["message"]
     except ConnectionClosed:
-        pass  # with another code than 1000; which one is seen below
+        pass  # the close code is checked below
     code = socket.protocol.close_code
     if code in _TRY_AGAIN or code is None:
         raise Unavailable(f"{url}: {reason}")
@@ -152,6 +152,6 @@ def _handshake_error(url: str, error: InvalidStatus) -> ClientError:
     try:
         reason = json.loads(error.response.body or b"")["message"]
     except (ValueError, KeyError, TypeError):
-        reason = "the address does not answer as this service does"
+        reason = "the address does not answer with this service's JSON"
     kind = Unavailable if status in (429, 502, 503, 504) else ClientError
     return kind(f"{url}: {reason} (HTTP {status})")

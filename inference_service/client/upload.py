@@ -1,4 +1,4 @@
-"""A whole recording over HTTP."""
+"""Sends whole recordings over HTTP."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def transcribe_file(
     progress: Callable[[float], None] = lambda part: None,
 ) -> dict[str, Any]:
     """Send the recording to the service at `url` and return the `data` of /asr: text, confidence, language,
-    duration_ms. As `ask`.
+    duration_ms. Otherwise like `ask`.
     """
     return ask("asr", url, path, api_key=api_key, language=language, timeout=timeout, progress=progress)
 
@@ -56,14 +56,12 @@ def ask(
     """Send the recording to the service at `url` and return the `data` of the route of `task`: asr, emotion
     or synthesis.
 
-    `progress` is called with the part of the file that is sent, 0 to 1. `timeout` is in seconds. `verify`
-    false takes any certificate. Raises ClientError; Unavailable where trying again may help.
+    `progress` is called with the fraction of the file that is sent, 0 to 1. `timeout` is in seconds. `verify`
+    false accepts any certificate. Raises ClientError; Unavailable if a retry may succeed.
     """
     media_type = _MEDIA_TYPES.get(path.suffix.lower())
     if media_type is None:
-        raise ClientError(
-            f"{path}: is not a kind of file that can be sent; allowed are {', '.join(_MEDIA_TYPES)}"
-        )
+        raise ClientError(f"{path}: cannot be sent: unknown file type; allowed are {', '.join(_MEDIA_TYPES)}")
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -101,10 +99,10 @@ def _data(url: str, answer: httpx2.Response) -> dict[str, Any]:
         message, data = envelope["message"], envelope["data"]
     except (json.JSONDecodeError, KeyError, TypeError):
         raise ClientError(
-            f"{url}: does not answer as this service does (HTTP {answer.status_code})"
+            f"{url}: did not answer with this service's JSON (HTTP {answer.status_code})"
         ) from None
     if answer.is_success:
-        found: dict[str, Any] = data
-        return found
+        result: dict[str, Any] = data
+        return result
     kind = Unavailable if answer.status_code in (429, 502, 503, 504) else ClientError
     raise kind(f"{url}: {message} (HTTP {answer.status_code})")

@@ -1,4 +1,4 @@
-"""The routes that infer: /asr, /emotion, /synthesis, /setup, /analyze, /batch."""
+"""The inference routes: /asr, /emotion, /synthesis, /setup, /analyze, /batch."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ from inference_service.tasks import (
 
 BASE = "/api/v1/ai"
 
-#: What a body with a list or free names may hold: a hundred megabytes of empty tasks would be gigabytes here.
-_MOST_MEMBERS = 1_000_000
+#: Limit of a body with a list or arbitrary keys: 100 MB of empty tasks would take gigabytes of memory.
+_MAX_MEMBERS = 1_000_000
 
 
 class SetupAnswer(msgspec.Struct, frozen=True):
@@ -95,10 +95,10 @@ class BatchAnswer(msgspec.Struct, frozen=True):
 
 
 def routes(engine: Engine) -> list[HTTPRouteHandler]:
-    """The inference routes over `engine`."""
+    """Return the inference routes over `engine`."""
     analysis = _Routes(engine)
     return [
-        *(post_route(f"{BASE}/{task.model}", engine, analysis.of_task(task)) for task in Task),
+        *(post_route(f"{BASE}/{task.model}", engine, analysis.task_route(task)) for task in Task),
         post_route(f"{BASE}/setup", engine, analysis.setup),
         post_route(f"{BASE}/analyze", engine, analysis.analyze),
         post_route(f"{BASE}/batch", engine, analysis.batch),
@@ -109,8 +109,8 @@ class _Routes:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def of_task(self, task: Task) -> Any:
-        """The answer to /asr, /emotion or /synthesis."""
+    def task_route(self, task: Task) -> Any:
+        """Return the handler of /asr, /emotion or /synthesis."""
 
         async def answer(post: Post) -> TaskResult:
             source = _source(post, task)
@@ -124,7 +124,7 @@ class _Routes:
         return await self._engine.run(task, audio=audio, text=source.text, options=options, call=call)
 
     async def setup(self, post: Post) -> SetupAnswer:
-        """Warm the asked models at once; what keeps one from being ready is in its status."""
+        """Warm the requested models concurrently. The status of a model says why it is not ready."""
         request = _json(post, SetupRequest) if post.body.strip() else SetupRequest()
         names = request.models or [task.model for task in Task]
         tasks = dict.fromkeys(task_named(name, f"models[{at}]") for at, name in enumerate(names))
@@ -134,7 +134,7 @@ class _Routes:
         return SetupAnswer(request.meeting_id, models, int(time.time()))
 
     async def analyze(self, post: Post) -> AnalyzeAnswer:
-        """Do one task, and keep what was found under a new task id."""
+        """Do one task, and store its result under a new task id."""
         request = _json(post, AnalyzeRequest)
         task = task_named(request.task_type, "task_type")
         source = _analyze_source(request, task)
@@ -153,12 +153,12 @@ class _Routes:
         return AnalyzeAnswer(task_id, result)
 
     async def batch(self, post: Post) -> BatchAnswer:
-        """Do all tasks concurrently; one that fails says so in its own place."""
+        """Do all tasks concurrently. A task that fails has its error in its own result."""
         request = _json(post, BatchRequest)
-        most = self._engine.settings.ai.request.max_batch_tasks
-        if len(request.tasks) > most:
-            raise BadRequest(f"tasks: {len(request.tasks)} are given; at most {most} are allowed")
-        # No more at once than there are places: a batch must not fill the queue with itself.
+        limit = self._engine.settings.ai.request.max_batch_tasks
+        if len(request.tasks) > limit:
+            raise BadRequest(f"tasks: {len(request.tasks)} are given; at most {limit} are allowed")
+        # No more tasks at once than there are slots, so that a batch does not fill the queue.
         places = asyncio.Semaphore(self._engine.admission.limit)
 
         async def one(at: int, item: BatchTask) -> BatchItem:
@@ -183,9 +183,9 @@ class _Routes:
 
 def _json(post: Post, kind: type[Any]) -> Any:
     if post.media_type and not _is_json(post.media_type):
-        raise UnsupportedMedia(f"Content-Type {post.media_type[:80]} is not read here; send application/json")
-    if post.body.count(b'"') + post.body.count(b"{") > _MOST_MEMBERS:
-        raise BadRequest(f"the body has more than {_MOST_MEMBERS} objects and quotation marks")
+        raise UnsupportedMedia(f"Content-Type {post.media_type[:80]} is not supported; send application/json")
+    if post.body.count(b'"') + post.body.count(b"{") > _MAX_MEMBERS:
+        raise BadRequest(f"the body has more than {_MAX_MEMBERS} objects and quotation marks")
     return decode_json(post.body, kind)
 
 
@@ -194,7 +194,7 @@ def _is_json(kind: str) -> bool:
 
 
 def _source(post: Post, task: Task) -> Source:
-    """The source of a request to one of the audio routes, whichever way it came."""
+    """Return the source of a request to an audio route: JSON, a form or raw audio."""
     # No Content-Type at all: the original service read every body as JSON.
     if not post.media_type or _is_json(post.media_type):
         return source_of(decode_json(post.body, AudioRequest), task)
@@ -204,7 +204,7 @@ def _source(post: Post, task: Task) -> Source:
 
 
 def _analyze_source(request: AnalyzeRequest, task: Task) -> Source:
-    """The source of /analyze: for emotion without a format, `input_data` is text."""
+    """Return the source of /analyze. For emotion without a format, `input_data` is text."""
     params = {key: str(value) for key, value in (request.params or {}).items() if value not in (None, "")}
     text: str | None = None
     audio: bytes | None = None

@@ -1,4 +1,4 @@
-"""A request's body, within its limits of size and time, and the client that goes away."""
+"""Reads request bodies within limits of size and time, and detects clients that disconnect."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from inference_service.errors import BadRequest, SlowUpload, TooLarge
 
 _T = TypeVar("_T")
 
-#: Seconds after which a running request begins to watch whether its client is still there. Shorter ones are
-#: not worth the watcher: they end before their client could be missed.
+#: Seconds after which a running request starts a watcher for its client's disconnect. Shorter requests end
+#: before a cancellation would save anything.
 WATCH_AFTER = 0.05
 
 
 class ClientGone(Exception):
-    """The client closed the connection; nobody is there to answer."""
+    """The client closed the connection, so there is nobody to answer."""
 
 
 def header(scope: Scope, name: bytes) -> bytes | None:
-    """The first header called `name` (in lower case)."""
+    """Return the first header called `name` (in lower case), or None."""
     for key, value in scope["headers"]:
         if key == name:
             return value
@@ -30,13 +30,16 @@ def header(scope: Scope, name: bytes) -> bytes | None:
 
 
 async def read_body(scope: Scope, receive: Receive, *, max_bytes: int, seconds: float) -> bytes:
-    """The whole body. Raises TooLarge as soon as it is known to be over `max_bytes` (from Content-Length
-    before anything is read), SlowUpload when it is not there within `seconds`, ClientGone."""
-    declared = header(scope, b"content-length")
-    if declared is not None:
-        if not declared.isdigit():
+    """Read the whole body.
+
+    Raises TooLarge as soon as the body exceeds `max_bytes` (if Content-Length says so, before reading it),
+    SlowUpload if it does not arrive within `seconds`, and ClientGone.
+    """
+    content_length = header(scope, b"content-length")
+    if content_length is not None:
+        if not content_length.isdigit():
             raise BadRequest("Content-Length is not a number")
-        if int(declared) > max_bytes:
+        if int(content_length) > max_bytes:
             raise _too_large(max_bytes)
     parts: list[bytes] = []
     size = 0
@@ -63,7 +66,7 @@ def _too_large(max_bytes: int) -> TooLarge:
 
 
 async def unless_client_leaves(receive: Receive, work: Awaitable[_T]) -> _T:
-    """Await `work`; when the client goes away meanwhile, cancel it and raise ClientGone."""
+    """Await `work`. If the client disconnects meanwhile, cancel the work and raise ClientGone."""
     task = asyncio.current_task()
     assert task is not None
     gone = False
@@ -71,7 +74,7 @@ async def unless_client_leaves(receive: Receive, work: Awaitable[_T]) -> _T:
 
     async def watch() -> None:
         nonlocal gone
-        # The body was read to its end: what comes now can only be the disconnect.
+        # The body has been read, so the next message can only be the disconnect.
         if (await receive())["type"] == "http.disconnect":
             gone = True
             task.cancel()
@@ -84,7 +87,7 @@ async def unless_client_leaves(receive: Receive, work: Awaitable[_T]) -> _T:
     try:
         answer = await work
         if gone:
-            # The work ended in the same moment; take the cancellation here, not somewhere later.
+            # The work ended at the same moment: receive the cancellation here, not at a later await.
             await asyncio.sleep(0)
         return answer
     except asyncio.CancelledError:

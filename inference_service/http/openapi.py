@@ -42,7 +42,8 @@ from inference_service.tasks import EmotionResult, SynthesisResult, Transcript
 
 
 def routes(engine: Engine) -> Sequence[HTTPRouteHandler]:
-    """The description at /openapi.json and its page at /docs; also under the base that gateways pass on."""
+    """Return the routes of the description (/openapi.json) and its page (/docs), also under the base that
+    gateways forward."""
 
     @get(["/openapi.json", f"{BASE}/openapi.json"])
     async def description() -> Response[bytes]:
@@ -83,7 +84,7 @@ _PAGE = """<!doctype html>
 
 
 def _swagger_ui() -> Path:
-    """The folder of Swagger UI's files. The package is found, not imported: its own imports cost memory."""
+    """Return the folder of Swagger UI's files, without an import of the package, which costs memory."""
     spec = importlib.util.find_spec("swagger_ui_bundle")
     assert spec is not None and spec.origin is not None
     return next((Path(spec.origin).parent / "vendor").glob("swagger-ui-*"))

@@ -1,4 +1,4 @@
-"""What clients send as JSON, and how it becomes audio, text and options. Errors name the field."""
+"""Requests in JSON, and their conversion to audio, text and options. Errors name the field."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class AnalyzeRequest(msgspec.Struct):
 
 
 class BatchTask(msgspec.Struct):
-    """One of `/batch`'s tasks. `data` is decoded on its own: a mistake in it is that task's alone."""
+    """One task of `/batch`. `data` is decoded separately, so a mistake in it fails this task only."""
 
     task_id: Id | None = None
     type: _TaskName | None = None
@@ -88,7 +88,7 @@ class BatchRequest(msgspec.Struct):
 
 
 class Source(msgspec.Struct):
-    """What is to be inferred, however it came: encoded audio or text, and what describes it."""
+    """The input of an inference, from JSON, a raw body or a form: encoded audio, or text."""
 
     audio: bytes | bytearray | memoryview | None
     text: str | None
@@ -105,31 +105,34 @@ _decoders = {
 
 
 def decode_json(body: bytes | memoryview, kind: type[_T], where: str = "") -> _T:
-    """`body` as a `kind`. Raises BadRequest naming the field; `where` leads its path."""
+    """Decode `body` as a `kind`. Raises BadRequest with the field's path, which begins with `where`."""
     try:
         return _decoders[kind].decode(body)  # type: ignore[index,return-value]
     except msgspec.ValidationError as error:
-        raise BadRequest(_said_plainly(str(error), where)) from None
+        raise BadRequest(_plain_reason(str(error), where)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadRequest(f"{where or 'the body'} is not JSON: {error}") from None
     except RecursionError:
-        raise BadRequest(f"{where or 'the body'} is not JSON that is read here: nested too deeply") from None
+        raise BadRequest(f"{where or 'the body'} is nested too deeply") from None
 
 
-def _said_plainly(reason: str, where: str) -> str:
-    """`Expected `int`, got `str` - at `$.a.b`` as `a.b: expected int, got str`."""
-    said, _, path = reason.replace("`", "").partition(" - at ")
+def _plain_reason(reason: str, where: str) -> str:
+    """Rewrite msgspec's ``Expected `int`, got `str` - at `$.a.b` `` as `a.b: expected int, got str`."""
+    problem, _, path = reason.replace("`", "").partition(" - at ")
     field = path.removeprefix("$").lstrip(".")
-    if missing := re.fullmatch(r"Object missing required field (\w+)", said):
+    if missing := re.fullmatch(r"Object missing required field (\w+)", problem):
         field = f"{field}.{missing[1]}".lstrip(".")
-        said = "is required"
+        problem = "is required"
     field = ".".join(part for part in (where, field) if part)
-    said = said[:1].lower() + said[1:]
-    return f"{field}: {said}" if field else f"the body: {said}"
+    problem = problem[:1].lower() + problem[1:]
+    return f"{field}: {problem}" if field else f"the body: {problem}"
 
 
 def source_of(request: AudioRequest, task: Task, where: str = "") -> Source:
-    """The source of a JSON request: its audio, or for emotion its text where it has no audio."""
+    """Return the source of a JSON request: its audio, or for emotion without audio its text.
+
+    Raises BadRequest with the field, whose path begins with `where`.
+    """
     prefix = f"{where}." if where else ""
     audio = decode_base64(request.audio_data, f"{prefix}audio_data")
     text = request.text if task is Task.EMOTION and audio is None and request.text else None
@@ -147,7 +150,10 @@ def source_of(request: AudioRequest, task: Task, where: str = "") -> Source:
 
 
 async def audio_of(source: Source, settings: Settings) -> Audio | None:
-    """The source's audio decoded, in a thread where that takes long; None for text."""
+    """Decode the source's audio, in a thread if that is slow. Returns None for text.
+
+    Raises BadRequest and TooLarge.
+    """
     if source.audio is None:
         return None
     limits: dict[str, Any] = {
@@ -162,9 +168,10 @@ async def audio_of(source: Source, settings: Settings) -> Audio | None:
 
 
 def decode_base64(raw: msgspec.Raw, field: str) -> bytes | None:
-    """The bytes of a JSON string in base64; None for null, "" and an absent field.
+    """Decode a JSON string in base64. Returns None for null, "" and an absent field.
 
-    Takes what clients are seen to send: padded or not, the URL-safe alphabet, wrapped lines, a data: URL.
+    Accepts the variants that clients send: without padding, URL-safe, in wrapped lines, as a data: URL.
+    Raises BadRequest.
     """
     quoted = memoryview(raw)
     if len(quoted) == 0 or quoted == b"null" or quoted == b'""':
@@ -197,13 +204,18 @@ def _decode_unusual_base64(text: str, field: str) -> bytes | None:
     except ValueError:
         wrong = re.search(r"[^A-Za-z0-9+/]", compact)
         reason = (
-            f"{wrong[0]!r} does not belong in it" if wrong else "its last character says more than a byte"
+            f"unexpected character {wrong[0]!r}"
+            if wrong
+            else "trailing bits in the last character (truncated?)"
         )
         raise BadRequest(f"{field}: is not base64: {reason}") from None
 
 
 def whole(value: float | None, default: int, field: str) -> int:
-    """A count or a rate: a whole number from 0, which says "as in the file's header"."""
+    """Return a count or a rate as an int, `default` for None; 0 means "as in the file's header".
+
+    Raises BadRequest unless it is a whole number from 0 to MAX_COUNT.
+    """
     if value is None:
         return default
     if isinstance(value, float) and not value.is_integer():
@@ -214,7 +226,7 @@ def whole(value: float | None, default: int, field: str) -> int:
 
 
 def whole_text(text: str | None, default: int, field: str) -> int:
-    """The same from a query, a form or `params`, where numbers come as text."""
+    """Like `whole`, for numbers that arrive as text: in a query, a form or `params`."""
     if text is None or text == "":
         return default
     if not re.fullmatch(r"[0-9]{1,10}", text.strip()):
@@ -223,12 +235,12 @@ def whole_text(text: str | None, default: int, field: str) -> int:
 
 
 def id_text(value: Id | None) -> str:
-    """A meeting's or a user's id as text, "" when there is none."""
+    """Return the id of a meeting or a user as text, "" for None."""
     return "" if value is None else str(value)
 
 
 def task_named(name: str | None, field: str) -> Task:
-    """The task called `name`, long or short."""
+    """Return the task by its long or short name. Raises BadRequest."""
     if name is None or name == "":
         raise BadRequest(f"{field}: is required: one of {', '.join(TASK_NAMES)}")
     task = TASK_NAMES.get(name)

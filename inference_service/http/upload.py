@@ -1,4 +1,4 @@
-"""Audio that comes as itself: as the whole body, or as a file of a multipart form."""
+"""Audio that is not in JSON: as the whole body, or as a file in a multipart form."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ JSON_TYPES = ("application/json", "text/json")
 MULTIPART = "multipart/form-data"
 AUDIO_TYPES = (*_CONTAINERS, *sorted(_PCM))
 
-#: What a file without a name of its format begins with. WAV is known to the decoder.
+#: The first bytes of formats, for files whose name does not tell the format. The decoder recognises WAV.
 _MAGIC = {b"fLaC": "flac", b"OggS": "ogg", b"ID3": "mp3"}
 
-#: Of a form: no client of these routes has more parts, and a field is a word or a number.
+#: Limits of a form. No client of these routes sends more parts, and a field is a word or a number.
 _MAX_PARTS = 32
 _MAX_FIELD_BYTES = 64 * 1024
 
 
 def media_type(header: bytes | None) -> tuple[str, dict[str, str]]:
-    """A Content-Type header's type in lower case and its parameters; ("", {}) when there is none."""
+    """Return the type in lower case and the parameters of a Content-Type header; ("", {}) for None."""
     if header is None:
         return "", {}
     name, options = multipart.parse_options_header(header.decode("latin-1"))
@@ -55,14 +55,14 @@ def media_type(header: bytes | None) -> tuple[str, dict[str, str]]:
 
 
 def source_of_body(kind: str, options: dict[str, str], query: bytes, body: bytes, task: Task) -> Source:
-    """The source of a request whose body is the audio.
+    """Return the source of a request whose body is the audio.
 
-    `kind` and `options` are its media type; the query may have format, sample_rate, channels, language and
+    `kind` and `options` are its media type. The query may have format, sample_rate, channels, language and
     meeting_id. Raises UnsupportedMedia for a type that is not audio, BadRequest.
     """
     if kind not in _CONTAINERS and kind not in _PCM:
         raise UnsupportedMedia(
-            f"Content-Type {kind[:80]} is not read here; send application/json, {MULTIPART}, or the "
+            f"Content-Type {kind[:80]} is not supported; send application/json, {MULTIPART}, or the "
             f"audio itself as one of {', '.join(AUDIO_TYPES)}"
         )
     fields = _fields_of_query(query)
@@ -78,7 +78,7 @@ def source_of_body(kind: str, options: dict[str, str], query: bytes, body: bytes
 
 
 def source_of_form(options: dict[str, str], query: bytes, body: bytes, task: Task) -> Source:
-    """The source of a multipart form: one file (any field name), and the other fields as text."""
+    """Return the source of a form: one file (any field name), and text fields. Raises BadRequest."""
     fields = _fields_of_query(query)
     audio: bytes | None = None
     named = "wav"
@@ -105,7 +105,7 @@ class FormPart:
     content: bytes
 
     def text(self) -> str:
-        """The content of a plain field. Raises TooLarge, or BadRequest for what is not text."""
+        """Return the content of a plain field. Raises TooLarge, or BadRequest if it is not UTF-8."""
         if len(self.content) > _MAX_FIELD_BYTES:
             raise TooLarge(f"{self.name[:40]}: a field has at most {_MAX_FIELD_BYTES} bytes")
         try:
@@ -115,7 +115,7 @@ class FormPart:
 
 
 def format_of_file(part: FormPart) -> str:
-    """The decoder's name for the format of a form's file: by its media type, its name, its first bytes."""
+    """Return the decoder's name of the file's format, from its media type, file name or first bytes."""
     suffix = (part.filename or "").rpartition(".")[2].lower()
     return _CONTAINERS.get(part.kind) or (
         "pcm" if suffix in ("pcm", "raw") else _guessed(part.content) or "wav"
@@ -156,7 +156,7 @@ def _swapped(body: bytes) -> bytes:
 
 
 def form_parts(options: dict[str, str], body: bytes) -> list[FormPart]:
-    """The parts of a multipart form; `options` are its media type's parameters. Raises BadRequest."""
+    """Parse a multipart form; `options` are its media type's parameters. Raises BadRequest."""
     boundary = options.get("boundary", "")
     if not boundary:
         raise BadRequest(f"{MULTIPART} without a boundary in Content-Type")

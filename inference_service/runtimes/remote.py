@@ -210,6 +210,6 @@ def _envelope(response: httpx2.Response) -> dict[str, Any]:
         envelope = None
     if not isinstance(envelope, dict):
         raise RuntimeFailed(
-            f"{response.request.url} answered {response.status_code} with something that is no envelope"
+            f"{response.request.url} answered {response.status_code}, but not with this service's JSON"
         )
     return envelope

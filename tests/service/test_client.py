@@ -152,7 +152,7 @@ def test_a_key_is_given_to_every_entrance(serve: Callable[..., Service], recordi
     [
         (["missing.wav"], "missing.wav: cannot be read: No such file"),
         (["missing.wav", "--grpc", "127.0.0.1:9"], "missing.wav: cannot be read"),
-        ([__file__], "is not a kind of file that can be sent; allowed are .wav, .flac"),
+        ([__file__], "cannot be sent: unknown file type; allowed are .wav, .flac"),
         ([__file__, "--realtime"], "cannot be read"),
         (["{recording}", "--url", "http://127.0.0.1:9"], "http://127.0.0.1:9: cannot be reached"),
         (["{recording}", "--url", "ftp://example.com"], "ftp://example.com: is not an address"),

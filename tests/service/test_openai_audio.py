@@ -229,7 +229,7 @@ def test_forms_that_are_not_complete_are_refused(
 
 
 def test_unknown_models_and_routes_are_not_found(client: OpenAI, service: Service) -> None:
-    with pytest.raises(openai.NotFoundError, match="'whisper-9' is not here"):
+    with pytest.raises(openai.NotFoundError, match="'whisper-9' is unknown"):
         client.audio.transcriptions.create(file=recording(), model="whisper-9")
     answer = httpx2.get(f"{service.url}/v1/nothing")
     assert (answer.status_code, answer.json()["error"]["type"]) == (404, "invalid_request_error")

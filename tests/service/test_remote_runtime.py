@@ -216,8 +216,8 @@ def test_cancelling_cancels_the_work_over_there(service: Any) -> None:
         ),
         (200, envelope({"text": 1, "confidence": 1, "language": "en", "duration_ms": 1}), "Expected `str`"),
         (200, b"{}", "has no field data"),
-        (200, b"<html>hello</html>", "answered 200 with something that is no envelope"),
-        (500, b"oops", "answered 500 with something that is no envelope"),
+        (200, b"<html>hello</html>", "answered 200, but not with this service's JSON"),
+        (500, b"oops", "answered 500, but not with this service's JSON"),
         (404, envelope(None, "no such route"), "answered 404: no such route"),
     ],
 )

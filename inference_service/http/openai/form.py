@@ -31,7 +31,7 @@ class TranscriptionRequest:
 
     @property
     def options(self) -> TranscribeOptions:
-        """What speech recognition is asked. Times need words: segments alone are as long as half a minute."""
+        """The options of speech recognition. Formats with times ask for words: segments last up to 30 s."""
         timed = self.format in ("srt", "vtt", "verbose_json")
         return TranscribeOptions(self.source.language, timed, self.prompt, self.temperature)
 
@@ -119,4 +119,4 @@ def _granularities(values: list[str], format: Format) -> frozenset[Granularity]:
 
 
 def no_model(name: str, models: tuple[str, ...]) -> str:
-    return f"model: {name[:60]!r} is not here; this node has {', '.join(models)}"
+    return f"model: {name[:60]!r} is unknown; this node has {', '.join(models)}"

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from inference_service.tasks import Segment, Word
 
-#: What fits on a screen and can be read in time: two lines, six seconds.
+#: Limits of a cue that fits on a screen and can be read in time: two lines, six seconds.
 _LINE_CHARACTERS = 42
 _CUE_CHARACTERS = 2 * _LINE_CHARACTERS
 _CUE_SECONDS = 6.0
 
-#: Seconds of silence over which a cue is not kept on the screen.
+#: Seconds of silence after which a new cue begins.
 _PAUSE_SECONDS = 0.6
 
 _SENTENCE_END = (".", "!", "?", "。", "！", "？", "…")
@@ -29,7 +29,7 @@ class Cue:
 
 
 def srt(segments: Sequence[Segment]) -> str:
-    """The segments as SubRip."""
+    """Return the segments as SubRip."""
     return "".join(
         f"{number}\n{_time(cue.start, ',')} --> {_time(cue.end, ',')}\n{_lines(cue.text)}\n\n"
         for number, cue in enumerate(cues(segments), 1)
@@ -37,7 +37,7 @@ def srt(segments: Sequence[Segment]) -> str:
 
 
 def vtt(segments: Sequence[Segment]) -> str:
-    """The segments as WebVTT."""
+    """Return the segments as WebVTT."""
     shown = "".join(
         f"{_time(cue.start, '.')} --> {_time(cue.end, '.')}\n{_escaped(_lines(cue.text))}\n\n"
         for cue in cues(segments)
@@ -46,18 +46,18 @@ def vtt(segments: Sequence[Segment]) -> str:
 
 
 def cues(segments: Sequence[Segment]) -> list[Cue]:
-    """Cues in the order of time.
+    """Return the cues in the order of time.
 
-    Segments with words are cut between words, so that a cue is shown while its words are said; others are
-    cues as they are.
+    Segments with words are split between words, so that a cue is shown while its words are spoken. A segment
+    without words becomes one cue.
     """
-    found: list[Cue] = []
+    result: list[Cue] = []
     for segment in segments:
         if segment.words:
-            found += [_cue(words) for words in _groups(segment.words)]
+            result += [_cue(words) for words in _groups(segment.words)]
         elif segment.text.strip():
-            found.append(Cue(segment.start, segment.end, segment.text.strip()))
-    return found
+            result.append(Cue(segment.start, segment.end, segment.text.strip()))
+    return result
 
 
 def _groups(words: Iterable[Word]) -> list[list[Word]]:

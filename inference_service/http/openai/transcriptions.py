@@ -45,7 +45,7 @@ _CONTENT_TYPES: dict[Format, str] = {
 
 
 def routes(engine: Engine) -> list[HTTPRouteHandler]:
-    """The routes over `engine`."""
+    """Return the routes over `engine`."""
     names = (engine.settings.ai.models.asr.model_name, *OPENAI_NAMES)
     models = {name: Model(name, int(time.time())) for name in names}
 
@@ -86,7 +86,7 @@ async def _stream(engine: Engine, request: TranscriptionRequest, call: Call) -> 
     """Server-sent events, once the audio is decoded."""
     audio = await _audio(engine, request)
     engine.check_offered(Task.ASR)
-    # Nginx would otherwise hold the events back until it has a buffer full of them.
+    # Without this, nginx holds the events back until its buffer is full.
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
     events = _events(engine, request, audio, call)
     return Stream(events, media_type="text/event-stream; charset=utf-8", headers=headers)
@@ -111,7 +111,7 @@ async def _events(
 
 
 async def _windows(audio: Audio) -> AsyncIterator[Audio]:
-    """The audio in pieces of at most `_WINDOW_SECONDS`, cut where it is quietest."""
+    """Yield the audio in pieces of at most `_WINDOW_SECONDS`, cut at the quietest point."""
     waveform = await asyncio.to_thread(audio.waveform, STREAM_RATE)
     limit = _WINDOW_SECONDS * STREAM_RATE
     start = 0

@@ -42,16 +42,16 @@ class TritonPythonModel:
     def _respond(self, request):
         try:
             audio, options = _read(request)
-            found = self.transcriber.transcribe(audio, options)
+            transcript = self.transcriber.transcribe(audio, options)
         except ValueError as error:
             invalid = pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG)
             return pb_utils.InferenceResponse(error=invalid)
         return pb_utils.InferenceResponse(
             [
-                _strings("text", found.text),
-                pb_utils.Tensor("confidence", np.array([[found.confidence]], np.float32)),
-                _strings("language", found.language),
-                _strings("segments", json.dumps(found.segments, ensure_ascii=False)),
+                _strings("text", transcript.text),
+                pb_utils.Tensor("confidence", np.array([[transcript.confidence]], np.float32)),
+                _strings("language", transcript.language),
+                _strings("segments", json.dumps(transcript.segments, ensure_ascii=False)),
             ]
         )
 

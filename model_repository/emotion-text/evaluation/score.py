@@ -19,10 +19,10 @@ def main() -> None:
     right = dict.fromkeys(LABELS, 0)
     sentences = json.loads((HERE / "sentences.json").read_text(encoding="utf-8"))
     for expected, text in sentences:
-        found = LABELS[int(logits(text, lexicon).argmax())]
-        right[expected] += found == expected
-        if found != expected:
-            print(f"{expected:9} heard as {found:9} {text}")
+        label = LABELS[int(logits(text, lexicon).argmax())]
+        right[expected] += label == expected
+        if label != expected:
+            print(f"{expected:9} heard as {label:9} {text}")
     print({**right, "accuracy": round(sum(right.values()) / len(sentences), 3)})
 
 

@@ -30,9 +30,9 @@ class TritonPythonModel:
         return pb_utils.InferenceResponse([pb_utils.Tensor("synthesis_output", probability)])
 
     def _probability(self, mel):
-        found = features(mel) if mel.shape[1] else None
-        if found is None:
+        values = features(mel) if mel.shape[1] else None
+        if values is None:
             return 0.5  # too little sound for a verdict
         # Values far outside the training data count as its limits.
-        standardised = np.clip((found - self.mean) / self.scale, -4, 4)
+        standardised = np.clip((values - self.mean) / self.scale, -4, 4)
         return 1 / (1 + np.exp(-(standardised @ self.coefficients + self.intercept)))

@@ -37,9 +37,9 @@ def main(corpus: Path) -> None:
         for channel in CHANNELS:
             # Every recording gets the band of a telephone, because many human ones have only that.
             narrow = soxr.resample(samples.mean(axis=1), rate, 8000)
-            found = features(log_mel(soxr.resample(channel(narrow), 8000, SAMPLE_RATE).astype(np.float32)))
-            if found is not None:
-                rows.append(found)
+            values = features(log_mel(soxr.resample(channel(narrow), 8000, SAMPLE_RATE).astype(np.float32)))
+            if values is not None:
+                rows.append(values)
                 labels.append(kind == "synthetic")
                 groups.append(group)
                 units.append(str(path))

@@ -23,7 +23,7 @@ class ModelSettings(Section):
     input_type: Literal["waveform", "mel"] = "waveform"
     labels_path: OptionalPath = None
     sample_rate: int = Field(default=16000, ge=1000, le=384000, description="Hz that the model takes.")
-    channels: Literal[1] = Field(default=1, description="Models here take mono; other audio is mixed down.")
+    channels: Literal[1] = Field(default=1, description="Models take mono; other audio is mixed down.")
     timeout: Seconds = 30.0
     max_concurrent: int | None = Field(
         default=None, ge=1, description="Inferences of this model at once on this node."

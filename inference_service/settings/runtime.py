@@ -1,4 +1,4 @@
-"""Settings of `ai.runtime` and `ai.http`: which runtime runs the models, and where it is."""
+"""Settings of `ai.runtime` and `ai.http`: which runtime runs the models, and its address."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ BackendName = Literal["triton", "edge-llm", "remote"]
 
 
 class TritonSettings(Section):
-    """Where Triton is. Tensors go over gRPC, whichever of its addresses is given."""
+    """Triton's address. Tensors go over gRPC, whether its HTTP or its gRPC address is given."""
 
     endpoint: str = Field(
         default=addresses.TRITON_URL, description="Triton's HTTP URL, or its gRPC host:port."
     )
     grpc_endpoint: Annotated[HostPort | None, BeforeValidator(none_if_empty)] = Field(
-        default=None, description="Triton's gRPC host:port where it is not the HTTP port plus one."
+        default=None, description="Triton's gRPC host:port, if its port is not the HTTP port plus one."
     )
     shared_memory: Literal["auto", "off"] = Field(
         default="auto",
-        description="auto: pass waveforms through /dev/shm, over gRPC where Triton refuses that.",
+        description="auto: pass waveforms through /dev/shm, over gRPC if Triton refuses that.",
     )
     timeout: Seconds = Field(default=60.0, description="Seconds for one call to Triton.")
 
@@ -53,7 +53,7 @@ class TritonSettings(Section):
 
 
 class EdgeLlmSettings(Section):
-    """Where the unit manager of Edge-LLM is, and how long its sessions live."""
+    """Address of Edge-LLM's unit manager, and limits of its sessions."""
 
     endpoint: Annotated[HostPort | None, BeforeValidator(none_if_empty)] = Field(
         default=None,

@@ -41,7 +41,7 @@ class StreamingSettings(Section):
     """Streams of audio (gRPC and WebSocket)."""
 
     flush_interval_ms: int = Field(
-        default=0, ge=0, description="Milliseconds between results; 0: never by time."
+        default=0, ge=0, description="Milliseconds between flushes; 0: no flush by time."
     )
     max_buffer_ms: int = Field(
         default=10_000, ge=100, description="Milliseconds of audio after which a stream is flushed."
@@ -71,24 +71,28 @@ class ServerSettings(Section):
     max_concurrency: int = Field(
         default=64, ge=1, description="Inferences at once on this node, over all workers."
     )
-    max_queue: int = Field(default=128, ge=0, description="Inferences waiting for a place, over all workers.")
-    queue_timeout: Seconds = Field(default=10.0, description="Seconds that an inference waits for a place.")
+    max_queue: int = Field(
+        default=128, ge=0, description="Inferences that wait for a slot, over all workers."
+    )
+    queue_timeout: Seconds = Field(default=10.0, description="Seconds that an inference waits for a slot.")
     max_streams: int = Field(
         default=4096,
         ge=1,
-        description="Open audio streams on this node, over all workers; idle ones cost little.",
+        description="Open audio streams on this node, over all workers; idle streams cost little.",
     )
-    shutdown_grace: Seconds = Field(default=30.0, description="Seconds after SIGTERM for what is running.")
+    shutdown_grace: Seconds = Field(
+        default=30.0, description="Seconds after SIGTERM in which running requests may finish."
+    )
     hang_timeout: Seconds = Field(
-        default=5.0, description="Seconds after which a worker whose event loop stands still is replaced."
+        default=5.0, description="Seconds after which a worker whose event loop is blocked is replaced."
     )
     api_keys: Annotated[list[SecretStr], BeforeValidator(split_items)] = Field(
-        default=[], description="Any of them is accepted; none: no key is asked for."
+        default=[], description="Any of them is accepted; empty: requests need no key."
     )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     runtime_dir: OptionalPath = Field(
         default=None,
-        description="What the workers share: metrics, results by task id. Default: under the system's /tmp.",
+        description="Files that the workers share (metrics, results). Default: under the system's /tmp.",
     )
     results_max: int = Field(default=10_000, ge=1, description="Results kept by task id.")
     results_ttl: Seconds = Field(default=3600.0, description="Seconds for which a result is kept by task id.")
@@ -100,7 +104,7 @@ class ServerSettings(Section):
 
 
 class Settings(Section):
-    """All of it."""
+    """All settings of the service."""
 
     ai: AiSettings = AiSettings()
     server: ServerSettings = ServerSettings()
@@ -119,7 +123,7 @@ class Settings(Section):
 
     @property
     def backend(self) -> BackendName:
-        """The runtime to use: the configured one; for `auto`, what the given endpoints say."""
+        """The runtime to use: the configured one; for `auto`, the one whose endpoint is set."""
         if self.ai.runtime.backend != "auto":
             return self.ai.runtime.backend
         if self.ai.http.endpoint:

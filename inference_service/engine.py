@@ -1,8 +1,8 @@
-"""What every entrance calls: a place among the running inferences, a deadline, the runtime, the metrics.
+"""What every entrance calls to infer: admission, deadline, runtime, metrics.
 
 Entrances (HTTP, gRPC, WebSocket) parse and format. At the start of a request they call `Engine.accept`; for
 each inference they await `run` or `transcribe`, which raise only `errors.ServiceError`s. Cancelling the
-awaiting task gives the place back and cancels the runtime's work.
+awaiting task releases its place and cancels the runtime's work.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from inference_service.tasks import DetailedTranscript, ModelStatus, Task, TaskR
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
-#: Seconds for which an answer about readiness is used again; with the time to ask, the truth within 2 s.
+#: Seconds for which a readiness is reused. With the time of a check, a change is visible within 2 s.
 READINESS_AGE = 0.8
-#: Seconds after which a runtime that does not say whether it is ready is taken as not ready.
+#: Seconds after which a runtime that has not answered counts as not ready.
 READINESS_TIMEOUT = 1.1
 
 
@@ -39,7 +39,7 @@ class Engine:
         server = settings.server
         self.settings = settings
         self.runtime = runtime
-        #: Set once the process is to stop: entrances refuse new requests, running ones finish.
+        #: True once the process stops: entrances refuse new requests, running ones finish.
         self.draining = False
         self._drained_at = 0.0
         self._when_draining: list[Callable[[], None]] = []
@@ -64,7 +64,7 @@ class Engine:
         return self.runtime.capabilities & self.settings.ai.models.tasks
 
     async def start(self) -> None:
-        """Start the runtime. Does not fail when it is away: `readiness` says so until it comes."""
+        """Start the runtime. Does not fail when it is unreachable: `readiness` reports that."""
         await self.runtime.start()
 
     async def close(self) -> None:
@@ -75,7 +75,7 @@ class Engine:
         await self.results.close()
 
     def drain(self) -> None:
-        """From now on refuse new requests; what runs has `server.shutdown_grace` seconds to finish."""
+        """Refuse new requests; running ones have `server.shutdown_grace` seconds to finish."""
         if not self.draining:
             self.draining = True
             self._drained_at = monotonic()
@@ -83,18 +83,18 @@ class Engine:
                 act()
 
     def when_draining(self, act: Callable[[], None]) -> None:
-        """Have `act` called, in the event loop, once the node begins to drain."""
+        """Call `act` in the event loop when the node begins to drain."""
         self._when_draining.append(act)
 
     def grace_left(self) -> float:
-        """Seconds that running requests still have; the whole grace while the node does not drain."""
+        """Seconds that running requests have left: the whole grace time unless the node drains."""
         grace = self.settings.server.shutdown_grace
         return max(0.0, grace - (monotonic() - self._drained_at)) if self.draining else grace
 
     def accept(self) -> None:
-        """Raise Draining or Busy when a new request would be refused: call it before its body is read."""
+        """Raise Draining or Busy if a new request would be refused; call it before reading the body."""
         if self.draining:
-            raise Draining("the node is about to stop and takes no new work")
+            raise Draining("the node is stopping and takes no new requests")
         self.admission.check()
 
     async def transcribe(self, audio: Audio, options: TranscribeOptions, call: Call) -> DetailedTranscript:
@@ -132,7 +132,7 @@ class Engine:
         return await self._infer(task, audio, lambda: self.runtime.detect_synthesis(audio, call), call)
 
     async def warm(self, task: Task, call: Call) -> ModelStatus:
-        """Load or touch the task's model. What keeps it from being ready is in the status, not raised."""
+        """Load the task's model. An error is returned in the status, not raised."""
         model = self.settings.ai.models.for_task(task)
         try:
             self.check_offered(task)
@@ -149,11 +149,11 @@ class Engine:
     async def readiness(self) -> Readiness:
         """Whether this node can answer now, at most `READINESS_AGE` seconds old. A draining node cannot."""
         if self.draining:
-            return Readiness(False, ["draining: the node is about to stop"])
+            return Readiness(False, ["draining: the node is stopping"])
         if self._readiness is not None and monotonic() - self._readiness[0] < READINESS_AGE:
             return self._readiness[1]
-        # One question to the runtime for all who ask meanwhile; shielded, because one of them going away must
-        # not leave the others without the answer.
+        # Concurrent callers share one check of the runtime. It is shielded: a caller that is cancelled must
+        # not cancel it for the others.
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(self._ask_readiness())
         return await asyncio.shield(self._asking)
@@ -176,7 +176,7 @@ class Engine:
         return readiness
 
     def check_offered(self, task: Task) -> None:
-        """Raise Unsupported when the task is switched off or the runtime cannot do it."""
+        """Raise Unsupported if the task is disabled or the runtime cannot do it."""
         if not self.settings.ai.models.for_task(task).enabled:
             raise Unsupported(f"{task} is switched off on this node (ai.models.{task.model}.enabled)")
         if task not in self.runtime.capabilities:
@@ -193,7 +193,7 @@ class Engine:
     async def _infer(
         self, task: Task, audio: Audio | None, work: Callable[[], Awaitable[_T]], call: Call
     ) -> _T:
-        """Do `work`, a call to the runtime, in a place of its own and within the time limit."""
+        """Run `work`, a call to the runtime, once admitted and within the time limit."""
         async with self.admission.place(task):
             limit = self._time_limit(task, call)
             outcome = "cancelled"

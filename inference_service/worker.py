@@ -28,25 +28,25 @@ from inference_service.supervisor import TRACEBACK_SIGNAL
 
 _log = logging.getLogger(__name__)
 
-#: Seconds for which a draining worker still takes connections, to answer them 503: what was already on its
-#: way gets an answer that a gateway tries elsewhere, instead of a reset connection.
+#: Seconds for which a draining worker still accepts connections and answers them 503: the gateway retries
+#: these requests at another node. A reset connection would be an error to the client.
 LINGER = 1.0
-#: Seconds for which an idle connection is kept: longer than nginx's own (60), so that nginx closes first.
+#: Seconds for which an idle connection is kept: longer than nginx keeps it (60), so that nginx closes first.
 _KEEP_ALIVE = 75
 
-#: Seconds for a WebSocket's answer to a ping: more than a full node may take, because the answer is not read
-#: while the stream's audio waits to be worked on.
+#: Seconds for the answer to a WebSocket's ping. Longer than an inference waits on a full node, because the
+#: answer is not read while the stream's audio waits.
 _WEBSOCKET_PING_TIMEOUT = 120.0
 
-#: Seconds between two signs of life to the parent.
+#: Seconds between two heartbeats to the parent.
 _HEARTBEAT = 0.4
 
-#: What serves beside HTTP in the same event loop.
+#: The servers beside HTTP in the same event loop.
 SIDE_SERVERS: tuple[SideServer, ...] = (grpc_server.serve,)
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn's server, with the signals left to us."""
+    """Uvicorn's server, without its signal handlers: `serve` has its own."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -54,17 +54,17 @@ class _Server(uvicorn.Server):
 
 
 async def _beat(heartbeat: int) -> None:
-    """Say, again and again, through the pipe `heartbeat` that this event loop moves."""
+    """Write a heartbeat to the pipe `heartbeat` until cancelled."""
     os.set_blocking(heartbeat, False)
     while True:
-        # Full: nobody reads, because the parent is stopped. Broken: it is gone, and standard input says so.
+        # Full: the parent is stopped and does not read. Broken: the parent is gone; `serve` notices by stdin.
         with contextlib.suppress(BlockingIOError, BrokenPipeError):
             os.write(heartbeat, b".")
         await asyncio.sleep(_HEARTBEAT)
 
 
 async def serve(settings: Settings, listener: socket.socket, heartbeat: int) -> None:
-    """Serve on `listener` until SIGTERM, SIGINT, or the parent's end, with a beat to the pipe `heartbeat`."""
+    """Serve on `listener` until SIGTERM, SIGINT or the parent's end; write heartbeats to `heartbeat`."""
     engine = Engine(settings, build_runtime(settings))
     config = uvicorn.Config(
         create_app(engine, SIDE_SERVERS),
@@ -109,12 +109,12 @@ async def serve(settings: Settings, listener: socket.socket, heartbeat: int) -> 
 
 
 def main() -> None:
-    """Run a worker on the descriptors given as arguments, the listening socket's and the heartbeat's;
-    settings come on stdin."""
+    """Run a worker. Its arguments are the descriptors of the listening socket and of the heartbeat's pipe;
+    its pickled settings come on standard input."""
     faulthandler.register(TRACEBACK_SIGNAL)
-    settings: Settings = pickle.load(sys.stdin.buffer)  # from our own parent, through our own pipe
+    settings: Settings = pickle.load(sys.stdin.buffer)  # written by the parent process
     logs.configure(settings.server.log_level)
-    # The parent waits for its signals with them blocked, and a child inherits that.
+    # The parent blocks the signals that it waits for, and a child inherits that.
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(settings, socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])))

@@ -1,4 +1,4 @@
-"""What every call of the AI service has around it: API key, request id, metrics, errors' status codes."""
+"""What all calls of the AI service share: API key, request id, metrics, and errors as status codes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _REQUEST_ID = "x-request-id"
 
 @dataclass(slots=True)
 class Caller:
-    """What a call's metadata says beside the API key: `x-request-id`, `language`, `flush-interval-ms`."""
+    """A call's metadata besides the API key: `x-request-id`, `language`, `flush-interval-ms`."""
 
     context: grpc.aio.ServicerContext
     request_id: str
@@ -32,8 +32,8 @@ class Caller:
     async def begin_answer(self) -> None:
         """Send the initial metadata, before the first message.
 
-        Not before there is one: a gateway can tell the client UNAVAILABLE, or ask another node, only while
-        the answer of a node that dies has not begun.
+        Not earlier: while no response has begun, a gateway can retry the call of a node that dies at another
+        node, or answer UNAVAILABLE.
         """
         if not self._is_answered:
             self._is_answered = True
@@ -41,7 +41,7 @@ class Caller:
 
 
 class Answering:
-    """Wraps calls: a ServiceError raised inside becomes the call's status."""
+    """Wraps calls: a ServiceError that is raised inside becomes the call's status."""
 
     def __init__(self, engine: Engine) -> None:
         self._keys = Keys(engine.settings.server.api_keys)
@@ -78,7 +78,7 @@ class Answering:
 async def _abort(context: grpc.aio.ServicerContext, error: ServiceError, request_id: str) -> NoReturn:
     trailing = [(_REQUEST_ID, request_id)]
     if isinstance(error, Busy):
-        # What gRPC's own retry policies read: how long to wait on a full node.
+        # gRPC's own retry policies read this: milliseconds until the next attempt.
         trailing.append(("grpc-retry-pushback-ms", str(1000 * error.retry_after)))
     await context.abort(grpc.StatusCode[error.grpc_code], str(error), tuple(trailing))
     raise AssertionError("abort() raises")

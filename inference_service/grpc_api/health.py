@@ -1,4 +1,4 @@
-"""The standard health service: says what `engine.readiness` says."""
+"""gRPC's standard health service: reports `engine.readiness`."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from inference_service.engine import Engine
 
 _Response = health_pb2.HealthCheckResponse
 
-#: Seconds between two looks at the readiness while somebody watches it.
+#: Seconds between two checks of the readiness for a `Watch` call.
 _WATCH_EVERY = 2.0
 
 
 class Health(health_pb2_grpc.HealthServicer):
     """Health of the whole server ("") and of the AI service: whether the runtime and every model can answer.
 
-    Asked and answered without an API key, like /health.
+    Needs no API key, like /health.
     """
 
     def __init__(self, engine: Engine, service: str) -> None:
@@ -41,11 +41,11 @@ class Health(health_pb2_grpc.HealthServicer):
         self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext
     ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
         """The status now and whenever it changes, until the node drains."""
-        told = None
+        last = None
         while True:
             status = await self._status(request.service)
-            if status != told:
-                told = status
+            if status != last:
+                last = status
                 yield _Response(status=status)
             if self._engine.draining:
                 return

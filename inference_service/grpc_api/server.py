@@ -1,4 +1,4 @@
-"""The gRPC server of one worker: its address is shared by all workers (SO_REUSEPORT)."""
+"""The gRPC server of one worker. All workers listen on the same address (SO_REUSEPORT)."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ _log = logging.getLogger(__name__)
 SERVICE = ai_service_pb2.DESCRIPTOR.services_by_name["AIService"].full_name
 _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 
-#: Room for a message's other fields beside its audio.
+#: Bytes for a message's fields besides its audio.
 _FIELDS_BYTES = 64 * 1024
 
-#: Seconds of silence on a connection after which the client is asked whether it is there, and for the answer:
-#: a client that vanished without a word gives its streams back after their sum.
+#: Seconds of silence after which the server pings a client, and seconds for the answer. A client that
+#: vanished without closing its connection loses its streams after their sum.
 _PING_AFTER, _PING_TIMEOUT = 60, 20
 
-#: Seconds; clients may ask as often as this whether the node is there, with or without a call open.
+#: Least seconds between two pings of a client, with or without an open call.
 _CLIENT_PINGS_EVERY = 10
 
 
 @asynccontextmanager
 async def serve(engine: Engine) -> AsyncIterator[None]:
-    """Serve the gRPC API inside the context. Once the engine drains, running calls have its grace time.
+    """Serve the gRPC API inside the context. When the engine drains, running calls have its grace time.
 
-    Raises OSError when the address cannot be listened on.
+    Raises OSError if the server cannot listen on its address.
     """
     server = grpc.aio.server(options=_options(engine.settings))
     service = AIService(engine)
@@ -54,7 +54,7 @@ async def serve(engine: Engine) -> AsyncIterator[None]:
     def stop() -> None:
         nonlocal stopping
         if stopping is None:
-            # Refuses new calls at once, and tells clients to open new connections elsewhere.
+            # Refuses new calls at once; clients are told (GOAWAY) to open a new connection.
             stopping = asyncio.create_task(server.stop(engine.grace_left()))
 
     engine.when_draining(stop)

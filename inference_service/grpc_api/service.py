@@ -44,10 +44,10 @@ class AIService(ai_service_pb2_grpc.AIServiceServicer):
     async def ProcessAudioData(
         self, request: pb.ProcessAudioDataRequest, context: grpc.aio.ServicerContext
     ) -> pb.ProcessAudioDataResponse:
-        """Every asked task on the audio, concurrently.
+        """Do every requested task on the audio, concurrently.
 
-        Where all fail with one status code, that is the call's; where some do, the others' results come with
-        the status `partial`.
+        If all fail with the same status code, the call fails with it. If only some fail, the response has the
+        status `partial` and the other results.
         """
         async with self._answering.call(context, "ProcessAudioData") as caller:
             self._engine.accept()
@@ -55,13 +55,13 @@ class AIService(ai_service_pb2_grpc.AIServiceServicer):
             tasks = parse_tasks(names)
             audio = await self._decode(request)
             call = Call(caller.request_id, request.room_id, timeout=context.time_remaining())
-            found = await self._infer_all(tasks, audio, caller, call)
-            return await self._answer(names, found)
+            results = await self._infer_all(tasks, audio, caller, call)
+            return await self._answer(names, results)
 
     async def StreamAudioProcessing(
         self, request_iterator: AsyncIterator[pb.AudioChunk], context: grpc.aio.ServicerContext
     ) -> None:
-        """Live audio: see `streaming`. `language` and `flush-interval-ms` may come as metadata."""
+        """Live audio (see `streaming`). Metadata may have `language` and `flush-interval-ms`."""
         async with self._answering.call(context, "StreamAudioProcessing") as caller:
             with self._streaming.connect(
                 Call(caller.request_id),
@@ -78,30 +78,30 @@ class AIService(ai_service_pb2_grpc.AIServiceServicer):
     async def GetAIAnalysis(
         self, request: pb.GetAIAnalysisRequest, context: grpc.aio.ServicerContext
     ) -> pb.GetAIAnalysisResponse:
-        """What was found under a task id."""
+        """The result that is stored under a task id."""
         async with self._answering.call(context, "GetAIAnalysis"):
             if not request.task_id:
                 raise BadRequest("task_id: is required")
-            found = await self._engine.results.get(request.task_id)
-            if found is None:
-                raise NotFound(f"task_id: nothing is kept under {request.task_id[:100]!r}")
+            analysis = await self._engine.results.get(request.task_id)
+            if analysis is None:
+                raise NotFound(f"task_id: no result is stored under {request.task_id[:100]!r}")
             return pb.GetAIAnalysisResponse(
-                task_id=found.task_id,
-                status=found.status,
-                result_type=found.result_type,
-                result_data=found.result_data,
-                confidence=found.confidence,
-                created_at=_timestamp(found.created_at),
+                task_id=analysis.task_id,
+                status=analysis.status,
+                result_type=analysis.result_type,
+                result_data=analysis.result_data,
+                confidence=analysis.confidence,
+                created_at=_timestamp(analysis.created_at),
             )
 
     async def NotifyAIResult(
         self, request: pb.NotifyAIResultRequest, context: grpc.aio.ServicerContext
     ) -> Empty:
-        """A result found elsewhere: kept for GetAIAnalysis as `<room_id>/<user_id>/<result_type>`."""
+        """Store another service's result for GetAIAnalysis as `<room_id>/<user_id>/<result_type>`."""
         async with self._answering.call(context, "NotifyAIResult"):
             await self._engine.results.put(_notified(request))
             _log.info(
-                "a result was notified",
+                "another service's result stored",
                 extra={
                     "meeting_id": request.room_id,
                     "user_id": request.user_id,
@@ -179,7 +179,10 @@ class AIService(ai_service_pb2_grpc.AIServiceServicer):
 
 
 def _analysis(task_id: str, status: str, results: dict[Task, TaskResult], now: float) -> Analysis:
-    """What GetAIAnalysis tells: one result as it is; several as an object by task, the least confidence."""
+    """What GetAIAnalysis returns:
+
+    one result as it is; several as an object by task, with the least confidence.
+    """
     data = next(iter(results.values())) if len(results) == 1 else results
     return Analysis(
         task_id=task_id,
@@ -216,7 +219,7 @@ def _notified(request: pb.NotifyAIResultRequest) -> Analysis:
 async def _chunks(messages: AsyncIterator[pb.AudioChunk]) -> AsyncIterator[Chunk]:
     async for message in messages:
         yield _chunk(message)
-        del message  # an idle stream does not hold on to its last message
+        del message  # an idle stream must not keep its last message in memory
 
 
 def _chunk(message: pb.AudioChunk) -> Chunk:

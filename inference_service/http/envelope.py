@@ -1,4 +1,4 @@
-"""The envelope around every answer, and how a service error becomes one."""
+"""The envelope: the JSON object around every response, for results and errors."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ def enveloped(status: int, message: str, data: Any, request_id: str) -> bytes:
 
 
 def refusal(scope: Scope, status: int, reason: str) -> bytes:
-    """What a refused request is told: the envelope, or OpenAI's error object on its routes."""
+    """An error's body: the envelope, or OpenAI's error object on OpenAI's routes."""
     if scope["path"].startswith(openai_errors.PREFIX):
         return _encode(openai_errors.error_answer(status, reason))
     return enveloped(status, reason, None, request_id_of(scope))
 
 
 def request_id_of(scope: Scope) -> str:
-    """The id that `front` gave the request."""
+    """The request's id, which `front` has put into the scope."""
     request_id: str = scope[REQUEST_ID]  # type: ignore[literal-required]
     return request_id
 
 
 def error_headers(error: ServiceError) -> dict[str, str]:
-    """The headers that belong to the error's status."""
+    """The headers that go with the error."""
     if isinstance(error, Busy):
         return {"retry-after": str(error.retry_after)}
     if isinstance(error, Draining):

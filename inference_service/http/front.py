@@ -1,4 +1,4 @@
-"""The outermost layer: request id, API key, refusals while draining or full, metrics, access log."""
+"""The outermost ASGI layer: request id, API key, refusals while draining or full, metrics, access log."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from inference_service.http.envelope import REQUEST_ID, enveloped, send_error
 from inference_service.keys import Keys
 from inference_service.request_fields import request_id_or_new
 
-#: Routes that a key does not guard (`status` says why; pages and the API's description have no secrets).
+#: Routes that need no API key (`status` says why; pages and the API's description hold no secrets).
 OPEN_ROUTES = frozenset({"/health", "/metrics", "/api/v1/ai/health"})
 OPEN_PREFIXES = ("/demo", "/docs", "/openapi.json", "/api/v1/ai/docs", "/api/v1/ai/openapi.json")
 
 
-#: Browsers cannot set a WebSocket's headers, but its subprotocols: one that begins so carries the key.
+#: Browsers cannot set a WebSocket's headers, only its subprotocols: one with this prefix carries the key.
 _KEY_SUBPROTOCOL = "api-key."
 
 
@@ -70,23 +70,25 @@ class Front:
                 answer.status = str(message["status"])
                 fields = [*message["headers"], (b"x-request-id", encoded_id)]
                 if self._engine.draining or message["status"] == 408:
-                    # The next request of this client is for another node; a slow one may not go on sending.
+                    # The client's next request must reach another node; a slow upload must not go on.
                     fields.append((b"connection", b"close"))
                 message["headers"] = fields
             await send(message)
 
         with metrics.request("http", "unmatched") as answer:
-            # A client that leaves gets no answer: nginx's status for that.
+            # nginx's status for a client that left before the response.
             answer.status = "499"
             try:
                 self._admit(scope)
                 await self._app(scope, receive, send_identified)
-            except ServiceError as error:  # of `_admit`; Litestar handles those of its handlers
+            except ServiceError as error:  # raised by `_admit`; Litestar handles those of its handlers
                 await send_error(scope, send_identified, error)
             except asyncio.CancelledError:
-                # Uvicorn cancels what still runs when the time to stop is over.
+                # Uvicorn cancels the requests that still run at the end of the grace time.
                 if not started:
-                    await send_error(scope, send_identified, Draining("the node stopped before it was done"))
+                    await send_error(
+                        scope, send_identified, Draining("the node stopped before the request was done")
+                    )
             answer.route = str(scope.get("path_template") or "unmatched")
         logs.access(scope, request_id, answer.status, perf_counter() - begun)
 
@@ -98,7 +100,7 @@ class Front:
         if scope["method"] == "POST":
             self._engine.accept()
         elif self._engine.draining:
-            raise Draining("the node is about to stop")
+            raise Draining("the node is stopping")
 
     async def _websocket(self, scope: WebSocketScope, receive: Receive, send: Send) -> None:
         request_id = self._identify(scope)
@@ -108,7 +110,7 @@ class Front:
                 self._keys.check(api_key, _text(scope, b"authorization"))
                 self._engine.accept()
             except ServiceError as error:
-                # Before the handshake: the client gets the HTTP status.
+                # Refused before the handshake, so the client gets an HTTP status.
                 answer.status = str(error.status)
                 await receive()
                 body = enveloped(error.status, str(error), None, request_id)

@@ -1,7 +1,7 @@
-"""What monitors and people ask: /health, /metrics, …/health, …/info.
+"""Routes for monitoring and for people: /health, /metrics, …/health, …/info.
 
-`/health`, `/metrics` and `…/health` need no API key: Docker's health check, Prometheus and the gateway ask
-them and must not hold the clients' secrets; they tell nothing about anybody's audio.
+`/health`, `/metrics` and `…/health` need no API key: Docker's health check, Prometheus and the gateway call
+them and must not hold the clients' keys. Their responses hold nothing about any client's audio.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def routes(engine: Engine) -> list[HTTPRouteHandler]:
 
     @get("/health")
     async def process_health() -> Response[bytes]:
-        # A load balancer that asks here must stop sending to a node that is about to stop.
+        # A load balancer that checks this route must stop sending to a node that drains.
         health = ProcessHealth("draining" if engine.draining else "ok", SERVICE, now())
         body = msgspec.json.encode(health)
         return Response(body, status_code=503 if engine.draining else 200, media_type=JSON)

@@ -1,10 +1,10 @@
 """Live audio for browsers: the WebSocket `/api/v1/ai/stream`, and a page that uses it.
 
-The client's first message is JSON, the hello: what the stream holds and what is asked about it. Then come
-binary messages of audio, cut anywhere, and at last the JSON `{"type": "end"}`. The server answers the hello
-with `{"type": "ready", …}`, every flush with `{"type": "result", …}` (the fields of gRPC's AIStreamResult, a
-`sequence` counting the binary messages from 1), and the end with `{"type": "end"}`; what goes wrong it says
-as `{"type": "error", "code", "message"}` before it closes.
+The client's first message is JSON, the hello: the stream's format and the requested tasks. Binary messages
+with audio follow, split at any byte, and finally the JSON `{"type": "end"}`. The server answers the hello
+with `{"type": "ready", …}`, every flush with `{"type": "result", …}` (the fields of gRPC's AIStreamResult;
+`sequence` counts the binary messages from 1) and the end with `{"type": "end"}`. It reports an error as
+`{"type": "error", "code", "message"}` before it closes the connection.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from inference_service.streaming import Chunk, ClientGone, Streaming, StreamResu
 
 PATH = f"{BASE}/stream"
 
-#: The subprotocol that is chosen when a browser offers it beside the one that carries its API key.
+#: The subprotocol that the server chooses if a browser offers it besides the one that carries its API key.
 SUBPROTOCOL = "ai-stream"
 
 #: Seconds within which the hello must come.
 _HELLO_SECONDS = 10.0
 
-#: RFC 6455 close codes by what ended the stream.
+#: RFC 6455 close codes by the error that ended the stream.
 _CLOSE_CODES: dict[type[ServiceError], int] = {
     BadRequest: 1007,
     Draining: 1012,
@@ -67,9 +67,9 @@ class _Control(msgspec.Struct):
 
 
 class StreamProtocol(WebSocketsSansIOProtocol):
-    """Uvicorn's WebSocket, but not closed in the moment that the server begins to stop.
+    """Uvicorn's WebSocket protocol, which closes an open WebSocket as soon as the server begins to stop.
 
-    `Streaming` ends it within the grace time, when what was sent is answered.
+    This one leaves that to `Streaming`, which ends it within the grace time, once its audio is answered.
     """
 
     def shutdown(self) -> None:
@@ -93,7 +93,7 @@ def routes(engine: Engine) -> list[HTTPRouteHandler | WebsocketRouteHandler]:
         except ServiceError as error:
             await _refuse(socket, error)
         except (ClientGone, WebSocketDisconnect):
-            pass  # nobody is there to be told anything
+            pass  # the client has closed the connection
 
     @get("/demo", sync_to_thread=False)
     def demo() -> Response[bytes]:
@@ -132,7 +132,7 @@ async def _hello(socket: WebSocket[Any, Any, Any]) -> Hello:
 
 
 async def _chunks(socket: WebSocket[Any, Any, Any], hello: Hello) -> AsyncIterator[Chunk]:
-    # The format comes with a chunk of its own, so that one that makes no sense is refused before any audio.
+    # The format is a chunk of its own, so that a wrong one is refused before any audio.
     yield Chunk(
         stream_id=hello.stream_id,
         format=hello.format,

@@ -53,7 +53,7 @@ class Runtime(Protocol):
         """Release connections, sessions and shared memory."""
 
     async def readiness(self) -> Readiness:
-        """Ask the runtime itself, now, within one second."""
+        """Check the runtime itself, now, within one second."""
 
     async def warm(self, task: Task, call: Call) -> ModelStatus:
         """Load or run the task's model, so that the next request does not wait for it."""

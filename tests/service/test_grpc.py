@@ -315,7 +315,7 @@ async def test_an_analysis_of_several_tasks_has_them_all(start: Start) -> None:
 
 async def test_an_unknown_task_id_is_not_found(start: Start) -> None:
     node = await start()
-    async with refused(grpc.StatusCode.NOT_FOUND, "nothing is kept under 'nobody'"):
+    async with refused(grpc.StatusCode.NOT_FOUND, "no result is stored under 'nobody'"):
         await node.stub.GetAIAnalysis(pb.GetAIAnalysisRequest(task_id="nobody"))
     async with refused(grpc.StatusCode.INVALID_ARGUMENT, "task_id: is required"):
         await node.stub.GetAIAnalysis(pb.GetAIAnalysisRequest())

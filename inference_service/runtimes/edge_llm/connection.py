@@ -50,7 +50,7 @@ class Address:
 
 
 def new_request_id() -> str:
-    """An id that no other request has, on any connection and after any restart."""
+    """An id that is unique over all connections and restarts."""
     return secrets.token_hex(8)
 
 
@@ -85,7 +85,7 @@ class Connection:
         return self._reader.at_eof() or self._writer.transport.is_closing()
 
     async def send(self, data: bytes) -> None:
-        """Write frames; waits while the peer does not read."""
+        """Write frames. Waits while the peer does not read."""
         try:
             self._writer.write(data)
             await self._writer.drain()
@@ -124,8 +124,9 @@ class Connection:
         self._answered = request_id
 
     def _acknowledge_quickly(self) -> None:
-        # The unit manager writes an answer's frames one by one with Nagle's algorithm on: each waits for the
-        # acknowledgement of the one before, which Linux delays by 40 ms unless asked, each time, not to.
+        # The unit manager sends an answer's frames one by one with Nagle's algorithm: each waits for the
+        # acknowledgement of the previous one. Linux delays that by 40 ms unless TCP_QUICKACK is set before
+        # each read.
         if hasattr(socket, "TCP_QUICKACK"):
             with contextlib.suppress(OSError):
                 self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)

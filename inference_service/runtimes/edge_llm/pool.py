@@ -116,7 +116,7 @@ class SessionPool:
         self._closed = True
         for waiter in self._waiters:
             if not waiter.slot.done():
-                waiter.slot.set_exception(NotReady("the service is about to stop"))
+                waiter.slot.set_exception(NotReady("the service is stopping"))
         self._waiters.clear()
         tasks = list(self._background)
         for task in tasks:
@@ -139,7 +139,7 @@ class SessionPool:
 
     async def _acquire(self, key: Key) -> _Slot:
         if self._closed:
-            raise NotReady("the service is about to stop")
+            raise NotReady("the service is stopping")
         waiter = _Waiter(key)
         self._waiters.append(waiter)
         self._dispatch()

@@ -64,17 +64,17 @@ class Probe:
             self.close()
             self._connection = await Connection.open(self._address, self._time_limit)
             self.generation += 1
-        to_node, to_nobody = new_request_id(), new_request_id()
+        to_node, to_no_unit = new_request_id(), new_request_id()
         await self._connection.send(action_frame(to_node, "llm", _HARMLESS))
         await asyncio.sleep(self._delay)
-        await self._connection.send(action_frame(to_nobody, _NO_UNIT, _HARMLESS))
+        await self._connection.send(action_frame(to_no_unit, _NO_UNIT, _HARMLESS))
         node_called = True
         while True:
             reply = await self._connection.receive()
             code = reply.error.code if reply.error else 0
             if reply.request_id == to_node:
                 node_called = code != UNIT_CALL_FAILED
-            elif reply.request_id in (to_nobody, "0"):
+            elif reply.request_id in (to_no_unit, "0"):
                 if not node_called:
                     raise NotReady(
                         f"the unit manager at {self._address} has no llm node: it is not running, or the two "

@@ -37,20 +37,20 @@ _T = TypeVar("_T")
 PROBE_TIME: Final = 0.6
 SETUP_TIME: Final = 0.2
 
-#: Unanswered questions in a row after which the llm node is taken to have been restarted: it does not say so,
-#: and a session that it does not know any more costs its next request the whole time limit.
+#: Failed checks in a row after which the llm node counts as restarted. It does not report a restart, and a
+#: request over a session that it has lost takes the whole time limit.
 OUTAGE: Final = 2
 
-#: Seconds after a refused setup before readiness tries the next.
+#: Seconds from a refused setup to the next attempt.
 RETRY_AFTER: Final = 5.0
 
-#: The meeting of requests that name none.
+#: The meeting of requests without a meeting id.
 NO_MEETING: Final = ""
 
 
 @dataclass(slots=True)
 class _Stage:
-    """How far a request has come, for the reason when its time is over."""
+    """How far a request has come, for the message of a timeout."""
 
     doing: str = "waiting for a session"
     has_session: bool = False
@@ -59,14 +59,14 @@ class _Stage:
 class EdgeLlmRuntime:
     """`Runtime` for a unit manager and its llm node.
 
-    Emotion is detected from text there; for audio it is that of the words recognised in it, as it was in the
-    system that this one replaces.
+    Units detect emotion in text only; for audio, the runtime first recognises the speech, as the original
+    service did.
     """
 
     name = "edge-llm"
 
     def __init__(self, settings: Settings, *, clock: Callable[[], float] = monotonic) -> None:
-        """`clock` counts the seconds that sessions are idle."""
+        """`clock` returns seconds; it measures how long sessions are idle."""
         edge, request = settings.ai.runtime.edge_llm, settings.ai.request
         self._models = settings.ai.models
         self._connect_timeout = edge.connect_timeout
@@ -86,22 +86,22 @@ class EdgeLlmRuntime:
             clock=clock,
             on_lost=self._note_lost,
         )
-        self._newest = -1  # number of the latest work id given out by the unit manager as it runs now
-        self._left_behind: dict[int, str] = {}  # work ids, by number, of units that got no exit
-        self._dismissing = asyncio.Lock()  # held while they are told to exit
+        self._newest = -1  # number of the latest work id since the unit manager's last restart
+        self._left_behind: dict[int, str] = {}  # work ids, by number, of units that got no exit message
+        self._dismissing = asyncio.Lock()  # held while these units exit
         self._probe = Probe(self._address, self._framing.delay, PROBE_TIME)
-        self._outage = 0  # questions in a row that the unit manager or the llm node left unanswered
+        self._outage = 0  # failed checks in a row
         self._generation = 0
         self._proofs: dict[Task, asyncio.Task[None]] = {}
         self._refused: dict[Task, tuple[float, str]] = {}
         self._expiry: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Begin to close idle sessions. Connections are opened by the first request or readiness."""
+        """Begin to close idle sessions. The first request or readiness check opens connections."""
         self._expiry = asyncio.create_task(self._expire())
 
     async def close(self) -> None:
-        """Exit every session, without waiting long for the units."""
+        """End every session, without waiting long for the units."""
         tasks = [task for task in (self._expiry, *self._proofs.values()) if task is not None]
         for task in tasks:
             task.cancel()
@@ -112,8 +112,8 @@ class EdgeLlmRuntime:
     async def readiness(self) -> Readiness:
         """Whether the unit manager and the llm node answer now and every configured model was set up.
 
-        A model is set up at the first question after the unit manager has (re)started; the session stays for
-        requests that name no meeting.
+        The first check after a start of the unit manager sets the models up; requests without a meeting id
+        use these sessions.
         """
         try:
             await self._probe.check()
@@ -131,11 +131,11 @@ class EdgeLlmRuntime:
         return Readiness(not problems, problems)
 
     async def warm(self, task: Task, call: Call) -> ModelStatus:
-        """Set the meeting's session with the task's model up."""
+        """Open the meeting's session with the task's model."""
         model = self._model(task)
 
         async def set_up(session: Session) -> None:
-            """The session is there; nothing more to do."""
+            """The session is open; nothing more to do."""
 
         await self._run(task, call, set_up)
         return ModelStatus(model_name=model, ready=True, model_path=self._models.for_task(task).model_path)
@@ -146,7 +146,7 @@ class EdgeLlmRuntime:
         return DetailedTranscript(answers.transcript(answer, options.language, audio.duration_ms))
 
     async def emotion_of_audio(self, audio: Audio, call: Call) -> EmotionResult:
-        """The emotion of what is said: speech recognition, then the emotion of its text."""
+        """The emotion of the spoken words: speech recognition, then the emotion of its text."""
         self._model(Task.EMOTION)
         if Task.ASR not in self.capabilities:
             raise Unsupported("an Edge-LLM node detects emotion in text, and its speech recognition is off")
@@ -178,9 +178,9 @@ class EdgeLlmRuntime:
 
         async def infer(session: Session) -> str:
             text = await session.infer(pieces, self._framing.delay)
-            self.pool.drop_lost()  # a restart broke the connections of idle sessions, too
+            self.pool.drop_lost()  # a restart also broke the connections of idle sessions
             if (self._left_behind or self._dismissing.locked()) and await session.is_shared():
-                async with self._dismissing:  # who comes meanwhile waits, and asks again, too
+                async with self._dismissing:  # concurrent requests wait here, and infer again too
                     await session.dismiss(self._take_left_behind())
                 text = await session.infer(pieces, self._framing.delay)
             return text
@@ -190,7 +190,7 @@ class EdgeLlmRuntime:
     async def _run(
         self, task: Task, call: Call, work: Callable[[Session], Awaitable[_T]], frames: int = 0
     ) -> _T:
-        """`work` with the meeting's session for the task, within the call's and the model's time."""
+        """Run `work` with the meeting's session for the task, within the call's and the model's limit."""
         model = self._model(task)
         stage = _Stage()
 
@@ -227,14 +227,14 @@ class EdgeLlmRuntime:
         self._newest = session.number
         return session
 
-    # Units of a unit manager's earlier life -------------------------------------------------------------
+    # Units from before a restart of the unit manager -----------------------------------------------------
 
     def _note_lost(self, session: Session) -> None:
         self._left_behind[session.number] = session.work_id
 
     def _take_left_behind(self) -> list[str]:
-        """Work ids of units that were left behind and are still there. A number up to the newest one has been
-        given out again since, which ended the unit that had it: exiting it would hit the new one."""
+        """Work ids of orphaned units that still run. A number up to the newest was assigned again since then,
+        which ended the orphaned unit: an exit message to it would end the new one."""
         left = [work_id for number, work_id in self._left_behind.items() if number > self._newest]
         self._left_behind.clear()
         return left
@@ -253,7 +253,7 @@ class EdgeLlmRuntime:
         self._refused.clear()
 
     async def _prove_models(self) -> list[str]:
-        """What keeps each model that could not be set up so far from being ready."""
+        """Set up the models that are not yet set up; a line for each that is not ready."""
         for task in self.capabilities - self._proofs.keys():
             refused_at, _ = self._refused.get(task, (-RETRY_AFTER, ""))
             if monotonic() - refused_at >= RETRY_AFTER:
@@ -267,7 +267,7 @@ class EdgeLlmRuntime:
             await self.warm(task, Call(request_id="readiness"))
             self._refused.pop(task, None)
         except Busy:
-            self._refused.pop(task, None)  # all sessions are in use, so there are some that work
+            self._refused.pop(task, None)  # all sessions are in use, so setups work
         except ServiceError as error:
             self._refused[task] = (monotonic(), str(error))
             _log.warning("model not ready", extra={"model": self._model(task), "reason": str(error)})

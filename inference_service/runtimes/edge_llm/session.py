@@ -48,7 +48,7 @@ BURST_PAUSE: Final = 0.01
 #: leaves the unit hanging in its send.
 EXIT_LINGER: Final = 10.0
 
-#: Seconds in which a second unit's answer to a request comes after the first's.
+#: Seconds within which a second unit's answer to a request follows the first unit's.
 STRAY_TIME: Final = 0.05
 
 _WRITE_SIZE: Final = 64 * 1024
@@ -136,7 +136,7 @@ class Session:
         loop = asyncio.get_running_loop()
         request_id = new_request_id()
         await asyncio.sleep(max(0.0, self._subscribed_at - loop.time()))
-        # The answer is read while frames are still written: an error comes before the last of them.
+        # The answer is read while frames are written: an error may come before the last frame is sent.
         answer = self._reading = asyncio.create_task(self._collect(request_id))
         sent = 0
         try:
@@ -154,9 +154,9 @@ class Session:
                 if answer.done():
                     break
             return await self._answer(answer, sent, complete=sent == len(pieces))
-        except (asyncio.CancelledError, RuntimeTimeout) as given_up:
+        except (asyncio.CancelledError, RuntimeTimeout) as reason:
             self._abandoned = _Abandoned(request_id, answer, sent, sent == len(pieces), delay)
-            self._usable = not isinstance(given_up, RuntimeTimeout)
+            self._usable = not isinstance(reason, RuntimeTimeout)
             raise
         except UnitFailed as error:
             self._usable = sent == len(pieces) and error.code != FORMAT_ERROR

@@ -18,7 +18,7 @@ from inference_service.runtimes.triton.hang import HangDetector
 
 _Answer = TypeVar("_Answer")
 
-#: Seconds for questions about the server itself. Readiness must be known within one.
+#: Seconds for calls about the server itself; `Runtime.readiness` has one second.
 CONTROL_TIMEOUT = 0.9
 
 _CHANNEL_OPTIONS: list[tuple[str, int]] = [
@@ -29,30 +29,29 @@ _CHANNEL_OPTIONS: list[tuple[str, int]] = [
     # Tensors are as long as the audio; Triton has its own limit.
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
-    # Finds a connection that died without a word. Servers answer more frequent pings with a disconnect; in
-    # between, every call has its deadline.
+    # Finds a connection that is lost without being closed. Servers disconnect clients that ping more often.
     ("grpc.keepalive_time_ms", 300_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     # A channel of its own for every client in the process.
     ("grpc.use_local_subchannel_pool", 1),
-    # Triton is on the node's own network; an HTTP proxy for the outside is not for it.
+    # Triton is on the node's own network, which no HTTP proxy reaches.
     ("grpc.enable_http_proxy", 0),
 ]
 
 
 class SharedMemoryGone(RuntimeFailed):
-    """Triton does not know the shared memory region: it was restarted since the region was registered."""
+    """Triton does not know the shared memory region: it was restarted after the registration."""
 
 
 class ModelDied(NotReady):
-    """The process that Triton runs the model in has ended; Triton does not start it again."""
+    """The model's process has ended; Triton does not restart it."""
 
 
 class TritonClient:
     """One connection to the Triton server at `address` (host:port of its gRPC service).
 
-    Every method raises NotReady when the server or the model is away, RuntimeTimeout after its deadline
-    (`time_limit`, seconds), RuntimeFailed for everything else that goes wrong. Cancelling cancels the call in
+    Every method raises NotReady if the server or the model is not available, RuntimeTimeout after its
+    deadline (`time_limit`, seconds) and RuntimeFailed for all other failures. Cancelling cancels the call in
     Triton too.
     """
 
@@ -77,7 +76,7 @@ class TritonClient:
             await self._channel.wait_for_state_change(state)
 
     async def disconnected(self) -> None:
-        """Wait until a connection that there was is lost."""
+        """Wait until the connection is lost."""
         await self._channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
 
     async def infer(self, request: pb.ModelInferRequest, time_limit: float) -> pb.ModelInferResponse:
@@ -104,7 +103,7 @@ class TritonClient:
         return True
 
     async def server_ready(self) -> bool:
-        """Triton's own word on whether it is ready."""
+        """Whether Triton reports that it is ready."""
         answer = await self._control(self._stub.ServerReady(pb.ServerReadyRequest(), timeout=CONTROL_TIMEOUT))
         return bool(answer.ready)
 
@@ -120,7 +119,7 @@ class TritonClient:
         return index
 
     async def metadata(self, model: str) -> pb.ModelMetadataResponse:
-        """The model's tensors as Triton sees them, the batch dimension included."""
+        """The model's tensors in Triton, including the batch dimension."""
         call = self._stub.ModelMetadata(pb.ModelMetadataRequest(name=model), timeout=CONTROL_TIMEOUT)
         return await self._control(call, f"model {model}")
 
@@ -150,11 +149,11 @@ class TritonClient:
         try:
             await self._control(self._stub.SystemSharedMemoryRegister(request, timeout=CONTROL_TIMEOUT))
         except RuntimeTimeout as error:
-            # Not the inference was too long: nothing has begun, and another node may do it.
+            # The inference has not begun, so another node may do it.
             raise NotReady(str(error)) from error
 
     async def unregister(self, name: str) -> None:
-        """Make Triton forget a region; one that it does not know is no error."""
+        """Unregister a region; an unknown one is no error."""
         request = pb.SystemSharedMemoryUnregisterRequest(name=name)
         await self._control(self._stub.SystemSharedMemoryUnregister(request, timeout=CONTROL_TIMEOUT))
 

@@ -1,4 +1,4 @@
-"""What the service expects of each Triton model, and how that compares with what Triton has."""
+"""The tensors that the service expects of each Triton model, compared with those that Triton has."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ class Contract:
 
 def contracts(models: ModelsSettings) -> dict[str, Contract]:
     """The contract of every model that the enabled tasks use, by the model's name in Triton."""
-    found: list[Contract] = []
+    enabled: list[Contract] = []
     if models.asr.enabled:
-        found += _asr(models.asr)
+        enabled += _asr(models.asr)
     if models.emotion.enabled:
-        found += _emotion(models.emotion)
+        enabled += _emotion(models.emotion)
     if models.synthesis.enabled:
-        found.append(
+        enabled.append(
             Contract(
                 models.synthesis.model_name,
                 (_audio_input(models.synthesis),),
                 (Tensor(models.synthesis.output_names[0], "FP32", (1,)),),
             )
         )
-    return {contract.model: contract for contract in found}
+    return {contract.model: contract for contract in enabled}
 
 
 def _asr(asr: AsrModelSettings) -> list[Contract]:
@@ -113,7 +113,10 @@ class Interface:
 
 
 def mismatches(contract: Contract, there: Interface) -> list[str]:
-    """What keeps the service from calling the model: a line for each tensor, naming it and what is there."""
+    """A line for each tensor that keeps the service from calling the model:
+
+    the expected and the actual one.
+    """
     problems = [
         f"model {contract.model}: {problem}"
         for kind, expected, found in (

@@ -89,7 +89,7 @@ class Inference:
 
 
 class Answer:
-    """A response's outputs by name, each checked when it is taken; every problem is a RuntimeFailed."""
+    """A response's outputs by name, each checked when it is read; every problem is a RuntimeFailed."""
 
     def __init__(self, response: pb.ModelInferResponse) -> None:
         self._model = response.model_name
@@ -124,7 +124,7 @@ class Answer:
     def probability(self, name: str) -> float:
         """Output `name`, which holds one number from 0 to 1."""
         value = self.number(name)
-        # float32 rounding may put a certain verdict a hair outside.
+        # float32 rounding may put 0 or 1 slightly outside.
         if not -1e-6 <= value <= 1 + 1e-6:
             raise RuntimeFailed(
                 f"model {self._model}: output {name!r} is {value}, expected a value from 0 to 1"
@@ -143,7 +143,7 @@ class Answer:
             raise RuntimeFailed(f"model {self._model}: output {name!r} is not UTF-8: {error}") from error
 
     def has(self, name: str) -> bool:
-        """Whether the model gave this output."""
+        """Whether the response has this output."""
         return name in self._outputs
 
     def _bytes(self, name: str, datatype: str) -> bytes:

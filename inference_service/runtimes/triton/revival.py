@@ -43,14 +43,14 @@ class Revival:
         self._tasks[model] = asyncio.create_task(self._revive(model))
 
     def forget(self) -> None:
-        """Triton was restarted: all its models are new."""
+        """Triton was restarted, and with it all models: cancel all reloads."""
         for task in self._tasks.values():
             task.cancel()
         self._tasks.clear()
         self._problems.clear()
 
     async def close(self) -> None:
-        """Stop trying."""
+        """Cancel all reloads and wait for their end."""
         tasks = list(self._tasks.values())
         self.forget()
         if tasks:
@@ -59,10 +59,10 @@ class Revival:
     async def _revive(self, model: str) -> None:
         wait = _FIRST_WAIT
         while (problem := await self._reload(model)) is not None:
-            said = f"model {model} is not ready: its process died, and it was not loaded again: {problem}"
-            if self._problems[model] != said:
-                _log.error("%s", said)
-                self._problems[model] = said
+            reason = f"model {model} is not ready: its process died, and it was not loaded again: {problem}"
+            if self._problems[model] != reason:
+                _log.error("%s", reason)
+                self._problems[model] = reason
             await asyncio.sleep(wait)
             wait = min(_LONGEST_WAIT, 2 * wait)
         self._revived_at[model] = asyncio.get_running_loop().time()

@@ -1,8 +1,8 @@
-"""Waveforms in system shared memory: slots in /dev/shm that Triton reads without their crossing a socket.
+"""Waveforms in system shared memory: slots in /dev/shm that Triton reads, so that no socket carries them.
 
-Every worker has files of its own there, named after a random token; a lock file, locked for as long as the
-worker lives, tells the files of living workers from those that a killed one left behind (process ids do not:
-containers that share /dev/shm have each their own).
+Every worker has its own files there, named after a random token, and holds a lock on a lock file as long as
+it lives. So a new worker can tell the files of living workers from those of killed ones. Process ids would
+not do: each of the containers that share /dev/shm has its own.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _PREFIX = "ai-inference-"
 _SMALLEST = 64 * 1024
 #: … up to here (65 s at 16 kHz); larger ones are made for one request and not kept.
 _LARGEST_KEPT = 4 * 1024 * 1024
-#: From here on, making a slot (the kernel zeroes its pages) takes long enough for a thread.
+#: Slots from this size are made in a thread: the kernel zeroes their pages.
 _SLOW_BYTES = 16 * 1024 * 1024
 
 
@@ -45,7 +45,7 @@ class Slot:
         self.size = size
         descriptor = os.open(FOLDER / name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         try:
-            # Other users' Triton must be able to read it, whatever the umask.
+            # A Triton of another user must be able to read it, whatever the umask.
             os.fchmod(descriptor, 0o666)
             # Reserves the pages now: otherwise a full /dev/shm is a SIGBUS at the first write.
             os.posix_fallocate(descriptor, 0, size)
@@ -61,7 +61,7 @@ class Slot:
         return self.memory[: 4 * count].view(np.float32)
 
     def unlink(self) -> None:
-        """Remove the name; the memory goes when the last process has let go of it."""
+        """Remove the file; the kernel frees the memory when no process maps it any more."""
         (FOLDER / self.name).unlink(missing_ok=True)
 
 
@@ -88,9 +88,9 @@ class SharedMemoryPool:
         return self._bytes
 
     async def attach(self) -> None:
-        """Start using shared memory, at first and whenever Triton came back.
+        """Start using shared memory, after every start of Triton.
 
-        Removes what killed workers left, here and in Triton. Raises NotReady when Triton is away.
+        Removes the files and registrations of killed workers. Raises NotReady if Triton is unreachable.
         """
         if not self._enabled:
             return
@@ -136,11 +136,11 @@ class SharedMemoryPool:
             raise
 
     async def register(self, slot: Slot) -> None:
-        """Make the slot known to Triton (again: a restarted one has forgotten it)."""
+        """Register the slot in Triton; again after a restart of Triton."""
         await self._client.register(slot.name, f"/{slot.name}", slot.size)
 
     def release(self, slot: Slot) -> None:
-        """Give a slot back that Triton no longer reads."""
+        """Return a slot that Triton no longer reads."""
         self._resting.discard(slot.name)
         if slot.size > _LARGEST_KEPT:
             self._discard(slot)
@@ -148,16 +148,16 @@ class SharedMemoryPool:
             self._free.setdefault(slot.size, []).append(slot)
 
     def rest(self, slot: Slot, seconds: float) -> None:
-        """Give a slot back whose request was abandoned: Triton may read it for `seconds` more.
+        """Return the slot of an abandoned request, which Triton may still read: reuse it after `seconds`.
 
-        Triton does not say when it is done with a cancelled request, so the slot rests for the longest that
-        an inference may take. Unregistering it earlier would take the memory away under a running model.
+        Triton does not report the end of a cancelled request, so `seconds` is the longest time of an
+        inference. Unregistering the slot earlier would take the memory away from a running model.
         """
         self._resting.add(slot.name)
         asyncio.get_running_loop().call_later(seconds, self._wake, slot)
 
     def _wake(self, slot: Slot) -> None:
-        if slot.name in self._resting:  # not closed meanwhile
+        if slot.name in self._resting:  # else the pool was closed meanwhile
             self.release(slot)
 
     async def close(self) -> None:
@@ -168,7 +168,7 @@ class SharedMemoryPool:
             slot.unlink()
         if self._background:
             await asyncio.wait(self._background)
-        # A resting slot stays registered: the next worker's `attach` finds that its file is gone.
+        # A resting slot stays registered; the next worker's `attach` unregisters it, as its file is gone.
         await asyncio.gather(*(self._forget(slot.name) for slot in slots if slot.name not in resting))
         if self._lock >= 0:
             (FOLDER / f"{_PREFIX}{self._token}.lock").unlink(missing_ok=True)
@@ -186,7 +186,7 @@ class SharedMemoryPool:
         return slot
 
     def _evict(self, size: int) -> None:
-        """Let go of free slots, largest first, until `size` bytes are won or none is left."""
+        """Discard free slots, largest first, until `size` bytes are freed or none is left."""
         for kept in sorted(self._free, reverse=True):
             while size > 0 and self._free[kept]:
                 self._discard(self._free[kept].pop())
@@ -203,9 +203,9 @@ class SharedMemoryPool:
         try:
             await self._client.unregister(name)
         except NotReady:
-            return  # Triton is away and has forgotten it
+            return  # Triton is not running, so it has no regions
         except (RuntimeTimeout, RuntimeFailed) as error:
-            # An abandoned request still reads it; any worker's next `attach` finds that its file is gone.
+            # An abandoned request still reads it; a later `attach` unregisters it, as its file is gone.
             _log.info("Triton keeps a shared memory region for now: %s", error)
 
     def _in_background(self, work: Coroutine[None, None, None]) -> None:
@@ -233,13 +233,13 @@ def _lock_token() -> tuple[str, int]:
         path = FOLDER / f"{_PREFIX}{token}.lock"
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if path.exists():  # another worker, starting now, may have taken the new file for a leftover
+        if path.exists():  # else another worker that starts now has removed it as a leftover
             return token, descriptor
         os.close(descriptor)
 
 
 def _remove_leftovers() -> None:
-    """Remove the files of workers that are no more."""
+    """Remove the files of workers that no longer run."""
     for path in FOLDER.glob(f"{_PREFIX}*.lock"):
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)

@@ -155,6 +155,8 @@ class SessionPool:
     def _dispatch(self) -> None:
         """Give slots to waiting requests: own and new sessions first come, first served, then the idle
         sessions of others, least recently used first."""
+        # A request that was just cancelled has not left the list yet.
+        self._waiters = [waiter for waiter in self._waiters if not waiter.slot.cancelled()]
         homeless: list[_Waiter] = []
         for waiter in list(self._waiters):
             slot = self._slots.get(waiter.key)

@@ -7,6 +7,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,8 +36,10 @@ def triton_server(
     """
     installation = find_installation(MODELS_VENV)
     ports = TritonPorts(*free_ports(3))
+    prefix = shared_memory_prefix()
     process = server_process(
         installation,
+        shared_memory_prefix=prefix,
         backends=install_backends(installation, folder / "backends"),
         model_repository=model_repository,
         ports=ports,
@@ -60,6 +63,18 @@ def triton_server(
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
+        remove_shared_memory(prefix)
+
+
+def shared_memory_prefix() -> str:
+    """A new beginning for the names of one server's files in /dev/shm."""
+    return f"test-triton-{uuid.uuid4().hex[:12]}-"
+
+
+def remove_shared_memory(prefix: str) -> None:
+    """Remove what a server that ended left in /dev/shm."""
+    for file in Path("/dev/shm").glob(f"{prefix}*"):
+        file.unlink(missing_ok=True)
 
 
 def _wait(server: subprocess.Popen[bytes], url: str, log: Path) -> None:

@@ -279,21 +279,21 @@ def test_a_fleet_whose_nodes_are_all_gone_answers_503(start: Start) -> None:
 
 def test_health_passes_over_a_node_that_hangs(start: Start, nodes: tuple[Node, Node]) -> None:
     client = start(upstream(1, nodes[0].port), upstream(2, nodes[1].port))
-    nodes[0].delay = 5
-    for _ in range(4):
+    nodes[0].delay = 60
+    for _ in range(2):
         begun = time.monotonic()
         answer = client.get("/api/v1/ai/health")
         assert (answer.status_code, answer.json()["node"]) == (200, "gpu-2")
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < 20
 
 
 def test_health_of_a_fleet_that_hangs_is_reported_in_time(start: Start, nodes: tuple[Node, Node]) -> None:
     client = start(upstream(1, nodes[0].port))
-    nodes[0].delay = 3
-    for _ in range(4):
+    nodes[0].delay = 60
+    for _ in range(2):
         begun = time.monotonic()
         check_envelope(client.get("/api/v1/ai/health"), 504)
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < 20
 
 
 def test_health_asks_a_node_that_failed_a_moment_ago(start: Start, nodes: tuple[Node, Node]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import json
 import ssl
@@ -147,7 +146,7 @@ def handshake_status(site: Site, **options: Any) -> int:
 
 
 @pytest.mark.parametrize("balancing", ["http2", "layer4"])
-def test_streams_come_over_tls(
+async def test_streams_come_over_tls(
     start: Start,
     node: ServiceNode,
     channel: Channel,
@@ -158,7 +157,7 @@ def test_streams_come_over_tls(
 
     results = list(stream(channel(site, certificate), chunks(12.0), ("x-api-key", KEY)))
     assert milliseconds(results) == pytest.approx(12_000, abs=len(results))
-    found = asyncio.run(spoken_over_tls(site, certificate, 3))
+    found = await spoken_over_tls(site, certificate, 3)
     assert sum(json.loads(result["result_data"])["duration_ms"] for result in found) == 3000
 
 

@@ -76,7 +76,7 @@ def test_a_node_that_never_is_healthy_is_named_with_its_containers_last_lines(do
     with pytest.raises(readiness.NotReady) as caught:
         readiness.wait(declared(2))
     message = str(caught.value)
-    assert time.monotonic() - begin < 8
+    assert time.monotonic() - begin < 60
     assert "node gpu-1" in message
     assert "model emotion is not ready: no-such-model" in message
     assert "the last lines of prod-gpu-1-triton" in message

@@ -36,13 +36,14 @@ _T = TypeVar("_T")
 
 class DoubleRuntime:
     """A test double. It answers at once with its input (never with a model's opinion), after `delay` seconds,
-    or with `error`. It records its calls and counts the cancelled ones."""
+    when `hold` is cleared, or with `error`. It records its calls and counts the cancelled ones."""
 
     name = "triton"
 
     def __init__(self) -> None:
         self.capabilities = frozenset(Task)
         self.delay = 0.0
+        self.hold = False
         self.error: Exception | None = None
         self.problems: list[str] = []
         self.running = 0
@@ -92,6 +93,8 @@ class DoubleRuntime:
         self.most_running = max(self.most_running, self.running)
         try:
             await asyncio.sleep(self.delay)
+            while self.hold:  # noqa: ASYNC110 - other threads set it, and an asyncio.Event is not theirs
+                await asyncio.sleep(0.01)
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
@@ -159,7 +162,7 @@ class Service:
         yield
         thread.join(20)
 
-    def wait_until(self, true: Callable[[], bool], seconds: float = 5.0) -> None:
+    def wait_until(self, true: Callable[[], bool], seconds: float = 60.0) -> None:
         """Waits until the condition is true, and fails the test if it does not become so."""
         for _ in range(int(seconds / 0.01)):
             if true():

@@ -14,7 +14,7 @@ import grpc
 from infra.embedded.triton import find_installation, install_backends, server_process
 from infra.triton_arguments import TritonPorts
 from tests.ports import free_ports
-from tests.triton_server import MODELS_VENV
+from tests.triton_server import MODELS_VENV, remove_shared_memory, shared_memory_prefix
 
 #: Returns properties of its input: the logits are the first sample, the last, and the length in seconds.
 #: With a first sample of 1 it takes a second, with -1 it fails, with 0.5 it refuses.
@@ -171,8 +171,10 @@ class SmallTriton:
         installation = find_installation(MODELS_VENV)
         self.ports = TritonPorts(*free_ports(3))
         self._repository = repository
+        self._shared_memory = shared_memory_prefix()
         self._process = server_process(
             installation,
+            shared_memory_prefix=self._shared_memory,
             backends=install_backends(installation, folder / "backends"),
             model_repository=repository,
             ports=self.ports,
@@ -250,6 +252,7 @@ class SmallTriton:
                 self._server.wait(15)
             except subprocess.TimeoutExpired:
                 self.kill()
+        remove_shared_memory(self._shared_memory)
 
 
 def _arguments(cmdline: Path) -> list[bytes]:

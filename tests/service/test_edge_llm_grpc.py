@@ -182,8 +182,8 @@ def test_a_call_gives_the_same_shape_on_both_kinds_of_node(
         assert isinstance(edge_llm[call], dict | list)
 
 
-def test_a_task_that_an_edge_llm_node_cannot_do_is_unimplemented(tmp_path: Path) -> None:
-    found = asyncio.run(edge_llm_answers(tmp_path, AI__MODELS__ASR__ENABLED="false"))
+async def test_a_task_that_an_edge_llm_node_cannot_do_is_unimplemented(tmp_path: Path) -> None:
+    found = await edge_llm_answers(tmp_path, AI__MODELS__ASR__ENABLED="false")
     for call in ("one task", "stream with partial results"):
         assert found[call] is grpc.StatusCode.UNIMPLEMENTED
     # Emotion in audio needs its words, and this node does not recognise speech; synthesis works.

@@ -151,26 +151,25 @@ def test_a_route_gives_the_same_shape_on_both_kinds_of_node(
     assert edge_llm[route][0] == (400 if route == "bad audio" else 200)
 
 
-def test_what_an_edge_llm_node_cannot_do_is_501(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_an_edge_llm_node_cannot_do_is_501(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(pool, "CLOSE_LINGER", 0.05)
 
-    async def ask() -> None:
-        async with UnitManager() as manager:
-            engine = node(
-                tmp_path,
-                EdgeLlmRuntime,
-                AI__RUNTIME__BACKEND="edge-llm",
-                AI__RUNTIME__EDGE_LLM__ENDPOINT=f"127.0.0.1:{manager.port}",
-                AI__MODELS__SYNTHESIS__ENABLED="false",
+    async with UnitManager() as manager:
+        engine = node(
+            tmp_path,
+            EdgeLlmRuntime,
+            AI__RUNTIME__BACKEND="edge-llm",
+            AI__RUNTIME__EDGE_LLM__ENDPOINT=f"127.0.0.1:{manager.port}",
+            AI__MODELS__SYNTHESIS__ENABLED="false",
+        )
+        seen = await answers(engine, ROUTES | TIMED)
+        for format in TIMED:
+            assert seen[format] == (
+                501,
+                shape({"error": {"message": "", "type": "", "param": None, "code": None}}),
             )
-            seen = await answers(engine, ROUTES | TIMED)
-            for format in TIMED:
-                assert seen[format] == (
-                    501,
-                    shape({"error": {"message": "", "type": "", "param": None, "code": None}}),
-                )
-            assert seen["synthesis"][0] == 501
-            assert seen["health"][0] == 200
-            assert "synthesis" not in {frame["data"]["model"] for frame in manager.actions("setup")}
-
-    asyncio.run(ask())
+        assert seen["synthesis"][0] == 501
+        assert seen["health"][0] == 200
+        assert "synthesis" not in {frame["data"]["model"] for frame in manager.actions("setup")}

@@ -28,8 +28,6 @@ from tests.ports import free_port
 from tests.service.conftest import DoubleRuntime
 from tests.service.streams import pieces, tone
 
-pytestmark = pytest.mark.anyio
-
 Start = Callable[..., Awaitable["Node"]]
 
 
@@ -50,11 +48,6 @@ class Node:
     async def stream(self, chunks: list[pb.AudioChunk], **call: Any) -> list[pb.AIStreamResult]:
         """The results of StreamAudioProcessing."""
         return [result async for result in self.stub.StreamAudioProcessing(iter(chunks), **call)]
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
 
 
 @pytest.fixture

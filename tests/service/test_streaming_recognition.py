@@ -18,8 +18,6 @@ from inference_service.tasks import DetailedTranscript, Segment, TranscribeOptio
 from tests.service.conftest import DoubleRuntime
 from tests.service.streams import pieces, results_of
 
-pytestmark = pytest.mark.anyio
-
 RATE = 16000
 WORD = int(0.3 * RATE)  # samples
 
@@ -83,11 +81,6 @@ def heard(results: list[StreamResult]) -> str:
 
 
 Hear = Callable[[Listener, bytes], Awaitable[list[StreamResult]]]
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
 
 
 @pytest.fixture

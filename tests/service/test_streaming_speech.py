@@ -29,14 +29,7 @@ from tests.ports import free_port
 from tests.service.streams import pieces
 from tests.triton_server import ROOT, TritonPorts, triton_server
 
-pytestmark = pytest.mark.anyio
-
 RECORDING = ROOT / "recordings" / "inaugural-1961.flac"
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
 
 
 @pytest.fixture(scope="module")

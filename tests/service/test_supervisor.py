@@ -48,7 +48,7 @@ class Node:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "inference_service"], env=self._environment, stdout=log, stderr=log
             )
-        self.wait_until(lambda: len(self.serving_workers()) == 2, 20)
+        self.wait_until(lambda: len(self.serving_workers()) == 2)
 
     def serving_workers(self) -> set[int]:
         """The process ids of the workers whose application has started."""
@@ -56,7 +56,7 @@ class Node:
         started = {line["pid"] for line in lines if line["message"] == "Application startup complete."}
         return started & {child.pid for child in psutil.Process(self.process.pid).children()}
 
-    def wait_until(self, true: Callable[[], bool], seconds: float) -> None:
+    def wait_until(self, true: Callable[[], bool], seconds: float = 60) -> None:
         end = time.monotonic() + seconds
         while not true():
             assert time.monotonic() < end, f"not within {seconds} s:\n{self.log.read_text()[-3000:]}"
@@ -67,7 +67,7 @@ class Node:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
-                self.process.wait(20)
+                self.process.wait(60)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 raise
@@ -82,36 +82,59 @@ def node(service: Service, tmp_path: Path) -> Iterator[Node]:
 
 
 def emotion(url: str) -> httpx2.Response:
-    return httpx2.post(f"{url}/api/v1/ai/emotion", json={"text": "hello"}, timeout=20)
+    return httpx2.post(f"{url}/api/v1/ai/emotion", json={"text": "hello"}, timeout=60)
 
 
-def test_a_crashed_worker_is_replaced_and_its_gauges_go_with_it(node: Node, service: Service) -> None:
+def emotion_unanswered(url: str) -> None:
+    with pytest.raises(httpx2.TransportError):
+        emotion(url)
+
+
+def metric(node: Node, name: str) -> float:
+    """A metric's value, summed over the workers; 0 when no worker has it."""
+    lines = httpx2.get(f"{node.url}/metrics", timeout=60).text.splitlines()
+    return sum(float(line.removeprefix(name)) for line in lines if line.startswith(f"{name} "))
+
+
+IN_FLIGHT = 'ai_requests_in_flight{entrance="http"}'
+ANSWERED = 'ai_requests_total{entrance="http",route="/api/v1/ai/emotion",status="200"}'
+
+
+def test_workers_that_crash_are_replaced_and_leave_their_counts_but_no_gauges(
+    node: Node, service: Service
+) -> None:
     assert emotion(node.url).status_code == 200
+    # A worker counts a request after its answer, and writes gauges a moment after they changed.
+    node.wait_until(lambda: metric(node, ANSWERED) == 1)
     before = node.serving_workers()
-    os.kill(min(before), signal.SIGKILL)
-    node.wait_until(lambda: len(node.serving_workers() - {min(before)}) == 2, 20)
+    service.runtime.hold = True
+    lost = threading.Thread(target=emotion_unanswered, args=(node.url,))
+    lost.start()
+    node.wait_until(lambda: metric(node, IN_FLIGHT) == 2)  # that request, and the one for the metrics
+    for worker in before:
+        os.kill(worker, signal.SIGKILL)
+    lost.join(60)
+    service.runtime.hold = False
+    node.wait_until(lambda: len(node.serving_workers() - before) == 2)
     for _ in range(20):
         assert emotion(node.url).status_code == 200
-    text = httpx2.get(f"{node.url}/metrics").text
-    assert 'ai_requests_in_flight{entrance="http"} 1.0' in text
-    counted = 'ai_requests_total{entrance="http",route="/api/v1/ai/emotion",status="200"} 21.0'
-    assert counted in text, "the dead worker's counts are gone"
+    node.wait_until(lambda: metric(node, IN_FLIGHT) == 1)
+    node.wait_until(lambda: metric(node, ANSWERED) == 21)
 
 
 @pytest.mark.parametrize("hung", [1, 2])
 def test_workers_that_hang_are_replaced(service: Service, tmp_path: Path, hung: int) -> None:
-    node = Node(tmp_path, {"AI__HTTP__ENDPOINT": service.url, "SERVER__HANG_TIMEOUT": "1"})
+    node = Node(tmp_path, {"AI__HTTP__ENDPOINT": service.url, "SERVER__HANG_TIMEOUT": "3"})
     node.start()
     try:
         before = sorted(node.serving_workers())
         for pid in before[:hung]:
             os.kill(pid, signal.SIGSTOP)
-        begun = time.monotonic()
-        assert httpx2.get(f"{node.url}/health", timeout=15).status_code == 200
+        assert httpx2.get(f"{node.url}/health", timeout=60).status_code == 200
         if hung == 1:
-            assert time.monotonic() - begun < 1, "the worker that moves did not take the connection"
-        node.wait_until(lambda: len(node.serving_workers() - set(before[:hung])) == 2, 20)
-        assert len(node.serving_workers() & set(before)) == 2 - hung, "a worker that moved was ended"
+            assert "a worker hangs" not in node.log.read_text(), "the other worker did not take the request"
+        node.wait_until(lambda: len(node.serving_workers() - set(before[:hung])) == 2)
+        assert len(node.serving_workers() & set(before)) == 2 - hung, "a worker that did not hang was ended"
         assert emotion(node.url).status_code == 200
         assert node.log.read_text().count("a worker hangs") == hung
     finally:
@@ -122,7 +145,7 @@ def test_a_worker_that_is_asked_writes_its_stacks_and_continues(node: Node) -> N
     workers = node.serving_workers()
     for pid in workers:
         os.kill(pid, TRACEBACK_SIGNAL)
-    node.wait_until(lambda: node.log.read_text().count("worker.py") >= 2, 5)
+    node.wait_until(lambda: node.log.read_text().count("worker.py") >= 2)
     assert node.serving_workers() == workers
     assert emotion(node.url).status_code == 200
 
@@ -149,48 +172,61 @@ def test_a_service_that_was_stopped_as_a_whole_goes_on_with_the_same_workers(
         node.stop()
 
 
-def test_sigterm_finishes_what_runs_refuses_the_rest_and_ends(node: Node, service: Service) -> None:
-    service.runtime.delay = 2.5
+def test_sigterm_finishes_what_runs_refuses_the_rest_and_ends(service: Service, tmp_path: Path) -> None:
+    # Far more than it takes to end: only a connection that holds up the end would use the grace up.
+    node = Node(tmp_path, {"AI__HTTP__ENDPOINT": service.url, "SERVER__SHUTDOWN_GRACE": "120"})
+    node.start()
     answers: list[httpx2.Response] = []
     running = threading.Thread(target=lambda: answers.append(emotion(node.url)))
-    with httpx2.Client(base_url=node.url) as kept_alive:
-        assert kept_alive.get("/health").status_code == 200
-        running.start()
-        service.wait_until(lambda: service.runtime.running == 1)
-        begun = time.monotonic()
-        node.process.send_signal(signal.SIGTERM)
-        time.sleep(0.3)
-        health = kept_alive.get("/health")
-        assert (health.status_code, health.json()["status"]) == (503, "draining")
-        refused = emotion(node.url)
-        assert refused.status_code == 503
-        assert refused.headers["connection"] == "close"
-        assert "retry-after" in refused.headers
-    time.sleep(1.2)
-    with pytest.raises(httpx2.ConnectError):
-        emotion(node.url)
-    running.join(20)
-    assert [answer.status_code for answer in answers] == [200]
-    assert node.process.wait(10) == 0
-    assert time.monotonic() - begun < 5, "an idle connection or a finished request held up the end"
+    try:
+        with httpx2.Client(base_url=node.url, timeout=60) as idle, httpx2.Client(base_url=node.url) as client:
+            assert idle.get("/health").status_code == 200
+            service.runtime.hold = True
+            running.start()
+            service.wait_until(lambda: service.runtime.running == 1)
+            node.process.send_signal(signal.SIGTERM)
+            node.wait_until(lambda: client.get("/health").status_code == 503)
+            refused = emotion(node.url)
+            assert refused.status_code == 503
+            assert refused.headers["connection"] == "close"
+            assert "retry-after" in refused.headers
+            assert "draining" in node.log.read_text()
+            node.wait_until(lambda: refuses_connections(node))
+            assert running.is_alive()
+            service.runtime.hold = False
+            running.join(60)
+            assert [answer.status_code for answer in answers] == [200]
+            assert node.process.wait(60) == 0
+    finally:
+        service.runtime.hold = False
+        node.stop()
+
+
+def refuses_connections(node: Node) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", node.port), 60).close()
+    except ConnectionRefusedError:
+        return True
+    return False
 
 
 def test_the_grace_is_the_longest_that_a_request_can_hold_up_the_end(
     service: Service, tmp_path: Path
 ) -> None:
-    service.runtime.delay = 30
     node = Node(tmp_path, {"AI__HTTP__ENDPOINT": service.url, "SERVER__SHUTDOWN_GRACE": "2"})
     node.start()
     try:
+        service.runtime.hold = True
         answers: list[httpx2.Response] = []
         running = threading.Thread(target=lambda: answers.append(emotion(node.url)))
         running.start()
         service.wait_until(lambda: service.runtime.running == 1)
         node.process.send_signal(signal.SIGTERM)
-        assert node.process.wait(6) == 0
-        running.join(5)
+        assert node.process.wait(60) == 0
+        running.join(60)
         assert [answer.status_code for answer in answers] == [503]
     finally:
+        service.runtime.hold = False
         node.stop()
 
 
@@ -198,7 +234,7 @@ def test_workers_end_with_their_parent(node: Node, service: Service) -> None:
     workers = [psutil.Process(pid) for pid in node.serving_workers()]
     node.process.kill()
     node.process.wait()
-    _, alive = psutil.wait_procs(workers, timeout=8)
+    _, alive = psutil.wait_procs(workers, timeout=60)
     for worker in alive:
         worker.kill()
     assert not alive
@@ -212,7 +248,7 @@ def test_an_idle_worker_takes_no_more_than_150_mb(node: Node, service: Service) 
 def run(**environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "inference_service"]
     return subprocess.run(
-        command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=30, check=False
+        command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120, check=False
     )
 
 

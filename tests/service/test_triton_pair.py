@@ -3,7 +3,6 @@ speech."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import subprocess
 from collections.abc import Iterator
@@ -44,7 +43,7 @@ def tokenizer(tmp_path: Path) -> Tokenizer:
     return load_tokenizer(tmp_path, None)
 
 
-def decoded(tokenizer: Tokenizer, *chosen: int, loud: float = 10.0) -> whisper_decoding.Decoded:
+async def decoded(tokenizer: Tokenizer, *chosen: int, loud: float = 10.0) -> whisper_decoding.Decoded:
     """Decodes with a model that finds `chosen` likeliest, one after the other, then the end of the text."""
     start = tokenizer.start("en")
 
@@ -58,7 +57,7 @@ def decoded(tokenizer: Tokenizer, *chosen: int, loud: float = 10.0) -> whisper_d
         return logits
 
     suppressed = whisper_decoding.load_suppressed(None, tokenizer)
-    return asyncio.run(whisper_decoding.decode_greedily(next_logits, start, tokenizer, suppressed))
+    return await whisper_decoding.decode_greedily(next_logits, start, tokenizer, suppressed)
 
 
 def test_tokens_become_text_byte_by_byte(tokenizer: Tokenizer) -> None:
@@ -68,30 +67,31 @@ def test_tokens_become_text_byte_by_byte(tokenizer: Tokenizer) -> None:
     assert tokenizer.start("fr") == [6, 8, 9, 10]
 
 
-def test_decoding_ends_at_the_end_of_the_text(tokenizer: Tokenizer) -> None:
-    found = decoded(tokenizer, 0, 1, 2)
+async def test_decoding_ends_at_the_end_of_the_text(tokenizer: Tokenizer) -> None:
+    found = await decoded(tokenizer, 0, 1, 2)
     assert found.tokens == [0, 1, 2]
     assert len(found.logprobs) == 4  # the end of the text has a probability like a word
     # ten others at logit 0, without the suppressed ones
     assert found.logprobs[1] == pytest.approx(-np.log1p(5 * np.exp(-10)), abs=1e-6)
 
 
-def test_special_tokens_are_never_said(tokenizer: Tokenizer) -> None:
-    assert not set(decoded(tokenizer, 6, 0).tokens) & set(range(5, 11))
+async def test_special_tokens_are_never_said(tokenizer: Tokenizer) -> None:
+    assert not set((await decoded(tokenizer, 6, 0)).tokens) & set(range(5, 11))
 
 
-def test_a_loop_is_cut_to_one_round(tokenizer: Tokenizer) -> None:
-    assert decoded(tokenizer, *[0, 1, 2, 3] * 10).tokens == [0, 1, 2, 3]
-    assert decoded(tokenizer, *[2] * 30).tokens == [2]
+async def test_a_loop_is_cut_to_one_round(tokenizer: Tokenizer) -> None:
+    assert (await decoded(tokenizer, *[0, 1, 2, 3] * 10)).tokens == [0, 1, 2, 3]
+    assert (await decoded(tokenizer, *[2] * 30)).tokens == [2]
 
 
-def test_emphasis_is_no_loop(tokenizer: Tokenizer) -> None:
-    assert decoded(tokenizer, 0, 0, 0).tokens == [0, 0, 0]
+async def test_emphasis_is_no_loop(tokenizer: Tokenizer) -> None:
+    assert (await decoded(tokenizer, 0, 0, 0)).tokens == [0, 0, 0]
 
 
-def test_decoding_stops_at_the_token_limit(tokenizer: Tokenizer) -> None:
+async def test_decoding_stops_at_the_token_limit(tokenizer: Tokenizer) -> None:
     rng = np.random.default_rng(1)
-    assert len(decoded(tokenizer, *rng.integers(0, 5, 400).tolist()).tokens) == whisper_decoding.MAX_TOKENS
+    endless = await decoded(tokenizer, *rng.integers(0, 5, 400).tolist())
+    assert len(endless.tokens) == whisper_decoding.MAX_TOKENS
 
 
 def test_windows_cover_everything_and_end_in_quiet_moments() -> None:
@@ -191,7 +191,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
         )
 
 
-def test_the_real_pair_hears_real_speech_and_no_words_in_silence(pair: Settings) -> None:
+async def test_the_real_pair_hears_real_speech_and_no_words_in_silence(pair: Settings) -> None:
     samples, rate = soundfile.read(RECORDINGS / "inaugural-1961.flac", dtype="float32")
     spoken = (RECORDINGS / "inaugural-1961.txt").read_text(encoding="utf-8")
     plain = jiwer.Compose(
@@ -201,27 +201,24 @@ def test_the_real_pair_hears_real_speech_and_no_words_in_silence(pair: Settings)
     def wer(expected: str, heard: str) -> float:
         return jiwer.wer(expected, heard, reference_transform=plain, hypothesis_transform=plain)
 
-    async def check() -> None:
-        runtime = TritonRuntime(pair)
-        await runtime.start()
-        try:
-            assert (await runtime.readiness()).problems == []
+    runtime = TritonRuntime(pair)
+    await runtime.start()
+    try:
+        assert (await runtime.readiness()).problems == []
 
-            async def hear(audio: Audio) -> Any:
-                return (await runtime.transcribe(audio, TranscribeOptions(), Call("r"))).transcript
+        async def hear(audio: Audio) -> Any:
+            return (await runtime.transcribe(audio, TranscribeOptions(), Call("r"))).transcript
 
-            heard = await hear(Audio(samples, rate))
-            assert wer(spoken, heard.text) <= 0.08
-            assert 0.5 < heard.confidence < 1
-            assert (heard.language, heard.duration_ms) == ("en", 11000)
+        heard = await hear(Audio(samples, rate))
+        assert wer(spoken, heard.text) <= 0.08
+        assert 0.5 < heard.confidence < 1
+        assert (heard.language, heard.duration_ms) == ("en", 11000)
 
-            silence = await hear(Audio(np.zeros(16000 * 10, np.float32), 16000))
-            assert silence.text == ""
-            noise = np.random.default_rng(0).normal(0, 0.02, 16000 * 8).astype(np.float32)
-            assert (await hear(Audio(noise, 16000))).text == ""
-            with pytest.raises(BadRequest, match="language"):
-                await runtime.transcribe(Audio(samples, rate), TranscribeOptions(language="fr"), Call("r"))
-        finally:
-            await runtime.close()
-
-    asyncio.run(check())
+        silence = await hear(Audio(np.zeros(16000 * 10, np.float32), 16000))
+        assert silence.text == ""
+        noise = np.random.default_rng(0).normal(0, 0.02, 16000 * 8).astype(np.float32)
+        assert (await hear(Audio(noise, 16000))).text == ""
+        with pytest.raises(BadRequest, match="language"):
+            await runtime.transcribe(Audio(samples, rate), TranscribeOptions(language="fr"), Call("r"))
+    finally:
+        await runtime.close()

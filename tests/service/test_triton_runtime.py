@@ -98,119 +98,101 @@ def files(token: str) -> set[str]:
     return {path.name for path in shm.FOLDER.glob(f"ai-inference-{token}*")}
 
 
-async def until(condition: Callable[[], Awaitable[bool]], seconds: float) -> float:
-    """The seconds until `condition` holds; fails after `seconds`."""
-    begun = time.monotonic()
+async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 60) -> None:
+    """Waits until the condition holds, and fails the test after `seconds`."""
+    deadline = time.monotonic() + seconds
     while not await condition():
-        assert time.monotonic() - begun < seconds
+        assert time.monotonic() < deadline
         await asyncio.sleep(0.05)
-    return time.monotonic() - begun
 
 
 @pytest.mark.parametrize("shared_memory", ["auto", "off"])
-def test_every_task_gets_the_models_answer(triton: SmallTriton, shared_memory: str) -> None:
-    async def check() -> None:
-        async with runtime(triton, shared_memory) as models:
-            ramp = Audio(np.linspace(-0.25, 0.25, 32000, dtype=np.float32), 16000)
-            emotion = await models.emotion_of_audio(ramp, CALL)
-            # softmax of the model's logits: first sample, last sample, 2 seconds
-            powers = np.exp([-0.25, 0.25, 2.0])
-            assert list(emotion.emotions) == ["first", "last", "length"]
-            assert np.allclose(list(emotion.emotions.values()), powers / powers.sum(), atol=1e-6)
-            assert (emotion.emotion, emotion.duration_ms) == ("length", 2000)
-            assert emotion.confidence == max(emotion.emotions.values())
+async def test_every_task_gets_the_models_answer(triton: SmallTriton, shared_memory: str) -> None:
+    async with runtime(triton, shared_memory) as models:
+        ramp = Audio(np.linspace(-0.25, 0.25, 32000, dtype=np.float32), 16000)
+        emotion = await models.emotion_of_audio(ramp, CALL)
+        # softmax of the model's logits: first sample, last sample, 2 seconds
+        powers = np.exp([-0.25, 0.25, 2.0])
+        assert list(emotion.emotions) == ["first", "last", "length"]
+        assert np.allclose(list(emotion.emotions.values()), powers / powers.sum(), atol=1e-6)
+        assert (emotion.emotion, emotion.duration_ms) == ("length", 2000)
+        assert emotion.confidence == max(emotion.emotions.values())
 
-            text = await models.emotion_of_text("größer", CALL)
-            assert (text.emotion, text.duration_ms) == ("first", 0)
+        text = await models.emotion_of_text("größer", CALL)
+        assert (text.emotion, text.duration_ms) == ("first", 0)
 
-            verdict = await models.detect_synthesis(ramp, CALL)
-            assert 0 < verdict.score < 1
-            assert verdict.is_synthetic == (verdict.score > 0.5)
-            assert verdict.confidence == max(verdict.score, 1 - verdict.score)
+        verdict = await models.detect_synthesis(ramp, CALL)
+        assert 0 < verdict.score < 1
+        assert verdict.is_synthetic == (verdict.score > 0.5)
+        assert verdict.confidence == max(verdict.score, 1 - verdict.score)
 
-            options = TranscribeOptions(language="de", word_timestamps=True, prompt="Grüße")
-            heard = await models.transcribe(ramp, options, CALL)
-            asked = json.loads(heard.transcript.text)
-            assert asked[:2] == [32000, "de"]
-            assert json.loads(asked[2]) == {"word_timestamps": True, "prompt": "Grüße"}
-            assert (heard.transcript.confidence, heard.transcript.language) == (0.5, "de")
-            assert heard.segments[0].end == 1.0
-            plain = await models.transcribe(ramp, TranscribeOptions(), CALL)
-            assert json.loads(plain.transcript.text) == [32000, None, None]
-
-    asyncio.run(check())
+        options = TranscribeOptions(language="de", word_timestamps=True, prompt="Grüße")
+        heard = await models.transcribe(ramp, options, CALL)
+        asked = json.loads(heard.transcript.text)
+        assert asked[:2] == [32000, "de"]
+        assert json.loads(asked[2]) == {"word_timestamps": True, "prompt": "Grüße"}
+        assert (heard.transcript.confidence, heard.transcript.language) == (0.5, "de")
+        assert heard.segments[0].end == 1.0
+        plain = await models.transcribe(ramp, TranscribeOptions(), CALL)
+        assert json.loads(plain.transcript.text) == [32000, None, None]
 
 
-def test_stereo_and_other_rates_reach_the_model_as_16_khz_mono(triton: SmallTriton) -> None:
-    async def check() -> None:
-        async with runtime(triton) as models:
-            audio = Audio(np.full((48000, 2), [16384, 0], np.int16), 48000)
-            heard = await models.transcribe(audio, TranscribeOptions(), CALL)
-            assert json.loads(heard.transcript.text)[0] == 16000
-            assert heard.transcript.duration_ms == 1000
+async def test_stereo_and_other_rates_reach_the_model_as_16_khz_mono(triton: SmallTriton) -> None:
+    async with runtime(triton) as models:
+        audio = Audio(np.full((48000, 2), [16384, 0], np.int16), 48000)
+        heard = await models.transcribe(audio, TranscribeOptions(), CALL)
+        assert json.loads(heard.transcript.text)[0] == 16000
+        assert heard.transcript.duration_ms == 1000
+        answer = await models.emotion_of_audio(Audio(np.full((16000, 2), [16384, 0], np.int16), 16000), CALL)
+        powers = np.exp([0.25, 0.25, 1.0])
+        assert np.allclose(list(answer.emotions.values()), powers / powers.sum(), atol=1e-6)
+
+
+async def test_concurrent_requests_do_not_mix_their_waveforms(triton: SmallTriton) -> None:
+    async with runtime(triton) as models:
+
+        async def one(n: int) -> None:
+            level = n / 100
             answer = await models.emotion_of_audio(
-                Audio(np.full((16000, 2), [16384, 0], np.int16), 16000), CALL
+                Audio(np.full(800 * (n + 1), level, np.float32), 16000), CALL
             )
-            powers = np.exp([0.25, 0.25, 1.0])
-            assert np.allclose(list(answer.emotions.values()), powers / powers.sum(), atol=1e-6)
+            powers = np.exp([level, level, 0.05 * (n + 1)])
+            assert np.allclose(list(answer.emotions.values()), powers / powers.sum(), atol=1e-5)
 
-    asyncio.run(check())
-
-
-def test_concurrent_requests_do_not_mix_their_waveforms(triton: SmallTriton) -> None:
-    async def check() -> None:
-        async with runtime(triton) as models:
-
-            async def one(n: int) -> None:
-                level = n / 100
-                answer = await models.emotion_of_audio(
-                    Audio(np.full(800 * (n + 1), level, np.float32), 16000), CALL
-                )
-                powers = np.exp([level, level, 0.05 * (n + 1)])
-                assert np.allclose(list(answer.emotions.values()), powers / powers.sum(), atol=1e-5)
-
-            for _ in range(3):
-                await asyncio.gather(*(one(n) for n in range(40)))
-
-    asyncio.run(check())
+        for _ in range(3):
+            await asyncio.gather(*(one(n) for n in range(40)))
 
 
-def test_warming_runs_the_models(triton: SmallTriton) -> None:
-    async def check() -> None:
-        async with runtime(triton) as models:
-            for task in Task:
-                status = await models.warm(task, CALL)
-                assert (status.ready, status.error) == (True, None)
-        async with runtime(triton, emotion={"model_name": "broken"}, asr={"model_name": "absent"}) as models:
-            status = await models.warm(Task.EMOTION, CALL)
-            assert not status.ready
-            assert "no_such_module" in (status.error or "")
-            absent = await models.warm(Task.ASR, CALL)
-            assert "model absent is not ready: it is not in the model repository" in (absent.error or "")
-
-    asyncio.run(check())
+async def test_warming_runs_the_models(triton: SmallTriton) -> None:
+    async with runtime(triton) as models:
+        for task in Task:
+            status = await models.warm(task, CALL)
+            assert (status.ready, status.error) == (True, None)
+    async with runtime(triton, emotion={"model_name": "broken"}, asr={"model_name": "absent"}) as models:
+        status = await models.warm(Task.EMOTION, CALL)
+        assert not status.ready
+        assert "no_such_module" in (status.error or "")
+        absent = await models.warm(Task.ASR, CALL)
+        assert "model absent is not ready: it is not in the model repository" in (absent.error or "")
 
 
-def test_readiness_gives_tritons_own_reason(triton: SmallTriton) -> None:
-    async def check() -> None:
-        async with runtime(triton) as models:
-            assert await models.readiness() == await models.readiness()
-            assert (await models.readiness()).ready
-        async with runtime(triton, emotion={"model_name": "broken"}) as models:
-            readiness = await models.readiness()
-            assert not readiness.ready
-            assert "model broken is not ready" in readiness.problems[0]
-            assert "No module named 'no_such_module'" in readiness.problems[0]
-            with pytest.raises(NotReady, match="broken"):
-                await models.emotion_of_audio(samples(), CALL)
-
-    asyncio.run(check())
+async def test_readiness_gives_tritons_own_reason(triton: SmallTriton) -> None:
+    async with runtime(triton) as models:
+        assert await models.readiness() == await models.readiness()
+        assert (await models.readiness()).ready
+    async with runtime(triton, emotion={"model_name": "broken"}) as models:
+        readiness = await models.readiness()
+        assert not readiness.ready
+        assert "model broken is not ready" in readiness.problems[0]
+        assert "No module named 'no_such_module'" in readiness.problems[0]
+        with pytest.raises(NotReady, match="broken"):
+            await models.emotion_of_audio(samples(), CALL)
 
 
-def test_a_model_that_does_not_match_is_named_with_the_existing_ones(
+async def test_a_model_that_does_not_match_is_named_with_the_existing_ones(
     triton: SmallTriton, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def check() -> None:
+    with caplog.at_level(logging.WARNING):
         settings = {
             "emotion": {"model_name": "mismatched", "output_names": ["logits"], "text_model_name": ""}
         }
@@ -237,185 +219,153 @@ def test_a_model_that_does_not_match_is_named_with_the_existing_ones(
                 "language (BYTES [-1, 1]), options (BYTES [-1, 1])"
             )
 
-    with caplog.at_level(logging.WARNING):
-        asyncio.run(check())
 
-
-def test_labels_come_from_the_file_where_one_is_named(triton: SmallTriton, tmp_path: Path) -> None:
+async def test_labels_come_from_the_file_where_one_is_named(triton: SmallTriton, tmp_path: Path) -> None:
     labels = tmp_path / "labels.txt"
 
-    async def check() -> None:
-        labels.write_text("a\nb\nc\n")
-        async with runtime(triton, emotion={"labels_path": str(labels)}) as models:
-            assert list((await models.emotion_of_audio(samples(), CALL)).emotions) == ["a", "b", "c"]
-        labels.write_text('["a", "b"]')
-        async with runtime(triton, emotion={"labels_path": str(labels)}) as models:
-            assert "model emotion: 2 labels for 3 logits in 'logits'" in (await models.readiness()).problems
-        async with runtime(triton, emotion={"labels_path": str(tmp_path / "none.json")}) as models:
-            assert "none.json cannot be read" in (await models.readiness()).problems[0]
-
-    asyncio.run(check())
+    labels.write_text("a\nb\nc\n")
+    async with runtime(triton, emotion={"labels_path": str(labels)}) as models:
+        assert list((await models.emotion_of_audio(samples(), CALL)).emotions) == ["a", "b", "c"]
+    labels.write_text('["a", "b"]')
+    async with runtime(triton, emotion={"labels_path": str(labels)}) as models:
+        assert "model emotion: 2 labels for 3 logits in 'logits'" in (await models.readiness()).problems
+    async with runtime(triton, emotion={"labels_path": str(tmp_path / "none.json")}) as models:
+        assert "none.json cannot be read" in (await models.readiness()).problems[0]
 
 
-def test_failures_of_the_model_are_distinguished(triton: SmallTriton) -> None:
-    async def check() -> None:
-        async with runtime(triton) as models:
-            with pytest.raises(RuntimeFailed, match="the model broke") as failure:
-                await models.emotion_of_audio(samples(-1.0), CALL)
-            assert "model.py" not in str(failure.value)
-            with pytest.raises(BadRequest, match="not this"):
-                await models.emotion_of_audio(samples(0.5), CALL)
-            with pytest.raises(RuntimeTimeout, match="model emotion"):
-                await models.emotion_of_audio(samples(1.0), Call("slow", timeout=0.2))
-
-    asyncio.run(check())
+async def test_failures_of_the_model_are_distinguished(triton: SmallTriton) -> None:
+    async with runtime(triton) as models:
+        with pytest.raises(RuntimeFailed, match="the model broke") as failure:
+            await models.emotion_of_audio(samples(-1.0), CALL)
+        assert "model.py" not in str(failure.value)
+        with pytest.raises(BadRequest, match="not this"):
+            await models.emotion_of_audio(samples(0.5), CALL)
+        with pytest.raises(RuntimeTimeout, match="model emotion"):
+            await models.emotion_of_audio(samples(1.0), Call("slow", timeout=0.2))
 
 
-def test_slots_are_used_again_and_removed_at_the_end(triton: SmallTriton) -> None:
-    async def check() -> None:
-        before = registered(triton)
-        async with runtime(triton) as models:
-            for _ in range(20):
-                await models.emotion_of_audio(samples(), CALL)
-            token = models._pool._token
-            ours = files(token)
-            assert len(ours) == 2  # one slot, one lock
-            assert len(registered(triton) & ours) == 1
-        assert files(token) == set()
-        assert registered(triton) <= before
-
-    asyncio.run(check())
-
-
-def test_shared_memory_of_many_long_requests_is_bounded(triton: SmallTriton) -> None:
-    async def check() -> None:
-        async with runtime(triton) as models:
-            await asyncio.gather(*(models.emotion_of_audio(samples(seconds=30), CALL) for _ in range(32)))
-            assert models._pool.allocated <= 32 * 2 * 1024 * 1024
-            # Above the limit the runtime sends tensors over gRPC and gets the same answer.
-            models._pool._limit = 0
-            answer = await models.emotion_of_audio(samples(0.1, seconds=2), CALL)
-            assert answer.emotion == "length"
-            # The runtime does not keep a slot for audio over a minute.
-            models._pool._limit = 64 * 1024 * 1024
-            await models.emotion_of_audio(samples(seconds=120), CALL)
-            assert all(slot.size <= 4 * 1024 * 1024 for slot in models._pool._all.values())
-
-    asyncio.run(check())
-
-
-def test_a_cancelled_request_s_slot_rests_before_it_is_used_again(triton: SmallTriton) -> None:
-    async def check() -> None:
-        async with runtime(triton, emotion={"timeout": 1.5}) as models:
-            task = asyncio.create_task(models.emotion_of_audio(samples(1.0), CALL))
-            await asyncio.sleep(0.3)
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-            (resting,) = models._pool._all
+async def test_slots_are_used_again_and_removed_at_the_end(triton: SmallTriton) -> None:
+    before = registered(triton)
+    async with runtime(triton) as models:
+        for _ in range(20):
             await models.emotion_of_audio(samples(), CALL)
-            assert len(models._pool._all) == 2
-            assert [slot.name for slot in models._pool._free[65536]] != [resting]
-            await asyncio.sleep(1.6)
-            assert {slot.name for slot in models._pool._free[65536]} == set(models._pool._all)
-
-    asyncio.run(check())
-
-
-def test_what_a_killed_worker_left_is_removed(triton: SmallTriton) -> None:
-    async def check() -> None:
-        leftovers = [shm.FOLDER / "ai-inference-dead00-1", shm.FOLDER / "ai-inference-dead00.lock"]
-        for path in leftovers:
-            path.write_bytes(b"\0" * 64)
-        with tritonclient.grpc.InferenceServerClient(triton.address) as client:
-            client.register_system_shared_memory("ai-inference-dead00-1", "/ai-inference-dead00-1", 64)
-        async with runtime(triton) as living:
-            await living.emotion_of_audio(samples(), CALL)
-            async with runtime(triton):
-                assert not any(path.exists() for path in leftovers)
-                # The running worker keeps its own.
-                assert set(living._pool._all) <= registered(triton)
-                assert "ai-inference-dead00-1" not in registered(triton)
-            await living.emotion_of_audio(samples(), CALL)
-
-    asyncio.run(check())
+        token = models._pool._token
+        ours = files(token)
+        assert len(ours) == 2  # one slot, one lock
+        assert len(registered(triton) & ours) == 1
+    assert files(token) == set()
+    assert registered(triton) <= before
 
 
-def test_where_shared_memory_is_refused_tensors_go_over_grpc(
+async def test_shared_memory_of_many_long_requests_is_bounded(triton: SmallTriton) -> None:
+    async with runtime(triton) as models:
+        await asyncio.gather(*(models.emotion_of_audio(samples(seconds=30), CALL) for _ in range(32)))
+        assert models._pool.allocated <= 32 * 2 * 1024 * 1024
+        # Above the limit the runtime sends tensors over gRPC and gets the same answer.
+        models._pool._limit = 0
+        answer = await models.emotion_of_audio(samples(0.1, seconds=2), CALL)
+        assert answer.emotion == "length"
+        # The runtime does not keep a slot for audio over a minute.
+        models._pool._limit = 64 * 1024 * 1024
+        await models.emotion_of_audio(samples(seconds=120), CALL)
+        assert all(slot.size <= 4 * 1024 * 1024 for slot in models._pool._all.values())
+
+
+async def test_a_cancelled_request_s_slot_rests_before_it_is_used_again(triton: SmallTriton) -> None:
+    async with runtime(triton, emotion={"timeout": 1.5}) as models:
+        task = asyncio.create_task(models.emotion_of_audio(samples(1.0), CALL))
+        await asyncio.sleep(0.3)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        (resting,) = models._pool._all
+        await models.emotion_of_audio(samples(), CALL)
+        assert len(models._pool._all) == 2
+        assert [slot.name for slot in models._pool._free[65536]] != [resting]
+        await asyncio.sleep(1.6)
+        assert {slot.name for slot in models._pool._free[65536]} == set(models._pool._all)
+
+
+async def test_what_a_killed_worker_left_is_removed(triton: SmallTriton) -> None:
+    leftovers = [shm.FOLDER / "ai-inference-dead00-1", shm.FOLDER / "ai-inference-dead00.lock"]
+    for path in leftovers:
+        path.write_bytes(b"\0" * 64)
+    with tritonclient.grpc.InferenceServerClient(triton.address) as client:
+        client.register_system_shared_memory("ai-inference-dead00-1", "/ai-inference-dead00-1", 64)
+    async with runtime(triton) as living:
+        await living.emotion_of_audio(samples(), CALL)
+        async with runtime(triton):
+            assert not any(path.exists() for path in leftovers)
+            # The running worker keeps its own.
+            assert set(living._pool._all) <= registered(triton)
+            assert "ai-inference-dead00-1" not in registered(triton)
+        await living.emotion_of_audio(samples(), CALL)
+
+
+async def test_where_shared_memory_is_refused_tensors_go_over_grpc(
     triton: SmallTriton, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     # As with a Triton on another host, where this memory does not exist.
     monkeypatch.setattr(shm, "FOLDER", tmp_path)
 
-    async def check() -> None:
+    with caplog.at_level(logging.WARNING):
         async with runtime(triton) as models:
             for _ in range(3):
                 assert (await models.emotion_of_audio(samples(), CALL)).emotion == "length"
-
-    with caplog.at_level(logging.WARNING):
-        asyncio.run(check())
     records = [record for record in caplog.records if "not through shared memory" in record.message]
     assert len(records) == 1
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_killed_triton_is_noticed_at_once_and_found_again(own_triton: SmallTriton) -> None:
-    async def check() -> None:
-        async with runtime(own_triton) as models:
-            running = [asyncio.create_task(models.emotion_of_audio(samples(1.0), CALL)) for _ in range(4)]
-            await asyncio.sleep(0.3)
-            begun = time.monotonic()
-            own_triton.kill()
-            for outcome in await asyncio.gather(*running, return_exceptions=True):
-                assert isinstance(outcome, NotReady), outcome
-            assert time.monotonic() - begun < 1
-            begun = time.monotonic()
-            assert not (await models.readiness()).ready
-            with pytest.raises(NotReady, match=own_triton.address):
-                await models.emotion_of_audio(samples(), CALL)
-            assert time.monotonic() - begun < 1
+async def test_a_killed_triton_is_noticed_at_once_and_found_again(own_triton: SmallTriton) -> None:
+    async with runtime(own_triton) as models:
+        running = [asyncio.create_task(models.emotion_of_audio(samples(1.0), CALL)) for _ in range(4)]
+        await asyncio.sleep(0.3)
+        begun = time.monotonic()
+        own_triton.kill()
+        for outcome in await asyncio.gather(*running, return_exceptions=True):
+            assert isinstance(outcome, NotReady), outcome
+        assert time.monotonic() - begun < 15, "it waited for its deadline"
+        begun = time.monotonic()
+        assert not (await models.readiness()).ready
+        with pytest.raises(NotReady, match=own_triton.address):
+            await models.emotion_of_audio(samples(), CALL)
+        assert time.monotonic() - begun < 15, "it waited for its deadline"
 
-            await asyncio.to_thread(own_triton.start)
-            back = await until(lambda: _ready(models), 3)
-            assert back < 1.2
-            # The runtime registers its shared memory again.
-            assert (await models.emotion_of_audio(samples(), CALL)).emotion == "length"
-            assert registered(own_triton)
-
-    asyncio.run(check())
+        await asyncio.to_thread(own_triton.start)
+        await until(lambda: _ready(models))
+        # The runtime registers its shared memory again.
+        assert (await models.emotion_of_audio(samples(), CALL)).emotion == "length"
+        assert registered(own_triton)
 
 
-def test_a_triton_that_hangs_is_given_up_long_before_the_deadline_and_used_again_when_it_moves(
+async def test_a_triton_that_hangs_is_given_up_long_before_the_deadline_and_used_again_when_it_moves(
     own_triton: SmallTriton, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hang, "_INTERVAL", 0.1)
     monkeypatch.setattr(hang, "POLL_TIMEOUT", 0.5)
 
-    async def check() -> None:
-        async with runtime(own_triton) as models:
-            for _ in range(2):
-                await models.emotion_of_audio(samples(), CALL)
-            own_triton.freeze()
-            begun = time.monotonic()
-            running = [models.emotion_of_audio(samples(0.5), CALL) for _ in range(4)]
-            outcomes = await asyncio.gather(*running, return_exceptions=True)
-            assert all(isinstance(outcome, NotReady) for outcome in outcomes), outcomes
-            assert any("does not answer" in str(outcome) for outcome in outcomes)
-            assert time.monotonic() - begun < 2, "they waited for their deadline of 30 s"
-            begun = time.monotonic()
-            with pytest.raises(NotReady, match="does not answer"):
-                await models.emotion_of_audio(samples(), CALL)
-            assert time.monotonic() - begun < 0.1, "a call was sent to a server that hangs"
-            assert not (await models.readiness()).ready
-            own_triton.thaw()
-            await until(partial(_answers, models), 3)
-            answers = [models.emotion_of_audio(samples(), CALL) for _ in range(4)]
-            assert {answer.emotion for answer in await asyncio.gather(*answers)} == {"length"}
-
-    asyncio.run(check())
+    async with runtime(own_triton) as models:
+        for _ in range(2):
+            await models.emotion_of_audio(samples(), CALL)
+        own_triton.freeze()
+        begun = time.monotonic()
+        running = [models.emotion_of_audio(samples(0.5), CALL) for _ in range(4)]
+        outcomes = await asyncio.gather(*running, return_exceptions=True)
+        assert all(isinstance(outcome, NotReady) for outcome in outcomes), outcomes
+        assert any("does not answer" in str(outcome) for outcome in outcomes)
+        assert time.monotonic() - begun < 20, "they waited for their deadline of 30 s"
+        with monkeypatch.context() as patch, pytest.raises(NotReady, match="does not answer"):
+            patch.setattr(hang.HangDetector, "wait_for", None)  # no call is sent to a server that hangs
+            await models.emotion_of_audio(samples(), CALL)
+        assert not (await models.readiness()).ready
+        own_triton.thaw()
+        await until(partial(_answers, models))
+        answers = [models.emotion_of_audio(samples(), CALL) for _ in range(4)]
+        assert {answer.emotion for answer in await asyncio.gather(*answers)} == {"length"}
 
 
-def test_a_triton_that_is_slow_or_loads_a_model_is_not_taken_to_hang(
+async def test_a_triton_that_is_slow_or_loads_a_model_is_not_taken_to_hang(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hang, "_INTERVAL", 0.1)
@@ -431,19 +381,16 @@ class TritonPythonModel:
         repository, "slow", slow_to_load, [tensor("x", "FP32", "[ 1 ]")], [tensor("y", "FP32", "[ 1 ]")]
     )
 
-    async def check() -> None:
-        server = SmallTriton(tmp_path, repository, models=["emotion"])
-        try:
-            await asyncio.to_thread(server.start)
-            async with runtime(server) as models:
-                loading = asyncio.create_task(models._client.load("slow", 30))
-                answers = [models.emotion_of_audio(samples(1.0), CALL) for _ in range(3)]  # one after another
-                assert {answer.emotion for answer in await asyncio.gather(*answers)} == {"first"}
-                await loading
-        finally:
-            server.stop()
-
-    asyncio.run(check())
+    server = SmallTriton(tmp_path, repository, models=["emotion"])
+    try:
+        await asyncio.to_thread(server.start)
+        async with runtime(server) as models:
+            loading = asyncio.create_task(models._client.load("slow", 30))
+            answers = [models.emotion_of_audio(samples(1.0), CALL) for _ in range(3)]  # one after another
+            assert {answer.emotion for answer in await asyncio.gather(*answers)} == {"first"}
+            await loading
+    finally:
+        server.stop()
 
 
 async def _answers(models: TritonRuntime) -> bool:
@@ -454,70 +401,61 @@ async def _answers(models: TritonRuntime) -> bool:
     return True
 
 
-def test_a_model_whose_process_was_killed_is_reported_and_loaded_again(tmp_path: Path) -> None:
-    async def check() -> None:
-        server = SmallTriton(tmp_path, write_models(tmp_path / "models"))
-        try:
-            await asyncio.to_thread(server.start)
-            async with runtime(server) as models, runtime(server) as other_worker:
-                for worker in (models, other_worker):
-                    await worker.emotion_of_audio(samples(), CALL)
-                server.kill_model("emotion")
-                with pytest.raises(NotReady, match="its process died"):
-                    await models.emotion_of_audio(samples(), CALL)
-                # While it reloads the model, Triton may itself report that it is not ready.
-                assert "model emotion is not ready: its process died" in (await models.readiness()).problems
-                assert (await models.detect_synthesis(samples(), CALL)).duration_ms == 1000
-                for worker in (models, other_worker):
-                    assert await until(partial(_ready, worker), 10) < 10
-                    assert (await worker.emotion_of_audio(samples(), CALL)).emotion == "length"
-        finally:
-            server.kill()  # Triton would wait half a minute for the dead process
-
-    asyncio.run(check())
+async def test_a_model_whose_process_was_killed_is_reported_and_loaded_again(tmp_path: Path) -> None:
+    server = SmallTriton(tmp_path, write_models(tmp_path / "models"))
+    try:
+        await asyncio.to_thread(server.start)
+        async with runtime(server) as models, runtime(server) as other_worker:
+            for worker in (models, other_worker):
+                await worker.emotion_of_audio(samples(), CALL)
+            server.kill_model("emotion")
+            with pytest.raises(NotReady, match="its process died"):
+                await models.emotion_of_audio(samples(), CALL)
+            # While it reloads the model, Triton may itself report that it is not ready.
+            assert "model emotion is not ready: its process died" in (await models.readiness()).problems
+            assert (await models.detect_synthesis(samples(), CALL)).duration_ms == 1000
+            for worker in (models, other_worker):
+                await until(partial(_ready, worker))
+                assert (await worker.emotion_of_audio(samples(), CALL)).emotion == "length"
+    finally:
+        server.kill()  # Triton would wait half a minute for the dead process
 
 
-def test_a_dead_model_that_triton_may_not_load_again_is_reported_until_triton_is_restarted(
+async def test_a_dead_model_that_triton_may_not_load_again_is_reported_until_triton_is_restarted(
     tmp_path: Path,
 ) -> None:
-    async def check() -> None:
-        server = SmallTriton(tmp_path, write_models(tmp_path / "models"), loads_on_request=False)
-        try:
+    server = SmallTriton(tmp_path, write_models(tmp_path / "models"), loads_on_request=False)
+    try:
+        await asyncio.to_thread(server.start)
+        async with runtime(server) as models:
+            server.kill_model("emotion")
+            with pytest.raises(NotReady, match="its process died"):
+                await models.emotion_of_audio(samples(), CALL)
+            await asyncio.sleep(0.3)
+            (problem,) = (await models.readiness()).problems
+            assert "not loaded again: " in problem
+            server.kill()
             await asyncio.to_thread(server.start)
-            async with runtime(server) as models:
-                server.kill_model("emotion")
-                with pytest.raises(NotReady, match="its process died"):
-                    await models.emotion_of_audio(samples(), CALL)
-                await asyncio.sleep(0.3)
-                (problem,) = (await models.readiness()).problems
-                assert "not loaded again: " in problem
-                server.kill()
-                await asyncio.to_thread(server.start)
-                await until(lambda: _ready(models), 3)
-                assert (await models.emotion_of_audio(samples(), CALL)).emotion == "length"
-        finally:
-            server.stop()
-
-    asyncio.run(check())
+            await until(lambda: _ready(models))
+            assert (await models.emotion_of_audio(samples(), CALL)).emotion == "length"
+    finally:
+        server.stop()
 
 
 async def _ready(models: TritonRuntime) -> bool:
     return (await models.readiness()).ready
 
 
-def test_a_triton_that_comes_later_is_found(tmp_path: Path) -> None:
-    async def check() -> None:
-        server = SmallTriton(tmp_path, write_models(tmp_path / "models"))
-        try:
-            async with runtime(server) as models:
-                begun = time.monotonic()
-                assert not (await models.readiness()).ready
-                assert time.monotonic() - begun < 1
-                await asyncio.to_thread(server.start)
-                await until(lambda: _ready(models), 2)
-                await models.emotion_of_audio(samples(), CALL)
-                assert registered(server)  # shared memory is in use
-        finally:
-            server.stop()
-
-    asyncio.run(check())
+async def test_a_triton_that_comes_later_is_found(tmp_path: Path) -> None:
+    server = SmallTriton(tmp_path, write_models(tmp_path / "models"))
+    try:
+        async with runtime(server) as models:
+            begun = time.monotonic()
+            assert not (await models.readiness()).ready
+            assert time.monotonic() - begun < 15, "it waited for its deadline"
+            await asyncio.to_thread(server.start)
+            await until(lambda: _ready(models))
+            await models.emotion_of_audio(samples(), CALL)
+            assert registered(server)  # shared memory is in use
+    finally:
+        server.stop()

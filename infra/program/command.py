@@ -20,7 +20,7 @@ class Declaration(Protocol):
 def step(
     module: str,
     action: str,
-    declaration: Declaration,
+    declaration: Declaration | pulumi.Output[str],
     *,
     delete: str | None = None,
     secret: bool = False,
@@ -29,11 +29,12 @@ def step(
 ) -> dict[str, Any]:
     """The arguments of a `local.Command` that runs `python -m module action`.
 
-    A changed declaration or environment runs it again; changed `triggers` replace it. `delete` is the action
-    on removal. A `secret` declaration is encrypted in the state and shown nowhere.
+    A declaration that is an output is JSON already. A changed declaration or environment runs the step again;
+    changed `triggers` replace it. `delete` is the action on removal. A `secret` declaration is encrypted in
+    the state and shown nowhere.
     """
     call = f"{shlex.quote(python())} -m {module}"
-    text = declaration.to_json()
+    text = declaration if isinstance(declaration, pulumi.Output) else declaration.to_json()
     arguments: dict[str, Any] = {
         "create": f"{call} {action}",
         "stdin": pulumi.Output.secret(text) if secret else text,

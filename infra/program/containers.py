@@ -24,7 +24,7 @@ def container(
     alias: str,
     ports: Mapping[int, int] | None = None,
     env: Mapping[str, str] | None = None,
-    secrets: Mapping[str, str] | None = None,
+    secrets: Mapping[str, pulumi.Input[str]] | None = None,
     memory: str | None = None,
     stop_seconds: int = 10,
     capabilities: Sequence[str] = (),
@@ -39,7 +39,11 @@ def container(
     `labels` are added to those that name stack and role. `capabilities` are those that the container keeps.
     `stop_seconds` pass between SIGTERM and SIGKILL.
     """
-    envs: Any = [f"{key}={value}" for key, value in sorted({**(env or {}), **(secrets or {})}.items())]
+    variables: dict[str, pulumi.Input[str]] = {**(env or {}), **(secrets or {})}
+    envs: Any = [
+        f"{key}={value}" if isinstance(value, str) else pulumi.Output.concat(key, "=", value)
+        for key, value in sorted(variables.items())
+    ]
     marks = {names.STACK_LABEL: stack.name, names.ROLE_LABEL: role, **(labels or {})}
     return {
         "name": name,

@@ -57,8 +57,7 @@ class Fleet(pulumi.ComponentResource):
     def _host(self, address: Address) -> Host:
         """A host, declared once however many nodes it has."""
         if address not in self._hosts:
-            args = HostArgs(address, self._stack.ssh, self._stack.images)
-            self._hosts[address] = Host(label_of(address), args, self._inside)
+            self._hosts[address] = Host(label_of(address), HostArgs(address, self._stack), self._inside)
         return self._hosts[address]
 
     def _prepare(self) -> dict[str, PreparedNode]:
@@ -101,4 +100,4 @@ class Fleet(pulumi.ComponentResource):
         if isinstance(plan, EmbeddedPlan):
             EmbeddedGateway("gateway", EmbeddedGatewayArgs(stack, plan, set(away.nodes)), options)
         elif stack.gateway.host not in away.hosts:
-            Gateway("gateway", GatewayArgs(stack, self._host(stack.gateway.host), plan), options)
+            Gateway("gateway", GatewayArgs(stack, plan, self._host(stack.gateway.host)), options)

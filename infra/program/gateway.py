@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pulumi
@@ -15,6 +16,7 @@ from infra.program.command import step
 from infra.program.containers import container
 from infra.program.host import Host, dependencies
 from infra.stack import Stack
+from infra.stack.hosts import bracketed
 from infra.steps.existing_site import ExistingSite
 from infra.steps.gateway import Configuration, ContainerConfiguration
 
@@ -30,13 +32,20 @@ _SYSCTLS = {
 }
 
 
+TYPE = "gpu-inference:index:Gateway"
+
+
 @dataclass(frozen=True)
 class GatewayArgs:
-    """The fleet's settings, the gateway's host, and its plan."""
+    """The fleet's settings, the gateway's plan, and its host.
+
+    `configuration` is what the step on the host puts in place, where it is not the plan's.
+    """
 
     stack: Stack
-    host: Host
     plan: ContainerPlan | ExistingPlan
+    host: Host
+    configuration: pulumi.Output[str] | None = None
 
 
 class Gateway(pulumi.ComponentResource):
@@ -46,19 +55,23 @@ class Gateway(pulumi.ComponentResource):
     """
 
     def __init__(self, name: str, args: GatewayArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__("gpu-inference:index:Gateway", name, None, opts)
+        super().__init__(TYPE, name, None, opts)
+        self.declare(name, args, dependencies(opts))
+
+    def declare(self, name: str, args: GatewayArgs, after: Sequence[pulumi.Resource]) -> None:
+        """Declares the gateway's resources in this component, after others."""
         stack, host, plan = args.stack, args.host, args.plan
         in_container = isinstance(plan, ContainerPlan)
-        configuration = host.declare(
+        configured = host.declare(
             command.local.Command,
             # Two names: where one mode follows the other, the files of the former one are removed.
             f"{name}-config" if in_container else f"{name}-servers",
             parent=self,
-            needs=dependencies(opts),
+            needs=after,
             **step(
                 "infra.steps.gateway",
                 "apply",
-                _declaration(stack, plan, host.connection),
+                args.configuration or configuration(stack, plan, host.connection),
                 delete="remove",
                 secret=bool(stack.api_keys) and in_container,
                 # When the folder changes, the resource is replaced: the new folder is written, then the old
@@ -67,11 +80,13 @@ class Gateway(pulumi.ComponentResource):
             ),
         )
         if isinstance(plan, ContainerPlan):
-            self._container(name, args, plan, configuration)
-        self.register_outputs({"http": plan.url})
+            self._container(name, args, plan, configured)
+        self.http = pulumi.Output.from_input(plan.url)
+        self.grpc = pulumi.Output.from_input(f"{bracketed(stack.gateway.public_host)}:{stack.gateway.grpc}")
+        self.register_outputs({"http": self.http, "grpc": self.grpc})
 
     def _container(
-        self, name: str, args: GatewayArgs, plan: ContainerPlan, configuration: pulumi.Resource
+        self, name: str, args: GatewayArgs, plan: ContainerPlan, configured: pulumi.Resource
     ) -> None:
         stack, host, gateway = args.stack, args.host, args.stack.gateway
         network_name = names.gateway_network(stack)
@@ -102,13 +117,13 @@ class Gateway(pulumi.ComponentResource):
             docker.Container,
             name,
             parent=self,
-            needs=[network, configuration],
+            needs=[network, configured],
             delete_before_replace=True,
             **arguments,
         )
 
 
-def _declaration(stack: Stack, plan: ContainerPlan | ExistingPlan, connection: Connection) -> Configuration:
+def configuration(stack: Stack, plan: ContainerPlan | ExistingPlan, connection: Connection) -> Configuration:
     """What the step on the gateway's host is to put in place."""
     if isinstance(plan, ContainerPlan):
         return ContainerConfiguration(

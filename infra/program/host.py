@@ -13,7 +13,7 @@ import pulumi_docker as docker
 from infra.connection import Connection, portable
 from infra.program import aliases, leftovers
 from infra.stack import Host as Address
-from infra.stack import Images, Ssh, SshHost
+from infra.stack import SshHost, Stack
 
 Kind = TypeVar("Kind", bound=pulumi.CustomResource)
 
@@ -60,11 +60,10 @@ def dependencies(opts: pulumi.ResourceOptions | None) -> list[pulumi.Resource]:
 
 @dataclass(frozen=True)
 class HostArgs:
-    """A host's address, how it is reached, and the registry that it logs in to."""
+    """A host's address, and the fleet's settings: how hosts are reached, and the registry of the images."""
 
     address: Address
-    ssh: Ssh
-    images: Images
+    stack: Stack
 
 
 class Host(pulumi.ComponentResource):
@@ -76,10 +75,10 @@ class Host(pulumi.ComponentResource):
         self.label = name
         self.machine = machine_of(args.address)
         # Steps run in the project's folder; the provider does in the program's own.
-        self.connection = Connection.to(args.address, args.ssh)
-        of_provider = Connection.to(args.address, portable(args.ssh))
-        self._clear = leftovers.clearing(of_provider, name)
-        images = args.images
+        self.connection = Connection.to(args.address, args.stack.ssh)
+        of_provider = Connection.to(args.address, portable(args.stack.ssh))
+        self._clear = leftovers.clearing(of_provider, name, args.stack.name)
+        images = args.stack.images
         registry = None
         if images.registry and images.username and images.password:
             registry = [

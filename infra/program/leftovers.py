@@ -20,9 +20,11 @@ from infra.update import state
 _SECONDS = 30
 
 
-def clearing(connection: Connection, host: str) -> pulumi.ResourceHookBinding:
-    """The hooks of containers and networks on one host, which `connection` reaches."""
-    stack = pulumi.get_stack()
+def clearing(connection: Connection, host: str, stack: str) -> pulumi.ResourceHookBinding:
+    """The hooks of containers and networks on one host, which `connection` reaches.
+
+    `stack` is the name in the label of the containers.
+    """
 
     async def clear(args: pulumi.ResourceHookArgs) -> None:
         name = str((args.new_inputs or {})["name"])
@@ -48,7 +50,7 @@ def remove(connection: Connection, kind: str, name: str, stack: str) -> bool:
     inspect = f"docker {kind} inspect --format '{{{{.Id}}}} {{{{{mark}}}}}' {shlex.quote(name)}"
     try:
         seen = connection.run(inspect, timeout=_SECONDS, allowed=(0, 1)).stdout.split()
-        if seen[1:] != [expected] or seen[0] in recorded(stack):
+        if seen[1:] != [expected] or seen[0] in recorded(pulumi.get_stack()):
             return False
         options = " --force --volumes" if kind == "container" else ""
         connection.run(f"docker {kind} rm{options} {seen[0]}", timeout=_SECONDS)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import pulumi
 import pulumi_command as command
@@ -20,7 +22,10 @@ from infra.program.runtimes.base import Place
 from infra.service_settings import service_secrets, settings_file
 from infra.stack import Node as NodeSettings
 from infra.stack import Stack, memory_bytes
+from infra.stack.hosts import bracketed
 from infra.steps.readiness import Readiness, Reload
+
+TYPE = "gpu-inference:index:Node"
 
 # The service's own grace, and then some for its processes to end.
 _STOP_MARGIN_SECONDS = 10
@@ -28,12 +33,13 @@ _STOP_MARGIN_SECONDS = 10
 
 @dataclass(frozen=True)
 class PreparedNodeArgs:
-    """A node's settings, its host, and the images of the fleet."""
+    """A node's settings, its host, the fleet's images, and variables of the service beside the settings."""
 
     stack: Stack
     node: NodeSettings
     host: Host
     images: Images
+    secrets: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
 
 
 class PreparedNode(pulumi.ComponentResource):
@@ -82,10 +88,10 @@ class PreparedNode(pulumi.ComponentResource):
 
 @dataclass(frozen=True)
 class NodeArgs:
-    """What was prepared for the node, and the gateway that is reloaded when the node is ready."""
+    """What was prepared for the node, and the gateway, if any, that is reloaded when the node is ready."""
 
     prepared: PreparedNode
-    gateway: Reload
+    gateway: Reload | None = None
 
 
 class Node(pulumi.ComponentResource):
@@ -95,8 +101,12 @@ class Node(pulumi.ComponentResource):
     """
 
     def __init__(self, name: str, args: NodeArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__("gpu-inference:index:Node", name, None, opts)
-        prepared, after = args.prepared, dependencies(opts)
+        super().__init__(TYPE, name, None, opts)
+        self.declare(args, dependencies(opts))
+
+    def declare(self, args: NodeArgs, after: Sequence[pulumi.Resource]) -> None:
+        """Declares the node's resources in this component, after others."""
+        prepared = args.prepared
         self._prepared = prepared
         stack, node, host = prepared.args.stack, prepared.args.node, prepared.args.host
         if prepared.models.synced:
@@ -133,9 +143,19 @@ class Node(pulumi.ComponentResource):
                 triggers=[*(each.id for each in containers), prepared.models.versions],
             ),
         )
-        self.register_outputs(
-            {"models": prepared.models.versions, "containers": [c.name for c in containers]}
-        )
+        dialled: Mapping[str, Any] = {
+            "name": node.name,
+            "host": node.public_host,
+            "http": node.public_http_port,
+            "grpc": node.public_grpc_port,
+            "drained": node.drained,
+        }
+        # A gateway sends traffic to a node that is healthy.
+        self.upstream = self.ready.urn.apply(lambda _: dialled)
+        address = bracketed(node.public_host)
+        self.http = pulumi.Output.from_input(f"http://{address}:{node.public_http_port}")
+        self.grpc = pulumi.Output.from_input(f"{address}:{node.public_grpc_port}")
+        self.register_outputs({"http": self.http, "grpc": self.grpc, "upstream": self.upstream})
 
     def _service(self, needs: list[pulumi.Resource]) -> docker.Container:
         stack, node = self._prepared.args.stack, self._prepared.args.node
@@ -152,7 +172,7 @@ class Node(pulumi.ComponentResource):
             alias=names.SERVICE,
             ports=names.published_by(stack, node, names.SERVICE),
             env={"AI_CONFIG": names.SETTINGS_FILE, **stack.service.env},
-            secrets=service_secrets(stack, node),
+            secrets={**service_secrets(stack, node), **self._prepared.args.secrets},
             memory=stack.service.memory,
             stop_seconds=stack.service.shutdown_grace_seconds + _STOP_MARGIN_SECONDS,
             user=USER,

@@ -47,7 +47,7 @@ class Readiness(Declaration, frozen=True, kw_only=True):
     url: str
     containers: tuple[str, ...]
     timeout: int
-    gateway: Reload
+    gateway: Reload | None
 
 
 class NotReady(Exception):
@@ -72,7 +72,8 @@ def wait(node: Readiness) -> None:
         except subprocess.TimeoutExpired:
             break
         if result.returncode == 0:
-            _reload_gateway(node.gateway)
+            if node.gateway is not None:
+                _reload_gateway(node.gateway)
             return
         lines = result.stderr.strip().splitlines()
         reason = lines[-1] if lines else reason

@@ -1,0 +1,286 @@
+"""What the components take, as a stack file has it (`infra.stack`), with Python's names for the keys.
+
+Pulumi infers the package's schema from these classes, so their annotations are types and not strings.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NotRequired, TypedDict
+
+import pulumi
+
+
+class Ports(TypedDict):
+    """The ports that a node's host publishes; Triton's and the unit manager's only with `publish`."""
+
+    http: NotRequired[int]
+    """The inference service's HTTP port."""
+    grpc: NotRequired[int]
+    """The inference service's gRPC port."""
+    triton_http: NotRequired[int]
+    triton_grpc: NotRequired[int]
+    triton_metrics: NotRequired[int]
+    unit_manager: NotRequired[int]
+
+
+class Build(TypedDict):
+    """An image built from a folder; `args` without a context apply to this project's own build."""
+
+    context: NotRequired[str]
+    """The build context, relative to the project."""
+    dockerfile: NotRequired[str]
+    """The Dockerfile, relative to the context."""
+    args: NotRequired[Mapping[str, str]]
+    """Build arguments, e.g. BASE_IMAGE if the hosts cannot pull the public base image."""
+
+
+class Remote(TypedDict):
+    """The inference service that a `remote` node forwards to."""
+
+    endpoint: NotRequired[str]
+    """Its base address, e.g. https://ai.example.com."""
+    token: NotRequired[str]
+    """Its API key."""
+    timeout_seconds: NotRequired[float]
+
+
+class Triton(TypedDict):
+    """The Triton runtime."""
+
+    image: NotRequired[str]
+    """The reference of an existing image."""
+    build: NotRequired[Build]
+    """true: built from this project; or the folder and Dockerfile to build from."""
+    publish: NotRequired[bool]
+    """Publish Triton's ports on the host. Without it only the service reaches them."""
+    shm_size: NotRequired[str]
+    """The size of /dev/shm, which Triton, its python backend and the service share."""
+    memory: NotRequired[str]
+    """The container's memory limit."""
+    extra_args: NotRequired[Sequence[str]]
+    """Additional arguments of tritonserver."""
+    env: NotRequired[Mapping[str, str]]
+    user: NotRequired[str]
+    """The user that the container runs as. Default: 1000:1000."""
+
+
+class EdgeLlmPart(TypedDict):
+    """One of the Edge-LLM containers."""
+
+    image: NotRequired[str]
+    """The reference of an existing image."""
+    build: NotRequired[Build]
+    """true: built from this project; or the folder and Dockerfile to build from."""
+    command: NotRequired[Sequence[str]]
+    """Replaces the image's command."""
+    env: NotRequired[Mapping[str, str]]
+    memory: NotRequired[str]
+    """The container's memory limit."""
+    user: NotRequired[str]
+    """The user that the container runs as. Default: the image's own."""
+
+
+class EdgeLlm(TypedDict):
+    """The Edge-LLM runtime: a unit manager and an llm node on one host, with one /tmp between them."""
+
+    unit_manager: NotRequired[EdgeLlmPart]
+    llm_node: NotRequired[EdgeLlmPart]
+    publish: NotRequired[bool]
+    """Publish the unit manager's port (`ports.unitManager`) on the host."""
+    model_path: NotRequired[str]
+    """Where the llm node sees the models."""
+
+
+class Service(TypedDict):
+    """The inference service."""
+
+    image: NotRequired[str]
+    """The reference of an existing image."""
+    build: NotRequired[Build]
+    """true: built from this project; or the folder and Dockerfile to build from."""
+    workers: NotRequired[int]
+    """Processes."""
+    max_concurrency: NotRequired[int]
+    """Requests that the node runs at the same time."""
+    shutdown_grace_seconds: NotRequired[int]
+    """How long a stopping service may take to finish running requests."""
+    memory: NotRequired[str]
+    """The container's memory limit."""
+    config: NotRequired[Mapping[str, Any]]
+    """The service's settings, as in ai-inference-service.yaml."""
+    env: NotRequired[Mapping[str, str]]
+
+
+class Models(TypedDict):
+    """Where the models come from."""
+
+    source: NotRequired[str]
+    """host: already on each node; sync: copied from this computer; or an object store: s3://, gs://,
+    as://."""
+    path: NotRequired[str]
+    """host: the folder on each node; sync: the folder on this computer, relative to the project."""
+    credentials: NotRequired[Mapping[str, str]]
+    """Object store: environment variables of Triton, e.g. AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY."""
+
+
+class Tls(TypedDict):
+    """The gateway's certificate."""
+
+    certificate: str
+    """The certificate chain (PEM), a path on the gateway's host."""
+    key: str
+    """Its private key (PEM), a path on the gateway's host."""
+
+
+class RateLimit(TypedDict):
+    """How many requests each client address may send through the gateway."""
+
+    requests_per_second: NotRequired[float]
+    burst: NotRequired[int]
+    """Requests above the rate that pass before nginx refuses more with 429."""
+
+
+class Rollout(TypedDict):
+    """The order in which nodes change."""
+
+    canary: NotRequired[int]
+    """The number of nodes that change first, one after the other."""
+    batch: NotRequired[Any]
+    """Nodes that change together after the canary: a number, or a share of the fleet such as "25%"."""
+    unreachable: NotRequired[str]
+    """If a host cannot be reached: fail changes nothing, skip updates the other hosts."""
+    ready_timeout_seconds: NotRequired[int]
+    """How long a changed node may take until its health route answers 200."""
+
+
+class Ssh(TypedDict):
+    """Settings that differ from the user's SSH configuration and agent. Host keys are always checked."""
+
+    known_hosts: NotRequired[str]
+    """A known_hosts file."""
+    private_key_file: NotRequired[str]
+    proxy_jump: NotRequired[str]
+    """Jump hosts, as `ssh -J` takes them."""
+    config_file: NotRequired[str]
+    """An SSH configuration file, as `ssh -F` takes it."""
+
+
+class Images(TypedDict):
+    """Where built images go."""
+
+    registry: NotRequired[str]
+    """Build once and push here, e.g. registry.example.com/gpu. Default: each host builds its own."""
+    username: NotRequired[str]
+    password: NotRequired[str]
+    platform: NotRequired[str]
+
+
+class NodeSettings(TypedDict):
+    """One GPU host: an inference runtime and the inference service."""
+
+    host: str
+    """ssh://user@host[:port], unix:///var/run/docker.sock, or embedded (processes on this computer)."""
+    public_host: NotRequired[str]
+    """The address that the gateway dials. Default: the host's address."""
+    ports: NotRequired[Ports]
+    """Ports of this node that differ from the stack's `ports`."""
+    public_http_port: NotRequired[int]
+    """The port that the gateway dials for HTTP. Behind NAT it differs from the node's own port."""
+    public_grpc_port: NotRequired[int]
+    """The port that the gateway dials for gRPC."""
+    runtime: NotRequired[str]
+    gpus: NotRequired[Any]
+    """all, none, or GPU indices. Default: all; none for embedded and remote nodes."""
+    remote: NotRequired[Remote]
+    """Keys that differ from the stack's `remote` on this node."""
+    drained: NotRequired[bool]
+    """true: the node stays deployed and gets no traffic from the gateway."""
+
+
+class FleetNode(NodeSettings):
+    """One node of a fleet."""
+
+    name: NotRequired[str]
+    """The node's name, part of its containers' names. Default: made from the host."""
+
+
+class GatewaySettings(TypedDict):
+    """The one HTTP and the one gRPC entrance over all nodes."""
+
+    mode: NotRequired[str]
+    """container: nginx in Docker; existing: an nginx that runs already; embedded: a process on this
+    computer. Default: embedded if every node is embedded, else container."""
+    public_host: NotRequired[str]
+    """The name that clients use. Default: the host's address."""
+    http: NotRequired[int]
+    grpc: NotRequired[int]
+    image: NotRequired[str]
+    """container: the nginx image."""
+    conf_dir: NotRequired[str]
+    """existing: the folder whose ai_inference_service.servers*.conf the site includes."""
+    nginx: NotRequired[str]
+    """existing: the command that runs that nginx, e.g. `sudo nginx` or `docker exec site-nginx nginx`."""
+    bind: NotRequired[str]
+    """The IP address to listen on. Default: all addresses (embedded: the loopback address)."""
+    grpc_balancing: NotRequired[str]
+    """http2: gRPC calls are balanced; layer4: gRPC connections are."""
+    tls: NotRequired[Tls]
+    rate_limit: NotRequired[RateLimit]
+    """false: no limit. Default: 50 requests a second with a burst of 10; no limit for an embedded gateway."""
+
+
+class FleetGateway(GatewaySettings):
+    """The gateway of a fleet."""
+
+    host: NotRequired[str]
+    """Where the gateway runs. Default: the first node's host."""
+
+
+class NodeArgs(NodeSettings):
+    """A node, its host, and what runs on it. The component's name is the node's."""
+
+    triton: NotRequired[Triton]
+    edge_llm: NotRequired[EdgeLlm]
+    service: NotRequired[Service]
+    models: NotRequired[Models]
+    ssh: NotRequired[Ssh]
+    images: NotRequired[Images]
+    remote_dir: NotRequired[str]
+    """The folder on each host for synced models and the gateway's configuration."""
+    api_keys: NotRequired[pulumi.Input[Sequence[pulumi.Input[str]]]]
+    """Keys, one of which each client must send; without keys every client is served. Kept as a secret."""
+    ready_timeout_seconds: NotRequired[int]
+    """How long a changed node may take until its health route answers 200."""
+
+
+class GatewayArgs(GatewaySettings):
+    """A gateway, its host, and the nodes that it sends traffic to."""
+
+    host: str
+    """Where the gateway runs: ssh://user@host[:port] or unix:///var/run/docker.sock."""
+    nodes: pulumi.Input[Sequence[pulumi.Input[Mapping[str, Any]]]]
+    """The nodes: the output `upstream` of each, or what one has: name, host, http, grpc and drained."""
+    ssh: NotRequired[Ssh]
+    remote_dir: NotRequired[str]
+    """The folder on each host for synced models and the gateway's configuration."""
+    api_keys: NotRequired[pulumi.Input[Sequence[pulumi.Input[str]]]]
+    """Keys, one of which each client must send; without keys every client is served. Kept as a secret."""
+
+
+class FleetArgs(TypedDict):
+    """One fleet."""
+
+    nodes: Sequence[FleetNode]
+    ports: NotRequired[Ports]
+    triton: NotRequired[Triton]
+    edge_llm: NotRequired[EdgeLlm]
+    remote: NotRequired[Remote]
+    service: NotRequired[Service]
+    models: NotRequired[Models]
+    gateway: NotRequired[FleetGateway]
+    rollout: NotRequired[Rollout]
+    ssh: NotRequired[Ssh]
+    images: NotRequired[Images]
+    remote_dir: NotRequired[str]
+    """The folder on each host for synced models and the gateway's configuration."""
+    api_keys: NotRequired[Sequence[str]]
+    """Keys, one of which each client must send; without keys every client is served. Kept as a secret."""

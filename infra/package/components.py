@@ -1,0 +1,129 @@
+"""`Node`, `Gateway` and `Fleet` with settings as plain data, for programs of your own.
+
+Their annotations are outputs, and types rather than strings: Pulumi infers the package's schema from them.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pulumi
+
+from infra.gateway.plan import ContainerPlan, EmbeddedPlan, ExistingPlan, gateway_plan
+from infra.package.args import FleetArgs, GatewayArgs, NodeArgs
+from infra.package.stack import secret_list, stack_of
+from infra.program import fleet, gateway, node
+from infra.program.host import Host, HostArgs, dependencies, label_of
+from infra.program.images import Images
+from infra.stack import Stack
+from infra.stack.hosts import bracketed
+
+#: The service's environment variable for API keys.
+API_KEYS = "SERVER__API_KEYS"
+
+
+#: The settings of a node that are those of a whole fleet, too.
+_SHARED = {"triton", "edge_llm", "service", "models", "ssh", "images", "remote_dir"}
+
+
+class Node(node.Node):
+    """One node on its Docker host: the runtime, the inference service, and the wait for its health."""
+
+    http: pulumi.Output[str]
+    """The service's HTTP address."""
+    grpc: pulumi.Output[str]
+    """The service's gRPC address."""
+    upstream: pulumi.Output[Mapping[str, Any]]
+    """The node as a `Gateway` takes it, once it is healthy."""
+
+    def __init__(self, name: str, args: NodeArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        pulumi.ComponentResource.__init__(self, node.TYPE, name, None, opts)
+        settings: dict[str, Any] = dict(args)
+        keys = settings.pop("api_keys", None)
+        ready = {key: settings.pop(key) for key in ("ready_timeout_seconds",) if key in settings}
+        shared = {key: settings.pop(key) for key in _SHARED & settings.keys()}
+        nodes = [{**settings, "name": name}]
+        stack = stack_of({**shared, "nodes": nodes, "rollout": ready}, pulumi.get_stack())
+        [declared] = stack.nodes
+        if declared.embedded:
+            raise ValueError("host: expected a Docker host, got embedded")
+        inside = pulumi.ResourceOptions(parent=self)
+        host = Host(f"{name}-{label_of(declared.host)}", HostArgs(declared.host, stack), inside)
+        images = Images(stack, host if stack.images.registry else None)
+        secrets = {} if keys is None else {API_KEYS: secret_list(keys).apply(json.dumps)}
+        prepared = node.PreparedNode(
+            name, node.PreparedNodeArgs(stack, declared, host, images, secrets), inside
+        )
+        self.declare(node.NodeArgs(prepared), [*dependencies(opts), *prepared.resources])
+
+
+class Gateway(gateway.Gateway):
+    """One HTTP and one gRPC entrance over nodes."""
+
+    http: pulumi.Output[str]
+    """The HTTP entrance's URL."""
+    grpc: pulumi.Output[str]
+    """The gRPC entrance's address."""
+
+    def __init__(self, name: str, args: GatewayArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        pulumi.ComponentResource.__init__(self, gateway.TYPE, name, None, opts)
+        settings: dict[str, Any] = dict(args)
+        nodes, keys = settings.pop("nodes"), settings.pop("api_keys", None)
+        shared = {key: settings.pop(key) for key in _SHARED & settings.keys()}
+
+        def stack_with(nodes: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> Stack:
+            return stack_of(
+                {
+                    **shared,
+                    "nodes": [_node(each) for each in nodes],
+                    "gateway": settings,
+                    "api_keys": list(keys),
+                },
+                f"{pulumi.get_stack()}-{name}",
+            )
+
+        # Everything except the configuration is the same for all nodes and keys.
+        fixed = stack_with([{"name": "any", "host": "192.0.2.1", "http": 8800, "grpc": 9800}], [])
+        address = fixed.gateway.host
+        host = Host(
+            f"{name}-{label_of(address)}", HostArgs(address, fixed), pulumi.ResourceOptions(parent=self)
+        )
+
+        def text(given: Sequence[Any]) -> str:
+            stack = stack_with(*given)
+            return gateway.configuration(stack, _plan(stack), host.connection).to_json()
+
+        configuration = pulumi.Output.all(nodes, [] if keys is None else secret_list(keys)).apply(text)
+        self.declare(name, gateway.GatewayArgs(fixed, _plan(fixed), host, configuration), dependencies(opts))
+
+
+def _node(upstream: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "name": upstream["name"],
+        "host": f"ssh://{bracketed(upstream['host'])}",
+        "public_http_port": upstream["http"],
+        "public_grpc_port": upstream["grpc"],
+        "drained": bool(upstream.get("drained")),
+    }
+
+
+def _plan(stack: Stack) -> ContainerPlan | ExistingPlan:
+    plan = gateway_plan(stack)
+    if isinstance(plan, EmbeddedPlan):
+        raise ValueError("mode: expected container or existing, got embedded")
+    return plan
+
+
+class Fleet(fleet.Fleet):
+    """All nodes, the gateway over them, and their hosts, changed in the rollout's order."""
+
+    http: pulumi.Output[str]
+    """The gateway's HTTP URL."""
+    grpc: pulumi.Output[str]
+    """The gateway's gRPC address."""
+
+    def __init__(self, name: str, args: FleetArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        stack = stack_of(args, f"{pulumi.get_stack()}-{name}")
+        super().__init__(name, fleet.FleetArgs(stack), opts)
+        self.http = pulumi.Output.from_input(self.outputs["gateway"]["http"])
+        self.grpc = pulumi.Output.from_input(self.outputs["gateway"]["grpc"])

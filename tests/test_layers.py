@@ -25,6 +25,7 @@ INFRA = (
     ("gateway",),
     ("steps", "embedded", "update"),
     ("program", "doctor"),
+    ("package",),
     ("model_sync", "gateway.apply", "__main__"),
 )
 SERVICE = (
@@ -41,7 +42,7 @@ SERVICE = (
     ("__main__",),
 )
 #: Only these declare resources or run inside a Pulumi program.
-WITH_PULUMI = ("infra.program", "infra.update", "infra.stack.load", "infra.__main__")
+WITH_PULUMI = ("infra.program", "infra.package", "infra.update", "infra.stack.load", "infra.__main__")
 
 #: These import inside a function, for the reason given.
 LATE_IMPORTS = {

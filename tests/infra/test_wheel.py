@@ -49,7 +49,23 @@ def run():
     outputs.update(Fleet("prod", FleetArgs(stack)).outputs)
 
 run()
-print(json.dumps({"infra": infra.__path__[0], "outputs": outputs, "nginx": render_site(Site()).nginx_conf}))
+declared = []
+
+class Example(Engine):
+    def new_resource(self, args):
+        declared.append(args.name)
+        return super().new_resource(args)
+
+set_mocks(Example(), project="one-node", stack="prod", preview=True)
+pulumi.runtime.set_all_config({"one-node:host": "ssh://root@192.0.2.11"})
+
+@pulumi.runtime.test
+def example():
+    exec(open(sys.argv[1]).read(), {"__name__": "__main__"})
+
+example()
+result = {"example": declared, "infra": infra.__path__[0], "outputs": outputs}
+print(json.dumps({**result, "nginx": render_site(Site()).nginx_conf}))
 """
 
 
@@ -91,7 +107,7 @@ def result(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     """The output of the program in a folder that is not a Pulumi project."""
     stack = {"nodes": ["ssh://root@192.0.2.11"], "models": {"source": "sync"}, "triton": {"build": True}}
     done = subprocess.run(
-        [str(installed), "-P", "-c", PROGRAM],
+        [str(installed), "-P", "-c", PROGRAM, str(PACKAGE / "examples" / "one-node" / "__main__.py")],
         input=json.dumps(stack),
         cwd=tmp_path_factory.mktemp("elsewhere"),
         capture_output=True,
@@ -104,6 +120,10 @@ def result(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 
 def test_the_installed_package_is_not_the_checkout(installed: Path, result: dict[str, Any]) -> None:
     assert Path(result["infra"]).is_relative_to(installed.parents[1])
+
+
+def test_the_example_runs_with_the_installed_package(result: dict[str, Any]) -> None:
+    assert {"speech", "speech-service@192.0.2.11", "entrance@192.0.2.11"} <= set(result["example"])
 
 
 def test_the_installed_package_renders_the_same_gateway(result: dict[str, Any]) -> None:

@@ -17,6 +17,8 @@ import pytest
 
 from infra.paths import PROJECT
 
+pytestmark = pytest.mark.fast
+
 SCRIPT = PROJECT / "scripts" / "environment.sh"
 
 #: `pip install` records its start, waits while the file `hold` exists, and records its end.

@@ -11,6 +11,8 @@ from packaging.requirements import Requirement
 
 from infra.paths import PROJECT
 
+pytestmark = pytest.mark.fast
+
 LOCKS = ("dev", "models", "models-embedded", "service")
 
 _PINNED = re.compile(r"^([A-Za-z0-9._-]+)==([^ ;]+).*?((?: \\\n    --hash=sha256:[0-9a-f]{64})+)$", re.M)

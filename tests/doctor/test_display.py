@@ -10,6 +10,8 @@ from rich.console import Console
 from infra.doctor import display
 from infra.doctor.findings import Finding, Status
 
+pytestmark = pytest.mark.fast
+
 
 def finding(
     check: str, status: Status, seen: str = "it is so", remedy: str = "", where: str = "gpu-1"

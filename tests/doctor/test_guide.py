@@ -13,6 +13,8 @@ from infra.embedded.layout import Layout
 from infra.paths import PROJECT
 from infra.stack import parse
 
+pytestmark = pytest.mark.fast
+
 GUIDE = (PROJECT / "docs" / "doctor.md").read_text(encoding="utf-8")
 SOURCES = "\n".join(path.read_text() for path in sorted((PROJECT / "inference_service").rglob("*.py")))
 

@@ -16,6 +16,8 @@ from infra.doctor.cli import main
 from infra.doctor.linter import Fault
 from infra.doctor.linter.files import parse, script
 
+pytestmark = pytest.mark.fast
+
 REPOSITORY = Path(__file__).parents[2] / "model_repository"
 
 

@@ -13,6 +13,8 @@ from infra.doctor.runner import Check
 from infra.embedded.layout import Layout
 from infra.stack import parse
 
+pytestmark = pytest.mark.fast
+
 DOCKER: dict[str, Any] = {
     "nodes": [
         {"name": "gpu-1", "host": "ssh://root@192.0.2.1"},

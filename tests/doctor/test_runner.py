@@ -6,8 +6,12 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
+import pytest
+
 from infra.doctor.findings import Finding, Outcome, Status, ok, problem, warning, worst
 from infra.doctor.runner import Check, chosen, run
+
+pytestmark = pytest.mark.fast
 
 WELL = ok("well")
 

@@ -23,6 +23,8 @@ from infra.gateway.render import (
 from infra.names import upstream_file
 from tests.gateway import nginx
 
+pytestmark = pytest.mark.fast
+
 ONE = UpstreamServer("gpu-1", "192.0.2.1", 8800, 9800)
 TWO = UpstreamServer("gpu-2", "2001:db8::2", 51312, 51313)
 DRAINED = UpstreamServer("gpu-3", "localhost", 8800, 9800, drained=True)

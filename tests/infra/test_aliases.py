@@ -8,6 +8,8 @@ import pytest
 
 from tests.infra.declared import declare
 
+pytestmark = pytest.mark.fast
+
 STACK = "urn:pulumi:prod::gpu-inference::"
 COMMAND, CONTAINER = "command:local:Command", "docker:index/container:Container"
 NODE = "gpu-inference:at-gpu-1-example-com-2222:Node"

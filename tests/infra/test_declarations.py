@@ -18,6 +18,8 @@ from infra.steps.gateway import Configuration, ContainerConfiguration
 from infra.steps.models import Copy, InUse
 from infra.steps.readiness import Readiness, Reload
 
+pytestmark = pytest.mark.fast
+
 HERE = Connection("unix:///nowhere.sock", ("-p", "22"))
 COPY = Copy(connection=HERE, root="/r", source="m/asr", model="asr", version="1")
 # As written at 03bca15.

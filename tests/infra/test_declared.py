@@ -8,6 +8,8 @@ from pulumi.runtime.mocks import set_mocks
 
 from tests.infra.declared import Engine, Fleet, Monitor
 
+pytestmark = pytest.mark.fast
+
 
 def test_a_urn_that_is_declared_twice_is_refused() -> None:
     set_mocks(Engine(), project="gpu-inference", stack="prod", preview=True, monitor=Monitor(Fleet()))

@@ -10,6 +10,8 @@ import pytest
 
 from infra.digest import digest, files_in
 
+pytestmark = pytest.mark.fast
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:

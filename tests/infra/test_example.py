@@ -12,6 +12,8 @@ import pytest
 from infra.stack import types
 from infra.stack.load import load_file
 
+pytestmark = pytest.mark.fast
+
 FILE = Path(__file__).parents[2] / "Pulumi.example.yaml"
 
 

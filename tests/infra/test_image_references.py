@@ -10,6 +10,8 @@ from infra.image_references import ContextError, content_tag, context_files
 from infra.paths import PROJECT
 from infra.stack import Build, Service, Triton
 
+pytestmark = pytest.mark.fast
+
 
 @pytest.fixture
 def context(tmp_path: Path) -> Path:

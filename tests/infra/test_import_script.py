@@ -10,6 +10,8 @@ from infra.stack import StackError, load_file
 from infra.stack.__main__ import main
 from infra.stack.script import import_script
 
+pytestmark = pytest.mark.fast
+
 
 def imported(tmp_path: Path, **environ: str):  # type: ignore[no-untyped-def]
     file = tmp_path / "Pulumi.prod.yaml"

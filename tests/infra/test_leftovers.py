@@ -11,6 +11,8 @@ from infra.program import leftovers
 from tests.infra.conftest import Double
 from tests.infra.declared import declare
 
+pytestmark = pytest.mark.fast
+
 HERE = Connection("unix:///run/docker.sock")
 
 

@@ -10,6 +10,8 @@ import pytest
 
 from infra.paths import PROJECT
 
+pytestmark = pytest.mark.fast
+
 
 def sources() -> Iterator[Path]:
     for folder in ("infra", "inference_service"):

@@ -7,6 +7,8 @@ import pytest
 from infra.program.rollout import batches
 from infra.stack import parse
 
+pytestmark = pytest.mark.fast
+
 NODES = ["a", "b", "c", "d", "e"]
 
 

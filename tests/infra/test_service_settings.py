@@ -12,6 +12,8 @@ from infra.service_settings import DECIDED, service_secrets, service_settings
 from infra.stack import Stack, parse
 from infra.triton_arguments import arguments, models_in_use
 
+pytestmark = pytest.mark.fast
+
 KEY = "example-key-1"
 REMOTE = {"endpoint": "https://ai.example.com", "token": "example-token", "timeoutSeconds": 5}
 ADDRESSES = {"host", "http_port", "grpc_port", "runtime_dir"}

@@ -26,6 +26,8 @@ from infra.stack import (
 )
 from infra.stack.__main__ import main
 
+pytestmark = pytest.mark.fast
+
 GPU_1, GPU_2 = "ssh://root@192.0.2.10", "ssh://root@192.0.2.11"
 
 

@@ -17,6 +17,8 @@ from inference_service.audio import Audio, decode_audio, decodes_slowly
 from inference_service.audio.decode import MAX_DECODED_FRAMES
 from inference_service.errors import BadRequest, ServiceError, TooLarge
 
+pytestmark = pytest.mark.fast
+
 RATE = 16000
 TONE = (0.5 * np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE)).astype(np.float32)
 

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from inference_service.audio import mel
 
+pytestmark = pytest.mark.fast
+
 MODELS_PYTHON = (
     Path(os.environ.get("MODELS_VENV", Path(__file__).parents[2] / ".venv-models")) / "bin" / "python"
 )

@@ -11,6 +11,8 @@ from inference_service.runtimes.edge_llm import answers
 from inference_service.runtimes.edge_llm.answers import Answer
 from inference_service.tasks import EmotionResult, SynthesisResult, Transcript
 
+pytestmark = pytest.mark.fast
+
 ASR = {"transcription": "hello", "confidence": 0.9, "language": "en"}
 EMOTION = {"emotion": "happy", "confidence": 0.8, "all_emotions": {"happy": 0.8, "sad": 0.2}}
 SYNTHESIS = {"is_synthetic": False, "confidence": 0.7, "probability_synthetic": 0.3}

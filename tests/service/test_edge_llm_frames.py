@@ -22,6 +22,8 @@ from inference_service.runtimes.edge_llm.frames import (
     setup_frame,
 )
 
+pytestmark = pytest.mark.fast
+
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 
 

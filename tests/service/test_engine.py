@@ -24,6 +24,8 @@ from inference_service.settings import Settings
 from inference_service.tasks import Task
 from tests.service.conftest import DoubleRuntime
 
+pytestmark = pytest.mark.fast
+
 Make = Callable[..., Settings]
 SECOND = Audio(np.zeros(16000, dtype=np.int16), 16000)
 CALL = Call(request_id="test")

@@ -9,6 +9,8 @@ import pytest
 from inference_service.settings import Settings, SettingsError, load, shares
 from inference_service.tasks import Task
 
+pytestmark = pytest.mark.fast
+
 EXAMPLE = Path(__file__).parents[2] / "inference_service/config/ai-inference-service.yaml"
 
 

@@ -16,6 +16,8 @@ from inference_service.streaming.decoder import Decoder
 from inference_service.streaming.format import StreamFormat
 from tests.service.streams import pieces, tone
 
+pytestmark = pytest.mark.fast
+
 SPEECHLIKE = (np.random.default_rng(7).normal(0, 3000, 48000)).astype("<i2").tobytes()
 
 

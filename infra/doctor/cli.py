@@ -110,8 +110,8 @@ async def findings_of(
         plan = Plan(stack, Path(folder), layout, api_key)
         checks = chosen(plan.checks, nodes) if nodes else plan.checks
         try:
-            with display.Progress(console, checks) as progress:
-                return await run(checks, progress)
+            with display.progress(console, checks):
+                return await run(checks)
         finally:
             await plan.close()
 

@@ -23,7 +23,6 @@ class Container:
     health_output: str
     address: str
     environment: dict[str, str]
-    arguments: tuple[str, ...]
     mounts: dict[str, str]
     ports: dict[int, int]
     gpus: str | tuple[str, ...]
@@ -67,7 +66,6 @@ def _container(described: dict[str, Any]) -> Container:
         health_output=log[-1]["Output"].strip() if log else "",
         address=next((net["IPAddress"] for net in networks.values() if net.get("IPAddress")), ""),
         environment=dict(entry.split("=", 1) for entry in config.get("Env") or [] if "=" in entry),
-        arguments=tuple(config.get("Cmd") or ()),
         mounts={mount["Destination"]: mount.get("Source", "") for mount in described.get("Mounts") or []},
         ports={
             int(binding["HostPort"]): int(inner.split("/")[0])

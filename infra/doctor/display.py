@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from types import TracebackType
-from typing import Self
+from contextlib import AbstractContextManager, nullcontext
 
 from rich.console import Console
 from rich.live import Live
@@ -23,43 +22,26 @@ _Row = tuple[str, str, Status, str, str]
 _SIGNS = {Status.OK: "✓", Status.WARNING: "!", Status.PROBLEM: "✗", Status.SKIPPED: "–"}
 
 
-class Progress:
-    """The live table: a row for each node and the gateway. Shows nothing without a terminal."""
+def progress(console: Console, checks: Sequence[Check]) -> AbstractContextManager[object]:
+    """A live table while checks run, a row for each node and the gateway; nothing without a terminal."""
+    if not console.is_terminal:
+        return nullcontext()
+    return Live(
+        get_renderable=lambda: _live_table(checks), console=console, transient=True, refresh_per_second=8
+    )
 
-    def __init__(self, console: Console, checks: Sequence[Check]) -> None:
-        self._checks = checks
-        self._live = Live(self._table(), console=console, transient=True, refresh_per_second=8)
-        self._shown = console.is_terminal
 
-    def __enter__(self) -> Self:
-        if self._shown:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._shown:
-            self._live.stop()
-
-    def __call__(self, finding: Finding) -> None:
-        """A check has ended."""
-        if self._shown:
-            self._live.update(self._table())
-
-    def _table(self) -> Table:
-        table = Table("node", "checks", "now", box=None, pad_edge=False)
-        for name in names(self._checks):
-            mine = [check for check in self._checks if check.where[0] == name]
-            text = Text()
-            for check in mine:
-                if check.finding is not None:
-                    text.append(_SIGNS[check.finding.status], _STYLES[check.finding.status])
-                else:
-                    text.append("·", "dim")
-            waiting = [check.name for check in mine if check.finding is None]
-            table.add_row(name, text, waiting[0] if waiting else "")
-        return table
+def _live_table(checks: Sequence[Check]) -> Table:
+    table = Table("node", "checks", "now", box=None, pad_edge=False)
+    for name in names(checks):
+        mine = [check for check in checks if check.where[0] == name]
+        ended = [check.finding and check.finding.status for check in mine]
+        signs = Text.assemble(
+            *[(_SIGNS[status], _STYLES[status]) if status else ("·", "dim") for status in ended]
+        )
+        waiting = [check.name for check in mine if check.finding is None]
+        table.add_row(name, signs, waiting[0] if waiting else "")
+    return table
 
 
 def names(checks: Sequence[Check] | Sequence[Finding]) -> list[str]:

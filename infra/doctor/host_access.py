@@ -108,6 +108,13 @@ class HostAccess:
         assert status is not None
         return CommandResult(status, out.decode(errors="replace"), err.decode(errors="replace"))
 
+    async def output(self, script: str, failure: str = "") -> str:
+        """What the script prints. When it fails, raises NoAnswer: `failure`, and the last line it printed."""
+        result = await self.run(script)
+        if result.status != 0:
+            raise NoAnswer(f"{failure}{result.last_line}")
+        return result.stdout
+
     @contextlib.asynccontextmanager
     async def dial(self, address: str, port: int) -> AsyncIterator[Stream]:
         """A TCP connection from there to `address`:`port`. Raises Unreachable."""

@@ -1,29 +1,43 @@
-"""The checks of a stack: the rows of the tables, for each of its hosts, its nodes and its gateway."""
+"""The checks of a stack: of each of its hosts, its nodes and its gateway, in the order of the findings."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from infra import names
-from infra.doctor import tables
-from infra.doctor.checks import gateway
-from infra.doctor.checks.docker_node import container_state
+from infra.doctor.checks import (
+    certificate,
+    docker_node,
+    edge_llm,
+    embedded,
+    gateway,
+    host,
+    nginx_configuration,
+    service,
+    triton,
+)
+from infra.doctor.findings import Outcome
 from infra.doctor.host_access import HostAccess
-from infra.doctor.runner import Check
+from infra.doctor.runner import SECONDS, Check
 from infra.doctor.sites.docker_node import DockerNodeSite
 from infra.doctor.sites.embedded_node import EmbeddedNodeSite
-from infra.doctor.sites.gateway import EmbeddedGatewaySite, ExaminedGateway, RemoteGatewaySite
-from infra.doctor.sites.host import ExaminedHost
-from infra.doctor.sites.node import ExaminedNode
-from infra.doctor.tables import Row, S, Subject
-from infra.embedded.declarations import gateway_declaration, node_declaration
+from infra.doctor.sites.gateway import EmbeddedGatewaySite, GatewaySite, RemoteGatewaySite
+from infra.doctor.sites.host import HostSite
+from infra.doctor.sites.node import NodeSite
 from infra.embedded.layout import Layout
 from infra.gateway.entrance import upstreams
-from infra.image_references import ImageReferences, sources
+from infra.image_references import ImageReferences
 from infra.stack import Host, Node, Stack
 from infra.update import preflight
+
+# A little more than the limit of the request, whose error is clearer.
+_INFERENCE_SECONDS = service.INFERENCE_SECONDS + 3
+
+Subject = HostSite | NodeSite | GatewaySite
+S = TypeVar("S", bound=Subject)
 
 
 class Plan:
@@ -37,117 +51,203 @@ class Plan:
         self.checks: list[Check] = []
         self._stack, self._folder, self._layout, self._api_key = stack, folder, layout, api_key
         self._images = ImageReferences(stack)
-        #: Each subject's checks by key: of hosts, of nodes by name, and of the gateway.
-        self._known: dict[Host | str, dict[str, Check]] = {}
-        self._hosts: dict[Host, ExaminedHost] = {}
-        self._fleet: list[ExaminedHost] = []
+        #: Each subject's checks by key; of a node or a gateway on a host, the host's too.
+        self._known: dict[Subject, dict[str, Check]] = {}
+        self._hosts: dict[Host, HostSite] = {}
+        self._fleet: list[HostSite] = []
         for requirements in preflight.checks(stack):
             self._add_host(requirements)
-        for host, checks in self._hosts.items():
-            self._add(host, checks, tables.CLOCK)
+        for remote in self._fleet:
+            # After all hosts are connected: each clock is compared with all others.
+            ssh = self._everywhere("ssh")
+            self._add(remote, "clock", "date", host.clock_skew, ["ssh"], also_after=ssh)
         self._nodes = [self._add_node(node) for node in stack.nodes]
         self._add_gateway()
 
     async def close(self) -> None:
         """End the SSH sessions."""
-        for host in self._hosts.values():
-            await host.access.close()
+        for site in self._hosts.values():
+            await site.access.close()
 
-    def _add(self, subject_key: Host | str, subject: S, rows: Iterable[Row[S]]) -> None:
-        known = self._known[subject_key]
-        for row in rows:
-            if not row.when(subject):
-                continue
-            after = [known[key] for key in row.after if key in known]
-            after += [
-                checks[key] for checks in self._known.values() for key in row.after_all if key in checks
-            ]
-            check = Check(
-                subject.where,
-                row.name or row.key,
-                row.label if isinstance(row.label, str) else row.label(subject),
-                partial(row.ask, subject),
-                row.seconds,
-                needs=[known[key] for key in row.needs if key in known],
-                after=after,
-            )
-            known[row.key] = check
-            self.checks.append(check)
+    def _add(
+        self,
+        subject: S,
+        key: str,
+        checked: str,
+        ask: Callable[[S], Awaitable[Outcome]],
+        needs: Sequence[str] = (),
+        after: Sequence[str] = (),
+        *,
+        also_after: Sequence[Check] = (),
+        where: tuple[str, ...] = (),
+        name: str = "",
+        seconds: float = SECONDS,
+    ) -> None:
+        """Add a check of a host, node or gateway; see `Check`.
+
+        `key` is its name for other checks, and in findings unless `name` is set. `needs` and `after` are keys
+        of the same subject or of its host; those of checks that the stack does not have are passed over.
+        """
+        known = self._known[subject]
+        needed = [known[each] for each in needs if each in known]
+        earlier = [*(known[each] for each in after if each in known), *also_after]
+        asked = partial(ask, subject)
+        check = Check(where or subject.where, name or key, checked, asked, seconds, needed, earlier)
+        known[key] = check
+        self.checks.append(check)
+
+    def _everywhere(self, *keys: str) -> list[Check]:
+        """The checks with these keys of all hosts, nodes and gateways so far."""
+        return [checks[key] for checks in self._known.values() for key in keys if key in checks]
 
     def _add_host(self, requirements: preflight.HostCheck) -> None:
-        host = requirements.host
-        nodes = [node for node in self._stack.nodes if node.host == host]
-        access = HostAccess(host, self._stack.ssh, self._folder)
-        self._hosts[host] = ExaminedHost(access, requirements, self._stack, nodes, self._fleet)
-        if self._hosts[host].remote():
-            self._fleet.append(self._hosts[host])
-        self._known[host] = {}
-        self._add(host, self._hosts[host], tables.HOST)
-
-    def _add_node(self, node: Node) -> ExaminedNode:
-        site: EmbeddedNodeSite | DockerNodeSite
-        # A node's checks may need those of its host.
-        self._known[node.name] = dict(self._known.get(node.host, {}))
-        if node.embedded:
-            site = EmbeddedNodeSite(node, node_declaration(self._stack, node), self._layout)
-            for program in site.programs:
-                part = program.removeprefix(f"{node.name}-")
-                self._add(node.name, site, [tables.process_row(self._layout, program, part)])
-            self._add(node.name, site, [tables.ports_row(self._layout, "ports", site.declaration.ports)])
-            self._add(node.name, site, tables.EMBEDDED_NODE)
+        nodes = [node for node in self._stack.nodes if node.host == requirements.host]
+        access = HostAccess(requirements.host, self._stack.ssh, self._folder)
+        site = HostSite(access, requirements, self._stack, nodes, self._fleet)
+        self._hosts[requirements.host] = site
+        self._known[site] = {}
+        if site.ssh_command is not None:
+            self._fleet.append(site)
+            self._add(site, "ssh", site.ssh_command, host.ssh)
         else:
-            site = DockerNodeSite(self._stack, node, self._hosts[node.host], self._images)
-            for part in sources(self._stack, node):
-                site.image(part)  # a missing build context is a mistake in the stack file
-                self._add(node.name, site, [tables.container_row(part)])
-            self._add(node.name, site, tables.DOCKER_NODE)
-        examined = ExaminedNode(site, self._api_key, models_on_disk=not self._stack.models.object_store)
-        self._add(node.name, examined, tables.NODE)
-        return examined
+            self._add(site, "ssh", "a shell on this computer", host.ssh, name="shell")
+        if requirements.docker:
+            self._add(site, "docker", "docker version", host.docker, ["ssh"])
+            listed = f"docker ps --all --filter {site.label}"
+            self._add(site, "containers", listed, host.stack_containers, ["docker"])
+            if site.ports:
+                numbers = ", ".join(str(port.number) for port in site.ports)
+                self._add(site, "ports", f"ports {numbers}", host.ports_held, ["docker"])
+        if requirements.gpus:
+            self._add(site, "gpu", "nvidia-smi on the host", host.gpu, ["ssh"])
+            checked = "docker info, nvidia-container-runtime-hook, CDI"
+            self._add(site, "nvidia runtime", checked, host.nvidia_runtime, ["docker"])
+        self._add(site, "disk", "df", host.disk, ["ssh"], ["docker"])
+
+    def _add_node(self, node: Node) -> NodeSite:
+        site: NodeSite = self._add_processes(node) if node.embedded else self._add_containers(node)
+        checked = "the service's settings, as it reads them"
+        self._add(site, "settings", checked, service.settings, ["containers"])
+        if node.runtime == "triton":
+            self._add_triton(site)
+        if node.runtime == "edge-llm":
+            needs = ["unit-manager runs", "llm-node runs", "settings"]
+            self._add(site, "edge-llm setup", "setup and exit of a session", edge_llm.setup, needs)
+        self._add(site, "service", "GET /health", service.answers, ["service runs"])
+        runtime = ["triton", "triton endpoint", "models", "model tensors", "edge-llm setup"]
+        needs = ["service", "settings", *runtime]
+        self._add(site, "health", "GET /api/v1/ai/health", service.health, needs)
+        checked = "POST /api/v1/ai/asr"
+        self._add(site, "inference", checked, service.inference, ["health"], seconds=_INFERENCE_SECONDS)
+        return site
+
+    def _add_containers(self, node: Node) -> DockerNodeSite:
+        site = DockerNodeSite(self._stack, node, self._api_key, self._hosts[node.host], self._images)
+        self._known[site] = dict(self._known[site.host])
+        for part in site.images:
+            self._add_container(site, part, site.container_name(part), site.host)
+        if node.wants_gpus:
+            needs = ["containers", "gpu", "nvidia runtime"]
+            checked = "nvidia-smi -L in a container"
+            self._add(site, "gpu in a container", checked, docker_node.gpu, needs, seconds=15.0)
+        self._add(site, "drift", "docker inspect, against the stack file", docker_node.drift, ["containers"])
+        return site
+
+    def _add_container(self, subject: Subject, part: str, container: str, site: HostSite) -> None:
+        self._add(
+            subject,
+            f"{part} runs",
+            f"docker inspect {container}",
+            lambda _: docker_node.container(site, container),
+            ["containers"],
+            name=f"{part} container",
+        )
+
+    def _add_processes(self, node: Node) -> EmbeddedNodeSite:
+        site = EmbeddedNodeSite(self._stack, node, self._api_key, self._layout)
+        self._known[site] = {}
+        for part in site.parts:
+            self._add_process(site, part, site.program(part))
+        self._add_ports(site, "ports", site.declaration.ports)
+        self._add(site, "disk", "free space", embedded.disk)
+        checked = "the processes, against the stack file"
+        self._add(site, "drift", checked, embedded.drift, ["service runs"])
+        return site
+
+    def _add_process(self, subject: Subject, part: str, program: str) -> None:
+        ask = partial(embedded.process, self._layout, program)
+        self._add(subject, f"{part} runs", f"supervisord: {program}", lambda _: ask(), name=f"{part} process")
+
+    def _add_ports(self, subject: Subject, prefix: str, ports: Mapping[str, int]) -> None:
+        """`prefix` is the place of the ports' keys in the stack file."""
+        declared = {f"{prefix}.{key}": port for key, port in ports.items()}
+        checked = f"ports {', '.join(map(str, ports.values()))}"
+        self._add(subject, "ports", checked, lambda _: embedded.ports(self._layout, declared))
+
+    def _add_triton(self, site: NodeSite) -> None:
+        if not self._stack.models.object_store:
+            checked = "model folders, config.pbtxt, version folders, files"
+            self._add(site, "model folder", checked, triton.model_folder, ["containers"], ["settings"])
+        self._add(site, "triton", "GET /v2/health/live", triton.live, ["triton runs"])
+        self._add(site, "triton endpoint", "ai.runtime.triton.endpoint", triton.endpoint, ["settings"])
+        self._add(site, "models", "POST /v2/repository/index", triton.models, ["triton", "settings"])
+        checked = "GET /v2/models/*, against the settings"
+        self._add(site, "model tensors", checked, triton.tensors, ["triton", "settings"])
 
     def _add_gateway(self) -> None:
-        stack, layout = self._stack, self._layout
+        stack, declared = self._stack, self._stack.gateway
         site: EmbeddedGatewaySite | RemoteGatewaySite
-        rows: list[Row[Subject]] = []
-        if stack.gateway.mode == "embedded":
-            declaration = gateway_declaration(stack)
-            site = EmbeddedGatewaySite(declaration, layout)
-            rows.append(tables.process_row(layout, names.GATEWAY, "nginx"))
-            rows.append(tables.ports_row(layout, "gateway", declaration.ports))
+        if declared.mode == "embedded":
+            site = EmbeddedGatewaySite(stack, self._api_key, self._layout)
+            self._known[site] = {}
+            self._add_process(site, "nginx", names.GATEWAY)
+            self._add_ports(site, "gateway", site.declaration.ports)
         else:
-            host = self._hosts[stack.gateway.host]
-            site = RemoteGatewaySite(stack, host.access)
-            if stack.gateway.mode == "container":
-                container = names.gateway_container(stack)
-                rows.append(
-                    Row(
-                        "nginx runs",
-                        f"docker inspect {container}",
-                        lambda _: container_state(host, container, stack),
-                        needs=("containers",),
-                        name="nginx container",
-                    )
-                )
-        serving = [self._known[node.name]["health"] for node in stack.nodes if not node.drained]
-        examined = ExaminedGateway(stack, site, self._nodes, serving, self._api_key)
-        self._known[names.GATEWAY] = dict(self._known.get(stack.gateway.host, {}))
-        self._add(names.GATEWAY, examined, rows)
-        self._add(names.GATEWAY, examined, tables.GATEWAY)
-        self._add_upstreams(examined)
-        self._add(names.GATEWAY, examined, tables.ENTRANCE)
+            on = self._hosts[declared.host]
+            site = RemoteGatewaySite(stack, self._api_key, on)
+            self._known[site] = dict(self._known[on])
+            if declared.mode == "container":
+                self._add_container(site, "nginx", names.gateway_container(stack), on)
+        site.nodes = self._nodes
+        site.serving = [self._known[each]["health"] for each in self._nodes if not each.node.drained]
+        checked = "nginx's file, against the stack"
+        self._add(site, "nginx configuration", checked, nginx_configuration.configuration, ["ssh"])
+        self._add(site, "gateway http", f"GET {site.server.url}", gateway.http, ["ssh", "nginx runs"])
+        avoided_after = self._add_upstreams(site)
+        needs = ["ssh", "nginx runs"]
+        self._add(site, "upstreams avoided", "nginx's log", gateway.avoided, needs, avoided_after)
+        if declared.tls is not None:
+            checked = "the certificate that is served"
+            self._add(site, "certificate", checked, certificate.certificate, ["gateway http"])
+        if declared.mode != "existing":
+            checked, health = f"gRPC health check at {site.grpc_address}", self._everywhere("health")
+            self._add(site, "gateway grpc", checked, gateway.grpc_health, ["gateway http"], also_after=health)
+        self._add(
+            site,
+            "gateway inference",
+            f"POST {site.server.url}/api/v1/ai/asr",
+            gateway.inference,
+            ["gateway http"],
+            ["nginx configuration"],
+            # After the nodes' own, so that it measures the gateway and not their queue.
+            also_after=self._everywhere("health", "inference"),
+            seconds=_INFERENCE_SECONDS,
+        )
 
-    def _add_upstreams(self, examined: ExaminedGateway) -> None:
-        """A check of the way from the gateway's host to each node."""
-        for server in upstreams(self._stack):
-            of_node = self._known[server.name]
-            earlier = [of_node[key] for key in ("ssh", "docker", "service runs", "service") if key in of_node]
-            check = Check(
-                (names.GATEWAY, server.name),
+    def _add_upstreams(self, site: GatewaySite) -> list[str]:
+        """Checks of the way from the gateway's host to each node. Returns their keys."""
+        of_node = {each.node.name: self._known[each] for each in self._nodes}
+        servers = upstreams(self._stack)
+        for server in servers:
+            known = of_node[server.name]
+            earlier = [known[key] for key in ("ssh", "docker", "service runs", "service") if key in known]
+            self._add(
+                site,
                 f"upstream {server.name}",
                 f"GET http://{server.http_address}/health from the gateway's host",
-                partial(gateway.upstream, examined, server, earlier),
-                needs=[check for key, check in self._known[names.GATEWAY].items() if key == "ssh"],
-                after=earlier,
+                partial(gateway.upstream, server=server, earlier=earlier),
+                ["ssh"],
+                also_after=earlier,
+                where=(names.GATEWAY, server.name),
             )
-            of_node["upstream"] = check
-            self.checks.append(check)
+        return [f"upstream {server.name}" for server in servers]

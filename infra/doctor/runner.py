@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from infra.doctor.findings import BECAUSE, Failed, Finding, Outcome, Status, skipped
 
-Report = Callable[[Finding], None]
+#: The limit of a check that sets no other.
+SECONDS = 8.0
 
 
 @dataclass(eq=False)
@@ -25,14 +26,14 @@ class Check:
     name: str
     checked: str
     ask: Callable[[], Awaitable[Outcome]]
-    seconds: float = 8.0
+    seconds: float = SECONDS
     needs: Sequence[Check] = ()
     after: Sequence[Check] = ()
     finding: Finding | None = field(default=None, init=False, repr=False)
 
 
-async def run(checks: Sequence[Check], report: Report = lambda finding: None) -> list[Finding]:
-    """Run `checks` and return their findings in the same order; `report` is called with each as it ends.
+async def run(checks: Sequence[Check]) -> list[Finding]:
+    """Run `checks` and return their findings in the same order.
 
     A check stands after those in its `needs` and `after`; the `needs` must be among `checks`.
     """
@@ -40,11 +41,11 @@ async def run(checks: Sequence[Check], report: Report = lambda finding: None) ->
     async with asyncio.TaskGroup() as group:
         for check in checks:
             earlier = [tasks[other] for other in (*check.needs, *check.after) if other in tasks]
-            tasks[check] = group.create_task(_run_one(check, earlier, report))
+            tasks[check] = group.create_task(_run_one(check, earlier))
     return [task.result() for task in tasks.values()]
 
 
-async def _run_one(check: Check, earlier: Sequence[asyncio.Task[Finding]], report: Report) -> Finding:
+async def _run_one(check: Check, earlier: Sequence[asyncio.Task[Finding]]) -> Finding:
     await asyncio.gather(*earlier)
     begin = time.monotonic()
     outcome = _skipped(check) or await _asked(check)
@@ -57,7 +58,6 @@ async def _run_one(check: Check, earlier: Sequence[asyncio.Task[Finding]], repor
         outcome.remedy,
         time.monotonic() - begin,
     )
-    report(check.finding)
     return check.finding
 
 

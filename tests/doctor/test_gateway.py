@@ -19,10 +19,10 @@ from infra.doctor.checks import gateway as checks
 from infra.doctor.checks.certificate import certificate, covers, expiry, names
 from infra.doctor.checks.nginx_configuration import configuration, upstream_servers
 from infra.doctor.findings import Outcome, Status
-from infra.doctor.host_access import HostAccess, NoAnswer
-from infra.doctor.sites.gateway import ExaminedGateway, recent
+from infra.doctor.host_access import NoAnswer
+from infra.doctor.sites.gateway import GatewaySite, recent
 from infra.gateway.render import UpstreamServer, render_servers
-from infra.stack import Stack, parse
+from infra.stack import parse
 
 NOW = datetime.datetime(2026, 3, 1, tzinfo=datetime.UTC)
 AVOIDED = (
@@ -32,19 +32,19 @@ AVOIDED = (
 )
 
 
-class Site:
-    """A gateway's site with this log and configuration."""
+class Site(GatewaySite):
+    """A gateway with this log and configuration."""
 
     repair = log = "see nginx"
     reload = "nginx -s reload"
 
-    def __init__(self, log_text: str | None = "", actual: str = "", declared: str = "") -> None:
+    def __init__(
+        self, log_text: str | None = "", actual: str = "", declared: str = "", **gateway: object
+    ) -> None:
+        nodes = [{"name": f"gpu-{number}", "host": f"ssh://root@192.0.2.{number}"} for number in (1, 2)]
+        super().__init__(parse({"nodes": nodes, "gateway": {"host": "ssh://root@192.0.2.9", **gateway}}))
         self.log_text = log_text
         self.actual, self.declared = actual, declared
-
-    @property
-    def access(self) -> HostAccess | None:
-        return None
 
     async def configuration(self) -> tuple[str, str]:
         return self.actual, self.declared
@@ -55,14 +55,8 @@ class Site:
         return self.log_text
 
 
-def examined(site: Site, **gateway: object) -> ExaminedGateway:
-    nodes = [{"name": f"gpu-{number}", "host": f"ssh://root@192.0.2.{number}"} for number in (1, 2)]
-    stack: Stack = parse({"nodes": nodes, "gateway": {"host": "ssh://root@192.0.2.9", **gateway}})
-    return ExaminedGateway(stack, site)
-
-
 def avoided(log: str | None) -> Outcome:
-    return asyncio.run(checks.avoided(examined(Site(log))))
+    return asyncio.run(checks.avoided(Site(log)))
 
 
 SITE = """
@@ -106,7 +100,7 @@ def test_all_servers_of_an_upstream_file_count() -> None:
 def test_a_configuration_that_differs_is_reported_by_its_upstreams_or_its_lines(
     actual: str, status: Status, seen: str
 ) -> None:
-    outcome = asyncio.run(configuration(examined(Site("", actual, SITE))))
+    outcome = asyncio.run(configuration(Site("", actual, SITE)))
     assert outcome.status is status
     assert seen in outcome.seen
     assert outcome.remedy == ("" if status is Status.OK else "see nginx")
@@ -237,7 +231,7 @@ def test_the_certificate_that_is_served_is_the_one_that_counts(
         async with server:
             port = server.sockets[0].getsockname()[1]
             tls = {"certificate": "/etc/tls/site.pem", "key": "/etc/tls/site.key"}
-            return await certificate(examined(Site(), http=port, tls=tls, publicHost="127.0.0.1"))
+            return await certificate(Site(http=port, tls=tls, publicHost="127.0.0.1"))
 
     outcome = asyncio.run(examine())
     assert outcome.status is status

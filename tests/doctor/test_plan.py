@@ -1,4 +1,4 @@
-"""The tables of checks: every key that a row refers to is a row's, and checks run after what they need."""
+"""The plan of checks: every key that a check refers to is a check's, and checks run after what they need."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from infra.doctor import tables
 from infra.doctor.plan import Plan
 from infra.doctor.runner import Check
 from infra.embedded.layout import Layout
@@ -38,14 +37,30 @@ def names(checks: Any) -> set[tuple[str, str]]:
     return {(check.where[-1], check.name) for check in checks}
 
 
-def test_every_key_in_a_row_is_the_key_of_a_check() -> None:
-    rows: list[tables.Row[Any]] = [
-        *(*tables.HOST, *tables.CLOCK, *tables.DOCKER_NODE, *tables.EMBEDDED_NODE),
-        *(*tables.NODE, *tables.GATEWAY, *tables.ENTRANCE),
-    ]
-    parts = ("triton", "service", "unit-manager", "llm-node", "nginx")
-    keys = {row.key for row in rows} | {f"{part} runs" for part in parts} | {"upstream"}
-    used = {key for row in rows for key in (*row.needs, *row.after, *row.after_all)}
+def test_every_key_that_a_check_refers_to_is_the_key_of_a_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys: set[str] = set()
+    used: set[str] = set()
+    add, everywhere = Plan._add, Plan._everywhere
+
+    def add_noted(
+        self: Plan, subject: Any, key: str, checked: str, ask: Any, *others: Any, **more: Any
+    ) -> None:
+        keys.add(key)
+        used.update(*others)
+        add(self, subject, key, checked, ask, *others, **more)
+
+    def everywhere_noted(self: Plan, *keys: str) -> list[Check]:
+        used.update(keys)
+        return everywhere(self, *keys)
+
+    monkeypatch.setattr(Plan, "_add", add_noted)
+    monkeypatch.setattr(Plan, "_everywhere", everywhere_noted)
+    for number, stack in enumerate([DOCKER, EMBEDDED]):
+        (tmp_path / str(number)).mkdir()
+        checks(tmp_path / str(number), stack)
+    assert {"containers", "service runs", "nginx configuration", "ssh", "health"} < used
     assert used <= keys
 
 

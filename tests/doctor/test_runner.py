@@ -98,11 +98,15 @@ async def test_checks_run_side_by_side() -> None:
     assert {finding.status for finding in results} == {Status.OK}
 
 
-async def test_each_finding_is_reported_as_it_comes() -> None:
-    told: list[str] = []
+async def test_each_finding_is_there_as_soon_as_its_check_ends() -> None:
+    async def look() -> Outcome:
+        assert first.finding is not None and second.finding is None
+        return WELL
+
     first = check("first")
-    await run([first, check("second", needs=[first])], lambda finding: told.append(finding.check))
-    assert told == ["first", "second"]
+    second = check("second", look, after=[first])
+    assert [each.status for each in await findings(first, second)] == [Status.OK, Status.OK]
+    assert second.finding is not None
 
 
 async def test_choosing_a_node_takes_what_its_checks_need_along() -> None:

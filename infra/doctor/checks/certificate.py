@@ -14,20 +14,20 @@ from cryptography.x509.oid import NameOID
 from infra.doctor.answers import failing
 from infra.doctor.findings import Outcome, Status, ok, problem, warning
 from infra.doctor.host_access import Unreachable, dial_from_here
-from infra.doctor.sites.gateway import ExaminedGateway
+from infra.doctor.sites.gateway import GatewaySite
 from infra.doctor.web import unverified
 
 _WARNING_DAYS = 21
 _VERIFY_SECONDS = 5
 
 
-async def certificate(gateway: ExaminedGateway) -> Outcome:
+async def certificate(gateway: GatewaySite) -> Outcome:
     """Whether the served certificate is valid for the gateway's name, and for how long."""
     host, port, tls = gateway.server.address, gateway.server.port, gateway.stack.gateway.tls
     assert tls is not None
-    with failing(gateway.site.log):
+    with failing(gateway.log):
         served = await fetch(host, port)
-    remedy = f"renew {tls.certificate} on the gateway's host, then {gateway.site.reload}"
+    remedy = f"renew {tls.certificate} on the gateway's host, then {gateway.reload}"
     outcome = expiry(served.not_valid_after_utc, datetime.datetime.now(datetime.UTC), remedy)
     if outcome.status is Status.OK and not covers(names(served), host):
         return warning(

@@ -3,90 +3,29 @@
 from __future__ import annotations
 
 import datetime
+import re
 import shlex
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 from infra import names, service_settings
-from infra.connection import typed
 from infra.doctor.answers import failing
-from infra.doctor.checks import host as host_checks
 from infra.doctor.checks.drift import keys, setting_differences
 from infra.doctor.containers import Container
 from infra.doctor.findings import Outcome, ok, problem, warning, worst
 from infra.doctor.sites.docker_node import DockerNodeSite
-from infra.doctor.sites.host import ExaminedHost
-from infra.image_references import sources
-from infra.stack import Stack
+from infra.doctor.sites.host import HostSite
 
 _LOG_LINES = 5
 _RECENT = datetime.timedelta(hours=24)
 
 
-async def container(site: DockerNodeSite, part: str) -> Outcome:
-    """Whether the container of one part of the node runs, and how it ended when it does not."""
-    return await container_state(site.host, site.container_name(part), site.stack)
-
-
-async def gpu_in_container(site: DockerNodeSite) -> Outcome:
-    """Whether the runtime's container sees the node's GPUs."""
-    runtime = names.TRITON if site.node.runtime == "triton" else names.LLM_NODE
-    return await host_checks.gpu_in_container(
-        site.host, site.node, site.container_name(runtime), site.image(runtime)
-    )
-
-
-async def drift(site: DockerNodeSite) -> Outcome:
-    """Whether the containers' images, GPUs, ports and settings are those that the stack declares."""
-    outcomes = []
-    with failing(site.service_start):
-        in_use = keys((await site.in_use()).file)
-    for part in sources(site.stack, site.node):
-        container = site.host.containers.get(site.container_name(part))
-        if container is not None:
-            outcomes += [_differs(site, part, text) for text in _differences(site, part, container)]
-    declared = service_settings.service_settings(site.stack, site.node)
-    outcomes += [_differs(site, names.SERVICE, text) for text in setting_differences(declared, in_use)]
-    return worst(outcomes, "images, GPUs, ports and settings are as declared")
-
-
-def _differs(site: DockerNodeSite, part: str, difference: str) -> Outcome:
-    return warning(
-        f"{site.container_name(part)}: {difference}",
-        f"`pulumi up --stack {site.stack.name}` (with --refresh if somebody changed it by hand), "
-        "or change the stack file",
-    )
-
-
-def _differences(site: DockerNodeSite, part: str, container: Container) -> list[str]:
-    differences = []
-    image = site.image(part)
-    if container.image != image:
-        differences.append(f"its image is {container.image}, declared is {image}")
-    gpus: Any = "none"
-    if part in (names.TRITON, names.LLM_NODE):
-        gpus = site.node.gpus if isinstance(site.node.gpus, str) else tuple(map(str, site.node.gpus))
-    if container.gpus != gpus:
-        differences.append(f"its gpus are {_listed(container.gpus)}, declared is {_listed(gpus)}")
-    published = names.published_by(site.stack, site.node, part)
-    ports = {outer: inner for inner, outer in published.items()}
-    if container.ports != ports:
-        differences.append(f"it publishes {_ports(container.ports)}, declared is {_ports(ports)}")
-    env = {names.TRITON: site.stack.triton.env, names.SERVICE: site.stack.service.env}.get(part, {})
-    differences += [
-        f"its environment has another {name} than declared"
-        for name, value in env.items()
-        if container.environment.get(name) != value
-    ]
-    return differences
-
-
-async def container_state(host: ExaminedHost, name: str, stack: Stack) -> Outcome:
+async def container(host: HostSite, name: str) -> Outcome:
     """Whether a container runs and is healthy; else how it ended, with the end of its log."""
     container = host.containers.get(name)
     if container is None:
         return problem(
-            f"there is no container {name}", f"`pulumi up --refresh --stack {stack.name}` creates it again"
+            f"there is no container {name}",
+            f"`pulumi up --refresh --stack {host.stack.name}` creates it again",
         )
     if not container.running or container.health == "unhealthy":
         result = await host.access.run(f"docker logs --tail {_LOG_LINES} {shlex.quote(name)} 2>&1")
@@ -97,7 +36,7 @@ async def container_state(host: ExaminedHost, name: str, stack: Stack) -> Outcom
             else f"{container.status}, {container.ended}"
         )
         verb = "start" if container.status in ("exited", "created") else "restart"
-        remedy = typed(host.access.host, stack.ssh, f"docker {verb} {name}")
+        remedy = host.typed(f"docker {verb} {name}")
         if container.out_of_memory:
             remedy = (
                 "give the part more memory (triton.memory, service.memory, …), or the host; then " + remedy
@@ -107,8 +46,7 @@ async def container_state(host: ExaminedHost, name: str, stack: Stack) -> Outcom
         return warning(
             f"{name} restarted {container.restarts} times, last at {container.started_at[:19]}; "
             f"{container.ended}",
-            "its log has the reasons: "
-            + typed(host.access.host, stack.ssh, f"docker logs --since 24h {name}"),
+            f"its log has the reasons: {host.typed(f'docker logs --since 24h {name}')}",
         )
     return ok(f"{name} runs" + (f", {container.health}" if container.health else ""))
 
@@ -119,6 +57,77 @@ def _recent(started_at: str) -> bool:
     except ValueError:
         return False
     return datetime.datetime.now(datetime.UTC) - started < _RECENT
+
+
+async def gpu(site: DockerNodeSite) -> Outcome:
+    """Whether the node's runtime sees its GPUs: in its container, or in a temporary one of its image."""
+    runtime = names.TRITON if site.node.runtime == "triton" else names.LLM_NODE
+    host, name, image = site.host, site.container_name(runtime), site.images[runtime]
+    container = host.containers.get(name)
+    if container is not None and container.running:
+        script = f"docker exec {shlex.quote(name)} nvidia-smi -L"
+        where = f"in {name}"
+        remedy = (
+            f"{host.typed(f'docker restart {name}')} (a reloaded systemd takes the GPU from running "
+            "containers); if that does not help, reinstall nvidia-container-toolkit"
+        )
+    else:
+        present = await host.access.run(f"docker image inspect --format ok {shlex.quote(image)}")
+        if present.status != 0:
+            return warning(
+                f"the image {image} is not on the host, so no container can be tried",
+                f"run `pulumi up --stack {host.stack.name}`",
+            )
+        gpus = "all" if site.node.gpus == "all" else f'"device={",".join(map(str, site.node.gpus))}"'
+        script = (
+            f"docker run --rm --network none --entrypoint nvidia-smi --gpus {shlex.quote(gpus)}"
+            f" {shlex.quote(image)} -L"
+        )
+        where = f"in a temporary container of {image}"
+        remedy = "install nvidia-container-toolkit on the host and restart Docker"
+    with failing(remedy, f"{where}: {{error}}"):
+        output = await host.access.output(script)
+    gpus_seen = re.sub(r" \(UUID: [^)]*\)", "", output.strip()).splitlines()
+    return ok(f"{where}: {'; '.join(gpus_seen)}")
+
+
+async def drift(site: DockerNodeSite) -> Outcome:
+    """Whether the containers' images, GPUs, ports and settings are those that the stack declares."""
+    with failing(site.start(names.SERVICE)):
+        in_use = keys((await site.in_use()).file)
+    differences = []
+    for part in site.images:
+        name = site.container_name(part)
+        if (container := site.host.containers.get(name)) is not None:
+            differences += [f"{name}: {text}" for text in _differences(site, part, container)]
+    declared = service_settings.service_settings(site.stack, site.node)
+    service = site.container_name(names.SERVICE)
+    differences += [f"{service}: {text}" for text in setting_differences(declared, in_use)]
+    remedy = (
+        f"`pulumi up --stack {site.stack.name}` (with --refresh if somebody changed it by hand), "
+        "or change the stack file"
+    )
+    return worst(
+        [warning(text, remedy) for text in differences], "images, GPUs, ports and settings are as declared"
+    )
+
+
+def _differences(site: DockerNodeSite, part: str, container: Container) -> Iterator[str]:
+    image = site.images[part]
+    if container.image != image:
+        yield f"its image is {container.image}, declared is {image}"
+    gpus: str | tuple[str, ...] = "none"
+    if part in (names.TRITON, names.LLM_NODE):
+        gpus = site.node.gpus if isinstance(site.node.gpus, str) else tuple(map(str, site.node.gpus))
+    if container.gpus != gpus:
+        yield f"its gpus are {_listed(container.gpus)}, declared is {_listed(gpus)}"
+    ports = {outer: inner for inner, outer in names.published_by(site.stack, site.node, part).items()}
+    if container.ports != ports:
+        yield f"it publishes {_ports(container.ports)}, declared is {_ports(ports)}"
+    env = {names.TRITON: site.stack.triton.env, names.SERVICE: site.stack.service.env}.get(part, {})
+    for name, value in env.items():
+        if container.environment.get(name) != value:
+            yield f"its environment has another {name} than declared"
 
 
 def _listed(gpus: str | tuple[str, ...]) -> str:

@@ -5,27 +5,28 @@ from __future__ import annotations
 import asyncio
 
 from inference_service import diagnosis
+from infra import names
 from infra.doctor.advice import advice
 from infra.doctor.findings import Outcome, ok, problem
 from infra.doctor.host_access import Unreachable
-from infra.doctor.sites.node import ExaminedNode
+from infra.doctor.sites.node import NodeSite
 
 
-async def setup(node: ExaminedNode) -> Outcome:
+async def setup(node: NodeSite) -> Outcome:
     """Set up a session as the service does, and end it."""
-    address, port = node.site.unit_manager()
+    address, port = node.address(names.UNIT_MANAGER)
     manager = f"the unit manager at {address}:{port}"
     try:
         return await _setup(node, manager, address, port)
     except Unreachable as error:
         seen = f"{manager} cannot be reached: {error}"
-        return problem(seen, advice(seen, node.site.service_start))
+        return problem(seen, advice(seen, node.start(names.SERVICE)))
 
 
-async def _setup(node: ExaminedNode, manager: str, address: str, port: int) -> Outcome:
-    assert node.site.access is not None  # there are no embedded Edge-LLM nodes
+async def _setup(node: NodeSite, manager: str, address: str, port: int) -> Outcome:
+    assert node.access is not None  # there are no embedded Edge-LLM nodes
     model = node.known_settings.ai.models.asr.model_name
-    async with node.site.access.dial(address, port) as stream:
+    async with node.access.dial(address, port) as stream:
         await stream.send(diagnosis.setup_frame(diagnosis.new_request_id(), model))
         line = await stream.reader.readline()
         if not line:
@@ -33,7 +34,7 @@ async def _setup(node: ExaminedNode, manager: str, address: str, port: int) -> O
             if refusal:
                 raise Unreachable(refusal)
             seen = f"{manager} closes its connections"
-            return problem(seen, advice(seen, node.site.service_start))
+            return problem(seen, advice(seen, node.start(names.SERVICE)))
         try:
             reply = diagnosis.parse_reply(line)
         except diagnosis.ProtocolError as error:

@@ -57,9 +57,9 @@ async def ports(layout: Layout, declared: Mapping[str, int]) -> Outcome:
     return await asyncio.to_thread(check)
 
 
-async def disk(layout: Layout) -> Outcome:
+async def disk(site: EmbeddedNodeSite) -> Outcome:
     """The free space for logs and models on this computer."""
-    folder = layout.root
+    folder = site.layout.root
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     free = shutil.disk_usage(existing).free
     seen = f"{free / (1 << 30):.1f} GiB free at {folder}"
@@ -74,24 +74,24 @@ async def drift(site: EmbeddedNodeSite) -> Outcome:
         programs = await asyncio.to_thread(node_programs, site.layout, site.declaration)
     except EmbeddedError as error:
         return problem(str(error), "make setup")
-    outcomes = []
+    differences = []
     for program in programs:
         try:
             started = site.launched(program.name)
         except OSError:
             continue  # it was never started, which another check reports
         environment = {key: value for key, value in started["environment"].items() if key != MARK}
-        differences = []
         if started["command"] != list(program.command) or environment != dict(program.environment):
-            differences.append("was started with other settings than declared")
+            differences.append(f"{program.name} was started with other settings than declared")
         if started["revision"] != program.revision:
-            differences.append("was started from code, models or settings that have changed since")
-        outcomes += [warning(f"{program.name} {each}", site.service_start) for each in differences]
-    with failing(site.service_start):
+            differences.append(
+                f"{program.name} was started from code, models or settings that have changed since"
+            )
+    repair = site.layout.make("up")
+    with failing(repair):
         in_use = keys((await site.in_use()).file)
     # The layout decides this folder when the node starts.
     in_use.get("server", {}).pop("runtime_dir", None)
-    differences = setting_differences(site.declaration.service, in_use)
-    service = names.process(site.node.name, names.SERVICE)
-    outcomes += [warning(f"{service}: {each}", site.service_start) for each in differences]
-    return worst(outcomes, "processes are as declared")
+    service = site.program(names.SERVICE)
+    differences += [f"{service}: {each}" for each in setting_differences(site.declaration.service, in_use)]
+    return worst([warning(each, repair) for each in differences], "processes are as declared")

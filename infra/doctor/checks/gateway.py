@@ -19,7 +19,7 @@ from infra.doctor.checks.service import BASE, transcribe
 from infra.doctor.findings import Failed, Outcome, Status, ok, problem, skipped, warning
 from infra.doctor.host_access import NoAnswer, Unreachable
 from infra.doctor.runner import Check
-from infra.doctor.sites.gateway import AVOIDED_SECONDS, ExaminedGateway
+from infra.doctor.sites.gateway import AVOIDED_SECONDS, GatewaySite
 from infra.doctor.web import HttpServer
 from infra.gateway.entrance import upstreams
 from infra.gateway.render import UpstreamServer
@@ -27,21 +27,21 @@ from infra.gateway.render import UpstreamServer
 _HEALTH_TRIES = 3
 
 
-async def http(gateway: ExaminedGateway) -> Outcome:
+async def http(gateway: GatewaySite) -> Outcome:
     """Whether the HTTP entrance answers this computer."""
     # The stack's own nginx has a health route; an existing one passes only the API on.
     path = f"{BASE}/health" if gateway.stack.gateway.mode == "existing" else "/health"
     begin = time.monotonic()
     await expected(
         gateway.server.get(path),
-        f"check that nginx runs, and that no firewall blocks the port; {gateway.site.log}",
+        f"check that nginx runs, and that no firewall blocks the port; {gateway.log}",
         unreachable=f"the gateway at {gateway.server.url} cannot be reached: {{error}}",
         refused=f"{gateway.server.url}{path}: {{error}}",
     )
     return ok(f"{gateway.server.url} answers in {1000 * (time.monotonic() - begin):.0f} ms")
 
 
-async def grpc_health(gateway: ExaminedGateway) -> Outcome:
+async def grpc_health(gateway: GatewaySite) -> Outcome:
     """Whether the gRPC entrance passes a health check on to a node, which may be an unhealthy one."""
     unhealthy = _unhealthy_nodes(gateway)
     address = gateway.grpc_address
@@ -57,7 +57,7 @@ async def grpc_health(gateway: ExaminedGateway) -> Outcome:
             details = error.details() or ""
             return problem(
                 f"gRPC at {address}: {error.code().name}: {details}",
-                advice(details, f"check that the nodes' gRPC ports can be reached; {gateway.site.log}"),
+                advice(details, f"check that the nodes' gRPC ports can be reached; {gateway.log}"),
             )
     status = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
     if status != "SERVING" and unhealthy:
@@ -67,11 +67,11 @@ async def grpc_health(gateway: ExaminedGateway) -> Outcome:
     return ok(f"gRPC at {address} is SERVING")
 
 
-async def _channel(gateway: ExaminedGateway, address: str) -> grpc.aio.Channel:
+async def _channel(gateway: GatewaySite, address: str) -> grpc.aio.Channel:
     options: list[tuple[str, Any]] = [("grpc.enable_http_proxy", 0)]
     if gateway.stack.gateway.tls is None:
         return grpc.aio.insecure_channel(address, options=options)
-    with failing(gateway.site.log, f"the gateway at {address} cannot be reached: {{error}}"):
+    with failing(gateway.log, f"the gateway at {address} cannot be reached: {{error}}"):
         served = await certificate.fetch(gateway.stack.gateway.public_host, gateway.stack.gateway.grpc)
     credentials = grpc.ssl_channel_credentials(root_certificates=served.public_bytes(Encoding.PEM))
     # Another check verifies the certificate's name.
@@ -81,10 +81,10 @@ async def _channel(gateway: ExaminedGateway, address: str) -> grpc.aio.Channel:
     return grpc.aio.secure_channel(address, credentials, options=options)
 
 
-async def avoided(gateway: ExaminedGateway) -> Outcome:
+async def avoided(gateway: GatewaySite) -> Outcome:
     """The nodes that nginx sends no requests to for now, as its log says."""
     try:
-        log = await gateway.site.recent_log()
+        log = await gateway.recent_log()
     except NoAnswer as error:
         return ok(f"not known: {error}")
     nodes: dict[str, str] = {}
@@ -99,13 +99,12 @@ async def avoided(gateway: ExaminedGateway) -> Outcome:
         shown = ", ".join(f"{nodes.get(each, 'an unknown node')} ({each})" for each in sorted(addresses))
         return warning(
             f"nginx considers down for {AVOIDED_SECONDS} s: {shown} (“upstream server temporarily disabled”)",
-            "see the findings of those nodes; nginx tries them again by itself; at once: "
-            f"{gateway.site.reload}",
+            f"see the findings of those nodes; nginx tries them again by itself; at once: {gateway.reload}",
         )
     return ok(f"nginx avoided no node in the last {AVOIDED_SECONDS} s")
 
 
-async def upstream(gateway: ExaminedGateway, server: UpstreamServer, earlier: Sequence[Check]) -> Outcome:
+async def upstream(gateway: GatewaySite, server: UpstreamServer, earlier: Sequence[Check]) -> Outcome:
     """Whether the gateway's host reaches a node at the address that nginx uses.
 
     `earlier` are the checks of the node's host and service, which explain a failure if they failed.
@@ -113,7 +112,7 @@ async def upstream(gateway: ExaminedGateway, server: UpstreamServer, earlier: Se
     # The name by which a container reaches its host is the host's loopback address.
     address = "127.0.0.1" if server.host == "host.docker.internal" else server.host
     try:
-        answer = await HttpServer(address, server.http_port, gateway.site.access).get("/health")
+        answer = await HttpServer(address, server.http_port, gateway.access).get("/health")
         reason = None if answer.status == 200 else answer.reason
     except (Unreachable, NoAnswer) as error:
         reason = str(error)
@@ -130,13 +129,13 @@ async def upstream(gateway: ExaminedGateway, server: UpstreamServer, earlier: Se
     )
 
 
-async def inference(gateway: ExaminedGateway) -> Outcome:
+async def inference(gateway: GatewaySite) -> Outcome:
     """A recording of speech, transcribed through the gateway."""
     _unhealthy_nodes(gateway)
     return await transcribe(gateway.server, gateway.key)
 
 
-def _unhealthy_nodes(gateway: ExaminedGateway) -> list[str]:
+def _unhealthy_nodes(gateway: GatewaySite) -> list[str]:
     """The nodes known to be unhealthy. Raises Failed where all are: then the gateway is not to blame."""
     unhealthy = [
         check.where[0]

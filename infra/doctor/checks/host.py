@@ -8,11 +8,11 @@ import statistics
 import time
 from pathlib import PurePosixPath
 
-from infra.connection import typed
 from infra.doctor import containers
-from infra.doctor.findings import Failed, Outcome, ok, problem, warning, worst
-from infra.doctor.sites.host import ExaminedHost
-from infra.stack import Node, SshHost
+from infra.doctor.answers import failing
+from infra.doctor.findings import Outcome, ok, problem, warning, worst
+from infra.doctor.sites.host import HostSite
+from infra.stack import SshHost
 from infra.update import ports, preflight
 
 OLDEST_DOCKER = (20, 10)
@@ -20,18 +20,7 @@ CLOCK_WARNING_SECONDS, CLOCK_PROBLEM_SECONDS = 5.0, 30.0
 DISK_WARNING_KB, DISK_PROBLEM_KB = 5 << 20, 1 << 20
 
 
-async def _run(host: ExaminedHost, script: str, remedy: str) -> str:
-    """What the script prints on the host. Raises Failed when it fails."""
-    result = await host.access.run(script)
-    if result.status != 0:
-        raise Failed(problem(result.last_line, remedy))
-    return result.stdout
-
-
-# SSH and Docker -------------------------------------------------------------------------------------
-
-
-async def ssh(host: ExaminedHost) -> Outcome:
+async def ssh(host: HostSite) -> Outcome:
     """Whether the host runs a command, under a known host key; measures its clock."""
     begin = time.monotonic()
     refusal = await host.access.connect()
@@ -48,7 +37,7 @@ async def ssh(host: ExaminedHost) -> Outcome:
     return ok(f"connected in {seconds:.1f} s")
 
 
-def _no_ssh(host: ExaminedHost, output: str) -> Outcome:
+def _no_ssh(host: HostSite, output: str) -> Outcome:
     reason, remedy = preflight.explain(host.requirements, preflight.NO_SSH, output)
     target = host.access.host
     if isinstance(target, SshHost) and "host key is not" in reason:
@@ -57,7 +46,7 @@ def _no_ssh(host: ExaminedHost, output: str) -> Outcome:
     return problem(f"{reason} ({line})" if line and line not in reason else reason, remedy)
 
 
-async def docker(host: ExaminedHost) -> Outcome:
+async def docker(host: HostSite) -> Outcome:
     """Whether the daemon answers, and its version."""
     result = await host.access.run(
         "docker version --format '{{.Server.Version}}' || exit; docker info --format '{{.DockerRootDir}}'"
@@ -73,23 +62,19 @@ async def docker(host: ExaminedHost) -> Outcome:
     return ok(f"Docker {version}")
 
 
-async def stack_containers(host: ExaminedHost) -> Outcome:
+async def stack_containers(host: HostSite) -> Outcome:
     """The stack's containers on the host, which later checks use."""
     label = shlex.quote(host.label)
-    output = await _run(
-        host,
-        f'ids=$(docker ps --all --quiet --filter {label}) || exit; [ -z "$ids" ] || docker inspect $ids',
-        "look at Docker on the host: journalctl -u docker",
-    )
+    with failing("look at Docker on the host: journalctl -u docker"):
+        output = await host.access.output(
+            f'ids=$(docker ps --all --quiet --filter {label}) || exit; [ -z "$ids" ] || docker inspect $ids'
+        )
     host.containers = containers.parse(output)
     running = sum(container.running for container in host.containers.values())
     return ok(f"{running} running of {len(host.containers)} of the stack {host.stack.name}")
 
 
-# GPUs -----------------------------------------------------------------------------------------------
-
-
-async def nvidia_runtime(host: ExaminedHost) -> Outcome:
+async def nvidia_runtime(host: HostSite) -> Outcome:
     """Whether Docker on the host accepts GPU requests."""
     result = await host.access.run(preflight.NVIDIA)
     if result.status != 0:
@@ -97,14 +82,16 @@ async def nvidia_runtime(host: ExaminedHost) -> Outcome:
     return ok("Docker on the host accepts GPU requests")
 
 
-async def gpu(host: ExaminedHost) -> Outcome:
+async def gpu(host: HostSite) -> Outcome:
     """Whether the host's driver sees the GPUs that its nodes request."""
-    output = await _run(
-        host,
-        "nvidia-smi --query-gpu=index,name,driver_version,memory.used,memory.total --format=csv,noheader",
+    remedy = (
         "install or repair the NVIDIA driver on the host (after a kernel update: reboot), "
-        "then try: nvidia-smi; or set gpus: none",
+        "then try: nvidia-smi; or set gpus: none"
     )
+    with failing(remedy):
+        output = await host.access.output(
+            "nvidia-smi --query-gpu=index,name,driver_version,memory.used,memory.total --format=csv,noheader"
+        )
     rows = [line.split(", ") for line in output.splitlines() if line.strip()]
     indices = [row[0] for row in rows]
     requested = {index for node in host.nodes if isinstance(node.gpus, list) for index in node.gpus}
@@ -117,41 +104,7 @@ async def gpu(host: ExaminedHost) -> Outcome:
     return ok("; ".join(", ".join(row) for row in rows))
 
 
-async def gpu_in_container(host: ExaminedHost, node: Node, name: str, image: str) -> Outcome:
-    """Whether a node's runtime sees its GPUs: in its container, or in a temporary one of its image."""
-    container = host.containers.get(name)
-    if container is not None and container.running:
-        result = await host.access.run(f"docker exec {shlex.quote(name)} nvidia-smi -L")
-        where = f"in {name}"
-        restart = typed(host.access.host, host.stack.ssh, f"docker restart {name}")
-        remedy = (
-            f"{restart} (a reloaded systemd takes the GPU from running containers); "
-            "if that does not help, reinstall nvidia-container-toolkit"
-        )
-    else:
-        present = await host.access.run(f"docker image inspect --format ok {shlex.quote(image)}")
-        if present.status != 0:
-            return warning(
-                f"the image {image} is not on the host, so no container can be tried",
-                f"run `pulumi up --stack {host.stack.name}`",
-            )
-        gpus = "all" if node.gpus == "all" else f'"device={",".join(map(str, node.gpus))}"'
-        result = await host.access.run(
-            f"docker run --rm --network none --entrypoint nvidia-smi --gpus {shlex.quote(gpus)}"
-            f" {shlex.quote(image)} -L"
-        )
-        where = f"in a temporary container of {image}"
-        remedy = "install nvidia-container-toolkit on the host and restart Docker"
-    if result.status != 0:
-        return problem(f"{where}: {result.last_line}", remedy)
-    gpus_seen = re.sub(r" \(UUID: [^)]*\)", "", result.stdout.strip()).splitlines()
-    return ok(f"{where}: {'; '.join(gpus_seen)}")
-
-
-# Clock, disk, ports ---------------------------------------------------------------------------------
-
-
-async def clock_skew(host: ExaminedHost) -> Outcome:
+async def clock_skew(host: HostSite) -> Outcome:
     """The host's clock against the fleet's median: this computer's own clock may be wrong."""
     if host.clock is None:
         return warning("`date` on the host prints no seconds", "look at its output: date -u +%s")
@@ -166,7 +119,7 @@ async def clock_skew(host: ExaminedHost) -> Outcome:
     return warning(seen, remedy) if abs(skew) > CLOCK_WARNING_SECONDS else ok(seen)
 
 
-async def disk(host: ExaminedHost) -> Outcome:
+async def disk(host: HostSite) -> Outcome:
     """The free space where Docker keeps images, and where models and configurations are."""
     folders = {host.docker_root: "images", host.stack.remote_dir: "models and configurations"}
     if host.stack.models.source == "host" and any(node.runtime != "remote" for node in host.nodes):
@@ -187,9 +140,10 @@ async def disk(host: ExaminedHost) -> Outcome:
     return worst(outcomes, "; ".join(dict.fromkeys(outcome.seen for outcome in outcomes)))
 
 
-async def ports_held(host: ExaminedHost) -> Outcome:
+async def ports_held(host: HostSite) -> Outcome:
     """Whether each of the stack's ports is free, or held by the stack's own container."""
-    output = await _run(host, ports.SCRIPT, "look at Docker on the host")
+    with failing("look at Docker on the host"):
+        output = await host.access.output(ports.SCRIPT)
     return worst(
         [problem(taken.reason, taken.remedy) for taken in ports.taken(host.ports, output)],
         ", ".join(f"{port.number} ({port.key.rpartition('.')[2]})" for port in host.ports),

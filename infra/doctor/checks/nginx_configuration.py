@@ -10,17 +10,17 @@ import crossplane
 
 from infra.doctor.answers import failing
 from infra.doctor.findings import Outcome, ok, problem, warning, worst
-from infra.doctor.sites.gateway import ExaminedGateway
+from infra.doctor.sites.gateway import GatewaySite
 
 _UPSTREAM = "ai_inference_service"
 _SHOWN_LINES = 4
 
 
-async def configuration(gateway: ExaminedGateway) -> Outcome:
+async def configuration(gateway: GatewaySite) -> Outcome:
     """Whether nginx's file is the one that the stack declares."""
-    repair = gateway.site.repair
+    repair = gateway.repair
     with failing(repair):
-        actual, declared = await gateway.site.configuration()
+        actual, declared = await gateway.configuration()
     servers, declared_servers = upstream_servers(actual), upstream_servers(declared)
     if actual == declared:
         return ok(f"as declared; upstreams: {', '.join(servers)}")

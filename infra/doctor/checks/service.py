@@ -9,9 +9,10 @@ import time
 import soundfile
 
 from inference_service.settings import SettingsError
+from infra import names
 from infra.doctor.answers import expected, failing
 from infra.doctor.findings import Outcome, ok, problem, warning
-from infra.doctor.sites.node import ExaminedNode
+from infra.doctor.sites.node import NodeSite
 from infra.doctor.web import HttpServer
 from infra.paths import RECORDING
 
@@ -21,11 +22,11 @@ INFERENCE_SECONDS = 25.0
 BASE = "/api/v1/ai"
 
 
-async def settings(node: ExaminedNode) -> Outcome:
+async def settings(node: NodeSite) -> Outcome:
     """Whether the service can start with its settings, and with the runtime that the stack declares."""
     try:
-        with failing(node.site.service_start):
-            node.settings = (await node.site.in_use()).settings()
+        with failing(node.start(names.SERVICE)):
+            node.settings = (await node.in_use()).settings()
     except SettingsError as error:
         return problem(
             "\n".join(error.problems),
@@ -42,31 +43,31 @@ async def settings(node: ExaminedNode) -> Outcome:
     return ok(f"runtime {declared}; tasks {tasks}")
 
 
-async def answers(node: ExaminedNode) -> Outcome:
+async def answers(node: NodeSite) -> Outcome:
     """Whether the service answers at all."""
-    server = node.site.service()
+    server = node.server(names.SERVICE)
     begin = time.monotonic()
     await expected(
         server.get("/health"),
-        f"{node.site.service_start}; its log: {node.site.service_log}",
+        f"{node.start(names.SERVICE)}; its log: {node.log(names.SERVICE)}",
         unreachable=f"the service at {server.url} cannot be reached: {{error}}",
     )
     return ok(f"{server.url} answers in {1000 * (time.monotonic() - begin):.0f} ms")
 
 
-async def health(node: ExaminedNode) -> Outcome:
+async def health(node: NodeSite) -> Outcome:
     """The node's own health report."""
     await expected(
-        node.site.service().get(f"{BASE}/health"),
-        f"look at its log: {node.site.service_log}",
+        node.server(names.SERVICE).get(f"{BASE}/health"),
+        f"look at its log: {node.log(names.SERVICE)}",
         unreachable="no answer: {error}",
     )
     return ok("healthy")
 
 
-async def inference(node: ExaminedNode) -> Outcome:
+async def inference(node: NodeSite) -> Outcome:
     """A recording of speech, transcribed by the node."""
-    return await transcribe(node.site.service(), node.key)
+    return await transcribe(node.server(names.SERVICE), node.key)
 
 
 async def transcribe(server: HttpServer, key: str | None) -> Outcome:

@@ -10,21 +10,22 @@ from tritonclient.grpc import model_config_pb2
 from tritonclient.grpc import service_pb2 as pb
 
 from inference_service import diagnosis
+from infra import names
 from infra.doctor.advice import advice
 from infra.doctor.answers import expected, failing
 from infra.doctor.findings import Outcome, ok, problem, warning, worst
 from infra.doctor.host_access import NoAnswer
 from infra.doctor.linter import lint
-from infra.doctor.sites.node import ExaminedNode
+from infra.doctor.sites.node import NodeSite
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
 _NO_ANSWER = "Triton does not answer: {error}"
 
 
-async def model_folder(node: ExaminedNode) -> Outcome:
+async def model_folder(node: NodeSite) -> Outcome:
     """The linter's faults of the folder that Triton reads."""
     with failing("check models.path, and that it is mounted into Triton's container"):
-        folder, listing = await node.site.repository()
+        folder, listing = await node.repository()
     faults = lint(listing, node.settings.ai.models if node.settings is not None else None)
     return worst(
         [problem(f"{folder}/{fault}", fault.remedy) for fault in faults],
@@ -32,10 +33,10 @@ async def model_folder(node: ExaminedNode) -> Outcome:
     )
 
 
-async def endpoint(node: ExaminedNode) -> Outcome:
+async def endpoint(node: NodeSite) -> Outcome:
     """Whether the service calls Triton at the address where Triton listens."""
     triton = node.known_settings.ai.runtime.triton
-    address = node.site.triton_address
+    address = node.triton_address
     if _same_address(triton.grpc_address, address):
         return ok(f"the service calls Triton at {triton.grpc_address}")
     key = "ai.runtime.triton.grpc_endpoint" if triton.grpc_endpoint else "ai.runtime.triton.endpoint"
@@ -47,24 +48,24 @@ async def endpoint(node: ExaminedNode) -> Outcome:
     )
 
 
-async def live(node: ExaminedNode) -> Outcome:
+async def live(node: NodeSite) -> Outcome:
     """Whether Triton answers at all."""
-    server = node.site.triton()
+    server = node.server(names.TRITON)
     seen = f"Triton is not ready: {{error}} (Triton at {server.url})"
     await expected(
         server.get("/v2/health/live"),
-        f"{node.site.triton_start}; its log: {node.site.triton_log}",
+        f"{node.start(names.TRITON)}; its log: {node.log(names.TRITON)}",
         unreachable=seen,
         refused=seen,
     )
     return ok(f"{server.url} is live")
 
 
-async def models(node: ExaminedNode) -> Outcome:
+async def models(node: NodeSite) -> Outcome:
     """Whether Triton has loaded every model that the service uses, and reports itself ready."""
     used = list(diagnosis.contracts(node.known_settings.ai.models))
-    server = node.site.triton()
-    with failing(node.site.triton_start, _NO_ANSWER):
+    server = node.server(names.TRITON)
+    with failing(node.start(names.TRITON), _NO_ANSWER):
         ready, index = await asyncio.gather(
             server.get("/v2/health/ready"), server.post("/v2/repository/index", b"{}")
         )
@@ -74,7 +75,7 @@ async def models(node: ExaminedNode) -> Outcome:
         state, reason = states.get(model, ("", "it is not in the model repository"))
         if state != "READY":
             seen = f"model {model} is not ready: {reason or state.lower() or 'it is not loaded'}"
-            outcomes.append(problem(seen, advice(seen, node.site.triton_start)))
+            outcomes.append(problem(seen, advice(seen, node.start(names.TRITON))))
     if not outcomes and ready.status != 200:
         others = [
             f"{name} ({reason or state})" for name, (state, reason) in states.items() if state != "READY"
@@ -89,9 +90,9 @@ async def models(node: ExaminedNode) -> Outcome:
     return worst(outcomes, f"READY: {', '.join(used)}")
 
 
-async def tensors(node: ExaminedNode) -> Outcome:
+async def tensors(node: NodeSite) -> Outcome:
     """Whether each model's tensors in Triton are those that the service sends and reads."""
-    server = node.site.triton()
+    server = node.server(names.TRITON)
     contracts = diagnosis.contracts(node.known_settings.ai.models)
 
     async def mismatches(model: str) -> list[str]:
@@ -106,10 +107,10 @@ async def tensors(node: ExaminedNode) -> Outcome:
         )
         return diagnosis.mismatches(contracts[model], interface)
 
-    with failing(node.site.triton_start, _NO_ANSWER):
+    with failing(node.start(names.TRITON), _NO_ANSWER):
         lines = [line for each in await asyncio.gather(*map(mismatches, contracts)) for line in each]
     return worst(
-        [problem(line, advice(line, node.site.triton_start)) for line in lines],
+        [problem(line, advice(line, node.start(names.TRITON))) for line in lines],
         "names, datatypes and shapes match",
     )
 

@@ -11,45 +11,39 @@ import yaml
 from infra import names
 from infra.doctor.host_access import NoAnswer
 from infra.doctor.linter import Listing, NotARepository, local
-from infra.doctor.sites.node import InUse
-from infra.doctor.web import HttpServer
-from infra.embedded.declarations import NodeDeclaration
+from infra.doctor.sites.node import InUse, NodeSite
+from infra.embedded.declarations import node_declaration
 from infra.embedded.layout import Layout
-from infra.stack import Node
+from infra.stack import Node, Stack
 
 
-class EmbeddedNodeSite:
+class EmbeddedNodeSite(NodeSite):
     """The processes of one node."""
 
-    access = None
-
-    def __init__(self, node: Node, declaration: NodeDeclaration, layout: Layout) -> None:
-        self.node = node
-        self.where = (node.name,)
-        self.declaration = declaration
+    def __init__(self, stack: Stack, node: Node, api_key: str | None, layout: Layout) -> None:
+        super().__init__(stack, node, api_key)
+        self.declaration = node_declaration(stack, node)
         self.layout = layout
         self.triton_address = f"{names.LOOPBACK}:{node.ports.triton_grpc}"
-        self.triton_log = f"tail -n 50 {layout.log(names.process(node.name, names.TRITON))}"
-        self.service_log = f"tail -n 50 {layout.log(names.process(node.name, names.SERVICE))}"
-        self.triton_start = self.service_start = layout.make("up")
 
     @property
-    def programs(self) -> list[str]:
-        """The names of the node's processes, in the order in which they start."""
-        parts = [names.TRITON, names.SERVICE] if self.declaration.triton else [names.SERVICE]
-        return [names.process(self.node.name, part) for part in parts]
+    def parts(self) -> list[str]:
+        """The parts that have a process, in the order in which they start."""
+        return [names.TRITON, names.SERVICE] if self.declaration.triton else [names.SERVICE]
 
-    def service(self) -> HttpServer:
-        """The service's HTTP API."""
-        return HttpServer(names.LOOPBACK, self.node.ports.http)
+    def program(self, part: str) -> str:
+        """The name of the process of one part of the node."""
+        return names.process(self.node.name, part)
 
-    def triton(self) -> HttpServer:
-        """Triton's HTTP API."""
-        return HttpServer(names.LOOPBACK, self.node.ports.triton_http)
+    def address(self, part: str) -> tuple[str, int]:
+        ports = self.node.ports
+        return names.LOOPBACK, ports.triton_http if part == names.TRITON else ports.http
 
-    def unit_manager(self) -> tuple[str, int]:
-        """Raises NoAnswer: an embedded node has none."""
-        raise NoAnswer("an embedded node has no unit manager")
+    def log(self, part: str) -> str:
+        return f"tail -n 50 {self.layout.log(self.program(part))}"
+
+    def start(self, part: str) -> str:
+        return self.layout.make("up")
 
     async def in_use(self) -> InUse:
         """The service's file and environment; before its first start, as declared."""
@@ -57,22 +51,20 @@ class EmbeddedNodeSite:
         if not path.exists():
             return InUse(yaml.safe_dump(self.declaration.service), self.declaration.environment)
         try:
-            given = self.launched(names.process(self.node.name, names.SERVICE))["environment"]
+            given = self.launched(self.program(names.SERVICE))["environment"]
             return InUse(path.read_text(encoding="utf-8"), given)
         except OSError as error:
             raise NoAnswer(f"{error.filename}: {error.strerror}") from None
 
     async def repository(self) -> tuple[str, Listing]:
-        """The folder in the stack file."""
         assert self.declaration.triton is not None
         folder = self.declaration.triton.repository
         try:
-            listing = await asyncio.to_thread(local, folder)
+            return str(folder), await asyncio.to_thread(local, folder)
         except NotARepository as error:
             raise NoAnswer(str(error)) from None
-        return str(folder), listing
 
     def launched(self, program: str) -> dict[str, Any]:
         """The specification that a program was last started with. Raises OSError before its first start."""
-        content: dict[str, Any] = json.loads((self.layout.programs / f"{program}.json").read_text())
+        content: dict[str, Any] = json.loads(self.layout.specification(program).read_text())
         return content

@@ -1,22 +1,22 @@
-"""The site of the gateway's nginx: its configuration, its log and the commands that repair it."""
+"""The gateway under examination: its nginx's configuration and log, and the commands that repair it."""
 
 from __future__ import annotations
 
 import datetime
 import re
 import shlex
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Protocol
 
 from pydantic import SecretStr
 
 from infra import names
-from infra.connection import typed
 from infra.doctor.host_access import HostAccess, NoAnswer
 from infra.doctor.runner import Check
-from infra.doctor.sites.node import ExaminedNode
+from infra.doctor.sites.host import HostSite
+from infra.doctor.sites.node import NodeSite
 from infra.doctor.web import HttpServer
-from infra.embedded.declarations import GatewayDeclaration
+from infra.embedded.declarations import gateway_declaration
 from infra.embedded.gateway import render_gateway
 from infra.embedded.layout import Layout
 from infra.gateway.plan import ContainerPlan, ExistingPlan, gateway_plan
@@ -34,41 +34,61 @@ tail -c 262144 "${{log:-/var/log/nginx/error.log}}"
 """
 
 
-class GatewaySite(Protocol):
-    """The gateway's nginx: on a host, or a process on this computer."""
+class GatewaySite(ABC):
+    """The gateway's nginx, on a host or a process on this computer; its entrance, and the nodes behind it."""
 
-    @property
-    def access(self) -> HostAccess | None:
-        """The access to the gateway's host; None for a process on this computer."""
-
+    #: The access to the gateway's host; None for a process on this computer.
+    access: HostAccess | None = None
     #: The command that restores the declared configuration.
     repair: str
     #: The command that makes nginx read its configuration and its certificate again.
     reload: str
     #: The command that shows nginx's log.
     log: str
+    where = (names.GATEWAY,)
+    #: The nodes behind the gateway, and the health checks of those that get traffic.
+    nodes: Sequence[NodeSite] = ()
+    serving: Sequence[Check] = ()
 
+    def __init__(self, stack: Stack, api_key: str | None = None) -> None:
+        """`api_key` is the one given to the doctor; without it, the nodes' settings have one."""
+        self.stack = stack
+        gateway = stack.gateway
+        self.server = HttpServer(gateway.public_host, gateway.http, tls=gateway.tls is not None)
+        self.grpc_address = f"{gateway.public_host}:{gateway.grpc}"
+        self._given_key = api_key
+
+    @abstractmethod
     async def configuration(self) -> tuple[str, str]:
         """The rendered file as it is on the host, and as the stack declares it. Raises NoAnswer."""
 
+    @abstractmethod
     async def recent_log(self) -> str:
         """The log of the last AVOIDED_SECONDS. Raises NoAnswer where it cannot be read."""
 
+    @property
+    def key(self) -> str | None:
+        """An API key that the gateway accepts; None where the nodes require none."""
+        return self._given_key or next((key for node in self.nodes if (key := node.key)), None)
 
-class RemoteGatewaySite:
+
+class RemoteGatewaySite(GatewaySite):
     """An nginx on a host: the stack's own container, or an existing one."""
 
-    def __init__(self, stack: Stack, access: HostAccess) -> None:
-        self.stack = stack
-        self.access = access
+    def __init__(self, stack: Stack, api_key: str | None, host: HostSite) -> None:
+        super().__init__(stack, api_key)
+        self._host = host
+        self.access = host.access
         self.repair = f"`pulumi up --refresh --stack {stack.name}`"
-        self._container = names.gateway_container(stack)
-        self.log = typed(stack.gateway.host, stack.ssh, f"docker logs --tail 50 {self._container}")
-        reload = f"docker exec {self._container} nginx -c {names.mounted_nginx_conf()} -s reload"
         if stack.gateway.mode == "existing":
             self.log = "look at that nginx's error log"
-            reload = f"{stack.gateway.nginx} -s reload"
-        self.reload = typed(stack.gateway.host, stack.ssh, reload)
+            self.reload = host.typed(f"{stack.gateway.nginx} -s reload")
+        else:
+            container = names.gateway_container(stack)
+            self.log = host.typed(f"docker logs --tail 50 {container}")
+            self.reload = host.typed(
+                f"docker exec {container} nginx -c {names.mounted_nginx_conf()} -s reload"
+            )
 
     async def configuration(self) -> tuple[str, str]:
         """Of the stack's own container only nginx.conf; the file with the API keys is not read."""
@@ -80,48 +100,44 @@ class RemoteGatewaySite:
         assert isinstance(plan, ContainerPlan | ExistingPlan)
         current = f"{plan.folder}/{names.CURRENT}/{names.NGINX_CONF}"
         file = plan.file if isinstance(plan, ExistingPlan) else current
-        result = await self.access.run(f"cat {shlex.quote(file)}")
-        if result.status != 0:
-            raise NoAnswer(result.last_line)
+        text = await self._host.access.output(f"cat {shlex.quote(file)}")
         if isinstance(plan, ExistingPlan):
-            return result.stdout, plan.servers
-        return _without_revision(result.stdout), _without_revision(plan.files[names.NGINX_CONF])
+            return text, plan.servers
+        return _without_revision(text), _without_revision(plan.files[names.NGINX_CONF])
 
     async def recent_log(self) -> str:
         """From Docker; of an existing nginx, the file that its configuration names. Raises NoAnswer."""
         if self.stack.gateway.mode == "existing":
-            result = await self.access.run(_EXISTING_LOG.format(nginx=self.stack.gateway.nginx))
-            if result.status != 0:
-                raise NoAnswer(f"nginx's error log cannot be read: {result.last_line}")
-            now, _, log = result.stdout.partition("\n")
+            script = _EXISTING_LOG.format(nginx=self.stack.gateway.nginx)
+            output = await self._host.access.output(script, "nginx's error log cannot be read: ")
+            now, _, log = output.partition("\n")
             return recent(log, datetime.datetime.strptime(now, _NGINX_TIME))
-        container = shlex.quote(self._container)
-        result = await self.access.run(f"docker logs --since {AVOIDED_SECONDS}s {container} 2>&1 >/dev/null")
+        container = shlex.quote(names.gateway_container(self.stack))
+        result = await self._host.access.run(
+            f"docker logs --since {AVOIDED_SECONDS}s {container} 2>&1 >/dev/null"
+        )
         return result.stdout
 
 
-class EmbeddedGatewaySite:
+class EmbeddedGatewaySite(GatewaySite):
     """The nginx of the embedded stack."""
 
-    access = None
-
-    def __init__(self, declaration: GatewayDeclaration, layout: Layout) -> None:
+    def __init__(self, stack: Stack, api_key: str | None, layout: Layout) -> None:
+        super().__init__(stack, api_key)
         self.repair = layout.make("up")
         self.reload = f"kill -HUP $(cat {layout.gateway}/nginx.pid)"
         self.log = f"tail -n 50 {layout.log(names.GATEWAY)}"
-        self._declaration = declaration
+        self.declaration = gateway_declaration(stack)
         self._layout = layout
 
     async def configuration(self) -> tuple[str, str]:
-        """The file that the process reads."""
         try:
             text = (self._layout.gateway / names.NGINX_CONF).read_text()
         except OSError as error:
             raise NoAnswer(f"{error.filename}: {error.strerror}") from None
-        return text, render_gateway(self._layout, self._declaration)[0]
+        return text, render_gateway(self._layout, self.declaration)[0]
 
     async def recent_log(self) -> str:
-        """The end of the process's log."""
         try:
             with self._layout.log(names.GATEWAY).open("rb") as log:
                 log.seek(max(0, log.seek(0, 2) - _LOG_BYTES))
@@ -129,39 +145,6 @@ class EmbeddedGatewaySite:
         except FileNotFoundError:
             return ""
         return recent(text, datetime.datetime.now())
-
-
-class ExaminedGateway:
-    """The gateway under examination: its site, its entrance, and the nodes behind it."""
-
-    def __init__(
-        self,
-        stack: Stack,
-        site: GatewaySite,
-        nodes: Sequence[ExaminedNode] = (),
-        serving: Sequence[Check] = (),
-        api_key: str | None = None,
-    ) -> None:
-        """`serving`: health checks of the nodes that get traffic; `api_key`: the one given to the doctor."""
-        self.stack = stack
-        self.site = site
-        self.nodes = nodes
-        self.serving = serving
-        self.where = (names.GATEWAY,)
-        self.server = HttpServer(
-            stack.gateway.public_host, stack.gateway.http, tls=stack.gateway.tls is not None
-        )
-        self._given_key = api_key
-
-    @property
-    def grpc_address(self) -> str:
-        """Host and port of the gRPC entrance."""
-        return f"{self.stack.gateway.public_host}:{self.stack.gateway.grpc}"
-
-    @property
-    def key(self) -> str | None:
-        """An API key that the gateway accepts; None where the nodes require none."""
-        return self._given_key or next((key for node in self.nodes if (key := node.key)), None)
 
 
 def _without_revision(configuration: str) -> str:

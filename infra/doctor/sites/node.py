@@ -1,19 +1,19 @@
-"""The site of a node: where its parts listen and how its settings and models are read."""
+"""A node under examination: where its parts listen, and how its settings and models are read."""
 
 from __future__ import annotations
 
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from inference_service.settings import Settings, SettingsError
 from inference_service.settings import load as load_settings
 from infra.doctor.host_access import HostAccess
 from infra.doctor.linter import Listing
 from infra.doctor.web import HttpServer
-from infra.stack import Node
+from infra.stack import Node, Stack
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,58 +34,49 @@ class InUse:
                 raise SettingsError([line.replace(f"{file.name}: ", "") for line in error.problems]) from None
 
 
-class NodeSite(Protocol):
-    """The containers of a node on a host, or its processes on this computer."""
+class NodeSite(ABC):
+    """A node under examination: containers on a host, or processes on this computer."""
 
-    node: Node
-
-    @property
-    def access(self) -> HostAccess | None:
-        """The access to the node's host; None for processes on this computer."""
-
+    #: The access to the node's host; None for processes on this computer.
+    access: HostAccess | None = None
     #: Triton's gRPC address as the service's settings must have it.
     triton_address: str
-    #: The commands that show Triton's or the service's log, and that start them again.
-    triton_log: str
-    triton_start: str
-    service_log: str
-    service_start: str
+    #: The service's settings, after the check `settings`.
+    settings: Settings | None = None
 
-    def service(self) -> HttpServer:
-        """The service's HTTP API."""
+    def __init__(self, stack: Stack, node: Node, api_key: str | None) -> None:
+        """`api_key` is the one given to the doctor; without it, the service's own settings have one."""
+        self.stack, self.node, self.where = stack, node, (node.name,)
+        self._given_key = api_key
 
-    def triton(self) -> HttpServer:
-        """Triton's HTTP API."""
+    @abstractmethod
+    def address(self, part: str) -> tuple[str, int]:
+        """The address and port of a part: HTTP of the service and of Triton, TCP of the unit manager."""
 
-    def unit_manager(self) -> tuple[str, int]:
-        """The unit manager's address and port."""
+    @abstractmethod
+    def log(self, part: str) -> str:
+        """The command that shows the log of a part."""
 
+    @abstractmethod
+    def start(self, part: str) -> str:
+        """The command that starts a part again."""
+
+    @abstractmethod
     async def in_use(self) -> InUse:
         """The service's settings. Raises NoAnswer where they cannot be read."""
 
+    @abstractmethod
     async def repository(self) -> tuple[str, Listing]:
         """The folder that Triton reads models from, and its listing. Raises NoAnswer."""
 
-
-class ExaminedNode:
-    """A node under examination: its site, and what its first checks found out for the later ones."""
-
-    def __init__(self, site: NodeSite, api_key: str | None, *, models_on_disk: bool) -> None:
-        """`api_key` is the one given to the doctor; without it, the service's own settings have one.
-
-        `models_on_disk` is False where Triton reads its models from an object store.
-        """
-        self.models_on_disk = models_on_disk
-        self.site = site
-        self.node = site.node
-        self.where = (site.node.name,)
-        self.settings: Settings | None = None
-        self._given_key = api_key
+    def server(self, part: str) -> HttpServer:
+        """The HTTP API of a part."""
+        return HttpServer(*self.address(part), self.access)
 
     @property
     def known_settings(self) -> Settings:
-        """The service's settings, after the check `settings`."""
-        assert self.settings is not None, "the check `settings` comes first"
+        """The service's settings, for checks that need the check `settings`."""
+        assert self.settings is not None
         return self.settings
 
     @property

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -57,9 +59,16 @@ def test_loudness_does_not_change_the_emotion_of_a_voice(models, speech):
     assert quiet == pytest.approx(loud, abs=0.02)
 
 
-def test_a_voice_raised_and_hurried_sounds_less_sad(models, speech):
-    faster = np.interp(np.arange(0, speech.size, 1.25), np.arange(speech.size), speech)
-    assert of_voice(models, faster)["sad"] < of_voice(models, speech)["sad"]
+def test_a_voice_that_is_raised_and_hurried_turns_from_sad_to_angry(models, speech):
+    """The same recording, played slower and deeper or faster and higher."""
+
+    def played(speed: float) -> dict[str, float]:
+        return of_voice(models, np.interp(np.arange(0, speech.size, speed), np.arange(speech.size), speech))
+
+    found = [played(speed) for speed in (0.7, 0.85, 1.0, 1.2, 1.4)]
+    assert all(slower["sad"] > faster["sad"] for slower, faster in pairwise(found))
+    assert all(slower["angry"] < faster["angry"] for slower, faster in pairwise(found))
+    assert (likeliest(found[0]), likeliest(found[-1])) == ("neutral", "angry")
 
 
 def test_refuses_a_voice_that_is_not_numbers(models):
@@ -150,3 +159,11 @@ def test_without_sound_that_moves_the_synthesis_verdict_is_undecided(models, mel
 def test_refuses_features_that_are_not_numbers(models):
     with pytest.raises(InferenceServerException, match="audio_input: values must be finite"):
         synthetic(models, np.full((80, 100), np.inf, np.float32))
+
+
+def test_the_readme_quotes_what_the_text_model_scores(models):
+    sentences = json.loads((MODEL_REPOSITORY / "emotion-text" / "evaluation" / "sentences.json").read_text())
+    right = sum(likeliest(of_text(models, text)) == expected for expected, text in sentences)
+    quoted = re.search(r"labels (\d+) of (\d+) correctly", (MODEL_REPOSITORY / "README.md").read_text())
+    assert quoted is not None
+    assert (right, len(sentences)) == tuple(map(int, quoted.groups()))

@@ -209,7 +209,9 @@ class Engine:
                 outcome = type(error).__name__
                 raise
             finally:
-                metrics.runtime_seconds(self.runtime.name, task, outcome).observe(perf_counter() - begun)
+                metrics.RUNTIME_SECONDS.labels(self.runtime.name, task, outcome).observe(
+                    perf_counter() - begun
+                )
             if audio is not None:
-                metrics.audio_seconds(task).inc(audio.seconds)
+                metrics.AUDIO_SECONDS.labels(task).inc(audio.seconds)
             return answer

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import os
 import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -19,10 +17,7 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
-#: Seconds for which access lines are buffered, to be written together.
-_HOLD = 0.2
-#: The largest number of buffered bytes.
-_HOLD_BYTES = 64 * 1024
+_access_log = logging.getLogger("inference_service.access")
 
 
 class JsonFormatter(logging.Formatter):
@@ -30,8 +25,9 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as one line of JSON."""
+        time = datetime.fromtimestamp(record.created, UTC)
         line: dict[str, Any] = {
-            "time": _time(record.created),
+            "time": time.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
@@ -55,77 +51,17 @@ def configure(level: str) -> None:
         logging.getLogger(noisy).setLevel(max(root.level, logging.WARNING))
 
 
-class _Access(msgspec.Struct):
-    time: str
-    level: str
-    message: str
-    request_id: str
-    method: str
-    path: str
-    status: int
-    seconds: float
-    client: str
-    pid: int
-
-
-class _AccessLog:
-    """Access lines, written several at a time: one write per request costs too much at a thousand requests a
-    second."""
-
-    def __init__(self) -> None:
-        self._lines = bytearray()
-        self._flush: asyncio.TimerHandle | None = None
-
-    def add(self, line: bytes) -> None:
-        self._lines += line
-        self._lines += b"\n"
-        if len(self._lines) >= _HOLD_BYTES:
-            self.flush()
-        elif self._flush is None:
-            self._flush = asyncio.get_running_loop().call_later(_HOLD, self.flush)
-
-    def flush(self) -> None:
-        if self._flush is not None:
-            self._flush.cancel()
-            self._flush = None
-        lines, self._lines = self._lines, bytearray()
-        sys.stdout.flush()
-        while lines:
-            del lines[: os.write(sys.stdout.fileno(), lines)]
-
-
-_access_log = _AccessLog()
-_pid = os.getpid()
-
-
 def access(scope: Scope, request_id: str, status: str, seconds: float) -> None:
     """Log one answered request (at level info)."""
-    if not logging.getLogger().isEnabledFor(logging.INFO):
-        return
     client = scope.get("client")
-    _access_log.add(
-        _encode(
-            _Access(
-                time=_time(None),
-                level="info",
-                message="request",
-                request_id=request_id,
-                method=scope["method"],  # type: ignore[typeddict-item]
-                path=scope["path"][:500],
-                status=int(status) if status.isdigit() else 0,
-                seconds=round(seconds, 6),
-                client=client[0] if client else "",
-                pid=_pid,
-            )
-        )
+    _access_log.info(
+        "request",
+        extra={
+            "request_id": request_id,
+            "method": scope["method"],  # type: ignore[typeddict-item]
+            "path": scope["path"][:500],
+            "status": int(status) if status.isdigit() else 0,
+            "seconds": round(seconds, 6),
+            "client": client[0] if client else "",
+        },
     )
-
-
-def flush_access() -> None:
-    """Write the buffered access lines."""
-    _access_log.flush()
-
-
-def _time(seconds: float | None) -> str:
-    at = datetime.now(UTC) if seconds is None else datetime.fromtimestamp(seconds, UTC)
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -105,7 +105,6 @@ async def serve(settings: Settings, listener: socket.socket, heartbeat: int) -> 
         await server.serve(sockets=[listener])
     finally:
         beating.cancel()
-        logs.flush_access()
 
 
 def main() -> None:

@@ -19,19 +19,17 @@ class Trimmer:
 
     def __init__(self) -> None:
         # Only glibc has malloc_trim; other C libraries return memory without it.
-        self._trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        self._timer: asyncio.TimerHandle | None = None
+        self._malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        self._planned = False
 
     def work_ended(self) -> None:
-        """Return memory soon."""
-        if self._trim is not None and self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(_AFTER, self._start)
+        """Return memory soon. Call it in the event loop."""
+        if self._malloc_trim is not None and not self._planned:
+            self._planned = True
+            loop = asyncio.get_running_loop()
+            loop.call_later(_AFTER, loop.run_in_executor, None, self._trim)
 
-    def _start(self) -> None:
-        self._timer = None
-        asyncio.get_running_loop().run_in_executor(None, self._give_back)
-
-    def _give_back(self) -> None:
+    def _trim(self) -> None:
+        self._planned = False
         gc.collect()  # cancelled tasks are in cycles with their exceptions
-        assert self._trim is not None
-        self._trim(0)
+        self._malloc_trim(0)

@@ -7,19 +7,24 @@ import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 _T = TypeVar("_T")
 
-#: Puts between two purges of old and surplus results.
-_PURGE_EVERY = 64
+_SCHEMA = """
+PRAGMA journal_mode=WAL;
+PRAGMA synchronous=OFF;
+CREATE TABLE IF NOT EXISTS analyses
+(task_id TEXT PRIMARY KEY, status TEXT, result_type TEXT, result_data TEXT, confidence REAL, created_at REAL);
+CREATE INDEX IF NOT EXISTS by_age ON analyses (created_at);
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """One answer of GetAIAnalysis."""
+    """One answer of GetAIAnalysis. The fields are the columns of the table."""
 
     task_id: str
     status: str  # ok, partial or error
@@ -41,79 +46,49 @@ class ResultStore:
         self._path = directory / "results.sqlite3"
         self._max_entries = max_entries
         self._ttl = ttl
-        self._puts = 0
         # One thread owns the connection, so the event loop never waits for another worker's lock.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="results")
         self._connection: sqlite3.Connection | None = None
 
     async def put(self, analysis: Analysis) -> None:
-        """Keep `analysis` under its task id."""
-        await self._run(lambda: self._put(analysis))
+        """Store `analysis` under its task id."""
+        await self._run(
+            lambda: self._execute(
+                ("INSERT OR REPLACE INTO analyses VALUES (?, ?, ?, ?, ?, ?)", astuple(analysis)),
+                ("DELETE FROM analyses WHERE created_at < ?", (time.time() - self._ttl,)),
+                (
+                    "DELETE FROM analyses WHERE task_id IN"
+                    " (SELECT task_id FROM analyses ORDER BY created_at DESC LIMIT -1 OFFSET ?)",
+                    (self._max_entries,),
+                ),
+            )
+        )
 
     async def get(self, task_id: str) -> Analysis | None:
         """The result under `task_id`; None if there is none or it is too old."""
-        return await self._run(lambda: self._get(task_id))
+        oldest = time.time() - self._ttl
+        rows = await self._run(
+            lambda: self._execute(
+                ("SELECT * FROM analyses WHERE task_id = ? AND created_at >= ?", (task_id, oldest))
+            )
+        )
+        return Analysis(*rows[0]) if rows else None
 
     async def close(self) -> None:
         """Close the file. The store cannot be used afterwards."""
-        await self._run(self._close)
+        if self._connection is not None:
+            await self._run(self._connection.close)
         self._thread.shutdown()
 
     async def _run(self, work: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
-    def _open(self) -> sqlite3.Connection:
+    def _execute(self, *statements: tuple[str, tuple[Any, ...]]) -> list[Any]:
+        """Execute the statements; returns the rows of the last one."""
         if self._connection is None:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            connection = sqlite3.connect(self._path, timeout=5.0, isolation_level=None)
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=OFF")
-            connection.execute(
-                "CREATE TABLE IF NOT EXISTS analyses"
-                " (task_id TEXT PRIMARY KEY, status TEXT, result_type TEXT, result_data TEXT,"
-                " confidence REAL, created_at REAL)"
-            )
-            connection.execute("CREATE INDEX IF NOT EXISTS by_age ON analyses (created_at)")
-            self._connection = connection
-        return self._connection
-
-    def _put(self, analysis: Analysis) -> None:
-        connection = self._open()
-        connection.execute(
-            "INSERT OR REPLACE INTO analyses VALUES (?, ?, ?, ?, ?, ?)",
-            (
-                analysis.task_id,
-                analysis.status,
-                analysis.result_type,
-                analysis.result_data,
-                analysis.confidence,
-                analysis.created_at,
-            ),
-        )
-        self._puts += 1
-        if self._puts % _PURGE_EVERY == 0 or self._max_entries < _PURGE_EVERY:
-            self._purge(connection)
-
-    def _purge(self, connection: sqlite3.Connection) -> None:
-        connection.execute("DELETE FROM analyses WHERE created_at < ?", (time.time() - self._ttl,))
-        connection.execute(
-            "DELETE FROM analyses WHERE task_id IN"
-            " (SELECT task_id FROM analyses ORDER BY created_at DESC LIMIT -1 OFFSET ?)",
-            (self._max_entries,),
-        )
-
-    def _get(self, task_id: str) -> Analysis | None:
-        row = (
-            self._open()
-            .execute(
-                "SELECT * FROM analyses WHERE task_id = ? AND created_at >= ?",
-                (task_id, time.time() - self._ttl),
-            )
-            .fetchone()
-        )
-        return Analysis(*row) if row else None
-
-    def _close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+            self._connection = sqlite3.connect(self._path, timeout=5.0, isolation_level=None)
+            self._connection.executescript(_SCHEMA)
+        for statement, values in statements:
+            rows = self._connection.execute(statement, values).fetchall()
+        return rows

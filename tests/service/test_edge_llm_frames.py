@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
+from unittest.mock import Mock
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from inference_service.runtimes.edge_llm.connection import Connection, SessionLost
 from inference_service.runtimes.edge_llm.frames import (
+    MAX_LINE,
     Delta,
     Framing,
-    LineBuffer,
     ProtocolError,
+    Reply,
     UnitError,
     delta_of,
     exit_frame,
@@ -83,16 +88,34 @@ def test_units_that_count_braces_and_look_for_backslashes_find_the_ends(payload:
     assert b"\\\\" not in delta and b'\\"' not in delta
 
 
+def received(parts: list[bytes], limit: int = MAX_LINE) -> list[Reply]:
+    """The replies on a connection that brings these parts and then ends."""
+
+    async def receive() -> list[Reply]:
+        reader = asyncio.StreamReader(limit=limit)
+        for part in parts:
+            reader.feed_data(part)
+        reader.feed_eof()
+        connection = Connection(reader, Mock())
+        replies = []
+        with contextlib.suppress(SessionLost):
+            while True:
+                replies.append(await connection.receive())
+        return replies
+
+    return asyncio.run(receive())
+
+
+@settings(deadline=None)  # an event loop for each example
 @given(st.lists(TEXTS, max_size=8), st.data())
-def test_lines_do_not_depend_on_how_the_stream_is_split_or_joined(
+def test_replies_do_not_depend_on_how_the_stream_is_split_or_joined(
     texts: list[str], data: st.DataObject
 ) -> None:
     lines = [reply(data=text) for text in texts]
     stream = b"".join(line + b"\n" for line in lines)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=20)))
-    buffer = LineBuffer()
     parts = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
-    assert [line for part in parts for line in buffer.feed(part)] == lines
+    assert received(parts) == [parse_reply(line) for line in lines]
 
 
 @given(st.text(min_size=1), st.integers(1, 5), st.randoms(use_true_random=False))
@@ -109,14 +132,16 @@ def test_an_answer_cut_inside_characters_is_put_together(text: str, size: int, r
 
 
 def test_crlf_and_empty_lines_are_no_frames() -> None:
-    assert LineBuffer().feed(b'\r\n{"a":1}\r\n\n') == [b'{"a":1}']
+    assert received([b'\r\n{"request_id":"a"}\r\n\n']) == [Reply("a", "", None, None)]
+
+
+def test_half_a_line_at_the_end_of_the_connection_is_no_frame() -> None:
+    assert received([b'{"request_id":"a"}\n{"request_id"']) == [Reply("a", "", None, None)]
 
 
 def test_a_line_without_end_does_not_fill_the_memory() -> None:
-    buffer = LineBuffer(max_line=100)
-    with pytest.raises(ProtocolError, match="100 bytes"):
-        for _ in range(3):
-            buffer.feed(b"x" * 50)
+    with pytest.raises(ProtocolError, match=f"more than {MAX_LINE} bytes"):
+        received([b"x" * 50] * 3, limit=100)
 
 
 @pytest.mark.parametrize("wrap", [lambda value: value, json.dumps], ids=["object", "text"])

@@ -6,14 +6,17 @@ import asyncio
 import contextlib
 import secrets
 import socket
-from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
 from inference_service.errors import Busy, NotReady, RuntimeFailed
-from inference_service.runtimes.edge_llm.frames import LineBuffer, Reply, UnitError, parse_reply
-
-_READ_SIZE: Final = 64 * 1024
+from inference_service.runtimes.edge_llm.frames import (
+    MAX_LINE,
+    ProtocolError,
+    Reply,
+    UnitError,
+    parse_reply,
+)
 
 #: Error codes of the unit manager and of the units.
 FORMAT_ERROR, PUSH_FAILED, NO_SUCH_UNIT, UNIT_CALL_FAILED, TASK_FULL = -2, -4, -6, -9, -21
@@ -60,8 +63,6 @@ class Connection:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
-        self._lines = LineBuffer()
-        self._replies: deque[Reply] = deque()
         self._answered = ""
         #: Whether a reply came after the request's answer was complete: another unit answers too.
         self.strays = False
@@ -72,7 +73,7 @@ class Connection:
         """Connect within `time_limit` seconds. Raises NotReady with the reason if that fails."""
         try:
             async with asyncio.timeout(time_limit):
-                return cls(*await asyncio.open_connection(address.host, address.port))
+                return cls(*await asyncio.open_connection(address.host, address.port, limit=MAX_LINE))
         except TimeoutError:
             reason = f"no connection within {time_limit:g} s"
         except OSError as error:
@@ -94,16 +95,19 @@ class Connection:
 
     async def receive(self) -> Reply:
         """The next reply. Raises ProtocolError for an invalid one."""
-        while not self._replies:
+        line = b""
+        while not line:
             self._acknowledge_quickly()
             try:
-                data = await self._reader.read(_READ_SIZE)
+                read = await self._reader.readline()
+            except ValueError:
+                raise ProtocolError(f"the unit manager sent a line of more than {MAX_LINE} bytes") from None
             except OSError as error:
                 raise SessionLost(f"connection lost: {error.strerror or error}") from None
-            if not data:
+            if not read.endswith(b"\n"):
                 raise SessionLost("the unit manager closed the connection")
-            self._replies.extend(parse_reply(line) for line in self._lines.feed(data))
-        return self._replies.popleft()
+            line = read.strip()
+        return parse_reply(line)
 
     async def reply_to(self, request_id: str) -> Reply:
         """The next reply to this request. Skips answers to earlier requests.
@@ -139,28 +143,23 @@ class Connection:
 class UnitFailed(RuntimeFailed):
     """The unit manager or the unit reported an error; `code` is theirs."""
 
-    def __init__(self, error: UnitError, advice: str = "") -> None:
-        super().__init__(
-            f"edge-llm error (code {error.code}): {error.message}" + (f" ({advice})" if advice else "")
-        )
-        self.code = error.code
+    def __init__(self, reason: str, code: int) -> None:
+        super().__init__(reason)
+        self.code = code
 
 
 def failure(error: UnitError) -> Exception:
     """The exception for an error in a reply."""
-    match error.code:
-        case code if code == FORMAT_ERROR:
-            return UnitFailed(error, FRAMING_ADVICE)
-        case code if code in (PUSH_FAILED, NO_SUCH_UNIT):
-            return SessionLost(f"edge-llm error (code {error.code}): {error.message}")
-        case code if code == UNIT_CALL_FAILED:
-            return NotReady(
-                f"edge-llm error (code {error.code}): {error.message} (the llm node is not running)"
-            )
-        case code if code == TASK_FULL:
-            return Busy(
-                f"edge-llm error (code {error.code}): {error.message} (the llm node takes no more sessions; "
-                "lower ai.runtime.edge_llm.max_sessions, or restart it if sessions were left behind)"
-            )
-        case _:
-            return UnitFailed(error)
+    reason = f"edge-llm error (code {error.code}): {error.message}"
+    if error.code == FORMAT_ERROR:
+        return UnitFailed(f"{reason} ({FRAMING_ADVICE})", error.code)
+    if error.code in (PUSH_FAILED, NO_SUCH_UNIT):
+        return SessionLost(reason)
+    if error.code == UNIT_CALL_FAILED:
+        return NotReady(f"{reason} (the llm node is not running)")
+    if error.code == TASK_FULL:
+        return Busy(
+            f"{reason} (the llm node takes no more sessions; lower ai.runtime.edge_llm.max_sessions, or "
+            "restart it if sessions were left behind)"
+        )
+    return UnitFailed(reason, error.code)

@@ -25,6 +25,7 @@ MAX_DELTA: Final = 4 * 1024 * 1024
 #: units do not parse JSON. They find the end of `data` by counting braces, and the end of a string by the
 #: backslash before a quote.
 _ESCAPES: Final = {code: f"\\u{code:04x}" for code in (*range(0x20), 0x7F, *map(ord, '"\\{}'))}
+_ESCAPE_LENGTH: Final = 6
 
 
 class ProtocolError(RuntimeFailed):
@@ -72,57 +73,44 @@ class Framing:
     delay: float
 
     def cut(self, payload: str) -> list[str]:
-        """`payload` in pieces, each ready to stand between the quotes of a frame; one empty piece for ''."""
-        escaped = payload.translate(_ESCAPES) if _needs_escapes(payload) else payload
+        """`payload` in pieces, each ready to stand between the quotes of a frame; one empty piece for ''.
+
+        Never cuts inside a character or an escape, so a limit below `_ESCAPE_LENGTH` counts as that.
+        """
+        escaped = payload.translate(_ESCAPES).encode()
         single = min(self.max_single_delta_len, MAX_DELTA)
-        size = len(escaped) if escaped.isascii() else len(escaped.encode())
-        if size <= single:
-            return [escaped]
-        limit = min(self.chunk_size, single)
-        if escaped is payload and escaped.isascii():
-            return [escaped[at : at + limit] for at in range(0, size, limit)]
-        return list(_cut_characters(payload, limit))
+        if len(escaped) <= single:
+            return [escaped.decode()]
+        limit = max(_ESCAPE_LENGTH, min(self.chunk_size, single))
+        pieces = []
+        start = 0
+        while start < len(escaped):
+            end = start + limit
+            while end < len(escaped) and escaped[end] & 0xC0 == 0x80:  # not the first byte of a character
+                end -= 1
+            if (escape := escaped.rfind(b"\\", end - _ESCAPE_LENGTH + 1, end)) >= 0:
+                end = escape
+            pieces.append(escaped[start:end].decode())
+            start = end
+        return pieces
 
 
-def _needs_escapes(text: str) -> bool:
-    return any(chr(code) in text for code in _ESCAPES)
-
-
-def _cut_characters(text: str, limit: int) -> Iterator[str]:
-    """Pieces of at most `limit` bytes once escaped, never cut inside a character or an escape."""
-    piece: list[str] = []
-    size = 0
-    for character in text:
-        written = _ESCAPES.get(ord(character), character)
-        length = len(written.encode())
-        if piece and size + length > limit:
-            yield "".join(piece)
-            piece, size = [], 0
-        piece.append(written)
-        size += length
-    yield "".join(piece)
+def action_frame(request_id: str, work_id: str, action: str, **rest: object) -> bytes:
+    """A request; `rest` are the fields `object` and `data`, which some actions need."""
+    frame = {"request_id": request_id, "work_id": work_id, "action": action, **rest}
+    return json.dumps(frame, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
 def setup_frame(request_id: str, model: str) -> bytes:
     """The request that opens a session with `model`; the reply's `work_id` is the session's."""
     stream = "llm.utf-8.stream"
     data = {"model": model, "response_format": stream, "input": stream, "enoutput": True}
-    return _frame(request_id, "llm", "setup", object="llm.setup", data=data)
+    return action_frame(request_id, "llm", "setup", object="llm.setup", data=data)
 
 
 def exit_frame(request_id: str, work_id: str) -> bytes:
     """The request that ends a session; units need not answer it."""
-    return _frame(request_id, work_id, "exit")
-
-
-def action_frame(request_id: str, work_id: str, action: str) -> bytes:
-    """A request without object and data."""
-    return _frame(request_id, work_id, action)
-
-
-def _frame(request_id: str, work_id: str, action: str, **rest: object) -> bytes:
-    frame = {"request_id": request_id, "work_id": work_id, "action": action, **rest}
-    return json.dumps(frame, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    return action_frame(request_id, work_id, "exit")
 
 
 def inference_frames(request_id: str, work_id: str, pieces: list[str]) -> Iterator[bytes]:
@@ -138,38 +126,6 @@ def inference_frame(request_id: str, work_id: str, piece: str, index: int, *, fi
         f'"object":"llm.utf-8.stream","data":{{"delta":"{piece}","index":{index},'
         f'"finish":{"true" if finish else "false"}}}}}\n'
     ).encode()
-
-
-class LineBuffer:
-    """Whole lines from a byte stream, wherever it was split or joined."""
-
-    def __init__(self, max_line: int = MAX_LINE) -> None:
-        self._max_line = max_line
-        self._parts: list[bytes] = []
-        self._length = 0
-
-    def feed(self, data: bytes) -> list[bytes]:
-        """The lines that `data` completes, without their ends and without empty ones.
-
-        Raises ProtocolError if a line is longer than the limit.
-        """
-        *ends, rest = data.split(b"\n")
-        lines = []
-        for end in ends:
-            self._add(end)
-            line = b"".join(self._parts).strip()
-            self._parts, self._length = [], 0
-            if line:
-                lines.append(line)
-        self._add(rest)
-        return lines
-
-    def _add(self, part: bytes) -> None:
-        self._length += len(part)
-        if self._length > self._max_line:
-            raise ProtocolError(f"the unit manager sent a line of more than {self._max_line} bytes")
-        if part:
-            self._parts.append(part)
 
 
 def parse_reply(line: bytes) -> Reply:

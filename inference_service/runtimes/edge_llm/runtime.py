@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from time import monotonic
 from typing import Final, TypeVar
 
@@ -43,17 +42,6 @@ OUTAGE: Final = 2
 
 #: Seconds from a refused setup to the next attempt.
 RETRY_AFTER: Final = 5.0
-
-#: The meeting of requests without a meeting id.
-NO_MEETING: Final = ""
-
-
-@dataclass(slots=True)
-class _Stage:
-    """How far a request has come, for the message of a timeout."""
-
-    doing: str = "waiting for a session"
-    has_session: bool = False
 
 
 class EdgeLlmRuntime:
@@ -142,7 +130,7 @@ class EdgeLlmRuntime:
 
     async def transcribe(self, audio: Audio, options: TranscribeOptions, call: Call) -> DetailedTranscript:
         """Speech to text; units give no segments."""
-        answer = await self._ask(Task.ASR, await asyncio.to_thread(audio_payload, audio), call)
+        answer = await self._ask(Task.ASR, audio, call)
         return DetailedTranscript(answers.transcript(answer, options.language, audio.duration_ms))
 
     async def emotion_of_audio(self, audio: Audio, call: Call) -> EmotionResult:
@@ -150,7 +138,7 @@ class EdgeLlmRuntime:
         self._model(Task.EMOTION)
         if Task.ASR not in self.capabilities:
             raise Unsupported("an Edge-LLM node detects emotion in text, and its speech recognition is off")
-        heard = await self._ask(Task.ASR, await asyncio.to_thread(audio_payload, audio), call)
+        heard = await self._ask(Task.ASR, audio, call)
         answer = await self._ask(Task.EMOTION, heard.text("transcription", "text"), call)
         return answers.emotion(answer, audio.duration_ms)
 
@@ -164,7 +152,7 @@ class EdgeLlmRuntime:
 
     async def detect_synthesis(self, audio: Audio, call: Call) -> SynthesisResult:
         """Whether the speech is synthetic."""
-        answer = await self._ask(Task.SYNTHESIS, await asyncio.to_thread(audio_payload, audio), call)
+        answer = await self._ask(Task.SYNTHESIS, audio, call)
         return answers.synthesis(answer, audio.duration_ms)
 
     def _model(self, task: Task) -> str:
@@ -172,9 +160,10 @@ class EdgeLlmRuntime:
             raise Unsupported(f"{task} is switched off on this node (ai.models.{task.model}.enabled)")
         return self._models.for_task(task).model_name
 
-    async def _ask(self, task: Task, payload: str, call: Call) -> Answer:
+    async def _ask(self, task: Task, source: Audio | str, call: Call) -> Answer:
         model = self._model(task)
-        pieces = self._framing.cut(payload)
+        # In a thread: the time for this grows with the audio.
+        pieces = await asyncio.to_thread(self._pieces, source)
 
         async def infer(session: Session) -> str:
             text = await session.infer(pieces, self._framing.delay)
@@ -187,24 +176,28 @@ class EdgeLlmRuntime:
 
         return Answer(model, await self._run(task, call, infer, frames=len(pieces)))
 
+    def _pieces(self, source: Audio | str) -> list[str]:
+        return self._framing.cut(source if isinstance(source, str) else audio_payload(source))
+
     async def _run(
         self, task: Task, call: Call, work: Callable[[Session], Awaitable[_T]], frames: int = 0
     ) -> _T:
         """Run `work` with the meeting's session for the task, within the call's and the model's limit."""
         model = self._model(task)
-        stage = _Stage()
+        has_session = False
 
-        async def staged(session: Session) -> _T:
-            stage.has_session = True
+        async def noting(session: Session) -> _T:
+            nonlocal has_session
+            has_session = True
             return await work(session)
 
         limits = (call.timeout, self._models.for_task(task).timeout)
         limit = min(seconds for seconds in limits if seconds is not None)
         try:
             async with asyncio.timeout(limit):
-                return await self.pool.run(call.meeting_id or NO_MEETING, model, staged)
+                return await self.pool.run(call.meeting_id, model, noting)
         except TimeoutError:
-            if not stage.has_session:
+            if not has_session:
                 raise Busy(
                     f"{task}: no Edge-LLM session with {model} became free within {limit:g} s"
                 ) from None

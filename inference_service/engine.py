@@ -134,17 +134,16 @@ class Engine:
     async def warm(self, task: Task, call: Call) -> ModelStatus:
         """Load the task's model. An error is returned in the status, not raised."""
         model = self.settings.ai.models.for_task(task)
+        limit = self._time_limit(task, call)
         try:
             self.check_offered(task)
-            async with asyncio.timeout(self._time_limit(task, call)):
+            async with asyncio.timeout(limit):
                 return await self.runtime.warm(task, call)
         except TimeoutError:
-            reason = f"not ready within {self._time_limit(task, call):g} s"
+            reason = f"not ready within {limit:g} s"
         except ServiceError as error:
             reason = str(error)
-        return ModelStatus(
-            model_name=model.model_name, ready=False, model_path=model.model_path, error=reason
-        )
+        return ModelStatus(model.model_name, ready=False, model_path=model.model_path, error=reason)
 
     async def readiness(self) -> Readiness:
         """Whether this node can answer now, at most `READINESS_AGE` seconds old. A draining node cannot."""
@@ -166,12 +165,9 @@ class Engine:
             readiness = Readiness(False, [f"the {self.runtime.name} runtime did not answer within a second"])
         except ServiceError as error:
             readiness = Readiness(False, [str(error)])
-        before = self._readiness[1] if self._readiness else None
-        if before is None or before != readiness:
-            level = logging.INFO if readiness.ready else logging.WARNING
-            _log.log(
-                level, "ready" if readiness.ready else "not ready", extra={"problems": readiness.problems}
-            )
+        if self._readiness is None or self._readiness[1] != readiness:
+            level, state = (logging.INFO, "ready") if readiness.ready else (logging.WARNING, "not ready")
+            _log.log(level, state, extra={"problems": readiness.problems})
         self._readiness = (monotonic(), readiness)
         return readiness
 

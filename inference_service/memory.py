@@ -19,12 +19,12 @@ class Trimmer:
 
     def __init__(self) -> None:
         # Only glibc has malloc_trim; other C libraries return memory without it.
-        self._malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        self._malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", lambda padding: None)
         self._planned = False
 
     def work_ended(self) -> None:
         """Return memory soon. Call it in the event loop."""
-        if self._malloc_trim is not None and not self._planned:
+        if not self._planned:
             self._planned = True
             loop = asyncio.get_running_loop()
             loop.call_later(_AFTER, loop.run_in_executor, None, self._trim)

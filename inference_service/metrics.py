@@ -72,9 +72,3 @@ def render() -> bytes:
     registry = CollectorRegistry()
     _multiprocess.MultiProcessCollector(registry)
     return generate_latest(registry)
-
-
-def forget_worker(pid: int) -> None:
-    """Drop the gauges of a worker that has ended. Its counts stay in the sums."""
-    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-        _multiprocess.mark_process_dead(pid)

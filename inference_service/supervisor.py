@@ -19,6 +19,8 @@ import sys
 import time
 from pathlib import Path
 
+from prometheus_client.multiprocess import mark_process_dead
+
 from inference_service.settings import Settings, shares
 
 _log = logging.getLogger(__name__)
@@ -213,7 +215,8 @@ class _Supervisor:
         """Plan the successors of workers that ended. True when a worker could not start at all."""
         for worker in [worker for worker in self._workers if worker.process.poll() is not None]:
             self._workers.remove(worker)
-            self._forget(worker)
+            worker.close()
+            mark_process_dead(worker.process.pid)  # drops its gauges; its counts stay in the sums
             if worker.process.returncode == STARTUP_FAILED:
                 _log.error("a worker could not start, stopping", extra={"worker": worker.process.pid})
                 return True
@@ -226,12 +229,6 @@ class _Supervisor:
                 extra={"worker": worker.process.pid, "exit_status": worker.process.returncode, "in": backoff},
             )
         return False
-
-    def _forget(self, worker: _Worker) -> None:
-        from inference_service import metrics
-
-        worker.close()
-        metrics.forget_worker(worker.process.pid)
 
     def _stop(self) -> None:
         """Stop every worker, and kill those that outlive the grace time."""

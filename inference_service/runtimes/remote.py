@@ -40,6 +40,16 @@ _HEALTH_TIMEOUT = 0.9
 
 _BASE = "/api/v1/ai"
 
+#: The other service's statuses that mean the same error here.
+_SAME_ERRORS: dict[int, type[ServiceError]] = {
+    400: BadRequest,
+    413: TooLarge,
+    501: Unsupported,
+    502: NotReady,
+    503: NotReady,
+    504: RuntimeTimeout,
+}
+
 
 class RemoteRuntime:
     """Forwards to the inference service at `settings.ai.http.endpoint`, with its token, timeout and TLS."""
@@ -142,26 +152,15 @@ class RemoteRuntime:
     def _refusal(self, response: httpx2.Response) -> ServiceError:
         """The error for a status other than 200, with the other service's reason."""
         reason = str(_envelope(response).get("message") or response.reason_phrase)
+        status = response.status_code
         retry_after = response.headers.get("retry-after", "")
-        match response.status_code:
-            case 400:
-                return BadRequest(reason)
-            case 401 | 403:
-                return RuntimeFailed(f"{self._where} refuses the token (ai.http.token): {reason}")
-            case 413:
-                return TooLarge(reason)
-            case 501:
-                return Unsupported(reason)
-            case 504:
-                return RuntimeTimeout(reason)
-            case 429 | 503 if retry_after.isdecimal():
-                return Busy(reason, int(retry_after))
-            case 429:
-                return Busy(reason)
-            case 502 | 503:
-                return NotReady(reason)
-            case status:
-                return RuntimeFailed(f"{self._where} answered {status}: {reason}")
+        if status in (401, 403):
+            return RuntimeFailed(f"{self._where} refuses the token (ai.http.token): {reason}")
+        if status == 429 or (status == 503 and retry_after.isdecimal()):
+            return Busy(reason, int(retry_after) if retry_after.isdecimal() else 1)
+        if status in _SAME_ERRORS:
+            return _SAME_ERRORS[status](reason)
+        return RuntimeFailed(f"{self._where} answered {status}: {reason}")
 
     def _converted(self, data: Any, kind: type[_T], path: str) -> _T:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from inference_service.engine import Engine
@@ -214,18 +214,12 @@ class Streaming:
             (grace * (1 - _ENDING_STARTS_AT), Connection.abort),
         ]
         for seconds, then in steps:
-            if await self._emptied_within(seconds):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._empty.wait()
                 return
             for connection in list(self._connections):
                 then(connection)
-
-    async def _emptied_within(self, seconds: float) -> bool:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._empty.wait()
-        except TimeoutError:
-            return False
-        return True
 
 
 def _checked_interval(milliseconds: int) -> int:

@@ -4,10 +4,16 @@ names it."""
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Annotated, Any, TypeVar
+
+import msgspec
 
 from inference_service.errors import RuntimeFailed
 from inference_service.tasks import EmotionResult, SynthesisResult, Transcript
+
+_T = TypeVar("_T")
+_Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
+_Scores = Annotated[dict[str, _Probability], msgspec.Meta(min_length=1)]
 
 
 class Answer:
@@ -20,32 +26,15 @@ class Answer:
         if (reported := self._fields.get("error")) not in (None, "", False):
             raise RuntimeFailed(f"{model} reported: {reported!s:.200}")
 
-    def text(self, *names: str) -> str:
-        """The text field with the first of these names in the answer."""
+    def get(self, kind: type[_T], *names: str) -> _T:
+        """The field with the first of these names in the answer, as a `kind`."""
         value = self._field(*names)
-        if not isinstance(value, str):
-            raise RuntimeFailed(f"the answer of {self._model} has `{names[0]}`: {value!r:.80}, not a text")
-        return value
-
-    def flag(self, name: str) -> bool:
-        """A true-or-false field."""
-        value = self._field(name)
-        if not isinstance(value, bool):
-            raise RuntimeFailed(f"the answer of {self._model} has `{name}`: {value!r:.80}, not true or false")
-        return value
-
-    def probability(self, name: str) -> float:
-        """A number in [0, 1]."""
-        return self._probability(name, self._field(name))
-
-    def scores(self, *names: str) -> dict[str, float]:
-        """An object of labels and numbers in [0, 1]."""
-        value = self._field(*names)
-        if not isinstance(value, dict) or not value:
+        try:
+            return msgspec.convert(value, kind)
+        except msgspec.ValidationError as error:
             raise RuntimeFailed(
-                f"the answer of {self._model} has `{names[0]}`: {value!r:.80}, not an object of scores"
-            )
-        return {label: self._probability(f"{names[0]}.{label}", score) for label, score in value.items()}
+                f"the answer of {self._model} has `{names[0]}`: {value!r:.80}; {error}"
+            ) from None
 
     def has(self, name: str) -> bool:
         """Whether the answer has this field."""
@@ -60,13 +49,6 @@ class Answer:
         found = ", ".join(self._fields) or form
         raise RuntimeFailed(f"the answer of {self._model} has no {wanted} ({found})")
 
-    def _probability(self, name: str, value: object) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-            raise RuntimeFailed(
-                f"the answer of {self._model} has `{name}`: {value!r:.80}, not a number from 0 to 1"
-            )
-        return float(value)
-
 
 def transcript(answer: Answer, language: str | None, duration_ms: int) -> Transcript:
     """`transcription` (or `text`), `confidence` and `language`.
@@ -75,9 +57,9 @@ def transcript(answer: Answer, language: str | None, duration_ms: int) -> Transc
     one there it is an error. Plain text has no confidence, so it is an error too.
     """
     return Transcript(
-        text=answer.text("transcription", "text"),
-        confidence=answer.probability("confidence"),
-        language=answer.text("language") if answer.has("language") or not language else language,
+        text=answer.get(str, "transcription", "text"),
+        confidence=answer.get(_Probability, "confidence"),
+        language=answer.get(str, "language") if answer.has("language") or not language else language,
         duration_ms=duration_ms,
     )
 
@@ -85,9 +67,9 @@ def transcript(answer: Answer, language: str | None, duration_ms: int) -> Transc
 def emotion(answer: Answer, duration_ms: int) -> EmotionResult:
     """`emotion`, `confidence` and `all_emotions` (or `emotions`)."""
     return EmotionResult(
-        emotion=answer.text("emotion"),
-        confidence=answer.probability("confidence"),
-        emotions=answer.scores("all_emotions", "emotions"),
+        emotion=answer.get(str, "emotion"),
+        confidence=answer.get(_Probability, "confidence"),
+        emotions=answer.get(_Scores, "all_emotions", "emotions"),
         duration_ms=duration_ms,
     )
 
@@ -95,9 +77,9 @@ def emotion(answer: Answer, duration_ms: int) -> EmotionResult:
 def synthesis(answer: Answer, duration_ms: int) -> SynthesisResult:
     """`is_synthetic`, `confidence` and `probability_synthetic`, which is the score."""
     return SynthesisResult(
-        is_synthetic=answer.flag("is_synthetic"),
-        confidence=answer.probability("confidence"),
-        score=answer.probability("probability_synthetic"),
+        is_synthetic=answer.get(bool, "is_synthetic"),
+        confidence=answer.get(_Probability, "confidence"),
+        score=answer.get(_Probability, "probability_synthetic"),
         duration_ms=duration_ms,
     )
 

@@ -139,7 +139,7 @@ class EdgeLlmRuntime:
         if Task.ASR not in self.capabilities:
             raise Unsupported("an Edge-LLM node detects emotion in text, and its speech recognition is off")
         heard = await self._ask(Task.ASR, audio, call)
-        answer = await self._ask(Task.EMOTION, heard.text("transcription", "text"), call)
+        answer = await self._ask(Task.EMOTION, heard.get(str, "transcription", "text"), call)
         return answers.emotion(answer, audio.duration_ms)
 
     async def emotion_of_text(self, text: str, call: Call) -> EmotionResult:

@@ -6,8 +6,7 @@ One channel carries all calls of a worker at once: waveforms lie in shared memor
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-from typing import Any, TypeVar
+from typing import Any
 
 import grpc
 from tritonclient.grpc import service_pb2 as pb
@@ -15,8 +14,6 @@ from tritonclient.grpc import service_pb2_grpc
 
 from inference_service.errors import BadRequest, NotReady, RuntimeFailed, RuntimeTimeout, ServiceError
 from inference_service.runtimes.triton.hang import HangDetector
-
-_Answer = TypeVar("_Answer")
 
 #: Seconds for calls about the server itself; `Runtime.readiness` has one second.
 CONTROL_TIMEOUT = 0.9
@@ -104,14 +101,11 @@ class TritonClient:
 
     async def server_ready(self) -> bool:
         """Whether Triton reports that it is ready."""
-        answer = await self._control(self._stub.ServerReady(pb.ServerReadyRequest(), timeout=CONTROL_TIMEOUT))
-        return bool(answer.ready)
+        return (await self._control(self._stub.ServerReady, pb.ServerReadyRequest())).ready
 
     async def repository_index(self) -> dict[str, tuple[str, str]]:
         """Every model in the repository: name -> (state, reason). The state READY of any version counts."""
-        answer = await self._control(
-            self._stub.RepositoryIndex(pb.RepositoryIndexRequest(), timeout=CONTROL_TIMEOUT)
-        )
+        answer = await self._control(self._stub.RepositoryIndex, pb.RepositoryIndexRequest())
         index: dict[str, tuple[str, str]] = {}
         for model in answer.models:
             if index.get(model.name, ("", ""))[0] != "READY":
@@ -119,56 +113,51 @@ class TritonClient:
         return index
 
     async def metadata(self, model: str) -> pb.ModelMetadataResponse:
-        """The model's tensors in Triton, including the batch dimension."""
-        call = self._stub.ModelMetadata(pb.ModelMetadataRequest(name=model), timeout=CONTROL_TIMEOUT)
-        return await self._control(call, f"model {model}")
+        """The model's tensors in Triton, the batch dimension included."""
+        return await self._control(self._stub.ModelMetadata, pb.ModelMetadataRequest(name=model), model)
 
     async def config(self, model: str) -> Any:
         """The model's configuration (`inference.ModelConfig`): which inputs are optional, its parameters."""
-        call = self._stub.ModelConfig(pb.ModelConfigRequest(name=model), timeout=CONTROL_TIMEOUT)
-        return (await self._control(call, f"model {model}")).config
+        return (await self._control(self._stub.ModelConfig, pb.ModelConfigRequest(name=model), model)).config
 
     async def load(self, model: str, time_limit: float) -> None:
         """Load a model; Triton refuses that unless it runs with explicit model control."""
-        call = self._stub.RepositoryModelLoad(
-            pb.RepositoryModelLoadRequest(model_name=model), timeout=time_limit
-        )
-        await self._control(call, f"model {model}")
+        request = pb.RepositoryModelLoadRequest(model_name=model)
+        await self._control(self._stub.RepositoryModelLoad, request, model, time_limit)
 
     async def unload(self, model: str, time_limit: float) -> None:
         """Unload a model; Triton refuses that unless it runs with explicit model control."""
-        call = self._stub.RepositoryModelUnload(
-            pb.RepositoryModelUnloadRequest(model_name=model), timeout=time_limit
-        )
-        await self._control(call, f"model {model}")
+        request = pb.RepositoryModelUnloadRequest(model_name=model)
+        await self._control(self._stub.RepositoryModelUnload, request, model, time_limit)
 
     async def register(self, name: str, key: str, size: int) -> None:
-        """Make the system shared memory object `key` of `size` bytes known to Triton as `name`."""
+        """Register the system shared memory object `key` of `size` bytes in Triton as `name`."""
         self._hang.check()
         request = pb.SystemSharedMemoryRegisterRequest(name=name, key=key, offset=0, byte_size=size)
         try:
-            await self._control(self._stub.SystemSharedMemoryRegister(request, timeout=CONTROL_TIMEOUT))
+            await self._control(self._stub.SystemSharedMemoryRegister, request)
         except RuntimeTimeout as error:
-            # The inference has not begun, so another node may do it.
+            # Not the inference took too long: it has not begun, and another node may do it.
             raise NotReady(str(error)) from error
 
     async def unregister(self, name: str) -> None:
-        """Unregister a region; an unknown one is no error."""
+        """Remove a region from Triton. An unknown one is no error."""
         request = pb.SystemSharedMemoryUnregisterRequest(name=name)
-        await self._control(self._stub.SystemSharedMemoryUnregister(request, timeout=CONTROL_TIMEOUT))
+        await self._control(self._stub.SystemSharedMemoryUnregister, request)
 
     async def registered(self) -> dict[str, str]:
-        """Every system shared memory region that Triton knows: name -> key."""
-        answer = await self._control(
-            self._stub.SystemSharedMemoryStatus(pb.SystemSharedMemoryStatusRequest(), timeout=CONTROL_TIMEOUT)
-        )
+        """Every system shared memory region that is registered in Triton: name -> key."""
+        request = pb.SystemSharedMemoryStatusRequest()
+        answer = await self._control(self._stub.SystemSharedMemoryStatus, request)
         return {name: region.key for name, region in answer.regions.items()}
 
-    async def _control(self, call: Awaitable[_Answer], what: str = "Triton") -> _Answer:
+    async def _control(
+        self, method: Any, request: Any, model: str | None = None, time_limit: float = CONTROL_TIMEOUT
+    ) -> Any:
         try:
-            return await call
+            return await method(request, timeout=time_limit)
         except grpc.aio.AioRpcError as error:
-            raise self._translated(error, what) from error
+            raise self._translated(error, f"model {model}" if model else "Triton") from error
 
     def _translated(self, error: grpc.aio.AioRpcError, what: str) -> ServiceError:
         reason = _first_line(error.details() or "")

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+from collections.abc import Mapping
+from functools import partial
+from math import prod
 
 import numpy as np
+from numpy.typing import NDArray
+from tritonclient.grpc import service_pb2 as pb
 
 from inference_service.audio import Audio, mel
-from inference_service.errors import ServiceError
+from inference_service.errors import ServiceError, Unsupported
 from inference_service.runtimes.base import Call, Readiness
-from inference_service.runtimes.triton.audio_models import AudioModels
+from inference_service.runtimes.triton import answers
+from inference_service.runtimes.triton.answers import Answer
 from inference_service.runtimes.triton.client import TritonClient
-from inference_service.runtimes.triton.inference import Inference
+from inference_service.runtimes.triton.inference import Inference, add_text, time_limit
 from inference_service.runtimes.triton.models import TritonModels
 from inference_service.runtimes.triton.revival import Revival
 from inference_service.runtimes.triton.shared_memory import SharedMemoryPool
 from inference_service.runtimes.triton.whisper_pair import WhisperPair
-from inference_service.settings import Settings
+from inference_service.settings import ModelSettings, Settings
 from inference_service.tasks import (
     DetailedTranscript,
     EmotionResult,
@@ -49,10 +56,9 @@ class TritonRuntime:
         self._pool = SharedMemoryPool(self._client, enabled=self._triton.shared_memory != "off")
         self._revival = Revival(self._client, time_limit=self._triton.timeout)
         self._models = TritonModels(self._client, self._revival, self._settings)
-        inference = Inference(self._client, self._pool, self._revival)
-        self._audio_models = AudioModels(self._models, inference, self._settings)
+        self._inference = Inference(self._client, self._pool, self._revival)
         if self._settings.asr.decoder_path is not None:
-            self._pair = WhisperPair(self._models, inference, self._settings.asr)
+            self._pair = WhisperPair(self._models, self._inference, self._settings.asr)
         await self._inspect()
         self._watch = asyncio.create_task(self._follow_connection())
 
@@ -95,19 +101,71 @@ class TritonRuntime:
 
     async def transcribe(self, audio: Audio, options: TranscribeOptions, call: Call) -> DetailedTranscript:
         """Speech to text, through one model or through Whisper's encoder and decoder."""
-        return await (self._pair or self._audio_models).transcribe(audio, options, call)
+        if self._pair is not None:
+            return await self._pair.transcribe(audio, options, call)
+        asr = self._settings.asr
+        given = {
+            "word_timestamps": options.word_timestamps,
+            "prompt": options.prompt,
+            "temperature": options.temperature,
+        }
+        extras = {name: value for name, value in given.items() if value}
+        texts = {"language": options.language, "options": json.dumps(extras) if extras else None}
+        answer = await self._infer(asr, audio, call, texts)
+        return answers.transcript(answer, asr.output_names, audio.duration_ms)
 
     async def emotion_of_audio(self, audio: Audio, call: Call) -> EmotionResult:
         """The speaker's emotion, from the model's logits."""
-        return await self._audio_models.emotion_of_audio(audio, call)
+        emotion = self._settings.emotion
+        answer = await self._infer(emotion, audio, call)
+        return await self._emotion(emotion.model_name, answer, audio.duration_ms)
 
     async def emotion_of_text(self, text: str, call: Call) -> EmotionResult:
         """The emotion of a text. Raises Unsupported where no model for it is configured."""
-        return await self._audio_models.emotion_of_text(text, call)
+        emotion = self._settings.emotion
+        name = emotion.text_model_name
+        if name is None:
+            raise Unsupported("emotion of text: no model is configured (ai.models.emotion.text_model_name)")
+        loaded = await self._models.get(name)
+        request = pb.ModelInferRequest(model_name=name, id=call.request_id)
+        add_text(request, "text", loaded.interface.shape_to_send("text", (1,)), text)
+        answer = await self._inference.run(request, None, time_limit(emotion, call))
+        return await self._emotion(name, answer, 0)
 
     async def detect_synthesis(self, audio: Audio, call: Call) -> SynthesisResult:
-        """Whether the speech is synthetic."""
-        return await self._audio_models.detect_synthesis(audio, call)
+        """Whether the speech is synthetic: it is where the model's probability is over 0.5."""
+        synthesis = self._settings.synthesis
+        answer = await self._infer(synthesis, audio, call)
+        score = answer.probability(synthesis.output_names[0])
+        return SynthesisResult(
+            is_synthetic=score > 0.5,
+            confidence=max(score, 1.0 - score),
+            score=score,
+            duration_ms=audio.duration_ms,
+        )
+
+    async def _infer(
+        self, model: ModelSettings, audio: Audio, call: Call, texts: Mapping[str, str | None] | None = None
+    ) -> Answer:
+        """Run `model` on the audio in the form of its `input_type`, and on those of `texts` that it takes."""
+        interface = (await self._models.get(model.model_name)).interface
+        request = pb.ModelInferRequest(model_name=model.model_name, id=call.request_id)
+        for name, text in (texts or {}).items():
+            if text and name in interface.inputs:
+                add_text(request, name, interface.shape_to_send(name, (1,)), text)
+        if model.input_type == "waveform" and not audio.needs_resampling(model.sample_rate):
+            shape: tuple[int, ...] = (audio.frames,)
+            write = audio.write_into
+        else:
+            features = await asyncio.to_thread(_features, audio, model)
+            shape, write = features.shape, partial(np.copyto, src=features.reshape(-1))
+        async with self._inference.slot(prod(shape), write, longest=model.timeout) as slot:
+            slot.add_to(request, model.input_name, interface.shape_to_send(model.input_name, shape))
+            return await self._inference.run(request, slot, time_limit(model, call))
+
+    async def _emotion(self, model: str, answer: Answer, duration_ms: int) -> EmotionResult:
+        labels = (await self._models.get(model)).labels
+        return answers.emotion(answer, self._settings.emotion.output_names[0], labels, duration_ms)
 
     async def _follow_connection(self) -> None:
         """After each loss of the connection, wait for a new one and inspect everything again."""
@@ -129,3 +187,10 @@ class TritonRuntime:
             return
         for problem in (await self.readiness()).problems:
             _log.error("%s", problem)
+
+
+def _features(audio: Audio, model: ModelSettings) -> NDArray[np.float32]:
+    """The waveform at the model's rate, or its log-mel spectrogram: seconds of audio take milliseconds."""
+    if model.input_type == "mel":
+        return mel.log_mel(audio.waveform(mel.SAMPLE_RATE))
+    return audio.waveform(model.sample_rate)

@@ -121,19 +121,15 @@ class SharedMemoryPool:
         self._bytes += size
         try:
             return await self._make(f"{_PREFIX}{self._token}-{self._counter}", size)
-        except OSError as error:
+        except BaseException as error:
             self._bytes -= size
-            _log.warning(
-                "no shared memory for a tensor of %d bytes, sent over gRPC: %s", size, error.strerror
-            )
+            if isinstance(error, OSError):
+                _log.warning("no shared memory for %d bytes, sent over gRPC: %s", size, error.strerror)
+            elif isinstance(error, RuntimeFailed):
+                self._refuse(str(error))
+            else:
+                raise
             return None
-        except RuntimeFailed as error:
-            self._bytes -= size
-            self._refuse(str(error))
-            return None
-        except BaseException:
-            self._bytes -= size
-            raise
 
     async def register(self, slot: Slot) -> None:
         """Register the slot in Triton; again after a restart of Triton."""

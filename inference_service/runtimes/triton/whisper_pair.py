@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from math import exp
 
@@ -13,7 +15,7 @@ from inference_service.audio import Audio, mel
 from inference_service.errors import BadRequest, RuntimeFailed
 from inference_service.runtimes.base import Call
 from inference_service.runtimes.triton import whisper_decoding
-from inference_service.runtimes.triton.inference import Inference, TensorSlot, in_thread, time_limit
+from inference_service.runtimes.triton.inference import Inference, TensorSlot, time_limit
 from inference_service.runtimes.triton.models import TritonModels
 from inference_service.runtimes.triton.tokenizer import Tokenizer, load_tokenizer
 from inference_service.settings import AsrModelSettings
@@ -41,7 +43,7 @@ class WhisperPair:
         """Speech to text, window by window."""
         tokenizer, suppressed = self._vocabulary()
         language = whisper_decoding.check_language(options.language, tokenizer)
-        waveform = await in_thread(lambda: audio.waveform(mel.SAMPLE_RATE))
+        waveform = await asyncio.to_thread(audio.waveform, mel.SAMPLE_RATE)
         texts: list[str] = []
         logprobs: list[float] = []
         rejected: list[float] = []
@@ -49,9 +51,8 @@ class WhisperPair:
             window = waveform[start:end]
             if whisper_decoding.is_silent(window):
                 continue
-            states = await self._encode(await in_thread(partial(mel.window_log_mel, window)), call)
-            async with self._inference.slot(states.size, longest=self._asr.timeout) as slot:
-                np.copyto(slot.array, states.reshape(-1))
+            states = await self._encode(await asyncio.to_thread(mel.window_log_mel, window), call)
+            async with self._slot(states) as slot:
 
                 async def next_logits(
                     tokens: list[int], slot: TensorSlot = slot, shape: tuple[int, ...] = states.shape
@@ -84,13 +85,16 @@ class WhisperPair:
             self._loaded = tokenizer, whisper_decoding.load_suppressed(self._asr.config_path, tokenizer)
         return self._loaded
 
+    def _slot(self, values: NDArray[np.float32]) -> AbstractAsyncContextManager[TensorSlot]:
+        write = partial(np.copyto, src=values.reshape(-1))
+        return self._inference.slot(values.size, write, longest=self._asr.timeout)
+
     async def _encode(self, features: NDArray[np.float32], call: Call) -> NDArray[np.float32]:
         """Encoder states [1, 1500, d] of log-mel features [80, 3000]."""
         asr = self._asr
         await self._models.get(asr.model_name)
         request = pb.ModelInferRequest(model_name=asr.model_name, id=call.request_id)
-        async with self._inference.slot(features.size, longest=asr.timeout) as slot:
-            np.copyto(slot.array, features.reshape(-1))
+        async with self._slot(features) as slot:
             slot.add_to(request, asr.input_name, (1, *features.shape))
             answer = await self._inference.run(request, slot, time_limit(asr, call))
         states = answer.floats(asr.output_names[0])

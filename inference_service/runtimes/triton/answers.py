@@ -1,0 +1,116 @@
+"""A model's answer, checked, as the result of a task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from tritonclient.grpc import service_pb2 as pb
+
+from inference_service.errors import RuntimeFailed
+from inference_service.tasks import DetailedTranscript, EmotionResult, Segment, Transcript
+
+
+class Answer:
+    """A response's outputs by name, each checked when it is read; every problem is a RuntimeFailed."""
+
+    def __init__(self, response: pb.ModelInferResponse) -> None:
+        self.model = response.model_name
+        self._outputs = {
+            output.name: (output, raw)
+            for output, raw in zip(response.outputs, response.raw_output_contents, strict=False)
+        }
+
+    def floats(self, name: str) -> NDArray[np.float32]:
+        """Output `name` as float32, flat, every value finite."""
+        values = np.frombuffer(self._bytes(name, "FP32"), dtype=np.float32)
+        if not np.isfinite(values).all():
+            raise RuntimeFailed(f"model {self.model}: output {name!r} has values that are not finite")
+        return values
+
+    def last_row(self, name: str) -> NDArray[np.float32]:
+        """The last row of output `name`, which may hold infinities (the logit of a token never chosen)."""
+        values = np.frombuffer(self._bytes(name, "FP32"), dtype=np.float32)
+        shape = self._outputs[name][0].shape
+        width = shape[-1] if shape else 1
+        if not width or len(values) < width:
+            raise RuntimeFailed(f"model {self.model}: output {name!r} is empty")
+        return values[-width:]
+
+    def probability(self, name: str) -> float:
+        """Output `name`, which holds one number from 0 to 1."""
+        values = self.floats(name)
+        if len(values) != 1:
+            raise RuntimeFailed(f"model {self.model}: output {name!r} has {len(values)} values, expected 1")
+        value = float(values[0])
+        # float32 rounding may put 0 or 1 slightly outside.
+        if not -1e-6 <= value <= 1 + 1e-6:
+            raise RuntimeFailed(
+                f"model {self.model}: output {name!r} is {value}, expected a value from 0 to 1"
+            )
+        return min(max(value, 0.0), 1.0)
+
+    def text(self, name: str) -> str:
+        """Output `name`, which holds one string."""
+        raw = self._bytes(name, "BYTES")
+        length = int.from_bytes(raw[:4], "little")
+        if len(raw) != 4 + length:
+            raise RuntimeFailed(f"model {self.model}: output {name!r} is not one string")
+        try:
+            return raw[4:].decode()
+        except UnicodeDecodeError as error:
+            raise RuntimeFailed(f"model {self.model}: output {name!r} is not UTF-8: {error}") from error
+
+    def has(self, name: str) -> bool:
+        """Whether the response has this output."""
+        return name in self._outputs
+
+    def _bytes(self, name: str, datatype: str) -> bytes:
+        if name not in self._outputs:
+            there = ", ".join(self._outputs) or "none"
+            raise RuntimeFailed(
+                f"model {self.model}: output {name!r} is missing from its answer; it has {there}"
+            )
+        output, raw = self._outputs[name]
+        if output.datatype != datatype:
+            raise RuntimeFailed(
+                f"model {self.model}: output {name!r} has datatype {output.datatype}, expected {datatype}"
+            )
+        return raw
+
+
+def transcript(answer: Answer, names: list[str], duration_ms: int) -> DetailedTranscript:
+    """A transcript. `names` are the outputs with its text, confidence, language and, if given, segments."""
+    if len(names) < 3:
+        raise RuntimeFailed(
+            f"ai.models.asr.output_names: {names} is too short; text, confidence and language are needed"
+        )
+    text, confidence, language, *rest = names
+    segments: list[Segment] = []
+    if rest and answer.has(rest[0]):
+        try:
+            segments = msgspec.json.decode(answer.text(rest[0]), type=list[Segment])
+        except msgspec.DecodeError as error:
+            raise RuntimeFailed(f"output {rest[0]!r}: {error}") from error
+    return DetailedTranscript(
+        Transcript(
+            text=answer.text(text),
+            confidence=answer.probability(confidence),
+            language=answer.text(language),
+            duration_ms=duration_ms,
+        ),
+        segments,
+    )
+
+
+def emotion(answer: Answer, name: str, labels: Sequence[str], duration_ms: int) -> EmotionResult:
+    """The softmax of the logits in output `name`, one for each of `labels`."""
+    logits = answer.floats(name).astype(np.float64)
+    if len(labels) != len(logits):
+        raise RuntimeFailed(f"model {answer.model}: {len(logits)} logits for {len(labels)} labels")
+    powers = np.exp(logits - logits.max())
+    scores = dict(zip(labels, (powers / powers.sum()).tolist(), strict=True))
+    best = labels[int(logits.argmax())]
+    return EmotionResult(best, confidence=scores[best], emotions=scores, duration_ms=duration_ms)

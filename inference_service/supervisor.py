@@ -8,7 +8,6 @@ answering 503 to requests that are already on their way.
 from __future__ import annotations
 
 import logging
-import math
 import os
 import pickle
 import shutil
@@ -149,8 +148,8 @@ class _Supervisor:
         self._listener = listener
         self._workers: list[_Worker] = []
         self._failures = 0
-        #: When to start which worker: (time of the monotonic clock, index).
-        self._starts: list[tuple[float, int]] = []
+        #: The workers to start, by index, with the time of the monotonic clock from which they may.
+        self._starts = dict.fromkeys(range(settings.server.workers), 0.0)
         self._checked_at = time.monotonic()
 
     def run(self) -> int:
@@ -163,11 +162,10 @@ class _Supervisor:
             "starting",
             extra={"http": f"{server.host}:{server.http_port}", "workers": server.workers},
         )
-        self._starts = [(0.0, index) for index in range(server.workers)]
         failed = False
         while not failed:
             self._start_due()
-            if self._wait(min(self._next_start(), _CHECK_EVERY)) in (signal.SIGTERM, signal.SIGINT):
+            if self._wait(_CHECK_EVERY) in (signal.SIGTERM, signal.SIGINT):
                 break
             self._end_hanging()
             failed = self._reap()
@@ -176,13 +174,9 @@ class _Supervisor:
 
     def _start_due(self) -> None:
         now = time.monotonic()
-        due = [index for at, index in self._starts if at <= now]
-        self._starts = [(at, index) for at, index in self._starts if at > now]
-        self._workers += [_Worker(self._settings, self._listener, index) for index in due]
-
-    def _next_start(self) -> float:
-        """Seconds until the next start; infinite when none is planned."""
-        return max(0.0, min((at for at, _ in self._starts), default=math.inf) - time.monotonic())
+        for index in [index for index, at in self._starts.items() if at <= now]:
+            del self._starts[index]
+            self._workers.append(_Worker(self._settings, self._listener, index))
 
     @staticmethod
     def _wait(seconds: float) -> int | None:
@@ -223,7 +217,7 @@ class _Supervisor:
             stable = time.monotonic() - worker.started > _STABLE
             self._failures = 0 if stable else self._failures + 1
             backoff = min(_LONGEST_BACKOFF, 0.1 * 2**self._failures) if self._failures else 0.0
-            self._starts.append((time.monotonic() + backoff, worker.index))
+            self._starts[worker.index] = time.monotonic() + backoff
             _log.error(
                 "a worker died, starting another",
                 extra={"worker": worker.process.pid, "exit_status": worker.process.returncode, "in": backoff},

@@ -110,40 +110,37 @@ class Decoder:
         if self._layout is not None:
             if self._held or not wav.is_wav(data):
                 return data
-            layout, samples, left = _read_header(data) or _cut_short(data)
+            layout = _read_header(data)
+            if layout is None:
+                raise BadRequest(
+                    f"audio: a WAV header inside the stream is cut short after {len(data)} bytes"
+                )
             if layout != self._layout:
                 raise BadRequest(
                     "audio: a second WAV with another rate, channel count or sample type in one stream; "
                     "end the stream (is_final) before it"
                 )
-            self._left = left
-            return samples
-        data, self._held = self._held + data, b""
-        if not wav.is_wav(data) and len(data) >= 12:
-            raise BadRequest("format: wav was announced, but the stream does not start with a WAV header")
-        read = _read_header(data)
-        if read is None:
-            if len(data) > _MAX_WAV_HEADER:
-                raise BadRequest(f"audio: no samples in the first {_MAX_WAV_HEADER} bytes of the WAV")
-            self._held = data
-            return b""
-        layout, samples, self._left = read
-        self._start(layout)
-        return samples
+        else:
+            data, self._held = self._held + data, b""
+            if not wav.is_wav(data) and len(data) >= 12:
+                raise BadRequest("format: wav was announced, but the stream does not start with a WAV header")
+            layout = _read_header(data)
+            if layout is None:
+                if len(data) > _MAX_WAV_HEADER:
+                    raise BadRequest(f"audio: no samples in the first {_MAX_WAV_HEADER} bytes of the WAV")
+                self._held = data
+                return b""
+            self._start(layout)
+        self._left = None if layout.is_open_ended else layout.size
+        return data[layout.offset :]
 
 
-def _read_header(data: bytes) -> tuple[wav.Layout, bytes, int | None] | None:
-    """Split the start of a WAV into its layout, the bytes after the header, and the number of sample bytes.
-
-    The number is None if the samples go on to the end of the stream. Returns None if the header is not
-    complete. Raises BadRequest for a WAV that cannot be streamed.
-    """
+def _read_header(data: bytes) -> wav.Layout | None:
+    """The layout of a WAV; None if its header is not complete. Raises BadRequest if it cannot be streamed."""
     layout = wav.read_header(data)
-    if layout is None:
-        return None
-    if not layout.is_plain:
+    if layout is not None and not layout.is_plain:
         raise BadRequest("audio: this WAV is compressed and cannot be streamed; send PCM samples")
-    return layout, data[layout.offset :], None if layout.is_open_ended else layout.size
+    return layout
 
 
 def _check_not_audio(after: bytes) -> None:
@@ -152,10 +149,6 @@ def _check_not_audio(after: bytes) -> None:
     name = after[:4].lstrip(b"\0")  # an odd length is padded
     if not all(0x20 <= byte < 0x7F for byte in name):
         raise BadRequest("audio: the WAV goes on after the samples that its header declares")
-
-
-def _cut_short(data: bytes) -> tuple[wav.Layout, bytes, int | None]:
-    raise BadRequest(f"audio: a WAV header inside the stream is cut short after {len(data)} bytes")
 
 
 def _check_finite(samples: NDArray[Any]) -> None:

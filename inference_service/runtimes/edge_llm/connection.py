@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import secrets
 import socket
-from dataclasses import dataclass
 from typing import Final
 
 from inference_service.errors import Busy, NotReady, RuntimeFailed
@@ -35,23 +34,6 @@ class SessionLost(Exception):
     work."""
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
-    """The address on which the unit manager listens."""
-
-    host: str
-    port: int
-
-    @classmethod
-    def parse(cls, text: str) -> Address:
-        """`host:port`, an IPv6 host in brackets."""
-        host, _, port = text.rpartition(":")
-        return cls(host.strip("[]"), int(port))
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
 def new_request_id() -> str:
     """An id that is unique over all connections and restarts."""
     return secrets.token_hex(8)
@@ -69,11 +51,12 @@ class Connection:
         self._socket: socket.socket = writer.get_extra_info("socket")
 
     @classmethod
-    async def open(cls, address: Address, time_limit: float) -> Connection:
-        """Connect within `time_limit` seconds. Raises NotReady with the reason if that fails."""
+    async def open(cls, address: str, time_limit: float) -> Connection:
+        """Connect to `address` (host:port) within `time_limit` seconds. Raises NotReady if that fails."""
+        host, _, port = address.rpartition(":")
         try:
             async with asyncio.timeout(time_limit):
-                return cls(*await asyncio.open_connection(address.host, address.port, limit=MAX_LINE))
+                return cls(*await asyncio.open_connection(host.strip("[]"), port, limit=MAX_LINE))
         except TimeoutError:
             reason = f"no connection within {time_limit:g} s"
         except OSError as error:

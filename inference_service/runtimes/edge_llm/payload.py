@@ -18,15 +18,7 @@ def audio_payload(audio: Audio) -> str:
 
     Takes milliseconds per minute of audio, and more if it resamples, so it does not belong in the event loop.
     """
-    samples = _pcm(audio)
+    waveform = audio.waveform(SAMPLE_RATE)
+    samples = np.clip(np.rint(waveform * 32768.0), -32768, 32767).astype("<i2").tobytes()
     file = wav.header(wav.PCM, 1, SAMPLE_RATE, 2, len(samples)) + samples
     return f"audio_format=wav,sample_rate={SAMPLE_RATE},data={base64.b64encode(file).decode('ascii')}"
-
-
-def _pcm(audio: Audio) -> bytes:
-    """Little-endian 16-bit samples. Samples that have this form already stay unchanged."""
-    samples = audio.samples
-    if samples.dtype == np.int16 and samples.ndim == 1 and audio.sample_rate == SAMPLE_RATE:
-        return samples.astype("<i2", copy=False).tobytes()
-    waveform = audio.waveform(SAMPLE_RATE)
-    return np.clip(np.rint(waveform * 32768.0), -32768, 32767).astype("<i2").tobytes()

@@ -8,7 +8,6 @@ from typing import Final
 from inference_service.errors import NotReady
 from inference_service.runtimes.edge_llm.connection import (
     UNIT_CALL_FAILED,
-    Address,
     Connection,
     SessionLost,
     new_request_id,
@@ -30,7 +29,7 @@ class Probe:
     the second means that both run. `unit call false` for the first means that the node does not run.
     """
 
-    def __init__(self, address: Address, delay: float, time_limit: float) -> None:
+    def __init__(self, address: str, delay: float, time_limit: float) -> None:
         """`delay` is the time between frames that this unit manager needs. Both arguments are in seconds."""
         self._address = address
         self._time_limit = time_limit

@@ -13,7 +13,6 @@ from inference_service.errors import BadRequest, Busy, RuntimeTimeout, ServiceEr
 from inference_service.runtimes.base import Call, Readiness
 from inference_service.runtimes.edge_llm import answers
 from inference_service.runtimes.edge_llm.answers import Answer
-from inference_service.runtimes.edge_llm.connection import Address
 from inference_service.runtimes.edge_llm.frames import Framing
 from inference_service.runtimes.edge_llm.payload import audio_payload
 from inference_service.runtimes.edge_llm.pool import SessionPool
@@ -60,7 +59,7 @@ class EdgeLlmRuntime:
         self._connect_timeout = edge.connect_timeout
         self._answer_timeout = edge.timeout
         self._idle_timeout = edge.session_idle_timeout
-        self._address = Address.parse(edge.address)
+        self._address = edge.address
         self._framing = Framing(
             request.max_single_delta_len,
             request.audio_stream_chunk_size,

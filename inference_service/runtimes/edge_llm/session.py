@@ -17,7 +17,6 @@ from inference_service.errors import Busy, NotReady, RuntimeFailed, RuntimeTimeo
 from inference_service.runtimes.edge_llm.connection import (
     FORMAT_ERROR,
     LOST_FRAMES_ADVICE,
-    Address,
     Connection,
     SessionLost,
     UnitFailed,
@@ -82,7 +81,7 @@ class Session:
 
     @classmethod
     async def open(
-        cls, address: Address, model: str, *, connect_timeout: float, answer_timeout: float
+        cls, address: str, model: str, *, connect_timeout: float, answer_timeout: float
     ) -> Session:
         """Connect and set `model` up, within `connect_timeout` and `answer_timeout` seconds.
 
@@ -96,13 +95,11 @@ class Session:
                 reply = await connection.reply_to(request_id)
             if not reply.work_id:
                 raise RuntimeFailed(f"the answer to the setup of {model} has no `work_id`")
-        except TimeoutError:
+        except BaseException as error:
             connection.close()
-            raise RuntimeTimeout(
-                f"the setup of {model} was not answered within {answer_timeout:g} s"
-            ) from None
-        except BaseException:
-            connection.close()
+            if isinstance(error, TimeoutError):
+                reason = f"the setup of {model} was not answered within {answer_timeout:g} s"
+                raise RuntimeTimeout(reason) from None
             raise
         return cls(connection, reply.work_id, model, answer_timeout)
 

@@ -71,8 +71,8 @@ class SharedMemoryPool:
     def __init__(self, client: TritonClient, *, limit: int = 256 * 1024 * 1024, enabled: bool = True) -> None:
         self._client = client
         self._limit = limit
-        self._usable = enabled
         self._enabled = enabled
+        self._usable = False  # until `attach`, and while Triton refuses it
         self._token = ""
         self._lock = -1
         self._counter = 0
@@ -94,21 +94,21 @@ class SharedMemoryPool:
         """
         if not self._enabled:
             return
-        if self._lock < 0:
-            try:
-                self._token, self._lock = _lock_token()
-            except OSError as error:
-                self._refuse(f"{FOLDER} cannot be used: {error.strerror}")
-                return
-        _remove_leftovers()
         self._usable = True
+        try:
+            if self._lock < 0:
+                self._token, self._lock = _lock_token()
+        except OSError as error:
+            self._refuse(f"{FOLDER} cannot be used: {error.strerror}")
+            return
+        _remove_leftovers()
         for name, key in (await self._client.registered()).items():
             if name.startswith(_PREFIX) and not (FOLDER / key.lstrip("/")).exists():
                 await self._forget(name)
 
     async def acquire(self, size: int) -> Slot | None:
         """A slot of at least `size` bytes; None where the tensor must go over gRPC instead."""
-        if not self._usable or self._lock < 0:
+        if not self._usable:
             return None
         size = slot_size(size)
         if free := self._free.get(size):
@@ -138,6 +138,8 @@ class SharedMemoryPool:
     def release(self, slot: Slot) -> None:
         """Return a slot that Triton no longer reads."""
         self._resting.discard(slot.name)
+        if slot.name not in self._all:
+            return  # the pool was closed meanwhile
         if slot.size > _LARGEST_KEPT:
             self._discard(slot)
         else:
@@ -150,11 +152,7 @@ class SharedMemoryPool:
         inference. Unregistering the slot earlier would take the memory away from a running model.
         """
         self._resting.add(slot.name)
-        asyncio.get_running_loop().call_later(seconds, self._wake, slot)
-
-    def _wake(self, slot: Slot) -> None:
-        if slot.name in self._resting:  # else the pool was closed meanwhile
-            self.release(slot)
+        asyncio.get_running_loop().call_later(seconds, self.release, slot)
 
     async def close(self) -> None:
         """Unregister and remove every slot."""
@@ -189,8 +187,7 @@ class SharedMemoryPool:
                 size -= kept
 
     def _discard(self, slot: Slot) -> None:
-        if self._all.pop(slot.name, None) is None:
-            return
+        del self._all[slot.name]
         self._bytes -= slot.size
         slot.unlink()
         self._in_background(self._forget(slot.name))

@@ -53,12 +53,7 @@ class WhisperPair:
                 continue
             states = await self._encode(await asyncio.to_thread(mel.window_log_mel, window), call)
             async with self._slot(states) as slot:
-
-                async def next_logits(
-                    tokens: list[int], slot: TensorSlot = slot, shape: tuple[int, ...] = states.shape
-                ) -> NDArray[np.float32]:
-                    return await self._next_logits(tokens, slot, shape, call)
-
+                next_logits = partial(self._next_logits, slot, states.shape, call)
                 if language is None:
                     language = await whisper_decoding.detect_language(next_logits, tokenizer)
                 decoded = await whisper_decoding.decode_greedily(
@@ -106,7 +101,7 @@ class WhisperPair:
         return states.reshape(1, mel.WINDOW_FRAMES // 2, -1)
 
     async def _next_logits(
-        self, tokens: list[int], states: TensorSlot, shape: tuple[int, ...], call: Call
+        self, states: TensorSlot, shape: tuple[int, ...], call: Call, tokens: list[int]
     ) -> NDArray[np.float32]:
         asr = self._asr
         decoder = asr.decoder_path or ""

@@ -52,7 +52,7 @@ class Admission:
             raise self._queue_full()
 
     @asynccontextmanager
-    async def place(self, task: Task) -> AsyncIterator[None]:
+    async def slot(self, task: Task) -> AsyncIterator[None]:
         """Hold a slot for `task`. Raises Busy if the queue is full or the wait is too long."""
         if self._has_room(task):  # then no waiting inference could use the slot
             self._running[task] += 1
@@ -80,7 +80,7 @@ class Admission:
             if self._queue.pop(granted, None) is None:
                 self._release(task)  # it was granted at the moment when the wait ended
             if isinstance(error, TimeoutError):
-                raise self._busy("queue wait", f"no place within {self.queue_timeout:g} s") from None
+                raise self._busy("queue wait", f"no slot within {self.queue_timeout:g} s") from None
             raise
 
     def _has_room(self, task: Task) -> bool:
@@ -113,7 +113,7 @@ class Streams:
         self.open = 0
 
     @contextmanager
-    def place(self) -> Iterator[None]:
+    def slot(self) -> Iterator[None]:
         """Hold a slot for one stream. Raises Busy if there is none."""
         if self.open >= self.limit:
             metrics.REFUSED.labels("streams").inc()

@@ -2,7 +2,7 @@
 
 Entrances (HTTP, gRPC, WebSocket) parse and format. At the start of a request they call `Engine.accept`; for
 each inference they await `run` or `transcribe`, which raise only `errors.ServiceError`s. Cancelling the
-awaiting task releases its place and cancels the runtime's work.
+awaiting task releases its slot and cancels the runtime's work.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Engine:
         self.streams = Streams(server.max_streams)
         self.results = ResultStore(server.directory, max_entries=server.results_max, ttl=server.results_ttl)
         self._readiness: tuple[float, Readiness] | None = None
-        self._asking: asyncio.Task[Readiness] | None = None
+        self._checking: asyncio.Task[Readiness] | None = None
 
     @property
     def capabilities(self) -> frozenset[Task]:
@@ -69,8 +69,8 @@ class Engine:
 
     async def close(self) -> None:
         """Release the runtime and the result store."""
-        if self._asking is not None:
-            self._asking.cancel()
+        if self._checking is not None:
+            self._checking.cancel()
         await self.runtime.close()
         await self.results.close()
 
@@ -153,11 +153,11 @@ class Engine:
             return self._readiness[1]
         # Concurrent callers share one check of the runtime. It is shielded: a caller that is cancelled must
         # not cancel it for the others.
-        if self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(self._ask_readiness())
-        return await asyncio.shield(self._asking)
+        if self._checking is None or self._checking.done():
+            self._checking = asyncio.create_task(self._check_readiness())
+        return await asyncio.shield(self._checking)
 
-    async def _ask_readiness(self) -> Readiness:
+    async def _check_readiness(self) -> Readiness:
         try:
             async with asyncio.timeout(READINESS_TIMEOUT):
                 readiness = await self.runtime.readiness()
@@ -190,7 +190,7 @@ class Engine:
         self, task: Task, audio: Audio | None, work: Callable[[], Awaitable[_T]], call: Call
     ) -> _T:
         """Run `work`, a call to the runtime, once admitted and within the time limit."""
-        async with self.admission.place(task):
+        async with self.admission.slot(task):
             limit = self._time_limit(task, call)
             outcome = "cancelled"
             begun = perf_counter()

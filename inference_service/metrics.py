@@ -29,15 +29,15 @@ REQUEST_SECONDS = Histogram(
 IN_FLIGHT = Gauge(
     "ai_requests_in_flight", "Requests being answered.", ["entrance"], multiprocess_mode="livesum"
 )
-QUEUE_SECONDS = Histogram("ai_queue_seconds", "Time that inferences waited for a place.", buckets=_SECONDS)
+QUEUE_SECONDS = Histogram("ai_queue_seconds", "Time that inferences waited for a slot.", buckets=_SECONDS)
 REFUSED = Counter("ai_inferences_refused", "Inferences refused because the node was full.", ["reason"])
 RUNTIME_SECONDS = Histogram(
     "ai_runtime_seconds", "Time in the runtime.", ["runtime", "task", "outcome"], buckets=_SECONDS
 )
 AUDIO_SECONDS = Counter("ai_audio_seconds", "Audio that was inferred.", ["task"])
 
-RUNNING = Gauge("ai_inferences_running", "Inferences that hold a place.", multiprocess_mode="livesum")
-QUEUED = Gauge("ai_inferences_queued", "Inferences that wait for a place.", multiprocess_mode="livesum")
+RUNNING = Gauge("ai_inferences_running", "Inferences that hold a slot.", multiprocess_mode="livesum")
+QUEUED = Gauge("ai_inferences_queued", "Inferences that wait for a slot.", multiprocess_mode="livesum")
 
 
 class Answer:

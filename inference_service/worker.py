@@ -100,11 +100,11 @@ async def serve(settings: Settings, listener: socket.socket, heartbeat: int) -> 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     loop.add_reader(sys.stdin.fileno(), parent_gone)
-    beating = asyncio.create_task(_beat(heartbeat))
+    heartbeats = asyncio.create_task(_beat(heartbeat))
     try:
         await server.serve(sockets=[listener])
     finally:
-        beating.cancel()
+        heartbeats.cancel()
 
 
 def main() -> None:

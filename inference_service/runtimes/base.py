@@ -46,7 +46,7 @@ class Runtime(Protocol):
     async def start(self) -> None:
         """Open connections and compare the configured models with those of the runtime.
 
-        Does not fail while the runtime is away: `readiness` reports that, and the runtime may come back.
+        Does not fail while the runtime is unreachable: `readiness` reports that, and it may come back.
         """
 
     async def close(self) -> None:

@@ -32,13 +32,13 @@ Send = Callable[[StreamResult], Awaitable[None]]
 
 
 class ClientGone(Exception):
-    """The other end closed the connection: there is nothing to read and nobody to receive results."""
+    """The client closed the connection."""
 
 
 @dataclass(slots=True)
 class _OpenStream:
     session: Session
-    place: ExitStack
+    slot: ExitStack
 
 
 class Connection:
@@ -72,13 +72,12 @@ class Connection:
                 reader.cancel()
                 for stream in self._streams.values():
                     await stream.session.close()
-                    stream.place.close()
+                    stream.slot.close()
         if failure is not None:
             raise failure
 
     def end(self) -> None:
-        """The node is about to stop: read no more chunks, answer those that were read, and end with
-        Draining."""
+        """Read no more chunks, answer those that were read, and end with Draining."""
         self._ending = True
         if self._reading is not None:
             self._reading.reschedule(0)
@@ -130,17 +129,17 @@ class Connection:
         await stream.session.feed(chunk)
         if chunk.is_final:
             await stream.session.finish()
-            stream.place.close()
+            stream.slot.close()
             del self._streams[chunk.stream_id]
 
     def _open(self, stream_id: str) -> _OpenStream:
-        place = ExitStack()
+        slot = ExitStack()
         if self._streams:  # the connection's own slot serves the first stream
-            place.enter_context(self._engine.streams.place())
+            slot.enter_context(self._engine.streams.slot())
         session = Session(
             stream_id, self._engine, self._recogniser, self._options, self._call, self._results.put
         )
-        return _OpenStream(session, place)
+        return _OpenStream(session, slot)
 
     async def _write(self, send: Send) -> ServiceError | None:
         loop = asyncio.get_running_loop()
@@ -190,7 +189,7 @@ class Streaming:
         options = StreamOptions(settings.flush_interval_ms, settings.max_buffer_ms, language)
         if flush_interval_ms is not None:
             options = replace(options, flush_interval_ms=_checked_interval(flush_interval_ms))
-        with self._engine.streams.place():
+        with self._engine.streams.slot():
             connection = Connection(self._engine, self._recogniser, options, call)
             self._connections.add(connection)
             self._empty.clear()
@@ -232,4 +231,4 @@ def _checked_interval(milliseconds: int) -> int:
 
 
 def _draining() -> Draining:
-    return Draining("the node is about to stop: open the stream again, another node will take it")
+    return Draining("the node is stopping: open the stream again, and another node takes it")

@@ -64,36 +64,36 @@ class Recogniser:
         if around is not None and around.is_complete:
             return around
         begun = monotonic()
-        found = await self._engine.transcribe(Audio(piece.samples, STREAM_RATE), options, call)
-        self._took(_COST_OF_SURROUNDINGS * (monotonic() - begun), piece)
-        alone = Heard(found.transcript)
+        detailed = await self._engine.transcribe(Audio(piece.samples, STREAM_RATE), options, call)
+        self._note_time(_COST_OF_SURROUNDINGS * (monotonic() - begun), piece)
+        alone = Heard(detailed.transcript)
         return alone if around is None else max(alone, around, key=_number_of_words)
 
     async def _heard_around(self, piece: Piece, options: TranscribeOptions, call: Call) -> Heard | None:
         if not self._words_have_times or self._time_around > _MOST_TIME:
             return None
         begun = monotonic()
-        found = await self._engine.transcribe(
+        detailed = await self._engine.transcribe(
             Audio(piece.window, STREAM_RATE), replace(options, word_timestamps=True), call
         )
-        self._took(monotonic() - begun, piece)
-        self._words_have_times = _have_times(found)
-        return _part(found, piece) if self._words_have_times else None
+        self._note_time(monotonic() - begun, piece)
+        self._words_have_times = _has_word_times(detailed)
+        return _part(detailed, piece) if self._words_have_times else None
 
-    def _took(self, seconds: float, piece: Piece) -> None:
+    def _note_time(self, seconds: float, piece: Piece) -> None:
         if piece.after:  # the last piece of a stream may be short, and nothing waits for it
             self._time_around = seconds * STREAM_RATE / len(piece.samples)
 
 
-def _have_times(found: DetailedTranscript) -> bool:
-    if found.transcript.text and not found.segments:
+def _has_word_times(detailed: DetailedTranscript) -> bool:
+    if detailed.transcript.text and not detailed.segments:
         return False
-    return all(segment.words is not None for segment in found.segments)
+    return all(segment.words is not None for segment in detailed.segments)
 
 
-def _part(found: DetailedTranscript, piece: Piece) -> Heard:
+def _part(detailed: DetailedTranscript, piece: Piece) -> Heard:
     """The part of the window's transcript that belongs to the piece."""
-    segments = on_the_sound(found.segments, piece.window, STREAM_RATE)
+    segments = on_the_sound(detailed.segments, piece.window, STREAM_RATE)
     cut = (len(piece.window) - piece.after) / STREAM_RATE
     begin = piece.before / STREAM_RATE + piece.border if piece.before else -inf
     end = cut if piece.after else inf
@@ -108,7 +108,7 @@ def _part(found: DetailedTranscript, piece: Piece) -> Heard:
     transcript = Transcript(
         text=" ".join(texts),
         confidence=sum(word.probability for word in words) / len(words) if words else 0.0,
-        language=found.transcript.language,
+        language=detailed.transcript.language,
         duration_ms=Audio(piece.samples, STREAM_RATE).duration_ms,
     )
     silent = passed_over(segments, piece.window, STREAM_RATE, piece.before / STREAM_RATE, cut)

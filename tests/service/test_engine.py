@@ -50,7 +50,7 @@ async def test_an_inference_waits_no_longer_than_the_queue_timeout(settings: Mak
     engine = Engine(settings(SERVER__MAX_CONCURRENCY="1", SERVER__QUEUE_TIMEOUT="50ms"), runtime)
     first = asyncio.create_task(engine.run(Task.ASR, audio=SECOND, call=CALL))
     await asyncio.sleep(0)
-    with pytest.raises(Busy, match=r"no place within 0\.05 s"):
+    with pytest.raises(Busy, match=r"no slot within 0\.05 s"):
         await engine.run(Task.ASR, audio=SECOND, call=CALL)
     await first
 

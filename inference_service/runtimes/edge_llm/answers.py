@@ -46,8 +46,8 @@ class Answer:
                 return self._fields[name]
         wanted = " or ".join(f"`{name}`" for name in names)
         form = "it is empty" if not self._plain else f"it is plain text: {self._plain!r:.80}"
-        found = ", ".join(self._fields) or form
-        raise RuntimeFailed(f"the answer of {self._model} has no {wanted} ({found})")
+        fields = ", ".join(self._fields) or form
+        raise RuntimeFailed(f"the answer of {self._model} has no {wanted} ({fields})")
 
 
 def transcript(answer: Answer, language: str | None, duration_ms: int) -> Transcript:

@@ -136,7 +136,7 @@ def parse_reply(line: bytes) -> Reply:
     """
     frame = _loads(line.decode("utf-8", "surrogateescape"))
     if not isinstance(frame, dict):
-        raise ProtocolError(f"the unit manager sent what is not a JSON object: {_excerpt(line)}")
+        raise ProtocolError(f"the unit manager sent a line that is not a JSON object: {_excerpt(line)}")
     data = frame.get("data")
     return Reply(
         request_id=_text(frame.get("request_id")),

@@ -19,7 +19,7 @@ from inference_service.runtimes.triton.hang import HangDetector
 CONTROL_TIMEOUT = 0.9
 
 _CHANNEL_OPTIONS: list[tuple[str, int]] = [
-    # A restarted Triton is found again within a second; gRPC's own backoff grows to two minutes.
+    # Reconnects to a restarted Triton within a second; gRPC's own backoff grows to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 500),
     ("grpc.max_reconnect_backoff_ms", 500),
@@ -68,7 +68,7 @@ class TritonClient:
         await self._channel.close()
 
     async def connected(self) -> None:
-        """Wait until there is a connection."""
+        """Wait for a connection."""
         while (state := self._channel.get_state(try_to_connect=True)) != grpc.ChannelConnectivity.READY:
             await self._channel.wait_for_state_change(state)
 

@@ -79,10 +79,10 @@ def _asr(asr: AsrModelSettings) -> list[Contract]:
 
 def _emotion(emotion: EmotionModelSettings) -> list[Contract]:
     logits = (Tensor(emotion.output_names[0], "FP32", (ANY,)),)
-    found = [Contract(emotion.model_name, (_audio_input(emotion),), logits)]
+    expected = [Contract(emotion.model_name, (_audio_input(emotion),), logits)]
     if emotion.text_model_name:
-        found.append(Contract(emotion.text_model_name, (Tensor("text", "BYTES", (1,)),), logits))
-    return found
+        expected.append(Contract(emotion.text_model_name, (Tensor("text", "BYTES", (1,)),), logits))
+    return expected
 
 
 def _audio_input(model: ModelSettings) -> Tensor:
@@ -112,46 +112,43 @@ class Interface:
         return (1, *shape) if len(self.inputs[name].shape) == len(shape) + 1 else shape
 
 
-def mismatches(contract: Contract, there: Interface) -> list[str]:
-    """A line for each tensor that keeps the service from calling the model:
-
-    the expected and the actual one.
-    """
+def mismatches(contract: Contract, interface: Interface) -> list[str]:
+    """The differences that keep the service from calling the model: a line for each tensor, with its name."""
     problems = [
         f"model {contract.model}: {problem}"
-        for kind, expected, found in (
-            ("input", contract.inputs, there.inputs),
-            ("output", contract.outputs, there.outputs),
+        for kind, expected, tensors in (
+            ("input", contract.inputs, interface.inputs),
+            ("output", contract.outputs, interface.outputs),
         )
         for tensor in expected
-        if (problem := _mismatch(kind, tensor, found))
+        if (problem := _mismatch(kind, tensor, tensors))
     ]
     sent = {tensor.name for tensor in contract.inputs}
     problems += [
         f"model {contract.model}: needs the input {tensor}, which the service does not send"
-        for tensor in there.inputs.values()
+        for tensor in interface.inputs.values()
         if tensor.name not in sent and not tensor.optional
     ]
     return problems
 
 
-def _mismatch(kind: str, expected: Tensor, found: dict[str, Tensor]) -> str | None:
-    there = found.get(expected.name)
-    if there is None:
+def _mismatch(kind: str, expected: Tensor, tensors: dict[str, Tensor]) -> str | None:
+    tensor = tensors.get(expected.name)
+    if tensor is None:
         if expected.optional:
             return None
-        names = ", ".join(map(str, found.values())) or "none"
+        names = ", ".join(map(str, tensors.values())) or "none"
         return f"{kind} {expected.name!r} is not there; Triton has {names}"
-    if there.datatype != expected.datatype:
-        return f"{kind} {expected.name!r} has datatype {there.datatype}, expected {expected.datatype}"
-    if not _fits(expected.shape, there.shape):
-        return f"{kind} {expected.name!r} has shape {list(there.shape)}, expected {list(expected.shape)}"
+    if tensor.datatype != expected.datatype:
+        return f"{kind} {expected.name!r} has datatype {tensor.datatype}, expected {expected.datatype}"
+    if not _fits(expected.shape, tensor.shape):
+        return f"{kind} {expected.name!r} has shape {list(tensor.shape)}, expected {list(expected.shape)}"
     return None
 
 
-def _fits(expected: Sequence[int], there: Sequence[int]) -> bool:
-    if len(there) == len(expected) + 1 and there[0] in (ANY, 1):
-        there = there[1:]  # a batch dimension
-    return len(there) == len(expected) and all(
-        mine == theirs or ANY in (mine, theirs) for mine, theirs in zip(expected, there, strict=True)
+def _fits(expected: Sequence[int], shape: Sequence[int]) -> bool:
+    if len(shape) == len(expected) + 1 and shape[0] in (ANY, 1):
+        shape = shape[1:]  # without the batch dimension
+    return len(shape) == len(expected) and all(
+        size == wanted or ANY in (size, wanted) for size, wanted in zip(shape, expected, strict=True)
     )

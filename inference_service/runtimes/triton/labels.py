@@ -17,20 +17,20 @@ def parse_labels(text: str, origin: str) -> list[str]:
     text = text.strip()
     if text[:1] in ("[", "{"):
         try:
-            found: Any = json.loads(text)
+            labels: Any = json.loads(text)
         except json.JSONDecodeError as error:
             raise RuntimeFailed(f"{origin}: labels are not JSON: {error}") from error
-        if isinstance(found, dict):
-            found = found.get("labels") or found.get("id2label") or found
-        if isinstance(found, dict) and sorted(found) == sorted(map(str, range(len(found)))):
-            found = [found[str(index)] for index in range(len(found))]
+        if isinstance(labels, dict):
+            labels = labels.get("labels") or labels.get("id2label") or labels
+        if isinstance(labels, dict) and sorted(labels) == sorted(map(str, range(len(labels)))):
+            labels = [labels[str(index)] for index in range(len(labels))]
     else:
-        found = [line.strip() for line in text.splitlines() if line.strip()]
-    if not (isinstance(found, list) and found and all(isinstance(label, str) for label in found)):
+        labels = [line.strip() for line in text.splitlines() if line.strip()]
+    if not (isinstance(labels, list) and labels and all(isinstance(label, str) for label in labels)):
         raise RuntimeFailed(f"{origin}: expected a list of labels")
-    if len(set(found)) != len(found):
+    if len(set(labels)) != len(labels):
         raise RuntimeFailed(f"{origin}: the same label occurs twice")
-    return found
+    return labels
 
 
 def find_labels(model: str, labels_path: Path | None, config: Any) -> list[str]:

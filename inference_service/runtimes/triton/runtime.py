@@ -72,7 +72,7 @@ class TritonRuntime:
         await self._client.close()
 
     async def readiness(self) -> Readiness:
-        """What Triton says of itself and of its models, and how those differ from the settings."""
+        """Whether Triton and its models are ready, and whether the models match the settings."""
         try:
             problems = await self._models.problems()
         except ServiceError as error:
@@ -82,7 +82,7 @@ class TritonRuntime:
         return Readiness(not problems, problems)
 
     async def warm(self, task: Task, call: Call) -> ModelStatus:
-        """Load the task's models where Triton allows it, and run each once on a second of silence."""
+        """Load the task's models if Triton allows that, and run each once on a second of silence."""
         settings = self._settings.for_task(task)
         silence = Audio(np.zeros(mel.SAMPLE_RATE, dtype=np.int16), mel.SAMPLE_RATE)
         reason = None
@@ -178,7 +178,7 @@ class TritonRuntime:
             await self._inspect()
 
     async def _inspect(self) -> None:
-        """Attach the shared memory, compare every model with its contract, and log what is wrong."""
+        """Attach the shared memory, compare every model with its contract, and log the problems."""
         self._models.forget()
         try:
             await self._pool.attach()

@@ -21,7 +21,7 @@ MAX_TOKENS = 224
 #: Tokens in the longest run whose repetition is recognised, and in the shortest repetition that is a loop.
 _LONGEST_LOOP, _SHORTEST_LOOP = 24, 12
 
-#: Seconds before a window's end in which its quietest moment is looked for.
+#: Seconds before a window's end in which it is cut, at the quietest moment.
 _CUT_SEARCH_SECONDS = 6
 
 #: Root mean square of the loudest 30 ms below which a window holds no speech: -60 dB of full scale.
@@ -55,11 +55,11 @@ class Decoded:
 
 
 def load_suppressed(config_path: Path | None, tokenizer: Tokenizer) -> Suppressed:
-    """What the decoder must not say: every special token but the end, and what the model's config lists.
+    """The tokens that are never chosen: all special ones but the end, and those of the model's config.
 
     `config_path` is CTranslate2's `config.json` (`suppress_ids`, `suppress_ids_begin`) or the
     `generation_config.json` of transformers (`suppress_tokens`, `begin_suppress_tokens`). Without one,
-    only an end before the first word is suppressed besides.
+    only an end before the first word is suppressed in addition.
     """
     end = tokenizer.end_of_text
     special = [token for token in tokenizer.special.values() if token != end]
@@ -81,7 +81,7 @@ def windows(waveform: NDArray[np.float32]) -> list[tuple[int, int]]:
 
     A cut falls on the quietest 30 ms of the last seconds of a window, between words rather than in one.
     """
-    found = []
+    bounds = []
     start = 0
     step = mel.SAMPLE_RATE * 30 // 1000
     while len(waveform) - start > mel.WINDOW_SAMPLES:
@@ -89,10 +89,10 @@ def windows(waveform: NDArray[np.float32]) -> list[tuple[int, int]]:
         search = waveform[end - _CUT_SEARCH_SECONDS * mel.SAMPLE_RATE : end]
         energy = np.square(search.reshape(-1, step)).sum(axis=1)
         cut = end - len(search) + int(np.argmin(energy)) * step + step // 2
-        found.append((start, cut))
+        bounds.append((start, cut))
         start = cut
-    found.append((start, len(waveform)))
-    return found
+    bounds.append((start, len(waveform)))
+    return bounds
 
 
 def is_silent(waveform: NDArray[np.float32]) -> bool:
@@ -134,7 +134,7 @@ async def decode_greedily(
 
 
 def _repeated(tokens: list[int]) -> int:
-    """How many tokens at the end only repeat what stands before them, when that is a loop; else 0.
+    """The number of tokens at the end that repeat earlier ones in a loop; 0 if there is no loop.
 
     A loop is a run of tokens three times over, and of at least a dozen tokens in all: "no, no, no" is speech.
     """
@@ -167,7 +167,7 @@ def check_language(language: str | None, tokenizer: Tokenizer) -> str | None:
 
 
 def text_of(decoded: Decoded, tokenizer: Tokenizer) -> str:
-    """One window's text; empty where the model itself did not believe what it said."""
+    """One window's text; empty if its tokens are too improbable."""
     if decoded.mean_logprob < _HOPELESS_LOGPROB:
         return ""
     return tokenizer.text(decoded.tokens).strip()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from time import perf_counter
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -40,15 +41,13 @@ RUNNING = Gauge("ai_inferences_running", "Inferences that hold a slot.", multipr
 QUEUED = Gauge("ai_inferences_queued", "Inferences that wait for a slot.", multiprocess_mode="livesum")
 
 
+@dataclass(slots=True)
 class Answer:
     """The outcome of a measured request. The entrance sets `status` (an HTTP or gRPC status), and `route` if
     it is known only later."""
 
-    __slots__ = ("route", "status")
-
-    def __init__(self, route: str) -> None:
-        self.route = route
-        self.status = "unknown"
+    route: str
+    status: str = "unknown"
 
 
 @contextmanager

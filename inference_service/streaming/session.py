@@ -72,7 +72,6 @@ class Session:
         self._limit = options.max_buffer_ms * STREAM_RATE // 1000
         self._interval = options.flush_interval_ms / 1000
         self._format = StreamFormat()
-        self._offered: tuple[Task, ...] = ()  # the tasks that `check_offered` has accepted
         self._decoder: Decoder | None = None
         self._pending = PendingAudio(round(_REMEMBERED_SECONDS * STREAM_RATE))
         self._border = 0.0  # seconds from the first pending sample to the first pending word
@@ -92,10 +91,8 @@ class Session:
         if the chunk changes the format or ends the stream.
         """
         format = self._format.changed_by(chunk)
-        if format.tasks != self._offered:
-            for task in format.tasks:
-                self._engine.check_offered(task)
-            self._offered = format.tasks
+        for task in format.tasks:
+            self._engine.check_offered(task)
         if not format.same_audio(self._format) or format.tasks != self._format.tasks:
             await self.finish()
         self._format = format

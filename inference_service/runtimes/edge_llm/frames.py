@@ -136,7 +136,8 @@ def parse_reply(line: bytes) -> Reply:
     """
     frame = _loads(line.decode("utf-8", "surrogateescape"))
     if not isinstance(frame, dict):
-        raise ProtocolError(f"the unit manager sent a line that is not a JSON object: {_excerpt(line)}")
+        excerpt = line[:120].decode("utf-8", "replace")
+        raise ProtocolError(f"the unit manager sent a line that is not a JSON object: {excerpt!r}")
     data = frame.get("data")
     return Reply(
         request_id=_text(frame.get("request_id")),
@@ -222,7 +223,3 @@ def join(deltas: list[Delta]) -> str:
         return joined.encode("utf-8", "surrogateescape").decode()
     except UnicodeError:
         raise ProtocolError("the unit's answer is not UTF-8") from None
-
-
-def _excerpt(line: bytes) -> str:
-    return repr(line[:120].decode("utf-8", "replace"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from inference_service.errors import NotReady, ServiceError
@@ -34,12 +34,6 @@ class _Slot:
     opening: asyncio.Task[Session] | None = None
 
 
-@dataclass(eq=False, slots=True)
-class _Waiter:
-    key: Key
-    slot: asyncio.Future[_Slot] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-
-
 class SessionPool:
     """Opens sessions on demand and keeps them for the next request of the same meeting and model."""
 
@@ -60,7 +54,8 @@ class SessionPool:
         self._clock = clock
         self._on_lost = on_lost
         self._slots: dict[Key, _Slot] = {}
-        self._waiters: list[_Waiter] = []
+        #: The waiting requests in order, by the future that grants each its slot.
+        self._waiters: dict[asyncio.Future[_Slot], Key] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -114,9 +109,9 @@ class SessionPool:
     async def close(self) -> None:
         """Reject waiting requests, end every session, and give the units a moment to acknowledge."""
         self._closed = True
-        for waiter in self._waiters:
-            if not waiter.slot.done():
-                waiter.slot.set_exception(NotReady("the service is stopping"))
+        for granted in self._waiters:
+            if not granted.done():
+                granted.set_exception(NotReady("the service is stopping"))
         self._waiters.clear()
         tasks = list(self._background)
         for task in tasks:
@@ -140,50 +135,45 @@ class SessionPool:
     async def _acquire(self, key: Key) -> _Slot:
         if self._closed:
             raise NotReady("the service is stopping")
-        waiter = _Waiter(key)
-        self._waiters.append(waiter)
+        granted: asyncio.Future[_Slot] = asyncio.get_running_loop().create_future()
+        self._waiters[granted] = key
         self._dispatch()
         try:
-            return await waiter.slot
+            return await granted
         except asyncio.CancelledError:
-            if waiter.slot.done() and not waiter.slot.cancelled():
-                self._release(waiter.slot.result())
-            else:
-                self._waiters = [other for other in self._waiters if other is not waiter]
+            self._waiters.pop(granted, None)
+            if granted.done() and not granted.cancelled():
+                self._release(granted.result())
             raise
 
     def _dispatch(self) -> None:
         """Give slots to waiting requests: own and new sessions first come, first served, then the idle
         sessions of others, least recently used first."""
-        # A request that was just cancelled has not left the list yet.
-        self._waiters = [waiter for waiter in self._waiters if not waiter.slot.cancelled()]
-        homeless: list[_Waiter] = []
-        for waiter in list(self._waiters):
-            slot = self._slots.get(waiter.key)
+        homeless: dict[asyncio.Future[_Slot], Key] = {}
+        for granted, key in list(self._waiters.items()):
+            if granted.cancelled():  # a request that was just cancelled has not left yet
+                continue
+            slot = self._slots.get(key)
             if slot is None and len(self._slots) < self._max_sessions:
-                slot = self._slots[waiter.key] = _Slot(waiter.key, self._clock(), free=True)
+                slot = self._slots[key] = _Slot(key, self._clock(), free=True)
             if slot is None:
-                homeless.append(waiter)
+                homeless[granted] = key
             elif slot.free and not (homeless and slot.handovers >= MAX_HANDOVERS):
                 slot.handovers = slot.handovers + 1 if homeless else 0
-                self._grant(waiter, slot)
-        for waiter in homeless:
-            if waiter.key not in self._slots:
-                idle = min(
-                    (slot for slot in self._slots.values() if slot.free),
-                    key=lambda slot: slot.last_used,
-                    default=None,
-                )
-                if idle is None:
+                self._grant(granted, slot)
+        for granted, key in homeless.items():
+            if key not in self._slots:
+                idle = [slot for slot in self._slots.values() if slot.free]
+                if not idle:
                     return
-                self._evict(idle)
-                slot = self._slots[waiter.key] = _Slot(waiter.key, self._clock(), free=True)
-                self._grant(waiter, slot)
+                self._evict(min(idle, key=lambda slot: slot.last_used))
+                slot = self._slots[key] = _Slot(key, self._clock(), free=True)
+                self._grant(granted, slot)
 
-    def _grant(self, waiter: _Waiter, slot: _Slot) -> None:
-        self._waiters.remove(waiter)
+    def _grant(self, granted: asyncio.Future[_Slot], slot: _Slot) -> None:
+        del self._waiters[granted]
         slot.free = False
-        waiter.slot.set_result(slot)
+        granted.set_result(slot)
 
     def _release(self, slot: _Slot) -> None:
         if slot.opening is not None or (slot.session is not None and slot.session.pending):

@@ -47,16 +47,15 @@ class Probe:
                         return await self._ask()
                     except SessionLost:
                         self.close()
-        except TimeoutError:
+            raise NotReady(f"the unit manager at {self._address} closes its connections")
+        except (TimeoutError, NotReady, ProtocolError) as error:
             self.close()
-            raise NotReady(
-                f"the unit manager at {self._address} did not answer within {self._time_limit:g} s "
-                "(it waits for an llm node that does not answer, or it is stuck)"
-            ) from None
-        except (NotReady, ProtocolError):
-            self.close()
+            if isinstance(error, TimeoutError):
+                raise NotReady(
+                    f"the unit manager at {self._address} did not answer within {self._time_limit:g} s "
+                    "(it waits for an llm node that does not answer, or it is stuck)"
+                ) from None
             raise
-        raise NotReady(f"the unit manager at {self._address} closes its connections")
 
     async def _ask(self) -> None:
         if self._connection is None or self._connection.broken:

@@ -56,10 +56,7 @@ class EdgeLlmRuntime:
         """`clock` returns seconds; it measures how long sessions are idle."""
         edge, request = settings.ai.runtime.edge_llm, settings.ai.request
         self._models = settings.ai.models
-        self._connect_timeout = edge.connect_timeout
-        self._answer_timeout = edge.timeout
-        self._idle_timeout = edge.session_idle_timeout
-        self._address = edge.address
+        self._edge = edge
         self._framing = Framing(
             request.max_single_delta_len,
             request.audio_stream_chunk_size,
@@ -76,7 +73,7 @@ class EdgeLlmRuntime:
         self._newest = -1  # number of the latest work id since the unit manager's last restart
         self._left_behind: dict[int, str] = {}  # work ids, by number, of units that got no exit message
         self._dismissing = asyncio.Lock()  # held while these units exit
-        self._probe = Probe(self._address, self._framing.delay, PROBE_TIME)
+        self._probe = Probe(edge.address, self._framing.delay, PROBE_TIME)
         self._outage = 0  # failed checks in a row
         self._generation = 0
         self._proofs: dict[Task, asyncio.Task[None]] = {}
@@ -213,8 +210,9 @@ class EdgeLlmRuntime:
         return reason
 
     async def _open(self, model: str) -> Session:
+        edge = self._edge
         session = await Session.open(
-            self._address, model, connect_timeout=self._connect_timeout, answer_timeout=self._answer_timeout
+            edge.address, model, connect_timeout=edge.connect_timeout, answer_timeout=edge.timeout
         )
         self._newest = session.number
         return session
@@ -233,7 +231,7 @@ class EdgeLlmRuntime:
 
     async def _expire(self) -> None:
         while True:
-            await asyncio.sleep(min(30.0, self._idle_timeout / 4))
+            await asyncio.sleep(min(30.0, self._edge.session_idle_timeout / 4))
             self.pool.expire_idle()
 
     # Readiness of the models ----------------------------------------------------------------------------

@@ -17,7 +17,7 @@ import uvicorn
 import uvloop
 
 from inference_service import logs
-from inference_service.app import SideServer, create_app
+from inference_service.app import create_app
 from inference_service.engine import Engine
 from inference_service.grpc_api import server as grpc_server
 from inference_service.http.protocol import HttpProtocol
@@ -40,9 +40,6 @@ _WEBSOCKET_PING_TIMEOUT = 120.0
 
 #: Seconds between two heartbeats to the parent.
 _HEARTBEAT = 0.4
-
-#: The servers beside HTTP in the same event loop.
-SIDE_SERVERS: tuple[SideServer, ...] = (grpc_server.serve,)
 
 
 class _Server(uvicorn.Server):
@@ -67,7 +64,7 @@ async def serve(settings: Settings, listener: socket.socket, heartbeat: int) -> 
     """Serve on `listener` until SIGTERM, SIGINT or the parent's end; write heartbeats to `heartbeat`."""
     engine = Engine(settings, build_runtime(settings))
     config = uvicorn.Config(
-        create_app(engine, SIDE_SERVERS),
+        create_app(engine, [grpc_server.serve]),
         http=HttpProtocol,
         ws=StreamProtocol,
         ws_ping_timeout=_WEBSOCKET_PING_TIMEOUT,

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
 
 from inference_service.errors import Busy, NotReady, RuntimeFailed, RuntimeTimeout
@@ -53,24 +52,15 @@ STRAY_TIME: Final = 0.05
 _WRITE_SIZE: Final = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class _Abandoned:
-    """An abandoned request, and how far it came."""
-
-    request_id: str
-    answer: asyncio.Task[str]
-    frames_sent: int
-    complete: bool
-    delay: float
-
-
 class Session:
     """A unit's session with one model. Serves one request at a time; the pool ensures that."""
 
     def __init__(self, connection: Connection, work_id: str, model: str, answer_timeout: float) -> None:
         self._connection = connection
         self._answer_timeout = answer_timeout
-        self._abandoned: _Abandoned | None = None
+        #: An abandoned request's last frame (empty if it was sent), and the delay before it; `_reading` gets
+        #: its answer.
+        self._abandoned: tuple[bytes, float] | None = None
         self._reading: asyncio.Task[str] | None = None
         self._usable = True
         self._listened = False
@@ -152,7 +142,8 @@ class Session:
                     break
             return await self._answer(answer, sent, complete=sent == len(pieces))
         except (asyncio.CancelledError, RuntimeTimeout) as reason:
-            self._abandoned = _Abandoned(request_id, answer, sent, sent == len(pieces), delay)
+            last_frame = inference_frame(request_id, self.work_id, "", sent, finish=True)
+            self._abandoned = (b"" if sent == len(pieces) else last_frame, delay)
             self._usable = not isinstance(reason, RuntimeTimeout)
             raise
         except UnitFailed as error:
@@ -213,19 +204,15 @@ class Session:
 
     async def settle(self) -> None:
         """Bring an abandoned request to its end. If it does not end, the session is not usable any more."""
-        abandoned, self._abandoned = self._abandoned, None
-        if abandoned is None:
+        if self._abandoned is None or self._reading is None:
             return
+        (last_frame, delay), self._abandoned = self._abandoned, None
         try:
             async with asyncio.timeout(self._answer_timeout):
-                if not abandoned.complete:
-                    await asyncio.sleep(abandoned.delay)
-                    await self._connection.send(
-                        inference_frame(
-                            abandoned.request_id, self.work_id, "", abandoned.frames_sent, finish=True
-                        )
-                    )
-                await abandoned.answer
+                if last_frame:
+                    await asyncio.sleep(delay)
+                    await self._connection.send(last_frame)
+                await self._reading
         except (TimeoutError, SessionLost):
             self._usable = self._known = False
         except (RuntimeFailed, NotReady, Busy):

@@ -96,8 +96,8 @@ def _prepare(directory: Path) -> None:
 class _Worker:
     """One worker process.
 
-    It reads its settings from its standard input, whose end then tells it that the parent is gone. Its event
-    loop writes heartbeats to a pipe.
+    It reads its settings from its standard input; the end of that input means that the parent has died. Its
+    event loop writes heartbeats to a pipe.
     """
 
     def __init__(self, settings: Settings, listener: socket.socket, index: int) -> None:

@@ -23,7 +23,7 @@ INFRA = (
     ("", "names", "paths", "digest", "health_route"),
     ("service_settings",),
     ("stack",),
-    ("connection", "models", "image_references", "triton_arguments"),
+    ("connection", "declaration", "models", "image_references", "triton_arguments"),
     ("gateway",),
     ("steps", "embedded", "update"),
     ("program", "doctor"),

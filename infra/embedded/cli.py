@@ -9,8 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from pydantic import ValidationError
-
+from infra.declaration import DeclarationError, from_json
 from infra.embedded import demonstration, fleet, with_pulumi
 from infra.embedded.declarations import GatewayDeclaration, NodeDeclaration
 from infra.embedded.errors import EmbeddedError
@@ -39,49 +38,8 @@ class Reporter:
             print(f"  {now - self._begin:5.1f} s  {part}: {message}", file=sys.stderr, flush=True)
 
 
-def main() -> int:
-    """Run the command that the arguments name; returns the exit status."""
-    arguments = _parser().parse_args()
-    try:
-        return int(arguments.run(arguments))
-    except (EmbeddedError, SupervisorError, StackError, demonstration.DemonstrationFailed) as error:
-        print(f"error: {error}", file=sys.stderr)
-    except ValidationError as error:
-        print(f"error: the declaration on standard input: {error}", file=sys.stderr)
-    except OSError as error:  # a full disk, a folder that this user may not write
-        print(f"error: {error.filename or 'the system'}: {error.strerror}", file=sys.stderr)
-    return 1
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m infra.embedded", description=__doc__)
-    parser.add_argument("--stack", default="dev", help="the stack's name: Pulumi.<stack>.yaml (default: dev)")
-    parser.add_argument("--state", type=Path, default=STATE, help="the folder of all stacks' states")
-    commands = parser.add_subparsers(required=True, metavar="command")
-
-    def add(name: str, run: object, description: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=description, description=description)
-        command.set_defaults(run=run)
-        return command
-
-    add("up", up, "bring the stack up, wait until it serves, and send a recording through it")
-    add("down", down, "stop every process of the stack")
-    add("status", status, "show the stack's processes")
-    add("apply-node", apply_declared_node, "start or change a node as the JSON on standard input declares it")
-    add(
-        "apply-gateway",
-        apply_declared_gateway,
-        "start or change the gateway as the JSON on standard input declares it",
-    )
-    add("declare", declare, "print the stack's declarations, for apply-node and apply-gateway")
-    add("remove-node", remove_named_node, "stop a node").add_argument("name")
-    add("remove-gateway", remove_running_gateway, "stop the gateway")
-    add("reload-gateway", reload_running_gateway, "make the gateway forget the failures that it counted")
-    return parser
-
-
 def up(arguments: argparse.Namespace) -> int:
-    """Bring the stack up, through Pulumi if the CLI is installed, and send a recording through it."""
+    """Bring the stack up, with Pulumi if it is installed, and send a recording through it."""
     layout = _layout(arguments)
     stack = load_file(_stack_file(arguments))
     declared = fleet.declare(stack)
@@ -99,7 +57,7 @@ def up(arguments: argparse.Namespace) -> int:
 
 
 def _up(arguments: argparse.Namespace, layout: Layout, stack: Stack, declared: fleet.Fleet) -> None:
-    keys = list(declared.gateway.api_keys)
+    keys = list(declared.gateway.site.api_keys)
     cli = pulumi_cli()
     if cli is not None:
         print(f"Applying the stack {stack.name} with {cli}: pulumi up --stack {stack.name}", flush=True)
@@ -127,7 +85,7 @@ def _up(arguments: argparse.Namespace, layout: Layout, stack: Stack, declared: f
     answers = demonstration.send(RECORDING, declared.gateway.url, keys[0] if keys else None)
     gateway = declared.gateway
     print(f"\n{os.path.relpath(RECORDING)}, through the gateway:\n{answers}\n")
-    print(f"HTTP  {gateway.url}/api/v1/ai/\ngRPC  127.0.0.1:{gateway.grpc}")
+    print(f"HTTP  {gateway.url}/api/v1/ai/\ngRPC  127.0.0.1:{gateway.site.grpc}")
     for node in declared.nodes:
         print(f"      {node.name}: {node.url}, gRPC 127.0.0.1:{node.grpc}")
     print(f"live  .venv/bin/speech transcribe {os.path.relpath(RECORDING)} --realtime --url {gateway.url}")
@@ -155,7 +113,7 @@ def status(arguments: argparse.Namespace) -> int:
 
 def apply_declared_node(arguments: argparse.Namespace) -> int:
     """Apply the node that standard input declares as JSON."""
-    node = NodeDeclaration.model_validate_json(sys.stdin.read())
+    node: NodeDeclaration = from_json(sys.stdin.buffer.read(), NodeDeclaration)
     started = apply_node(_layout(arguments), node, Reporter())
     print(json.dumps({"node": node.name, "url": node.url, "started": started}))
     return 0
@@ -163,17 +121,9 @@ def apply_declared_node(arguments: argparse.Namespace) -> int:
 
 def apply_declared_gateway(arguments: argparse.Namespace) -> int:
     """Apply the gateway that standard input declares as JSON."""
-    gateway = GatewayDeclaration.model_validate_json(sys.stdin.read())
+    gateway: GatewayDeclaration = from_json(sys.stdin.buffer.read(), GatewayDeclaration)
     done = apply_gateway(_layout(arguments), gateway, Reporter())
     print(json.dumps({"url": gateway.url, "done": done}))
-    return 0
-
-
-def declare(arguments: argparse.Namespace) -> int:
-    """Print the stack's declarations as JSON, secrets included."""
-    declared = fleet.declare(load_file(_stack_file(arguments)))
-    nodes = [node.model_dump(mode="json") for node in declared.nodes]
-    print(json.dumps({"nodes": nodes, "gateway": declared.gateway.model_dump(mode="json")}, indent=1))
     return 0
 
 
@@ -201,3 +151,38 @@ def _stack_file(arguments: argparse.Namespace) -> Path:
 
 def _layout(arguments: argparse.Namespace) -> Layout:
     return Layout.of(arguments.stack, arguments.state)
+
+
+_COMMANDS = {
+    "up": up,
+    "down": down,
+    "status": status,
+    "apply-node": apply_declared_node,
+    "apply-gateway": apply_declared_gateway,
+    "remove-node": remove_named_node,
+    "remove-gateway": remove_running_gateway,
+    "reload-gateway": reload_running_gateway,
+}
+
+
+def main() -> int:
+    """Run the command that the arguments name; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m infra.embedded", description=__doc__)
+    parser.add_argument("--stack", default="dev", help="the stack's name: Pulumi.<stack>.yaml (default: dev)")
+    parser.add_argument("--state", type=Path, default=STATE, help="the folder of all stacks' states")
+    commands = parser.add_subparsers(required=True, metavar="command")
+    for name, run in _COMMANDS.items():
+        command = commands.add_parser(name, help=run.__doc__, description=run.__doc__)
+        command.set_defaults(run=run)
+        if name == "remove-node":
+            command.add_argument("name")
+    arguments = parser.parse_args()
+    try:
+        return int(arguments.run(arguments))
+    except (EmbeddedError, SupervisorError, StackError, demonstration.DemonstrationFailed) as error:
+        print(f"error: {error}", file=sys.stderr)
+    except DeclarationError as error:
+        print(f"error: the declaration on standard input: {error}", file=sys.stderr)
+    except OSError as error:  # a full disk, a folder that this user may not write
+        print(f"error: {error.filename or 'the system'}: {error.strerror}", file=sys.stderr)
+    return 1

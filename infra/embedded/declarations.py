@@ -1,64 +1,52 @@
-"""What an embedded node and an embedded gateway are declared as, and how a stack turns into them.
+"""The declarations of an embedded node and of the embedded gateway, made from a stack.
 
-These are the whole input of `python -m infra.embedded apply-node` and `apply-gateway`, as JSON on standard
-input, so whoever declares the stack (Pulumi, or `up` directly) starts the same processes.
+They are the whole input of `python -m infra.embedded apply-node` and `apply-gateway`, as JSON on standard
+input, so Pulumi and `up` start the same processes.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Set
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+import msgspec
 
-from inference_service.settings import ModelsSettings, RequestSettings
+from inference_service.settings import ModelsSettings
 from infra import names
-from infra.gateway.entrance import entrance
-from infra.gateway.render import RateLimit, Tls, UpstreamServer
+from infra.declaration import Declaration
+from infra.gateway import entrance
+from infra.gateway.render import Site
 from infra.paths import project_path
 from infra.service_settings import merged, on_this_computer, service_secrets, service_settings
 from infra.stack import Node, Stack
-from infra.triton_arguments import models_in_use
+from infra.stack.values import NAME
+from infra.triton_arguments import TritonPorts, models_in_use
 
 
-class Declaration(BaseModel):
-    """Immutable, and without unknown keys."""
+class TritonDeclaration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A node's Triton. `models` are loaded and no others; None loads all of the folder `repository`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    def to_json(self) -> str:
-        """The declaration as `apply-node` and `apply-gateway` read it; the same text for the same one."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True)
-
-
-class TritonDeclaration(Declaration):
-    """A node's Triton. `models` are loaded and no others; None loads all of the repository."""
-
-    http: int
-    grpc: int
-    metrics: int
-    repository: Path
+    ports: TritonPorts
+    repository: str
     models: tuple[str, ...] | None = None
     extra_args: tuple[str, ...] = ()
-    environment: dict[str, str] = Field(default_factory=dict, repr=False)
+    environment: dict[str, str] = msgspec.field(default_factory=dict)
 
 
-class NodeDeclaration(Declaration):
+class NodeDeclaration(Declaration, frozen=True, kw_only=True):
     """A node of processes on this computer; without `triton` its service forwards to another one.
 
     `service` are the service's settings, as in its YAML file; `environment` may hold API keys. A stopping
     service may take `grace_seconds`, and the node `ready_seconds` to become healthy.
     """
 
-    schema_version: Literal[1] = 1
-    name: str = Field(pattern=r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$")
+    name: Annotated[str, msgspec.Meta(pattern=f"^{NAME}$")]
     http: int
     grpc: int
     triton: TritonDeclaration | None
-    service: dict[str, Any] = Field(repr=False)
-    environment: dict[str, str] = Field(default_factory=dict, repr=False)
+    service: dict[str, Any]
+    environment: dict[str, str] = msgspec.field(default_factory=dict)
     grace_seconds: int = 30
     ready_seconds: int = 300
 
@@ -69,39 +57,34 @@ class NodeDeclaration(Declaration):
 
     @property
     def ports(self) -> dict[str, int]:
-        """The ports it listens on, by their keys in the stack's `ports`."""
-        found = {"http": self.http, "grpc": self.grpc}
+        """The node's ports, by their keys in the stack's `ports`."""
+        ports = {"http": self.http, "grpc": self.grpc}
         if self.triton is not None:
-            found |= {
-                "tritonHttp": self.triton.http,
-                "tritonGrpc": self.triton.grpc,
-                "tritonMetrics": self.triton.metrics,
-            }
-        return found
+            triton = self.triton.ports
+            ports |= {"tritonHttp": triton.http, "tritonGrpc": triton.grpc, "tritonMetrics": triton.metrics}
+        return ports
+
+    @property
+    def programs(self) -> list[str]:
+        """The names of the node's processes, in the order in which they start."""
+        parts = [names.TRITON, names.SERVICE] if self.triton else [names.SERVICE]
+        return [names.process(self.name, part) for part in parts]
 
 
-class GatewayDeclaration(Declaration):
-    """The gateway of processes on this computer. `body_limit` is in bytes."""
+class GatewayDeclaration(Declaration, frozen=True, kw_only=True):
+    """The gateway as a process on this computer."""
 
-    schema_version: Literal[1] = 1
-    http: int
-    grpc: int
-    servers: tuple[UpstreamServer, ...]
-    tls: Tls | None = None
-    rate_limit: RateLimit | None = None
-    api_keys: tuple[str, ...] = Field(default=(), repr=False)
-    body_limit: int = RequestSettings().max_body_bytes
-    grpc_balancing: Literal["http2", "layer4"] = "http2"
+    site: Site
 
     @property
     def url(self) -> str:
         """The gateway's HTTP entrance."""
-        return f"{'https' if self.tls else 'http'}://{names.LOOPBACK}:{self.http}"
+        return f"{'https' if self.site.tls else 'http'}://{names.LOOPBACK}:{self.site.http}"
 
     @property
     def ports(self) -> dict[str, int]:
-        """The ports it listens on, by their keys in the stack's `gateway`."""
-        return {"http": self.http, "grpc": self.grpc}
+        """The gateway's ports, by their keys in the stack's `gateway`."""
+        return {"http": self.site.http, "grpc": self.site.grpc}
 
 
 def node_declaration(stack: Stack, node: Node) -> NodeDeclaration:
@@ -120,16 +103,14 @@ def node_declaration(stack: Stack, node: Node) -> NodeDeclaration:
 
 def gateway_declaration(stack: Stack, away: Set[str] = frozenset()) -> GatewayDeclaration:
     """The stack's gateway as a process here; nodes that are `away`, by name, get no traffic."""
-    gateway = stack.gateway
-    return GatewayDeclaration(http=gateway.http, grpc=gateway.grpc, **entrance(stack, away))
+    return GatewayDeclaration(site=entrance.site(stack, away))
 
 
 def _triton(stack: Stack, node: Node) -> TritonDeclaration:
+    ports = node.ports
     return TritonDeclaration(
-        http=node.ports.triton_http,
-        grpc=node.ports.triton_grpc,
-        metrics=node.ports.triton_metrics,
-        repository=project_path(stack.models.path),
+        ports=TritonPorts(ports.triton_http, ports.triton_grpc, ports.triton_metrics),
+        repository=str(project_path(stack.models.path)),
         models=models_in_use(stack),
         extra_args=tuple(stack.triton.extra_args),
         environment=dict(stack.triton.env),

@@ -5,6 +5,7 @@ Applying it again changes nothing. A changed configuration is tested first, then
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pwd
 import subprocess
@@ -21,7 +22,7 @@ from infra.embedded.layout import Layout
 from infra.embedded.program import Program, write_private
 from infra.embedded.readiness import Progress, quiet, wait_until_ready
 from infra.embedded.supervisor import Supervisor
-from infra.gateway.render import Paths, Site, render_site
+from infra.gateway.render import Paths, render_site
 
 GATEWAY = names.GATEWAY
 
@@ -88,29 +89,20 @@ def render_gateway(layout: Layout, gateway: GatewayDeclaration) -> tuple[str, tu
     The file's name has a digest of its content, so that a reload never sees a half-changed pair.
     """
     folder = layout.gateway
-    keys_path = folder / f"api_keys.{digest((), repr(gateway.api_keys))}.conf"
-    rendered = render_site(
-        Site(
-            servers=gateway.servers,
-            http=gateway.http,
-            grpc=gateway.grpc,
-            bind=names.LOOPBACK,
-            tls=gateway.tls,
-            rate_limit=gateway.rate_limit,
-            api_keys=gateway.api_keys,
-            body_limit=gateway.body_limit,
-            grpc_balancing=gateway.grpc_balancing,
-            # nginx would run root's workers as nobody, who cannot read files in root's home.
-            user=pwd.getpwuid(0).pw_name if os.geteuid() == 0 else None,
-            paths=Paths(
-                pid=str(folder / "nginx.pid"),
-                error_log="/dev/stderr",
-                access_log=str(layout.log("gateway-access")),
-                temp=str(folder / "temp"),
-                api_keys=str(keys_path),
-            ),
-        )
+    keys_path = folder / f"api_keys.{digest((), repr(gateway.site.api_keys))}.conf"
+    site = dataclasses.replace(
+        gateway.site,
+        bind=names.LOOPBACK,
+        # nginx would run root's workers as nobody, who cannot read files in root's home.
+        user=pwd.getpwuid(0).pw_name if os.geteuid() == 0 else None,
+        paths=Paths(
+            pid=str(folder / "nginx.pid"),
+            access_log=str(layout.log("gateway-access")),
+            temp=str(folder / "temp"),
+            api_keys=str(keys_path),
+        ),
     )
+    rendered = render_site(site)
     return rendered.nginx_conf, None if rendered.api_keys is None else (keys_path, rendered.api_keys)
 
 

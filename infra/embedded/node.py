@@ -24,7 +24,7 @@ from infra.embedded.program import Program, write_private
 from infra.embedded.readiness import Progress, quiet, wait_until_ready
 from infra.embedded.supervisor import Supervisor
 from infra.paths import PACKAGE, PROJECT
-from infra.triton_arguments import STOP_SECONDS, TritonPorts
+from infra.triton_arguments import STOP_SECONDS
 
 MODELS_VENV = PROJECT / ".venv-models"
 
@@ -57,22 +57,15 @@ def start_node(layout: Layout, node: NodeDeclaration) -> list[str]:
     node_folder = layout.node(node.name)
     (node_folder / "run").mkdir(mode=0o700, parents=True, exist_ok=True)
     write_private(_settings_file(layout, node), _settings(layout, node))
-    # A node that changed from Triton to remote has one program less.
-    unwanted = {names.process(node.name, names.TRITON), names.process(node.name, names.SERVICE)} - {
-        program.name for program in programs
-    }
-    supervisor.remove(sorted(unwanted))
+    if node.triton is None:  # it may have had one before
+        supervisor.remove([names.process(node.name, names.TRITON)])
     return supervisor.apply(programs)
 
 
 def await_node(layout: Layout, node: NodeDeclaration, progress: Progress = quiet) -> None:
     """Wait until the node's health route answers 200. Raises EmbeddedError after `node.ready_seconds`."""
-    programs = ([names.process(node.name, names.TRITON)] if node.triton else []) + [
-        names.process(node.name, names.SERVICE)
-    ]
-    wait_until_ready(
-        Supervisor(layout), programs, f"{node.url}/api/v1/ai/health", node.name, node.ready_seconds, progress
-    )
+    url = f"{node.url}/api/v1/ai/health"
+    wait_until_ready(Supervisor(layout), node.programs, url, node.name, node.ready_seconds, progress)
 
 
 def apply_node(layout: Layout, node: NodeDeclaration, progress: Progress = quiet) -> list[str]:
@@ -103,7 +96,8 @@ def _triton_program(layout: Layout, node: NodeDeclaration, declared: TritonDecla
         installation = triton.find_installation(MODELS_VENV)
     except triton.TritonNotInstalled as error:
         raise EmbeddedError(f"node {node.name}: {error}") from None
-    for folder in (layout.root, declared.repository.absolute()):
+    repository = Path(declared.repository)
+    for folder in (layout.root, repository.absolute()):
         unfit = sorted(set(re.findall(r"[^\w./+@%=:,~-]", str(folder))))
         if unfit:
             raise EmbeddedError(
@@ -116,9 +110,9 @@ def _triton_program(layout: Layout, node: NodeDeclaration, declared: TritonDecla
     process = triton.server_process(
         installation,
         backends=backends,
-        model_repository=declared.repository,
+        model_repository=repository,
         models=declared.models,
-        ports=TritonPorts(declared.http, declared.grpc, declared.metrics),
+        ports=declared.ports,
         host=names.LOOPBACK,
         extra_args=declared.extra_args,
         shared_memory_prefix=shared_memory.name,
@@ -126,7 +120,7 @@ def _triton_program(layout: Layout, node: NodeDeclaration, declared: TritonDecla
         extra_environment=declared.environment,
     )
     models = declared.models
-    read = [declared.repository] if models is None else [declared.repository / model for model in models]
+    read = [repository] if models is None else [repository / model for model in models]
     for folder in read:
         if not folder.is_dir():
             raise EmbeddedError(f"node {node.name}: the model folder {folder} does not exist (models.path)")

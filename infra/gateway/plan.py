@@ -7,11 +7,14 @@ from collections.abc import Set
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
+from inference_service import addresses
 from infra import names
+from infra.connection import Connection
 from infra.digest import digest
-from infra.gateway import reload
-from infra.gateway.entrance import entrance, upstreams
-from infra.gateway.render import Paths, Site, render_servers, render_site
+from infra.gateway import entrance, reload
+from infra.gateway.configuration import Configuration, ContainerConfiguration, ExistingSite
+from infra.gateway.entrance import upstreams
+from infra.gateway.render import Paths, render_servers, render_site
 from infra.stack import Stack
 from infra.stack.hosts import EmbeddedHost, bracketed
 
@@ -20,83 +23,59 @@ _DRAFT = "revision"
 
 
 @dataclass(frozen=True, slots=True)
-class ContainerPlan:
-    """An nginx in a container, and the configuration that it uses.
+class GatewayPlan:
+    """The gateway of an update.
 
-    `folder`, on the gateway's host, keeps the configurations: this one as `revision` with `files`. The
-    container sees `mounts` at the same paths. `reload` is a script for the host.
+    `reload` is a script for the gateway's host. `configuration` is None for a process on this computer.
     """
 
     url: str
     reload: str
-    container: str
-    folder: str
-    mounts: tuple[str, ...]
-    revision: str
-    files: dict[str, str] = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class ExistingPlan:
-    """The stack's upstream file, with the text `servers`, in a site of somebody else's nginx.
-
-    `sets_aside` is the path, with wildcards, of the files that the site includes. `folder` is for what a step
-    notes. `reload` is a script for the host.
-    """
-
-    url: str
-    reload: str
-    folder: str
-    file: str
-    sets_aside: str
-    servers: str
-
-
-@dataclass(frozen=True, slots=True)
-class EmbeddedPlan:
-    """An nginx that is a process on this computer. `reload` is a script for the project's folder."""
-
-    url: str
-    reload: str
-
-
-GatewayPlan = ContainerPlan | ExistingPlan | EmbeddedPlan
+    configuration: Configuration | None = field(default=None, repr=False)
 
 
 def gateway_plan(stack: Stack, away: Set[str] = frozenset()) -> GatewayPlan:
     """The plan for the gateway that the stack declares; nodes that are `away`, by name, get no traffic."""
     gateway = stack.gateway
+    # An existing site's own address is not known here.
+    scheme = "https" if gateway.tls else "http"
+    url = f"{scheme}://{bracketed(gateway.public_host)}:{gateway.http}"
     if isinstance(gateway.host, EmbeddedHost):
-        return EmbeddedPlan(_url(stack), reload.embedded(stack.name))
+        return GatewayPlan(url, reload.embedded(stack.name))
+    connection = Connection.to(gateway.host, stack.ssh)
     if gateway.mode == "existing":
         conf_dir = PurePosixPath(gateway.conf_dir)
         file = str(conf_dir / names.upstream_file(stack.name))
-        return ExistingPlan(
-            url=_url(stack),
-            reload=reload.existing(file, gateway.nginx),
+        existing = ExistingSite(
+            connection=connection,
+            stack=stack.name,
             folder=names.gateway_folder(stack),
             file=file,
+            nginx=gateway.nginx,
             sets_aside=str(conf_dir / names.UPSTREAM_FILES),
             servers=render_servers(stack.name, upstreams(stack, away)),
         )
-    revision, files = _configuration(stack, away)
-    return ContainerPlan(
-        url=_url(stack),
-        reload=reload.container(names.gateway_container(stack)),
-        container=names.gateway_container(stack),
+        return GatewayPlan(url, reload.existing(file, gateway.nginx), existing)
+    container = names.gateway_container(stack)
+    revision, files = _rendered(stack, away)
+    configuration = ContainerConfiguration(
+        connection=connection,
         folder=names.gateway_folder(stack),
+        container=container,
+        image=gateway.image,
         mounts=tuple(_tls_folders(stack)),
         revision=revision,
         files=files,
     )
+    return GatewayPlan(url, reload.container(container), configuration)
 
 
-def _configuration(stack: Stack, away: Set[str]) -> tuple[str, dict[str, str]]:
+def _rendered(stack: Stack, away: Set[str]) -> tuple[str, dict[str, str]]:
     """The name of a configuration's folder, and the files in it."""
-    site = Site(
-        **entrance(stack, away),
-        http=names.GATEWAY_HTTP_PORT,
-        grpc=names.GATEWAY_GRPC_PORT,
+    site = dataclasses.replace(
+        entrance.site(stack, away),
+        http=addresses.GATEWAY_HTTP_PORT,
+        grpc=addresses.GATEWAY_GRPC_PORT,
         paths=Paths(api_keys=_in_folder(_DRAFT, names.API_KEYS_CONF)),
     )
     draft = render_site(site)
@@ -127,9 +106,3 @@ def _tls_folders(stack: Stack) -> list[str]:
         if folder.parent.parts[-2:] == ("letsencrypt", "live"):
             folders.add(folder.parents[1] / "archive" / folder.name)
     return sorted(map(str, folders))
-
-
-def _url(stack: Stack) -> str:
-    """The gateway's HTTP entrance; in an existing site, the site's own address is not known here."""
-    scheme = "https" if stack.gateway.tls else "http"
-    return f"{scheme}://{bracketed(stack.gateway.public_host)}:{stack.gateway.http}"

@@ -9,7 +9,9 @@ from typing import Any
 
 import pulumi
 
-from infra.gateway.plan import ContainerPlan, EmbeddedPlan, ExistingPlan, gateway_plan
+from inference_service.addresses import GRPC_PORT, HTTP_PORT
+from infra.gateway.configuration import Configuration
+from infra.gateway.plan import gateway_plan
 from infra.package.args import FleetArgs, GatewayArgs, NodeArgs
 from infra.package.stack import secret_list, stack_of
 from infra.program import fleet, gateway, node
@@ -83,7 +85,8 @@ class Gateway(gateway.Gateway):
             )
 
         # Everything except the configuration is the same for all nodes and keys.
-        fixed = stack_with([{"name": "any", "host": "192.0.2.1", "http": 8800, "grpc": 9800}], [])
+        any_node = {"name": "any", "host": "192.0.2.1", "http": HTTP_PORT, "grpc": GRPC_PORT}
+        fixed = stack_with([any_node], [])
         address = fixed.gateway.host
         host = Host(
             f"{name}-{label_of(address)}", HostArgs(address, fixed), pulumi.ResourceOptions(parent=self)
@@ -91,10 +94,11 @@ class Gateway(gateway.Gateway):
 
         def text(given: Sequence[Any]) -> str:
             stack = stack_with(*given)
-            return gateway.configuration(stack, _plan(stack), host.connection).to_json()
+            return _planned(stack)[1].to_json()
 
-        configuration = pulumi.Output.all(nodes, [] if keys is None else secret_list(keys)).apply(text)
-        self.declare(name, gateway.GatewayArgs(fixed, _plan(fixed), host, configuration), dependencies(opts))
+        output = pulumi.Output.all(nodes, [] if keys is None else secret_list(keys)).apply(text)
+        url, configuration = _planned(fixed)
+        self.declare(name, gateway.GatewayArgs(fixed, host, url, configuration, output), dependencies(opts))
 
 
 def _node(upstream: Mapping[str, Any]) -> dict[str, Any]:
@@ -107,11 +111,12 @@ def _node(upstream: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _plan(stack: Stack) -> ContainerPlan | ExistingPlan:
+def _planned(stack: Stack) -> tuple[str, Configuration]:
+    """The gateway's HTTP entrance and its configuration."""
     plan = gateway_plan(stack)
-    if isinstance(plan, EmbeddedPlan):
+    if plan.configuration is None:
         raise ValueError("mode: expected container or existing, got embedded")
-    return plan
+    return plan.url, plan.configuration
 
 
 class Fleet(fleet.Fleet):

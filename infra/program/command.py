@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from typing import Any, Protocol
+from typing import Any
 
 import pulumi
 
+from infra.declaration import Declaration
 from infra.paths import here, python
-
-
-class Declaration(Protocol):
-    """What a step reads from its standard input."""
-
-    def to_json(self) -> str:
-        """The declaration as JSON: the same text for the same declaration."""
 
 
 def step(

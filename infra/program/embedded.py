@@ -12,12 +12,10 @@ from typing import Any
 import pulumi
 import pulumi_command as command
 
-from infra import names
 from infra.digest import LARGE_BYTES, digest, files_in
-from infra.embedded.declarations import gateway_declaration, node_declaration
+from infra.embedded.declarations import NodeDeclaration, gateway_declaration, node_declaration
 from infra.embedded.layout import Layout
 from infra.embedded.supervisor import Supervisor
-from infra.gateway.plan import EmbeddedPlan
 from infra.paths import PACKAGE, PROJECT
 from infra.program import aliases
 from infra.program.command import step
@@ -40,20 +38,22 @@ class EmbeddedNode(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: EmbeddedNodeArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("gpu-inference:index:EmbeddedNode", name, None, opts)
+        declaration = node_declaration(args.stack, args.node)
+        secret = bool(args.stack.api_keys or args.node.remote.token)
         self.ready = command.local.Command(
             f"{name}-processes",
-            **_node(args.stack, args.node),
+            **_node(args.stack, declaration, secret),
             opts=_options(self, "Node", f"{name}-processes", opts),
         )
-        self.register_outputs({"programs": _programs(args.node)})
+        self.register_outputs({"programs": declaration.programs})
 
 
 @dataclass(frozen=True)
 class EmbeddedGatewayArgs:
-    """The fleet's settings, the gateway's plan, and the names of the nodes that get no traffic."""
+    """The fleet's settings, the gateway's HTTP entrance, and the names of the nodes that get no traffic."""
 
     stack: Stack
-    plan: EmbeddedPlan
+    url: str
     away: Set[str] = frozenset()
 
 
@@ -69,7 +69,7 @@ class EmbeddedGateway(pulumi.ComponentResource):
             **_gateway(args.stack, args.away),
             opts=_options(self, "Gateway", f"{name}-process", opts),
         )
-        self.register_outputs({"http": args.plan.url})
+        self.register_outputs({"http": args.url})
 
 
 def _options(
@@ -79,25 +79,19 @@ def _options(
     return pulumi.ResourceOptions(parent=parent, depends_on=dependencies(opts), aliases=[before_0_1])
 
 
-def _programs(node: Node) -> list[str]:
-    parts = [names.SERVICE, *([names.TRITON] if node.runtime == "triton" else [])]
-    return [names.process(node.name, part) for part in parts]
-
-
-def _node(stack: Stack, declared: Node) -> dict[str, Any]:
+def _node(stack: Stack, declaration: NodeDeclaration, secret: bool) -> dict[str, Any]:
     """The arguments of the `local.Command` that is an embedded node."""
-    declaration = node_declaration(stack, declared)
     code = [PACKAGE / "inference_service"]
     if declaration.triton is not None:
-        code.append(declaration.triton.repository)
+        code.append(Path(declaration.triton.repository))
     stacked = f"--stack {shlex.quote(stack.name)}"
-    generation = _generation(stack, declared.name, _programs(declared))
+    generation = _generation(stack, declaration.name, declaration.programs)
     return step(
         _MODULE,
-        f"{stacked} apply-node{_keep(stack, declared.name)}",
+        f"{stacked} apply-node{_keep(stack, declaration.name)}",
         declaration,
-        delete=f"{stacked} remove-node {declared.name}",
-        secret=bool(stack.api_keys or declared.remote.token),
+        delete=f"{stacked} remove-node {declaration.name}",
+        secret=secret,
         environment={"REVISION": digest(files_in(*code), large_bytes=LARGE_BYTES), "GENERATION": generation},
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 import pulumi
 
 from infra.connection import HERE, Connection
-from infra.gateway.plan import EmbeddedPlan, GatewayPlan, gateway_plan
+from infra.gateway.plan import GatewayPlan, gateway_plan
 from infra.program import outputs
 from infra.program.embedded import EmbeddedGateway, EmbeddedGatewayArgs, EmbeddedNode, EmbeddedNodeArgs
 from infra.program.gateway import Gateway, GatewayArgs
@@ -97,7 +97,8 @@ class Fleet(pulumi.ComponentResource):
     def _gateway(self, plan: GatewayPlan, healthy: list[pulumi.Resource]) -> None:
         stack, away = self._stack, self._away
         options = pulumi.ResourceOptions(parent=self, depends_on=healthy)
-        if isinstance(plan, EmbeddedPlan):
-            EmbeddedGateway("gateway", EmbeddedGatewayArgs(stack, plan, set(away.nodes)), options)
+        if plan.configuration is None:
+            EmbeddedGateway("gateway", EmbeddedGatewayArgs(stack, plan.url, set(away.nodes)), options)
         elif stack.gateway.host not in away.hosts:
-            Gateway("gateway", GatewayArgs(stack, plan, self._host(stack.gateway.host)), options)
+            args = GatewayArgs(stack, self._host(stack.gateway.host), plan.url, plan.configuration)
+            Gateway("gateway", args, options)

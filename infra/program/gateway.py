@@ -9,16 +9,14 @@ import pulumi
 import pulumi_command as command
 import pulumi_docker as docker
 
+from inference_service import addresses
 from infra import names
-from infra.connection import Connection
-from infra.gateway.plan import ContainerPlan, ExistingPlan
+from infra.gateway.configuration import Configuration, ContainerConfiguration
 from infra.program.command import step
 from infra.program.containers import container
 from infra.program.host import Host, dependencies
 from infra.stack import Stack
 from infra.stack.hosts import bracketed
-from infra.steps.existing_site import ExistingSite
-from infra.steps.gateway import Configuration, ContainerConfiguration
 
 # nginx's own process opens the files and the sockets as root and gives its workers to its own user.
 _CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "SETGID", "SETUID")
@@ -37,15 +35,16 @@ TYPE = "gpu-inference:index:Gateway"
 
 @dataclass(frozen=True)
 class GatewayArgs:
-    """The fleet's settings, the gateway's plan, and its host.
+    """The fleet's settings, the gateway's host, its HTTP entrance and its configuration.
 
-    `configuration` is what the step on the host puts in place, where it is not the plan's.
+    `output` is the JSON of the configuration that the step puts in place, if that is an output.
     """
 
     stack: Stack
-    plan: ContainerPlan | ExistingPlan
     host: Host
-    configuration: pulumi.Output[str] | None = None
+    url: str
+    configuration: Configuration
+    output: pulumi.Output[str] | None = None
 
 
 class Gateway(pulumi.ComponentResource):
@@ -60,46 +59,56 @@ class Gateway(pulumi.ComponentResource):
 
     def declare(self, name: str, args: GatewayArgs, after: Sequence[pulumi.Resource]) -> None:
         """Declares the gateway's resources in this component, after others."""
-        stack, host, plan = args.stack, args.host, args.plan
-        in_container = isinstance(plan, ContainerPlan)
+        stack, host, configuration = args.stack, args.host, args.configuration
+        # Two names: where one mode follows the other, the files of the former one are removed.
+        if isinstance(configuration, ContainerConfiguration):
+            resource, written, secret = f"{name}-config", configuration.folder, bool(stack.api_keys)
+        else:
+            resource, written, secret = f"{name}-servers", configuration.file, False
         configured = host.declare(
             command.local.Command,
-            # Two names: where one mode follows the other, the files of the former one are removed.
-            f"{name}-config" if in_container else f"{name}-servers",
+            resource,
             parent=self,
             needs=after,
             **step(
                 "infra.steps.gateway",
                 "apply",
-                args.configuration or configuration(stack, plan, host.connection),
+                args.output or configuration,
                 delete="remove",
-                secret=bool(stack.api_keys) and in_container,
+                secret=secret,
                 # When the folder changes, the resource is replaced: the new folder is written, then the old
                 # one is deleted.
-                triggers=[plan.folder if isinstance(plan, ContainerPlan) else plan.file],
+                triggers=[written],
             ),
         )
-        if isinstance(plan, ContainerPlan):
-            self._container(name, args, plan, configured)
-        self.http = pulumi.Output.from_input(plan.url)
+        if isinstance(configuration, ContainerConfiguration):
+            self._container(name, args, configuration, configured)
+        self.http = pulumi.Output.from_input(args.url)
         self.grpc = pulumi.Output.from_input(f"{bracketed(stack.gateway.public_host)}:{stack.gateway.grpc}")
         self.register_outputs({"http": self.http, "grpc": self.grpc})
 
     def _container(
-        self, name: str, args: GatewayArgs, plan: ContainerPlan, configured: pulumi.Resource
+        self,
+        name: str,
+        args: GatewayArgs,
+        configuration: ContainerConfiguration,
+        configured: pulumi.Resource,
     ) -> None:
         stack, host, gateway = args.stack, args.host, args.stack.gateway
         network_name = names.gateway_network(stack)
         network = host.declare(docker.Network, f"{name}-network", parent=self, name=network_name)
-        mounts = [(plan.folder, names.CONFIGURATIONS_MOUNT), *((path, path) for path in plan.mounts)]
+        mounts = [
+            (configuration.folder, names.CONFIGURATIONS_MOUNT),
+            *((path, path) for path in configuration.mounts),
+        ]
         arguments = container(
             stack,
-            plan.container,
+            configuration.container,
             names.GATEWAY,
             image=gateway.image,
             network=network_name,
             alias=names.GATEWAY,
-            ports={names.GATEWAY_HTTP_PORT: gateway.http, names.GATEWAY_GRPC_PORT: gateway.grpc},
+            ports={addresses.GATEWAY_HTTP_PORT: gateway.http, addresses.GATEWAY_GRPC_PORT: gateway.grpc},
             bind=gateway.bind,
             capabilities=_CAPABILITIES,
             # Workers finish what they are doing before they end.
@@ -121,26 +130,3 @@ class Gateway(pulumi.ComponentResource):
             delete_before_replace=True,
             **arguments,
         )
-
-
-def configuration(stack: Stack, plan: ContainerPlan | ExistingPlan, connection: Connection) -> Configuration:
-    """What the step on the gateway's host is to put in place."""
-    if isinstance(plan, ContainerPlan):
-        return ContainerConfiguration(
-            connection=connection,
-            folder=plan.folder,
-            container=plan.container,
-            image=stack.gateway.image,
-            mounts=plan.mounts,
-            revision=plan.revision,
-            files=plan.files,
-        )
-    return ExistingSite(
-        connection=connection,
-        stack=stack.name,
-        folder=plan.folder,
-        file=plan.file,
-        nginx=stack.gateway.nginx,
-        sets_aside=plan.sets_aside,
-        servers=plan.servers,
-    )

@@ -14,9 +14,8 @@ from __future__ import annotations
 import shlex
 from pathlib import PurePosixPath
 
-from infra.connection import Connection
+from infra.gateway.configuration import ExistingSite
 from infra.names import UPSTREAM_FILE_MARK
-from infra.steps.declaration import Declaration
 from infra.steps.rejected import Rejected
 
 _FUNCTIONS = """
@@ -82,23 +81,6 @@ _KEEP = """
 rm -rf "$undo"
 rmdir -p -- "$(dirname "$undo")" 2>/dev/null || :
 """
-
-
-class ExistingSite(Declaration, frozen=True, kw_only=True, tag_field="mode", tag="existing"):
-    """The stack's upstream file in a site.
-
-    `file` is its path on the gateway's host and `servers` its content; `sets_aside` is the path, with
-    wildcards, of the files that the site includes. `folder` keeps what a step notes of how to go back.
-    `nginx` is the command that is the site's nginx.
-    """
-
-    connection: Connection
-    stack: str
-    folder: str
-    file: str
-    nginx: str
-    sets_aside: str
-    servers: str
 
 
 def apply(site: ExistingSite) -> list[str]:

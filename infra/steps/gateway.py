@@ -17,32 +17,12 @@ import sys
 import tarfile
 
 from infra import names
-from infra.connection import Connection, RemoteError
+from infra.connection import RemoteError
 from infra.gateway import reload
+from infra.gateway.configuration import Configuration, ContainerConfiguration
 from infra.steps import existing_site
-from infra.steps.declaration import Declaration
-from infra.steps.existing_site import ExistingSite
 from infra.steps.rejected import Rejected
 from infra.steps.run import run
-
-
-class ContainerConfiguration(Declaration, frozen=True, kw_only=True, tag_field="mode", tag="container"):
-    """A configuration of the nginx in the gateway's container.
-
-    `folder` keeps all configurations on the gateway's host, this one as `revision` with `files`. `mounts` are
-    the folders that it reads beside them, `image` is the nginx that tests it.
-    """
-
-    connection: Connection
-    folder: str
-    container: str
-    image: str
-    mounts: tuple[str, ...]
-    revision: str
-    files: dict[str, str]
-
-
-Configuration = ContainerConfiguration | ExistingSite
 
 
 def apply(configuration: Configuration) -> None:

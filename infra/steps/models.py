@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import IO
 
 from infra.connection import Connection, RemoteError
+from infra.declaration import Declaration
 from infra.digest import files_in
 from infra.names import REPOSITORY, STORE, TRITON_URL
 from infra.paths import PROJECT
-from infra.steps.declaration import Declaration
 from infra.steps.run import run
 
 _MANIFEST = ".sha256"

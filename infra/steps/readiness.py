@@ -15,8 +15,8 @@ import msgspec
 
 from infra import health_route
 from infra.connection import Connection, RemoteError
+from infra.declaration import Declaration
 from infra.gateway import reload
-from infra.steps.declaration import Declaration
 from infra.steps.run import run
 
 _POLL_SECONDS = 1.0

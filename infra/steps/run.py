@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from infra.steps.declaration import DeclarationError, from_json
+from infra.declaration import DeclarationError, from_json
 
 
 def run(actions: Mapping[str, tuple[Any, Callable[[Any], None]]], *errors: type[Exception]) -> int:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from msgspec import structs
 
 from infra.embedded import fleet, processes
+from infra.embedded.declarations import GatewayDeclaration
 from infra.embedded.layout import Layout
 from infra.embedded.program import MARK
 from infra.embedded.supervisor import Supervisor
@@ -43,6 +46,11 @@ class Running:
     def pids(self) -> dict[str, int]:
         """The process of every program."""
         return {name: self.supervisor.state(name).pid for name in self.supervisor.programs}
+
+
+def with_site(gateway: GatewayDeclaration, **changes: Any) -> GatewayDeclaration:
+    """The declaration with `changes` to its site."""
+    return structs.replace(gateway, site=replace(gateway.site, **changes))
 
 
 def declared() -> fleet.Fleet:

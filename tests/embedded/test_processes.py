@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from infra.embedded import cli, fleet, processes
 from infra.embedded import node as node_module
@@ -27,9 +28,10 @@ from infra.embedded.layout import Layout
 from infra.embedded.node import apply_node
 from infra.embedded.program import Program
 from infra.embedded.supervisor import Supervisor
+from infra.gateway.render import Site
 from infra.paths import PROJECT
 from infra.stack import parse
-from tests.embedded.conftest import declared, left_running
+from tests.embedded.conftest import declared, left_running, with_site
 from tests.ports import free_ports
 
 SLEEP = [sys.executable, "-c", "import time; print('awake', flush=True); time.sleep(600)"]
@@ -55,7 +57,7 @@ def kill(pid: int | None) -> None:
 
 def gateway() -> GatewayDeclaration:
     http, grpc = free_ports(2)
-    return GatewayDeclaration(http=http, grpc=grpc, servers=())
+    return GatewayDeclaration(site=Site(http=http, grpc=grpc, rate_limit=None))
 
 
 def test_a_program_that_dies_is_started_again(layout: Layout) -> None:
@@ -226,20 +228,20 @@ def test_a_taken_port_is_named_with_its_holder_and_setting_before_anything_start
     wanted = declared()
     with (
         socket.create_server(("127.0.0.1", wanted.nodes[1].http)),
-        socket.create_server(("", wanted.gateway.grpc)),
+        socket.create_server(("", wanted.gateway.site.grpc)),
         pytest.raises(EmbeddedError) as refusal,
     ):
         fleet.up(layout, wanted)
     first, second = str(refusal.value).splitlines()
     assert f"node dev-2: ports.http: port {wanted.nodes[1].http} is taken by" in first
     assert f"(pid {os.getpid()})" in first
-    assert second.startswith(f"gateway.grpc: port {wanted.gateway.grpc} is taken by")
+    assert second.startswith(f"gateway.grpc: port {wanted.gateway.site.grpc} is taken by")
     assert left_running(layout) == []
 
 
 def test_a_process_that_cannot_start_is_shown_with_its_last_log_lines(layout: Layout) -> None:
     node = declared().nodes[0]
-    broken = node.model_copy(update={"service": {"server": {"http_port": "no port"}}, "triton": None})
+    broken = structs.replace(node, service={"server": {"http_port": "no port"}}, triton=None)
     with pytest.raises(EmbeddedError) as refusal:
         apply_node(layout, broken)
     assert "dev-1-service does not start" in str(refusal.value)
@@ -249,7 +251,7 @@ def test_a_process_that_cannot_start_is_shown_with_its_last_log_lines(layout: La
 def test_a_process_that_ends_long_after_its_start_is_not_waited_for_for_ever(
     layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    node = declared().nodes[0].model_copy(update={"triton": None})
+    node = structs.replace(declared().nodes[0], triton=None)
     code = "import time; time.sleep(1.3); print('no more'); raise SystemExit(1)"
     monkeypatch.setattr(
         node_module,
@@ -266,9 +268,8 @@ def test_a_configuration_that_nginx_refuses_changes_nothing(layout: Layout) -> N
     apply_gateway(layout, declaration)
     conf = layout.gateway / "nginx.conf"
     before, pid = conf.read_text(), Supervisor(layout).state("gateway").pid
-    broken = declaration.model_copy(
-        update={"servers": fleet.declare(stack_with_node("nobody.invalid")).gateway.servers}
-    )
+    servers = fleet.declare(stack_with_node("nobody.invalid")).gateway.site.servers
+    broken = with_site(declaration, servers=servers)
     with pytest.raises(EmbeddedError, match=r"host not found in upstream .*nobody\.invalid"):
         apply_gateway(layout, broken)
     assert conf.read_text() == before
@@ -282,7 +283,7 @@ def stack_with_node(public_host: str, **more: object):  # type: ignore[no-untype
 
 
 def test_api_keys_are_in_files_of_the_owner_alone(layout: Layout) -> None:
-    declaration = gateway().model_copy(update={"api_keys": ("key-0123456789",)})
+    declaration = with_site(gateway(), api_keys=("key-0123456789",))
     apply_gateway(layout, declaration)
     holding = [
         path
@@ -291,13 +292,9 @@ def test_api_keys_are_in_files_of_the_owner_alone(layout: Layout) -> None:
     ]
     assert [path.name.split(".")[0] for path in holding] == ["api_keys"]
     assert holding[0].stat().st_mode & 0o077 == 0
-    other = replace_keys(declaration, "key-9876543210")
+    other = with_site(declaration, api_keys=("key-9876543210",))
     assert apply_gateway(layout, other) == ["reloaded"]
     assert not holding[0].exists()
-
-
-def replace_keys(declaration: GatewayDeclaration, *keys: str) -> GatewayDeclaration:
-    return declaration.model_copy(update={"api_keys": keys})
 
 
 def test_a_stack_with_other_hosts_is_refused_by_name() -> None:
@@ -343,7 +340,7 @@ def test_the_commands_apply_and_remove_what_they_name(layout: Layout) -> None:
         result: dict[str, object] = json.loads(answer.stdout)
         return result
 
-    text = declaration.model_dump_json()
+    text = declaration.to_json()
     assert run("apply-gateway", text=text) == {"url": declaration.url, "done": ["started"]}
     assert run("apply-gateway", text=text) == {"url": declaration.url, "done": []}
     assert run("remove-gateway") == {"stopped": ["gateway"]}

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import httpx2
 import jiwer
+from msgspec import structs
 
 from infra.embedded import demonstration
 from infra.paths import PROJECT
-from tests.embedded.conftest import Running
+from tests.embedded.conftest import Running, with_site
 
 RECORDING = PROJECT / "recordings" / "inaugural-1961.flac"
 _WORDS = jiwer.Compose(
@@ -119,7 +120,7 @@ def test_up_again_changes_nothing(running: Running) -> None:
 def test_a_changed_setting_of_a_service_restarts_that_service_only(running: Running) -> None:
     before = running.pids()
     first, second = running.fleet.nodes
-    changed = second.model_copy(update={"environment": {"SERVER__LOG_LEVEL": "warning"}})
+    changed = structs.replace(second, environment={"SERVER__LOG_LEVEL": "warning"})
     with load(running.fleet.gateway.url) as statuses:
         assert running.up(nodes=(first, changed)) == ["dev-2-service restarted"]
     assert set(statuses) == {200}
@@ -130,10 +131,10 @@ def test_a_changed_setting_of_a_service_restarts_that_service_only(running: Runn
 def test_draining_a_node_reloads_the_gateway_only(running: Running) -> None:
     before = running.pids()
     gateway = running.fleet.gateway
-    first, second = gateway.servers
+    first, second = gateway.site.servers
     drained = type(first)(first.name, first.host, first.http_port, first.grpc_port, drained=True)
     with load(gateway.url) as statuses:
-        done = running.up(gateway=gateway.model_copy(update={"servers": (drained, second)}))
+        done = running.up(gateway=with_site(gateway, servers=(drained, second)))
         assert done == ["gateway reloaded"]
         time.sleep(0.5)
         access_log = running.layout.log("gateway-access")
@@ -183,7 +184,7 @@ def test_grpc_through_the_gateway_reaches_a_node(running: Running) -> None:
     import grpc
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-    with grpc.insecure_channel(f"127.0.0.1:{running.fleet.gateway.grpc}") as channel:
+    with grpc.insecure_channel(f"127.0.0.1:{running.fleet.gateway.site.grpc}") as channel:
         answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
@@ -192,9 +193,7 @@ def test_a_node_that_is_not_declared_any_more_is_removed_alone(running: Running)
     nodes, gateway = running.fleet.nodes, running.fleet.gateway
     before = running.pids()
     with load(gateway.url) as statuses:
-        done = running.up(
-            nodes=nodes[:1], gateway=gateway.model_copy(update={"servers": gateway.servers[:1]})
-        )
+        done = running.up(nodes=nodes[:1], gateway=with_site(gateway, servers=gateway.site.servers[:1]))
         assert done == ["gateway reloaded", "dev-2-service removed", "dev-2-triton removed"]
     assert set(statuses) == {200}
     kept = {name: pid for name, pid in before.items() if not name.startswith("dev-2")}

@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 
 from infra.connection import Connection
+from infra.declaration import DeclarationError, from_json
+from infra.gateway.configuration import Configuration, ContainerConfiguration, ExistingSite
 from infra.paths import PROJECT
-from infra.steps.declaration import DeclarationError, from_json
-from infra.steps.existing_site import ExistingSite
-from infra.steps.gateway import Configuration, ContainerConfiguration
 from infra.steps.models import Copy, InUse
 from infra.steps.readiness import Readiness, Reload
 

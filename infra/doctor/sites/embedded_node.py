@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -60,7 +61,7 @@ class EmbeddedNodeSite(NodeSite):
         assert self.declaration.triton is not None
         folder = self.declaration.triton.repository
         try:
-            return str(folder), await asyncio.to_thread(local, folder)
+            return folder, await asyncio.to_thread(local, Path(folder))
         except NotARepository as error:
             raise NoAnswer(str(error)) from None
 

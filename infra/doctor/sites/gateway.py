@@ -19,7 +19,8 @@ from infra.doctor.web import HttpServer
 from infra.embedded.declarations import gateway_declaration
 from infra.embedded.gateway import render_gateway
 from infra.embedded.layout import Layout
-from infra.gateway.plan import ContainerPlan, ExistingPlan, gateway_plan
+from infra.gateway.configuration import ExistingSite
+from infra.gateway.plan import gateway_plan
 from infra.stack import Stack
 
 #: How long nginx avoids a node that failed (`fail_timeout` of its upstreams).
@@ -96,14 +97,14 @@ class RemoteGatewaySite(GatewaySite):
         if "apiKeys" in stack.encrypted:
             # The doctor cannot decrypt keys, on which the name of the folder depends.
             stack = stack.model_copy(update={"api_keys": [SecretStr("not-known-here")]})
-        plan = gateway_plan(stack)
-        assert isinstance(plan, ContainerPlan | ExistingPlan)
-        current = f"{plan.folder}/{names.CURRENT}/{names.NGINX_CONF}"
-        file = plan.file if isinstance(plan, ExistingPlan) else current
+        declared = gateway_plan(stack).configuration
+        assert declared is not None
+        current = f"{declared.folder}/{names.CURRENT}/{names.NGINX_CONF}"
+        file = declared.file if isinstance(declared, ExistingSite) else current
         text = await self._host.access.output(f"cat {shlex.quote(file)}")
-        if isinstance(plan, ExistingPlan):
-            return text, plan.servers
-        return _without_revision(text), _without_revision(plan.files[names.NGINX_CONF])
+        if isinstance(declared, ExistingSite):
+            return text, declared.servers
+        return _without_revision(text), _without_revision(declared.files[names.NGINX_CONF])
 
     async def recent_log(self) -> str:
         """From Docker; of an existing nginx, the file that its configuration names. Raises NoAnswer."""

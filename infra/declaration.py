@@ -1,7 +1,7 @@
-"""What a step is to bring about: JSON on its standard input, typed and with the version of its schema.
+"""The declarations of steps: JSON on a step's standard input, typed and with a schema version.
 
 Pulumi keeps a declaration in the stack's state and passes it to the step again when the resource is deleted,
-which may be many releases later. So each kind reads what older releases wrote.
+which may be many releases later. So each kind reads declarations that older releases wrote.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-# Of all kinds together: it rises when one of them changes, and `from_json` then turns older ones into it.
+# One version for all kinds: it rises when a kind changes, and `from_json` then converts older declarations.
 _VERSION = 1
 
 
@@ -19,9 +19,13 @@ class DeclarationError(ValueError):
 
 
 class Declaration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Begins every kind of declaration. `schema_version` is that of the release that wrote it."""
+    """The base of every kind of declaration. `schema_version` is that of the release that wrote it."""
 
     schema_version: int = _VERSION
+
+    def __repr__(self) -> str:
+        # Without the values: some are secrets, and a traceback shows them.
+        return f"<{type(self).__name__}>"
 
     def to_json(self) -> str:
         """The declaration as the step reads it; the same declaration gives the same text."""
@@ -31,8 +35,7 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 def from_json(text: str | bytes, kind: Any) -> Any:
     """A declaration of a kind, or of one of several (a union). Raises DeclarationError.
 
-    Version 0 was written before there were versions. It has the keys of version 1 but for those that have a
-    default now.
+    Version 0 was written before there were versions. It lacks the keys that have a default in version 1.
     """
     try:
         keys = msgspec.json.decode(text, type=dict[str, Any])

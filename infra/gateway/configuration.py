@@ -1,0 +1,42 @@
+"""The gateway's configuration as its step reads it. The step imports this module, so it must stay light."""
+
+from __future__ import annotations
+
+from infra.connection import Connection
+from infra.declaration import Declaration
+
+
+class ContainerConfiguration(Declaration, frozen=True, kw_only=True, tag_field="mode", tag="container"):
+    """A configuration of the nginx in the gateway's container.
+
+    `folder`, on the gateway's host, keeps the configurations: this one as `revision` with `files`. The
+    container sees `mounts` at the same paths. `image` is the nginx that tests the configuration.
+    """
+
+    connection: Connection
+    folder: str
+    container: str
+    image: str
+    mounts: tuple[str, ...]
+    revision: str
+    files: dict[str, str]
+
+
+class ExistingSite(Declaration, frozen=True, kw_only=True, tag_field="mode", tag="existing"):
+    """The stack's upstream file in a site of somebody else's nginx.
+
+    `file` is its path on the gateway's host and `servers` its content. `sets_aside` is the path, with
+    wildcards, of the files that the site includes. In `folder` the step notes how to go back. `nginx` is the
+    command that runs the site's nginx.
+    """
+
+    connection: Connection
+    stack: str
+    folder: str
+    file: str
+    nginx: str
+    sets_aside: str
+    servers: str
+
+
+Configuration = ContainerConfiguration | ExistingSite

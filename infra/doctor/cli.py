@@ -11,7 +11,6 @@ import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 from rich.console import Console
@@ -96,7 +95,13 @@ def examine(given: argparse.Namespace) -> int:
     )
     seconds = time.monotonic() - begin
     if given.json:
-        print(json.dumps(report(stack, findings, seconds), indent=1, ensure_ascii=False))
+        report = {
+            "stack": stack.name,
+            "seconds": round(seconds, 2),
+            "counts": {status.value: sum(each.status is status for each in findings) for status in Status},
+            "findings": [{**asdict(each), "seconds": round(each.seconds, 3)} for each in findings],
+        }
+        _print_json(report)
     else:
         display.show(console, findings, seconds, verbose=given.all)
     return _OK if all(finding.status is Status.OK for finding in findings) else _FOUND
@@ -116,22 +121,15 @@ async def findings_of(
             await plan.close()
 
 
-def report(stack: Stack, findings: list[Finding], seconds: float) -> dict[str, Any]:
-    """The output of `--json`."""
-    counts = {status.value: sum(finding.status is status for finding in findings) for status in Status}
-    return {
-        "stack": stack.name,
-        "seconds": round(seconds, 2),
-        "counts": counts,
-        "findings": [finding.as_json() for finding in findings],
-    }
+def _print_json(content: object) -> None:
+    print(json.dumps(content, indent=1, ensure_ascii=False))
 
 
 def lint(given: argparse.Namespace) -> int:
     """Check a model repository on this computer, and print its faults."""
     faults = linter.lint(linter.local(given.path), _expected(given))
     if given.json:
-        print(json.dumps([asdict(fault) for fault in faults], indent=1, ensure_ascii=False))
+        _print_json([asdict(fault) for fault in faults])
     else:
         for fault in faults:
             print(f"{given.path}/{fault}\n    → {fault.remedy}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 
 from rich.console import Console
 from rich.live import Live
@@ -18,7 +19,6 @@ from infra.doctor.runner import Check
 _STYLES = {Status.OK: "green", Status.WARNING: "yellow", Status.PROBLEM: "bold red", Status.SKIPPED: "dim"}
 #: A narrower terminal gets a list.
 _TABLE_COLUMNS = 90
-_Row = tuple[str, str, Status, str, str]
 _SIGNS = {Status.OK: "✓", Status.WARNING: "!", Status.PROBLEM: "✗", Status.SKIPPED: "–"}
 
 
@@ -53,7 +53,7 @@ def show(console: Console, findings: Sequence[Finding], seconds: float, *, verbo
     """Every problem and warning with its remedy, then a line for each node; all findings with `verbose`."""
     shown = [finding for finding in findings if verbose or finding.status is not Status.OK]
     places = names(findings)
-    rows = list(_rows(sorted(shown, key=lambda each: places.index(each.where[0]))))
+    rows = list(_grouped(sorted(shown, key=lambda each: places.index(each.where[0]))))
     if rows:
         (_print_table if console.width >= _TABLE_COLUMNS else _print_list)(console, rows)
         console.print()
@@ -63,47 +63,43 @@ def show(console: Console, findings: Sequence[Finding], seconds: float, *, verbo
     console.print(f"{len(findings)} checks in {seconds:.1f} s: {_counted(findings)}")
 
 
-def _print_table(console: Console, rows: Sequence[_Row]) -> None:
+def _print_table(console: Console, findings: Sequence[Finding]) -> None:
     table = Table(box=None, pad_edge=False, show_header=True, header_style="bold")
     for title in ("", "where", "check"):
         table.add_column(title, no_wrap=True)
     table.add_column("seen, and what to do", overflow="fold")
-    for where, check, status, seen, remedy in rows:
-        sign, name = Text(_SIGNS[status], _STYLES[status]), Text(check, _STYLES[status])
-        table.add_row(sign, where, name, _text(seen, remedy))
+    for each in findings:
+        style = _STYLES[each.status]
+        name = Text(each.check, style)
+        table.add_row(Text(_SIGNS[each.status], style), ", ".join(each.where), name, _text(each))
     console.print(table)
 
 
-def _print_list(console: Console, rows: Sequence[_Row]) -> None:
+def _print_list(console: Console, findings: Sequence[Finding]) -> None:
     """For a terminal that is too narrow for the table's last column."""
-    for where, check, status, seen, remedy in rows:
-        console.print(
-            Text.assemble((_SIGNS[status], _STYLES[status]), f" {where}: ", (check, _STYLES[status]))
-        )
-        console.print(Padding(_text(seen, remedy), (0, 0, 0, 2)))
+    for each in findings:
+        sign, name = (_SIGNS[each.status], _STYLES[each.status]), (each.check, _STYLES[each.status])
+        console.print(Text.assemble(sign, f" {', '.join(each.where)}: ", name))
+        console.print(Padding(_text(each), (0, 0, 0, 2)))
 
 
-def _text(seen: str, remedy: str) -> Text:
-    text = Text(seen)
-    if remedy:
-        text.append(f"\n→ {remedy}", "cyan")
-    return text
+def _text(finding: Finding) -> Text:
+    remedy = (f"\n→ {finding.remedy}", "cyan") if finding.remedy else ""
+    return Text.assemble(finding.seen, remedy)
 
 
-def _rows(findings: Sequence[Finding]) -> Iterator[_Row]:
-    """Where, check, status, seen, remedy. Checks that one failure skips at one place share a row."""
-    skipped: dict[tuple[str, str], list[str]] = {}
-    for finding in findings:
-        if finding.status is Status.SKIPPED:
-            skipped.setdefault((", ".join(finding.where), finding.seen), []).append(finding.check)
-    for finding in findings:
-        where = ", ".join(finding.where)
-        if finding.status is not Status.SKIPPED:
-            yield where, finding.check, finding.status, finding.seen, finding.remedy
-        elif checks := skipped.pop((where, finding.seen), []):
-            seen = finding.seen if len(checks) == 1 else f"{finding.seen} ({', '.join(checks)})"
-            check = checks[0] if len(checks) == 1 else f"{len(checks)} checks"
-            yield where, check, Status.SKIPPED, seen, ""
+def _grouped(findings: Sequence[Finding]) -> Iterator[Finding]:
+    """The findings; checks that one failure skips at one place are one."""
+    groups: dict[object, list[Finding]] = {}
+    for each in findings:
+        skipped = each.status is Status.SKIPPED
+        groups.setdefault((each.where, each.seen) if skipped else id(each), []).append(each)
+    for first, *others in groups.values():
+        if others:
+            checks = ", ".join(each.check for each in (first, *others))
+            yield replace(first, check=f"{len(others) + 1} checks", seen=f"{first.seen} ({checks})")
+        else:
+            yield first
 
 
 def _counted(findings: Sequence[Finding]) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from functools import partial
 
 #: How the text of a skipped check begins; the names of the checks that failed follow.
 BECAUSE = "because of: "
@@ -46,19 +46,12 @@ def skipped(causes: Iterable[str]) -> Outcome:
     return Outcome(Status.SKIPPED, f"{BECAUSE}{', '.join(causes)}")
 
 
-def ok(seen: str) -> Outcome:
-    """Everything is as it should be."""
-    return Outcome(Status.OK, seen)
-
-
-def warning(seen: str, remedy: str) -> Outcome:
-    """It works now, but will soon fail or differs from the stack file."""
-    return Outcome(Status.WARNING, seen, remedy)
-
-
-def problem(seen: str, remedy: str) -> Outcome:
-    """It does not work."""
-    return Outcome(Status.PROBLEM, seen, remedy)
+#: Everything is as it should be: `ok(seen)`.
+ok = partial(Outcome, Status.OK)
+#: It works now, but will soon fail or differs from the stack file: `warning(seen, remedy)`.
+warning = partial(Outcome, Status.WARNING)
+#: It does not work: `problem(seen, remedy)`.
+problem = partial(Outcome, Status.PROBLEM)
 
 
 def worst(outcomes: Iterable[Outcome], otherwise: str) -> Outcome:
@@ -82,7 +75,3 @@ class Finding:
     seen: str
     remedy: str
     seconds: float
-
-    def as_json(self) -> dict[str, Any]:
-        """The finding as `--json` prints it."""
-        return {**asdict(self), "where": list(self.where), "seconds": round(self.seconds, 3)}

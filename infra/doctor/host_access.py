@@ -11,7 +11,7 @@ import os
 import re
 import shlex
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,13 +77,7 @@ class HostAccess:
         if not isinstance(self.host, SshHost):
             return None
         command = self._connection.command("")[:-2]
-        self._master = await asyncio.create_subprocess_exec(
-            *[command[0], "-M", "-N", *command[1:]],
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
-        )
+        self._master = await _start([command[0], "-M", "-N", *command[1:]])
         ended = asyncio.create_task(self._master.communicate())
         while not (self._control / "s").exists() and not ended.done():
             await asyncio.wait([ended], timeout=0.02)
@@ -94,16 +88,16 @@ class HostAccess:
 
     async def close(self) -> None:
         """End the SSH session."""
-        if self._master is not None and self._master.returncode is None:
-            _kill(self._master, signal.SIGTERM)
-            await self._master.wait()
         if self._master is not None:
+            if self._master.returncode is None:
+                _kill(self._master, signal.SIGTERM)
+                await self._master.wait()
             _close_pipes(self._master)
 
-    async def run(self, script: str, stdin: bytes | None = None) -> CommandResult:
+    async def run(self, script: str) -> CommandResult:
         """Run a shell script on the host, without a time limit of its own."""
         async with self._sessions, self._process(script) as process:
-            out, err = await process.communicate(stdin if stdin is not None else b"")
+            out, err = await process.communicate()
             status = process.returncode
         assert status is not None
         return CommandResult(status, out.decode(errors="replace"), err.decode(errors="replace"))
@@ -129,13 +123,7 @@ class HostAccess:
 
     @contextlib.asynccontextmanager
     async def _process(self, script: str) -> AsyncIterator[asyncio.subprocess.Process]:
-        process = await asyncio.create_subprocess_exec(
-            *self._connection.command(script),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
-        )
+        process = await _start(self._connection.command(script))
         try:
             yield process
         finally:
@@ -157,23 +145,41 @@ class Stream:
     process: asyncio.subprocess.Process | None = None
 
     async def send(self, data: bytes) -> None:
-        """Write `data`. Where the connection is lost, nothing is raised: see `refusal`."""
+        """Write `data`. Where the connection is lost, nothing is raised: reading does."""
         with contextlib.suppress(ConnectionError):
             self.writer.write(data)
             await self.writer.drain()
 
-    async def refusal(self) -> str | None:
-        """Why there was no connection, to be asked after an empty answer; None when there was one."""
+    async def line(self) -> bytes:
+        """The next line; empty when the other side closed the connection. Raises Unreachable."""
+        return await self.reader.readline() or await self._closed()
+
+    async def rest(self, longest: int) -> bytes:
+        """All bytes until the other side closes. Raises Unreachable; NoAnswer for more than `longest`."""
+        received = b""
+        try:
+            while chunk := await self.reader.read(longest):
+                received += chunk
+                if len(received) > longest:
+                    raise NoAnswer(f"more than {longest} bytes")
+        except ConnectionError as error:
+            raise Unreachable(str(error)) from None
+        return received or await self._closed()
+
+    async def _closed(self) -> bytes:
+        """Nothing was read. Raises Unreachable where the reason is that there was no connection."""
         if self.process is None:
-            return None
+            return b""
         assert self.process.stderr is not None
         err = (await self.process.stderr.read()).decode(errors="replace")
         if await self.process.wait() not in (_CANNOT_CONNECT, 1, 127):
-            return None
+            return b""
         if "bash" in err and "not found" in err:
-            return "the host has no bash, which makes the connection"
+            raise Unreachable("the host has no bash, which makes the connection")
         lines = [line.rpartition(": ")[2].strip() for line in err.splitlines() if "connect" in line.lower()]
-        return lines[0] if lines else err.strip() or None
+        if reason := lines[0] if lines else err.strip():
+            raise Unreachable(reason)
+        return b""
 
 
 @contextlib.asynccontextmanager
@@ -187,16 +193,20 @@ async def dial_from_here(address: str, port: int, **tls: object) -> AsyncIterato
     except TimeoutError:
         raise Unreachable(f"no connection within {CONNECT_SECONDS} s") from None
     except OSError as error:
-        raise Unreachable(_words(error)) from None
+        # The system's text, without the address that asyncio adds.
+        words = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+        raise Unreachable(words) from error
     try:
         yield Stream(reader, writer)
     finally:
         writer.close()
 
 
-def _words(error: OSError) -> str:
-    """The system's text for an error, without the address that asyncio adds."""
-    return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+async def _start(command: Sequence[str]) -> asyncio.subprocess.Process:
+    pipe = asyncio.subprocess.PIPE
+    return await asyncio.create_subprocess_exec(
+        *command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True
+    )
 
 
 def _close_pipes(process: asyncio.subprocess.Process) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
-from infra.doctor.findings import BECAUSE, Failed, Finding, Outcome, Status, skipped
+from infra.doctor.findings import BECAUSE, Failed, Finding, Outcome, Status, problem, skipped
 
 #: The limit of a check that sets no other.
 SECONDS = 8.0
@@ -49,15 +49,8 @@ async def _run_one(check: Check, earlier: Sequence[asyncio.Task[Finding]]) -> Fi
     await asyncio.gather(*earlier)
     begin = time.monotonic()
     outcome = _skipped(check) or await _asked(check)
-    check.finding = Finding(
-        check.where,
-        check.name,
-        check.checked,
-        outcome.status,
-        outcome.seen,
-        outcome.remedy,
-        time.monotonic() - begin,
-    )
+    seconds = time.monotonic() - begin
+    check.finding = Finding(check.where, check.name, check.checked, **asdict(outcome), seconds=seconds)
     return check.finding
 
 
@@ -68,18 +61,13 @@ async def _asked(check: Check) -> Outcome:
     except Failed as failed:
         return failed.outcome
     except TimeoutError:
-        return Outcome(
-            Status.PROBLEM,
+        return problem(
             f"no answer within {check.seconds:g} s",
             f"a program there hangs, or the network loses packets; try it there: {check.checked}",
         )
     except (OSError, ValueError, LookupError) as error:
         # Hosts may print anything, and one with odd output must not hide the findings of the others.
-        return Outcome(
-            Status.PROBLEM,
-            f"unexpected output: {error!r}",
-            f"look at the output on the host: {check.checked}",
-        )
+        return problem(f"unexpected output: {error!r}", f"look at the output on the host: {check.checked}")
 
 
 def _skipped(check: Check) -> Outcome | None:
@@ -97,10 +85,8 @@ def _skipped(check: Check) -> Outcome | None:
 
 def chosen(checks: Sequence[Check], names: Collection[str]) -> list[Check]:
     """The checks that concern one of the nodes of these names, and all that they need."""
-    wanted = {check for check in checks if set(check.where) & set(names)}
-    waiting = list(wanted)
-    while waiting:
-        more = [needed for needed in waiting.pop().needs if needed not in wanted]
-        wanted.update(more)
-        waiting += more
+    wanted: set[Check] = set()
+    for check in reversed(checks):  # a check stands after those that it needs
+        if check in wanted or set(check.where) & set(names):
+            wanted |= {check, *check.needs}
     return [check for check in checks if check in wanted]

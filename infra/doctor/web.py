@@ -6,12 +6,14 @@ import asyncio
 import io
 import json
 import ssl
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
-from typing import Any, cast
+from types import SimpleNamespace
+from typing import Any
 
-from infra.doctor.host_access import HostAccess, NoAnswer, Stream, Unreachable, dial_from_here
+from infra.doctor.host_access import HostAccess, NoAnswer, Stream, dial_from_here
 from infra.stack.hosts import bracketed
 
 #: Seconds for an answer that needs no inference.
@@ -68,60 +70,46 @@ class HttpServer:
 
     async def get(self, path: str) -> Answer:
         """GET. Raises Unreachable, NoAnswer."""
-        return await self._limited("GET", path, b"", {}, ANSWER_SECONDS)
+        return await self.request("GET", path)
 
-    async def post(
-        self, path: str, body: bytes, headers: dict[str, str] | None = None, seconds: float | None = None
+    async def request(
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        seconds: float | None = None,
     ) -> Answer:
-        """POST, with a limit in seconds for the answer. Raises Unreachable, NoAnswer."""
-        return await self._limited("POST", path, body, headers or {}, seconds or ANSWER_SECONDS)
-
-    async def _limited(
-        self, method: str, path: str, body: bytes, headers: dict[str, str], seconds: float
-    ) -> Answer:
-        try:
-            async with asyncio.timeout(seconds):
-                return await self._ask(method, path, body, headers)
-        except TimeoutError:
-            raise NoAnswer(f"no answer within {seconds:g} s") from None
-
-    def _dial(self) -> AbstractAsyncContextManager[Stream]:
-        if self.access is not None:
-            return self.access.dial(self.address, self.port)
-        if self.tls:
-            # Another check verifies the certificate.
-            return dial_from_here(self.address, self.port, ssl=unverified())
-        return dial_from_here(self.address, self.port)
-
-    async def _ask(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> Answer:
+        """One request, with a limit in seconds for its answer. Raises Unreachable, NoAnswer."""
         lines = {
             "Host": f"{self.address}:{self.port}",
             "Connection": "close",
             "Content-Length": str(len(body)),
-            **headers,
+            **(headers or {}),
         }
         head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-        async with self._dial() as stream:
-            await stream.send(f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + body)
-            try:
-                received = await stream.reader.read(_LONGEST)
-                while chunk := await stream.reader.read(_LONGEST):
-                    received += chunk
-                    if len(received) > _LONGEST:
-                        raise NoAnswer(f"more than {_LONGEST} bytes")
-            except ConnectionError as error:
-                raise Unreachable(str(error)) from None
-            if not received and (refusal := await stream.refusal()):
-                raise Unreachable(refusal)
-        return parse(received)
+        limit = seconds or ANSWER_SECONDS
+        try:
+            async with asyncio.timeout(limit), self._dial() as stream:
+                await stream.send(f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + body)
+                return parse(await stream.rest(_LONGEST))
+        except TimeoutError:
+            raise NoAnswer(f"no answer within {limit:g} s") from None
+
+    def _dial(self) -> AbstractAsyncContextManager[Stream]:
+        if self.access is not None:
+            return self.access.dial(self.address, self.port)
+        # Another check verifies the certificate.
+        return dial_from_here(self.address, self.port, ssl=unverified() if self.tls else None)
 
 
 def parse(received: bytes) -> Answer:
     """Parse a response. Raises NoAnswer."""
     if not received:
         raise NoAnswer("the connection was closed without an answer")
-    # http.client reads from anything that has a file.
-    response = HTTPResponse(cast(Any, _Received(received)))
+    # Of a socket, http.client uses the file alone.
+    socket: Any = SimpleNamespace(makefile=lambda _mode: io.BytesIO(received))
+    response = HTTPResponse(socket)
     try:
         response.begin()
         return Answer(response.status, response.read())
@@ -135,11 +123,3 @@ def unverified() -> ssl.SSLContext:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context
-
-
-class _Received:
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-
-    def makefile(self, _mode: str) -> io.BytesIO:
-        return io.BytesIO(self._data)

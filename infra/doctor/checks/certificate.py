@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import datetime
 import ssl
@@ -18,7 +17,6 @@ from infra.doctor.sites.gateway import GatewaySite
 from infra.doctor.web import unverified
 
 _WARNING_DAYS = 21
-_VERIFY_SECONDS = 5
 
 
 async def certificate(gateway: GatewaySite) -> Outcome:
@@ -34,11 +32,9 @@ async def certificate(gateway: GatewaySite) -> Outcome:
             f"the certificate is for {', '.join(names(served)) or 'no name'}, not for {host}",
             "set gateway.publicHost to a name of the certificate, or get a certificate for that name",
         )
-    with contextlib.suppress(Unreachable):
-        refusal = await _refusal(host, port)
-        if refusal and outcome.status is Status.OK:
-            # An authority of one's own is no fault, but clients have to be told to trust it.
-            return ok(f"{outcome.seen}; this computer does not trust it by itself: {refusal}")
+    if outcome.status is Status.OK and (refusal := await _refusal(host, port)):
+        # An authority of one's own is no fault, but clients have to be told to trust it.
+        return ok(f"{outcome.seen}; this computer does not trust it by itself: {refusal}")
     return outcome
 
 
@@ -81,11 +77,8 @@ def expiry(expires: datetime.datetime, now: datetime.datetime, remedy: str) -> O
 async def _refusal(address: str, port: int) -> str | None:
     """Why a client that trusts only the system's authorities refuses the certificate, if it does."""
     try:
-        async with asyncio.timeout(_VERIFY_SECONDS):
-            _, writer = await asyncio.open_connection(address, port, ssl=ssl.create_default_context())
-    except ssl.SSLCertVerificationError as error:
-        return error.verify_message
-    except (OSError, TimeoutError) as error:
-        raise Unreachable(str(error)) from None
-    writer.close()
-    return None
+        async with dial_from_here(address, port, ssl=ssl.create_default_context()):
+            return None
+    except Unreachable as error:
+        cause = error.__cause__
+        return cause.verify_message if isinstance(cause, ssl.SSLCertVerificationError) else None

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 from infra import names, service_settings
 from infra.doctor.answers import failing
-from infra.doctor.checks.drift import keys, setting_differences
+from infra.doctor.checks.drift import setting_differences
 from infra.doctor.containers import Container
 from infra.doctor.findings import Outcome, ok, problem, warning, worst
 from infra.doctor.sites.docker_node import DockerNodeSite
@@ -94,7 +94,7 @@ async def gpu(site: DockerNodeSite) -> Outcome:
 async def drift(site: DockerNodeSite) -> Outcome:
     """Whether the containers' images, GPUs, ports and settings are those that the stack declares."""
     with failing(site.start(names.SERVICE)):
-        in_use = keys((await site.in_use()).file)
+        in_use = (await site.in_use()).keys
     differences = []
     for part in site.images:
         name = site.container_name(part)

@@ -5,17 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
-
-def keys(text: str) -> dict[str, Any]:
-    """The keys in the text of a settings file; none where it is not YAML, which `settings` reports."""
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError:
-        return {}
-    return content if isinstance(content, dict) else {}
-
 
 def setting_differences(declared: Mapping[str, Any], in_use: Mapping[str, Any], path: str = "") -> list[str]:
     """A line for each key that differs. Values that may be secret are not shown."""

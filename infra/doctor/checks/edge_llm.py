@@ -7,8 +7,8 @@ import asyncio
 from inference_service import diagnosis
 from infra import names
 from infra.doctor.advice import advice
+from infra.doctor.answers import failing
 from infra.doctor.findings import Outcome, ok, problem
-from infra.doctor.host_access import Unreachable
 from infra.doctor.sites.node import NodeSite
 
 
@@ -16,11 +16,9 @@ async def setup(node: NodeSite) -> Outcome:
     """Set up a session as the service does, and end it."""
     address, port = node.address(names.UNIT_MANAGER)
     manager = f"the unit manager at {address}:{port}"
-    try:
+    unreachable = f"{manager} cannot be reached: {{error}}"
+    with failing(advice(unreachable, node.start(names.SERVICE)), unreachable):
         return await _setup(node, manager, address, port)
-    except Unreachable as error:
-        seen = f"{manager} cannot be reached: {error}"
-        return problem(seen, advice(seen, node.start(names.SERVICE)))
 
 
 async def _setup(node: NodeSite, manager: str, address: str, port: int) -> Outcome:
@@ -28,11 +26,8 @@ async def _setup(node: NodeSite, manager: str, address: str, port: int) -> Outco
     model = node.known_settings.ai.models.asr.model_name
     async with node.access.dial(address, port) as stream:
         await stream.send(diagnosis.setup_frame(diagnosis.new_request_id(), model))
-        line = await stream.reader.readline()
+        line = await stream.line()
         if not line:
-            refusal = await stream.refusal()
-            if refusal:
-                raise Unreachable(refusal)
             seen = f"{manager} closes its connections"
             return problem(seen, advice(seen, node.start(names.SERVICE)))
         try:

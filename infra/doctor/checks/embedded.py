@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from infra import names
 from infra.doctor.answers import failing
-from infra.doctor.checks.drift import keys, setting_differences
+from infra.doctor.checks.drift import setting_differences
 from infra.doctor.findings import Outcome, ok, problem, warning, worst
 from infra.doctor.sites.embedded_node import EmbeddedNodeSite
 from infra.embedded.environment import check_ports
@@ -89,7 +89,7 @@ async def drift(site: EmbeddedNodeSite) -> Outcome:
             )
     repair = site.layout.make("up")
     with failing(repair):
-        in_use = keys((await site.in_use()).file)
+        in_use = (await site.in_use()).keys
     # The layout decides this folder when the node starts.
     in_use.get("server", {}).pop("runtime_dir", None)
     service = site.program(names.SERVICE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import textwrap
 import time
 
 import soundfile
@@ -75,7 +76,7 @@ async def transcribe(server: HttpServer, key: str | None) -> Outcome:
     headers = {"Content-Type": "audio/flac", **({"X-API-Key": key} if key else {})}
     begin = time.monotonic()
     answer = await expected(
-        server.post(f"{BASE}/asr", spoken(), headers, INFERENCE_SECONDS),
+        server.request("POST", f"{BASE}/asr", spoken(), headers, INFERENCE_SECONDS),
         "look at the log of the service",
         unreachable="no answer to a recording: {error}",
         statuses=(200, 501),
@@ -95,7 +96,8 @@ async def transcribe(server: HttpServer, key: str | None) -> Outcome:
             "check that the model runs on the GPU (nvidia-smi shows its process), or lower the node's load; "
             "Edge-LLM: ai.request.audio_stream_chunk_delay_ms 0 with an updated unit manager",
         )
-    return ok(f"{seconds:.2f} s for {SPOKEN_SECONDS} s of speech: “{_short(text)}”")
+    shown = textwrap.shorten(text, 60, placeholder=" …")
+    return ok(f"{seconds:.2f} s for {SPOKEN_SECONDS} s of speech: “{shown}”")
 
 
 @functools.cache
@@ -106,7 +108,3 @@ def spoken() -> bytes:
         file = io.BytesIO()
         soundfile.write(file, samples, recording.samplerate, format="FLAC")
     return file.getvalue()
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 60 else text[:57].rsplit(" ", 1)[0] + " …"

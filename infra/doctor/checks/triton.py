@@ -67,7 +67,7 @@ async def models(node: NodeSite) -> Outcome:
     server = node.server(names.TRITON)
     with failing(node.start(names.TRITON), _NO_ANSWER):
         ready, index = await asyncio.gather(
-            server.get("/v2/health/ready"), server.post("/v2/repository/index", b"{}")
+            server.get("/v2/health/ready"), server.request("POST", "/v2/repository/index", b"{}")
         )
         states = _states(index.json())
     outcomes = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -11,7 +12,6 @@ from tritonclient.grpc import model_config_pb2
 
 from inference_service.diagnosis import Interface, Tensor
 
-_AT = re.compile(r"(\d+):\d+ : (.*)", re.DOTALL)
 _TOKEN = re.compile(
     r"""\#[^\n]* | \n | [{}<>]
     | (?P<name>[A-Za-z_]\w*) (?=\s*[:{<\[])
@@ -36,9 +36,8 @@ def parse(text: str) -> Any:
     try:
         text_format.Parse(text, config)
     except text_format.ParseError as error:
-        match = _AT.match(str(error))
-        reason = (match[2] if match else str(error)).strip().rstrip(".")
-        raise Malformed(int(match[1]) if match else error.GetLine() or 1, _hinted(reason)) from None
+        reason = str(error).partition(" : ")[2] or str(error)  # after line and column
+        raise Malformed(error.GetLine() or 1, _hinted(reason.strip().rstrip("."))) from None
     return config
 
 
@@ -46,9 +45,8 @@ def _hinted(reason: str) -> str:
     """protobuf's message, with similar field names where it does not know a field."""
     if match := re.search(r'Message type "(inference\.\w+)" has no field named "(\w+)"', reason):
         message = getattr(model_config_pb2, match[1].removeprefix("inference."), None)
-        near = [
-            f for f in (message.DESCRIPTOR.fields_by_name if message else ()) if match[2].startswith(f[:4])
-        ]
+        fields = message.DESCRIPTOR.fields_by_name if message else ()
+        near = [field for field in fields if match[2].startswith(field[:4])]
         if near:
             return f"{reason}; did you mean {' or '.join(near)}?"
     return reason
@@ -59,14 +57,12 @@ def interface(config: Any) -> Interface:
     batch = (-1,) if config.max_batch_size > 0 else ()
 
     def tensors(described: Iterable[Any]) -> dict[str, Tensor]:
+        # An output has no `optional`.
         return {
-            tensor.name: Tensor(
-                tensor.name,
-                datatype(tensor.data_type),
-                (*batch, *tensor.dims),
-                getattr(tensor, "optional", False),
+            each.name: Tensor(
+                each.name, datatype(each.data_type), (*batch, *each.dims), getattr(each, "optional", False)
             )
-            for tensor in described
+            for each in described
         }
 
     return Interface(tensors(config.input), tensors(config.output))
@@ -83,8 +79,8 @@ def line_of(text: str, path: tuple[str, ...], value: str | None = None, nth: int
 
     protobuf's parser does not keep positions.
     """
-    lines = [line for at, actual, line in _fields(text) if at == path and value in (None, actual)]
-    return lines[nth - 1] if len(lines) >= nth else None
+    lines = (line for at, actual, line in _fields(text) if at == path and value in (None, actual))
+    return next(itertools.islice(lines, nth - 1, None), None)
 
 
 def _fields(text: str) -> Iterator[tuple[tuple[str, ...], str, int]]:

@@ -37,12 +37,9 @@ class Listing:
 
     def inside(self, folder: str) -> set[str]:
         """The names of the files and folders directly in a folder."""
-        names = {path.removeprefix(f"{folder}/") for path in (*self.folders, *self.files)}
-        return {
-            name
-            for name in names
-            if f"{folder}/{name}" in self.folders | self.files.keys() and "/" not in name
-        }
+        start = f"{folder}/"
+        below = {path.removeprefix(start) for path in (*self.folders, *self.files) if path.startswith(start)}
+        return {name for name in below if "/" not in name}
 
 
 def local(path: Path) -> Listing:
@@ -69,7 +66,10 @@ def local(path: Path) -> Listing:
         model, _, name = entry.partition("/")
         if name == CONFIG:
             try:
-                configs[model] = _text((path / entry).read_bytes())
+                configs[model] = data = (path / entry).read_bytes()
+                configs[model] = data.decode("utf-8")
+            except UnicodeDecodeError:
+                pass  # the linter reports the bytes
             except OSError as error:
                 raise NotARepository(f"{path / entry}: {error.strerror}") from None
     return Listing(frozenset(folders), files, configs)
@@ -113,10 +113,3 @@ def parse(printed: str) -> Listing:
         elif line.startswith("  "):
             config.append(line[2:])
     return Listing(frozenset(folders), files, {model: "\n".join(text) for model, text in texts.items()})
-
-
-def _text(data: bytes) -> str | bytes:
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError:
-        return data

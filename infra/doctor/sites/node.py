@@ -7,6 +7,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from inference_service.settings import Settings, SettingsError
 from inference_service.settings import load as load_settings
@@ -22,6 +25,15 @@ class InUse:
 
     file: str
     environment: Mapping[str, str] = field(repr=False)
+
+    @property
+    def keys(self) -> dict[str, Any]:
+        """The keys in the file; none where it is not YAML, which the check `settings` reports."""
+        try:
+            content = yaml.safe_load(self.file)
+        except yaml.YAMLError:
+            return {}
+        return content if isinstance(content, dict) else {}
 
     def settings(self) -> Settings:
         """The settings as the service reads them. Raises SettingsError with the service's own messages."""

@@ -31,8 +31,8 @@ def files_in(*folders: Path) -> Iterator[tuple[str, Path]]:
 def digest(files: NamedFiles, *texts: str, large_bytes: int | None = None) -> str:
     """16 hex digits that change when a file or one of `texts` changes.
 
-    Of a file its name counts, whether it is executable, where it points if it is a link, and its content.
-    Of files over `large_bytes`, size and modification time count instead of the content.
+    A file counts with its name, its executable bit, the target of a link, and its content. For files over
+    `large_bytes`, size and modification time count instead of the content.
     """
     total = hashlib.sha256()
     for text in texts:

@@ -145,7 +145,7 @@ class Stream:
     process: asyncio.subprocess.Process | None = None
 
     async def send(self, data: bytes) -> None:
-        """Write `data`. Where the connection is lost, nothing is raised: reading does."""
+        """Write `data`. A lost connection raises nothing here: the next read reports it."""
         with contextlib.suppress(ConnectionError):
             self.writer.write(data)
             await self.writer.drain()
@@ -167,7 +167,7 @@ class Stream:
         return received or await self._closed()
 
     async def _closed(self) -> bytes:
-        """Nothing was read. Raises Unreachable where the reason is that there was no connection."""
+        """Called when nothing was read. Raises Unreachable if the host could not connect."""
         if self.process is None:
             return b""
         assert self.process.stderr is not None

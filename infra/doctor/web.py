@@ -107,7 +107,7 @@ def parse(received: bytes) -> Answer:
     """Parse a response. Raises NoAnswer."""
     if not received:
         raise NoAnswer("the connection was closed without an answer")
-    # Of a socket, http.client uses the file alone.
+    # http.client reads only the file of a socket.
     socket: Any = SimpleNamespace(makefile=lambda _mode: io.BytesIO(received))
     response = HTTPResponse(socket)
     try:

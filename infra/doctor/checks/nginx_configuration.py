@@ -25,13 +25,13 @@ async def configuration(gateway: GatewaySite) -> Outcome:
     if actual == declared:
         return ok(f"as declared; upstreams: {', '.join(servers)}")
     stale = [
-        f"stale upstream: it sends to {server}, which the stack does not have"
+        f"it sends to {server}, which the stack does not have"
         for server in servers
         if server not in declared_servers
     ]
-    stale += [f"stale upstream: it lacks {server}" for server in declared_servers if server not in servers]
+    stale += [f"it lacks {server}" for server in declared_servers if server not in servers]
     if stale:
-        return worst([problem(line, repair) for line in stale], "")
+        return worst([problem(f"stale upstream: {each}", repair) for each in stale], "")
     changed = [
         line
         for line in difflib.unified_diff(declared.splitlines(), actual.splitlines(), lineterm="", n=0)
@@ -45,7 +45,7 @@ async def configuration(gateway: GatewaySite) -> Outcome:
 def upstream_servers(text: str) -> list[str]:
     """The nodes in a configuration's upstream as `name (address)`; of drained ones `name (address, down)`.
 
-    Of an upstream file, which an existing nginx includes into its own upstream, all servers.
+    From an upstream file, which an existing nginx includes into its own upstream, all servers are returned.
     """
     with tempfile.NamedTemporaryFile("w", suffix=".conf", encoding="utf-8") as file:
         file.write(text)

@@ -38,7 +38,7 @@ class DockerNodeSite(NodeSite):
         return names.container(self.stack, self.node, part)
 
     def address(self, part: str) -> tuple[str, int]:
-        """On the node's network."""
+        """The address on the node's network."""
         port = {names.SERVICE: names.HTTP_PORT, names.TRITON: names.TRITON_HTTP_PORT}
         address = self.host.containers[self.container_name(part)].address
         return address, port.get(part, names.UNIT_MANAGER_PORT)
@@ -51,7 +51,7 @@ class DockerNodeSite(NodeSite):
         return f"{restart}, or `pulumi up --stack {self.stack.name}`"
 
     async def in_use(self) -> InUse:
-        """From the service's container, running or not; as declared when there is no container."""
+        """The settings in the service's container, running or not; without a container, the declared ones."""
         async with self._reading:
             if self._in_use is None:
                 self._in_use = await self._read_in_use()

@@ -47,7 +47,7 @@ class EmbeddedNodeSite(NodeSite):
         return self.layout.make("up")
 
     async def in_use(self) -> InUse:
-        """The service's file and environment; before its first start, as declared."""
+        """The service's file and environment; before its first start, the declared ones."""
         path = self.layout.node(self.node.name) / names.SETTINGS_FILE_NAME
         if not path.exists():
             return InUse(yaml.safe_dump(self.declaration.service), self.declaration.environment)

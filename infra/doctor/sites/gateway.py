@@ -92,7 +92,7 @@ class RemoteGatewaySite(GatewaySite):
             )
 
     async def configuration(self) -> tuple[str, str]:
-        """Of the stack's own container only nginx.conf; the file with the API keys is not read."""
+        """For the stack's own container nginx.conf only: the file with the API keys is not read."""
         stack = self.stack
         if "apiKeys" in stack.encrypted:
             # The doctor cannot decrypt keys, on which the name of the folder depends.
@@ -107,7 +107,7 @@ class RemoteGatewaySite(GatewaySite):
         return _without_revision(text), _without_revision(declared.files[names.NGINX_CONF])
 
     async def recent_log(self) -> str:
-        """From Docker; of an existing nginx, the file that its configuration names. Raises NoAnswer."""
+        """Docker's log; for an existing nginx, the log file that its configuration names."""
         if self.stack.gateway.mode == "existing":
             script = _EXISTING_LOG.format(nginx=self.stack.gateway.nginx)
             output = await self._host.access.output(script, "nginx's error log cannot be read: ")

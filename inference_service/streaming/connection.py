@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from inference_service.engine import Engine
 from inference_service.errors import BadRequest, Draining, ServiceError, StreamIdle
@@ -186,9 +186,14 @@ class Streaming:
         """
         self._engine.accept()
         settings = self._engine.settings.ai.streaming
-        options = StreamOptions(settings.flush_interval_ms, settings.max_buffer_ms, language)
-        if flush_interval_ms is not None:
-            options = replace(options, flush_interval_ms=_checked_interval(flush_interval_ms))
+        if flush_interval_ms is None:
+            flush_interval_ms = settings.flush_interval_ms
+        elif 0 != flush_interval_ms < MIN_FLUSH_INTERVAL_MS:
+            raise BadRequest(
+                f"flush_interval_ms: {flush_interval_ms} is not allowed; "
+                f"0 (never) and {MIN_FLUSH_INTERVAL_MS} or more are"
+            )
+        options = StreamOptions(flush_interval_ms, settings.max_buffer_ms, language)
         with self._engine.streams.slot():
             connection = Connection(self._engine, self._recogniser, options, call)
             self._connections.add(connection)
@@ -219,15 +224,6 @@ class Streaming:
                 return
             for connection in list(self._connections):
                 then(connection)
-
-
-def _checked_interval(milliseconds: int) -> int:
-    if milliseconds != 0 and milliseconds < MIN_FLUSH_INTERVAL_MS:
-        raise BadRequest(
-            f"flush_interval_ms: {milliseconds} is not allowed; "
-            f"0 (never) and {MIN_FLUSH_INTERVAL_MS} or more are"
-        )
-    return milliseconds
 
 
 def _draining() -> Draining:

@@ -169,11 +169,10 @@ async def test_warming_runs_the_models(triton: SmallTriton) -> None:
             status = await models.warm(task, CALL)
             assert (status.ready, status.error) == (True, None)
     async with runtime(triton, emotion={"model_name": "broken"}, asr={"model_name": "absent"}) as models:
-        status = await models.warm(Task.EMOTION, CALL)
-        assert not status.ready
-        assert "no_such_module" in (status.error or "")
-        absent = await models.warm(Task.ASR, CALL)
-        assert "model absent is not ready: it is not in the model repository" in (absent.error or "")
+        with pytest.raises(RuntimeFailed, match="no_such_module"):
+            await models.warm(Task.EMOTION, CALL)
+        with pytest.raises(NotReady, match="model absent is not ready: it is not in the model repository"):
+            await models.warm(Task.ASR, CALL)
 
 
 async def test_readiness_gives_tritons_own_reason(triton: SmallTriton) -> None:

@@ -85,19 +85,15 @@ class TritonRuntime:
         """Load the task's models if Triton allows that, and run each once on a second of silence."""
         settings = self._settings.for_task(task)
         silence = Audio(np.zeros(mel.SAMPLE_RATE, dtype=np.int16), mel.SAMPLE_RATE)
-        reason = None
-        try:
-            await self._models.load_missing(task, self._triton.timeout)
-            match task:
-                case Task.ASR:
-                    await self.transcribe(silence, TranscribeOptions(), call)
-                case Task.EMOTION:
-                    await self.emotion_of_audio(silence, call)
-                case Task.SYNTHESIS:
-                    await self.detect_synthesis(silence, call)
-        except ServiceError as error:
-            reason = str(error)
-        return ModelStatus(settings.model_name, reason is None, settings.model_path, reason)
+        await self._models.load_missing(task, self._triton.timeout)
+        match task:
+            case Task.ASR:
+                await self.transcribe(silence, TranscribeOptions(), call)
+            case Task.EMOTION:
+                await self.emotion_of_audio(silence, call)
+            case Task.SYNTHESIS:
+                await self.detect_synthesis(silence, call)
+        return ModelStatus(settings.model_name, ready=True, model_path=settings.model_path)
 
     async def transcribe(self, audio: Audio, options: TranscribeOptions, call: Call) -> DetailedTranscript:
         """Speech to text, through one model or through Whisper's encoder and decoder."""

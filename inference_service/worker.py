@@ -102,6 +102,7 @@ async def serve(settings: Settings, listener: socket.socket, heartbeat: int) -> 
         await server.serve(sockets=[listener])
     finally:
         heartbeats.cancel()
+        logs.flush_access()
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import exp
 
 import msgspec
 import numpy as np
@@ -107,10 +108,12 @@ def transcript(answer: Answer, names: list[str], duration_ms: int) -> DetailedTr
 
 def emotion(answer: Answer, name: str, labels: Sequence[str], duration_ms: int) -> EmotionResult:
     """The softmax of the logits in output `name`, one for each of `labels`."""
-    logits = answer.floats(name).astype(np.float64)
+    logits = answer.floats(name).tolist()
     if len(labels) != len(logits):
         raise RuntimeFailed(f"model {answer.model}: {len(logits)} logits for {len(labels)} labels")
-    powers = np.exp(logits - logits.max())
-    scores = dict(zip(labels, (powers / powers.sum()).tolist(), strict=True))
-    best = labels[int(logits.argmax())]
+    top = max(logits)
+    powers = [exp(logit - top) for logit in logits]  # faster than numpy for so few
+    total = sum(powers)
+    scores = {label: power / total for label, power in zip(labels, powers, strict=True)}
+    best = labels[logits.index(top)]
     return EmotionResult(best, confidence=scores[best], emotions=scores, duration_ms=duration_ms)

@@ -1,8 +1,7 @@
-"""What a stack's parts are called on their hosts, where they listen, and in which folders their files lie.
+"""The names of a stack's parts on their hosts, the ports that they open, and the folders of their files.
 
-Each is written once, here. Pure, and light: steps import this, so it imports neither Pulumi nor pydantic; the
-stack's types are for the type checker only. Ports and host names that the service knows too come from
-`inference_service.addresses`.
+Each is written once, here. Steps import this, so it imports neither Pulumi nor pydantic; the stack's types
+are for the type checker only. The ports inside containers are in `inference_service.addresses`.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ STACK_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 
 # Parts --------------------------------------------------------------------------------------------------
 
-#: The parts of a node and the gateway: their containers' roles, their names on the node's network, and the
-#: ends of their containers' and processes' names.
+#: The parts of a node and the gateway: the roles of containers, their names on the node's network, and the
+#: ends of the names of containers and processes.
 SERVICE, LLM_NODE, GATEWAY = "service", "llm-node", "gateway"
 TRITON, UNIT_MANAGER = addresses.TRITON_HOST, addresses.UNIT_MANAGER_HOST
 
@@ -33,7 +32,7 @@ UNIT_MANAGER_LABEL = "gpu-inference.unit-manager"
 
 
 def network(stack: Stack, node: Node) -> str:
-    """A node's network, which also begins the names of all that is the node's on its host."""
+    """A node's network. The names of the node's containers and volumes on its host begin with this name."""
     return f"{stack.name}-{node.name}"
 
 
@@ -45,8 +44,8 @@ def container(stack: Stack, node: Node, part: str) -> str:
 def shared_memory_volume(stack: Stack, node: Node) -> str:
     """The volume that is /dev/shm of Triton and the service.
 
-    The size is in the name: a volume in use cannot be replaced by one of the same name, and one that waits
-    to be deleted, after an update that failed, stops every later update.
+    The size is in the name: a volume in use cannot be replaced by one of the same name, and a volume that
+    waits to be deleted, after an update that failed, stops every later update.
     """
     return f"{network(stack, node)}-shm-{stack.triton.shm_size}"
 
@@ -57,12 +56,7 @@ def tmp_volume(stack: Stack, node: Node) -> str:
 
 
 def gateway_container(stack: Stack) -> str:
-    """The gateway's container."""
-    return f"{stack.name}-{GATEWAY}"
-
-
-def gateway_network(stack: Stack) -> str:
-    """The network of the gateway's container."""
+    """The gateway's container and its network."""
     return f"{stack.name}-{GATEWAY}"
 
 
@@ -76,24 +70,12 @@ LOOPBACK = "127.0.0.1"
 
 # Ports --------------------------------------------------------------------------------------------------
 
-#: The ports that the parts listen on in their containers.
-HTTP_PORT, GRPC_PORT = addresses.HTTP_PORT, addresses.GRPC_PORT
-TRITON_HTTP_PORT, TRITON_GRPC_PORT = addresses.TRITON_HTTP_PORT, addresses.TRITON_GRPC_PORT
-TRITON_METRICS_PORT = addresses.TRITON_METRICS_PORT
-UNIT_MANAGER_PORT = addresses.UNIT_MANAGER_PORT
-GATEWAY_HTTP_PORT, GATEWAY_GRPC_PORT = addresses.GATEWAY_HTTP_PORT, addresses.GATEWAY_GRPC_PORT
-
-#: Addresses on a node's network.
-TRITON_URL, TRITON_GRPC_ADDRESS = addresses.TRITON_URL, addresses.TRITON_GRPC
-UNIT_MANAGER_ADDRESS = addresses.UNIT_MANAGER
-
 
 @dataclass(frozen=True, slots=True)
 class NodePort:
-    """A port that a part of a node opens on its host.
+    """A port that a part of a node opens: `inner` in the part's container, `outer` on the host.
 
-    `key` is its key in the stack file's `ports`, `inner` the port in the part's container, `outer` the port
-    of the host.
+    `key` is the port's key in the stack file's `ports`.
     """
 
     part: str
@@ -103,23 +85,20 @@ class NodePort:
 
 
 def node_ports(node: Node, *, triton: bool, unit_manager: bool) -> tuple[NodePort, ...]:
-    """The ports that a node opens on its host.
-
-    `triton` and `unit_manager` tell whether those parts, where the node has them, publish theirs.
-    """
+    """The ports that a node opens on its host; Triton's and the unit manager's if these arguments say so."""
     ports = node.ports
     opened = [
-        NodePort(SERVICE, "http", HTTP_PORT, ports.http),
-        NodePort(SERVICE, "grpc", GRPC_PORT, ports.grpc),
+        NodePort(SERVICE, "http", addresses.HTTP_PORT, ports.http),
+        NodePort(SERVICE, "grpc", addresses.GRPC_PORT, ports.grpc),
     ]
     if node.runtime == "triton" and triton:
         opened += [
-            NodePort(TRITON, "tritonHttp", TRITON_HTTP_PORT, ports.triton_http),
-            NodePort(TRITON, "tritonGrpc", TRITON_GRPC_PORT, ports.triton_grpc),
-            NodePort(TRITON, "tritonMetrics", TRITON_METRICS_PORT, ports.triton_metrics),
+            NodePort(TRITON, "tritonHttp", addresses.TRITON_HTTP_PORT, ports.triton_http),
+            NodePort(TRITON, "tritonGrpc", addresses.TRITON_GRPC_PORT, ports.triton_grpc),
+            NodePort(TRITON, "tritonMetrics", addresses.TRITON_METRICS_PORT, ports.triton_metrics),
         ]
     if node.runtime == "edge-llm" and unit_manager:
-        opened.append(NodePort(UNIT_MANAGER, "unitManager", UNIT_MANAGER_PORT, ports.unit_manager))
+        opened.append(NodePort(UNIT_MANAGER, "unitManager", addresses.UNIT_MANAGER_PORT, ports.unit_manager))
     return tuple(opened)
 
 
@@ -156,18 +135,18 @@ def models_folder(stack: Stack, node: Node) -> str:
 CONFIGURATIONS_MOUNT = "/etc/gpu-inference"
 #: In that folder, a link to the configuration in use.
 CURRENT = "current"
-#: In each configuration: the whole one, the API keys that it includes, and the same without what an nginx
-#: that is still in use may not know.
+#: In each configuration: nginx's file, the API keys that it includes, and the same file without the
+#: directives that an older nginx does not know.
 NGINX_CONF, API_KEYS_CONF, OLDER_NGINX_CONF = "nginx.conf", "api_keys.conf", "older-nginx.conf"
 
 #: The upstream files that an existing site includes.
 UPSTREAM_FILES = "ai_inference_service.servers*.conf"
-#: How an upstream file of any stack begins; the stack's name follows (nginx/servers.conf.j2).
+#: The first words of every stack's upstream file; the stack's name follows (nginx/servers.conf.j2).
 UPSTREAM_FILE_MARK = "# The nodes of the stack "
 
 
 def gateway_folder(stack: Stack) -> str:
-    """The folder on the gateway's host that has its configurations, or what an existing site's step notes."""
+    """The folder on the gateway's host with its configurations, or with an existing site's notes."""
     return str(PurePosixPath(stack.remote_dir) / stack.name / "gateway")
 
 

@@ -18,7 +18,7 @@ from infra.gateway.render import Paths, render_servers, render_site
 from infra.stack import Stack
 from infra.stack.hosts import EmbeddedHost, bracketed
 
-# Stands for the name of a configuration's folder, which is the digest of the configuration, in its text.
+# A placeholder, in a configuration's text, for its folder's name, which is the digest of the text.
 _DRAFT = "revision"
 
 

@@ -1,7 +1,7 @@
-"""Scripts that make a gateway's nginx read its configuration again, and so forget the failures it counted.
+"""Scripts that reload a gateway's nginx, which then forgets the failures that it counted.
 
-Each runs on the gateway's host and does nothing while that nginx does not run. Steps import this: it must
-stay light.
+Each runs on the gateway's host and does nothing while that nginx does not run. Steps import this module, so
+it must stay light.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ SECONDS = 30
 
 
 def container(name: str) -> str:
-    """Of the nginx in the container of that name."""
+    """Reloads the nginx in the container of that name."""
     quoted = shlex.quote(name)
     return (
         f'[ "$(docker inspect --format "{{{{.State.Running}}}}" {quoted} 2>/dev/null)" != true ]'
@@ -25,10 +25,10 @@ def container(name: str) -> str:
 
 
 def existing(file: str, nginx: str) -> str:
-    """Of the nginx whose command is `nginx`, where the stack's upstream file is in its site."""
+    """Reloads the nginx that the command `nginx` runs, if its site has the stack's upstream file."""
     return f"[ ! -e {shlex.quote(file)} ] || {nginx} -s reload"
 
 
 def embedded(stack: str) -> str:
-    """Of the embedded nginx of a stack; the script runs in the project's folder."""
+    """Reloads the embedded nginx of a stack; the script runs in the project's folder."""
     return f"{shlex.quote(python())} -m infra.embedded --stack {shlex.quote(stack)} reload-gateway"

@@ -1,7 +1,7 @@
-"""The gateway's nginx configuration, as text. Pure: the same declaration gives the same files.
+"""The gateway's nginx configuration, as text. Pure: the same site gives the same files.
 
-`render_site` gives the files of a whole nginx that is the gateway. `render_servers` gives the one file that
-an existing nginx includes into its own `upstream ai_inference_service {}`. The templates are in `nginx/`.
+`render_site` gives all files of the gateway's own nginx. `render_servers` gives the file that an existing
+nginx includes into its `upstream ai_inference_service {}`. The templates are in `nginx/`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from typing import Literal
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
+from inference_service.addresses import GATEWAY_GRPC_PORT, GATEWAY_HTTP_PORT
 from inference_service.request_fields import REQUEST_ID_PATTERN
-from infra.names import GATEWAY_GRPC_PORT, GATEWAY_HTTP_PORT, STACK_NAME
+from infra.names import STACK_NAME
 from infra.paths import PACKAGE
 from infra.stack.hosts import bracketed
 
@@ -38,9 +39,9 @@ _GRPC_ERRORS = {
 
 @dataclass(frozen=True, slots=True)
 class UpstreamServer:
-    """One node as the gateway dials it. A drained one stays in the file and gets nothing.
+    """One node as the gateway dials it: `host` is a name or an IP address. A drained node gets no traffic.
 
-    `host` is a name or an IP address. Raises ValueError naming the field that is not fit for a configuration.
+    Raises ValueError naming the field that nginx's configuration cannot hold.
     """
 
     name: str
@@ -75,13 +76,8 @@ class Tls:
     key: str
 
     def __post_init__(self) -> None:
-        for name in ("certificate", "key"):
-            _check(
-                _PATH,
-                getattr(self, name),
-                f"tls.{name}",
-                "an absolute path without quotes, backslashes and $",
-            )
+        _check_path(self.certificate, "tls.certificate")
+        _check_path(self.key, "tls.key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +103,9 @@ class RateLimit:
 
 @dataclass(frozen=True, slots=True)
 class Paths:
-    """Where that nginx keeps its things; the defaults are those of the official nginx image.
+    """The paths of nginx's own files; the defaults are those of the official nginx image.
 
-    `temp` is a folder that exists. `api_keys` is where the file of that role is put (mode 0600).
+    `temp` is a folder that exists. `api_keys` is the file of `RenderedSite.api_keys` (mode 0600).
     """
 
     pid: str = "/run/nginx.pid"
@@ -120,22 +116,17 @@ class Paths:
 
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:
-            _check(
-                _PATH,
-                getattr(self, name),
-                f"paths.{name}",
-                "an absolute path without quotes, backslashes and $",
-            )
+            _check_path(getattr(self, name), f"paths.{name}")
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A whole nginx that is the gateway.
+    """The gateway's own nginx.
 
-    `bind` is the IP address to listen on, empty for all of IPv4. `body_limit` is in bytes. `user` is whom
-    root's workers become (None: nginx's own default, which an unprivileged nginx needs). `grpc_balancing` is
-    `http2` (calls are balanced) or `layer4` (connections are balanced; TLS ends here, keys are checked on the
-    nodes only). `load_modules` are dynamic modules to load, such as Debian's stream module for `layer4`.
+    `bind` is the IP address to listen on, empty for all of IPv4. `body_limit` is in bytes. `user` runs the
+    workers of a nginx that root starts (None: nginx's default, which an unprivileged nginx needs).
+    `grpc_balancing` is `http2` (calls are balanced) or `layer4` (connections are balanced; TLS ends here,
+    only the nodes check keys). `load_modules` are dynamic modules, e.g. Debian's stream module for `layer4`.
     `keeps_connections`: a reload closes no connection that was just used; nginx before 1.27.4 cannot do that.
     """
 
@@ -161,16 +152,10 @@ class Site:
             raise ValueError(f"grpc: expected another port than http's, got {self.grpc} for both")
         if self.bind and not _is_ip(self.bind):
             raise ValueError(f"bind: expected an IP address or nothing, got {self.bind!r}")
-        if self.body_limit < 1:
-            raise ValueError(f"body_limit: expected bytes from 1, got {self.body_limit}")
-        if self.worker_processes != "auto" and not 1 <= int(self.worker_processes) <= 512:
-            raise ValueError(f"worker_processes: expected auto or 1 to 512, got {self.worker_processes!r}")
-        if self.grpc_balancing not in ("http2", "layer4"):
-            raise ValueError(f"grpc_balancing: expected http2 or layer4, got {self.grpc_balancing!r}")
         if self.user is not None:
             _check(_USER, self.user, "user", "a user's name")
         for module in self.load_modules:
-            _check(_PATH, module, "load_modules", "an absolute path without quotes, backslashes and $")
+            _check_path(module, "load_modules")
         for number, key in enumerate(self.api_keys):
             if not _API_KEY.fullmatch(key):  # the message must not show the key
                 raise ValueError(
@@ -181,7 +166,7 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class RenderedSite:
-    """The files of a site. `api_keys`, None when there are none, is a secret: only the nginx may read it."""
+    """The files of a site. `api_keys`, None without keys, is a secret: only nginx may read it."""
 
     nginx_conf: str
     api_keys: str | None = field(repr=False)
@@ -227,7 +212,7 @@ def _template(name: str) -> Template:
 
 
 def _pattern(key: str) -> str:
-    """`key` as a regular expression for nginx: only what `_API_KEY` allows can be in it."""
+    """`key` as a regular expression for nginx; `_API_KEY` allows no other special characters."""
     return re.sub(r"[.+]", lambda match: f"\\{match[0]}", key)
 
 
@@ -242,6 +227,10 @@ def _is_ip(text: str) -> bool:
 def _check(allowed: re.Pattern[str], value: str, what: str, expected: str) -> None:
     if not allowed.fullmatch(value):
         raise ValueError(f"{what}: expected {expected}, got {value!r}")
+
+
+def _check_path(path: str, what: str) -> None:
+    _check(_PATH, path, what, "an absolute path without quotes, backslashes and $")
 
 
 def _check_port(port: int, what: str) -> None:

@@ -17,12 +17,9 @@ from infra.package.stack import secret_list, stack_of
 from infra.program import fleet, gateway, node
 from infra.program.host import Host, HostArgs, dependencies, label_of
 from infra.program.images import Images
+from infra.service_settings import API_KEYS
 from infra.stack import Stack
 from infra.stack.hosts import bracketed
-
-#: The service's environment variable for API keys.
-API_KEYS = "SERVER__API_KEYS"
-
 
 #: The settings of a node that are those of a whole fleet, too.
 _SHARED = {"triton", "edge_llm", "service", "models", "ssh", "images", "remote_dir"}

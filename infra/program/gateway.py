@@ -95,7 +95,7 @@ class Gateway(pulumi.ComponentResource):
         configured: pulumi.Resource,
     ) -> None:
         stack, host, gateway = args.stack, args.host, args.stack.gateway
-        network_name = names.gateway_network(stack)
+        network_name = names.gateway_container(stack)
         network = host.declare(docker.Network, f"{name}-network", parent=self, name=network_name)
         mounts = [
             (configuration.folder, names.CONFIGURATIONS_MOUNT),

@@ -10,6 +10,7 @@ import pulumi
 import pulumi_command as command
 import pulumi_docker as docker
 
+from inference_service import addresses
 from infra import names
 from infra.image_references import sources
 from infra.program import runtimes
@@ -135,7 +136,7 @@ class Node(pulumi.ComponentResource):
                     node=node.name,
                     connection=host.connection,
                     service=names.container(stack, node, names.SERVICE),
-                    url=f"http://{names.LOOPBACK}:{names.HTTP_PORT}/api/v1/ai/health",
+                    url=f"http://{names.LOOPBACK}:{addresses.HTTP_PORT}/api/v1/ai/health",
                     containers=tuple(names.container(stack, node, part) for part in sources(stack, node)),
                     timeout=stack.rollout.ready_timeout_seconds,
                     gateway=args.gateway,

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from infra import names
+from inference_service import addresses
 from infra.stack.hosts import EmbeddedHost
 from infra.stack.section import Section
 from infra.stack.values import DialledHost, HostAddress, HostPath, NonEmpty, PemPath, Port, Positive, off
@@ -41,8 +41,8 @@ class Gateway(Section):
     """Where the gateway runs. Default: the first node's host."""
     public_host: DialledHost = Field(default_factory=lambda data: data["host"].address)
     """The name that clients use. Default: the host's address."""
-    http: Port = names.GATEWAY_HTTP_PORT
-    grpc: Port = names.GATEWAY_GRPC_PORT
+    http: Port = addresses.GATEWAY_HTTP_PORT
+    grpc: Port = addresses.GATEWAY_GRPC_PORT
     image: NonEmpty = NGINX_IMAGE
     """container: the nginx image."""
     conf_dir: HostPath = "/etc/nginx/conf.d"

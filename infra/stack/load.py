@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from infra.stack import rules
+from infra.stack.gateway import Gateway
 from infra.stack.node import Node
 from infra.stack.problems import Problem, StackError, from_validation, unknown_key
 from infra.stack.section import Section
@@ -25,63 +27,60 @@ def parse(data: Mapping[str, Any], name: str = "stack", source: str | None = Non
 
     Raises StackError with every mistake.
     """
-    problems: list[Problem] = []
-    fields = {info.alias or field: field for field, info in Stack.model_fields.items()}
-    problems += [unknown_key("", key, fields) for key in data if key not in fields]
+    fields = {str(info.alias): field for field, info in Stack.model_fields.items()}
+    problems = [unknown_key("", key, fields) for key in data if key not in fields]
+
+    def valid(kind: Any, value: Any, path: str) -> Any:
+        """The valid value; None after adding its problems."""
+        try:
+            return TypeAdapter(kind).validate_python(value)
+        except ValidationError as error:
+            model = kind if isinstance(kind, type) and issubclass(kind, Section) else Section
+            problems.extend(from_validation(error, model, path))
+            return None
 
     sections: dict[str, Any] = {}
     for key, field in fields.items():
-        if field in ("nodes", "gateway") or key not in data:
+        info = Stack.model_fields[field]
+        if field in ("nodes", "gateway"):
             continue
-        try:
-            sections[field] = _validated(Stack.model_fields[field].rebuild_annotation(), data[key], key)
-        except StackError as error:
-            problems += error.problems
+        if key in data:
+            sections[field] = valid(info.rebuild_annotation(), data[key], key)
+        else:
+            sections[field] = info.get_default(call_default_factory=True)
 
-    given = _with_stack_defaults(data)
-    nodes: dict[int, Node] = {}
-    if isinstance(given, list):
-        if not given:
-            problems.append(Problem("nodes", "expected at least one node, got an empty list"))
-        for position, node in enumerate(given):
-            try:
-                nodes[position] = _validated(Node, node, f"nodes[{position}]")
-            except StackError as error:
-                problems += error.problems
-    elif given is None:
+    given = data.get("nodes")
+    if given is None:
         problems.append(Problem("nodes", "required: the list of hosts"))
-    else:
+    elif not isinstance(given, list):
         problems.append(Problem("nodes", f"expected a list of nodes, got {shown(given)}"))
-
-    defaults = Stack.model_construct(nodes=list(nodes.values()))
-    for field in Stack.model_fields:
-        if field not in ("nodes", "gateway") and fields_key(fields, field) not in data:
-            sections[field] = getattr(defaults, field)
+    elif not given:
+        problems.append(Problem("nodes", "expected at least one node, got an empty list"))
+    # An invalid section is left out, so that its mistakes are reported once and not for every node.
+    shared = {key: data[key] for key in ("ports", "remote") if key in data and sections[key] is not None}
+    filled = [_with_shared(node, shared) for node in given] if isinstance(given, list) else []
+    validated = {number: valid(Node, node, f"nodes[{number}]") for number, node in enumerate(filled)}
+    nodes: dict[int, Node] = {number: node for number, node in validated.items() if node is not None}
     if nodes or "gateway" in data:
-        try:
-            gateway = _with_gateway_defaults(data.get("gateway", {}), nodes)
-            kind = Stack.model_fields["gateway"].rebuild_annotation()
-            sections["gateway"] = _validated(kind, gateway, "gateway")
-        except StackError as error:
-            problems += error.problems
+        gateway = _with_gateway_defaults(data.get("gateway", {}), list(nodes.values()))
+        sections["gateway"] = valid(Gateway, gateway, "gateway")
 
+    # An invalid node may have a name.
     names = {
-        position: node["name"]
-        for position, node in enumerate(given if isinstance(given, list) else ())
+        number: node["name"]
+        for number, node in enumerate(filled)
         if isinstance(node, dict) and isinstance(node.get("name"), str)
     }
-    problems += rules.unique_names(names | {position: node.name for position, node in nodes.items()})
+    problems += rules.unique_names(names | {number: node.name for number, node in nodes.items()})
     problems += rules.check(nodes, sections)
     if problems:
-        raise StackError(_in_order(problems, fields), source or "the stack's configuration")
+        # In the order of the keys, as somebody reads the file; unknown keys first.
+        order = {key: position for position, key in enumerate(fields, start=1)}
+        problems.sort(key=lambda problem: order.get(re.split(r"[.\[]", problem.path)[0], 0))
+        raise StackError(problems, source or "the stack's configuration")
     stack = Stack.model_construct(nodes=list(nodes.values()), **sections)
     stack._name = name
     return stack
-
-
-def fields_key(fields: Mapping[str, str], field: str) -> str:
-    """The camelCase key of a field."""
-    return next(key for key, name in fields.items() if name == field)
 
 
 def load_file(path: str | Path) -> Stack:
@@ -95,9 +94,8 @@ def load_file(path: str | Path) -> Stack:
     try:
         with path.open(encoding="utf-8") as file:
             document = yaml.load(file, _Loader)
-        json.dumps(
-            document, skipkeys=True, default=str
-        )  # refuses a document that contains itself (YAML aliases)
+        # Refuses a document that contains itself (YAML aliases).
+        json.dumps(document, skipkeys=True, default=str)
     except OSError as error:
         raise StackError([Problem("", f"cannot be read: {error.strerror}")], str(path)) from error
     # ValueError: bytes that are not UTF-8, impossible dates, numbers with too many digits for Python.
@@ -193,63 +191,22 @@ def _is_encrypted(value: Any) -> bool:
     return isinstance(value, dict) and value.keys() == {"secure"}
 
 
-def _validated(kind: Any, value: Any, path: str) -> Any:
-    try:
-        return TypeAdapter(kind).validate_python(value)
-    except ValidationError as error:
-        model = kind if isinstance(kind, type) and issubclass(kind, Section) else Section
-        raise StackError(from_validation(error, model, path)) from None
+def _with_shared(given: Any, shared: Mapping[str, Any]) -> Any:
+    """The node, a bare address made a mapping, with the stack's `ports` and `remote` under its own."""
+    node = {"host": given} if isinstance(given, str) else given
+    if not isinstance(node, dict):
+        return node
+    own = {key: node.get(key, {}) for key in shared}
+    return node | {key: shared[key] | own[key] for key in shared if isinstance(own[key], dict)}
 
 
-def _with_stack_defaults(data: Mapping[str, Any]) -> Any:
-    """The nodes as given, a bare address made a node, the stack's `ports` and `remote` under its own."""
-    nodes = data.get("nodes")
-    if not isinstance(nodes, list):
-        return nodes
-    shared = {
-        key: data[key]
-        for key in ("ports", "remote")
-        if isinstance(data.get(key), dict) and _valid(key, data[key])
-    }
-    filled = []
-    for given in nodes:
-        node = {"host": given} if isinstance(given, str) else given
-        if isinstance(node, dict):
-            own = {key: node.get(key, {}) for key in shared}
-            node = node | {key: shared[key] | own[key] for key in shared if isinstance(own[key], dict)}
-        filled.append(node)
-    return filled
-
-
-def _valid(key: str, value: Any) -> bool:
-    """Whether the stack's section is valid, so that its mistakes are reported once and not for every node."""
-    try:
-        TypeAdapter(Stack.model_fields[key].rebuild_annotation()).validate_python(value)
-    except ValidationError:
-        return False
-    return True
-
-
-def _with_gateway_defaults(given: Any, nodes: Mapping[int, Node]) -> Any:
+def _with_gateway_defaults(given: Any, nodes: list[Node]) -> Any:
+    """The gateway's section with the defaults that depend on the nodes."""
     if not isinstance(given, dict):
         return given
-    ordered = list(nodes.values())
-    mode = given.get("mode")
-    if mode is None and "host" not in given:
-        mode = "embedded" if ordered and all(node.embedded for node in ordered) else "container"
-    elif mode is None:
-        mode = "embedded" if given["host"] == "embedded" else "container"
-    if "host" in given or mode == "embedded":
-        return {"mode": mode, **given}
-    host = next((node.host for node in ordered if not node.embedded), None)
-    return {"mode": mode, **given, **({"host": host} if host is not None else {})}
-
-
-def _in_order(problems: list[Problem], fields: Mapping[str, str]) -> Iterator[Problem]:
-    """Sorted by the order of the keys, as somebody reads the file; unknown keys first."""
-    order = {key: position for position, key in enumerate(fields, start=1)}
-
-    def position(problem: Problem) -> int:
-        return order.get(problem.path.split(".")[0].split("[")[0], 0)
-
-    return iter(sorted(problems, key=position))
+    hosts = [node.host for node in nodes if not node.embedded]
+    embedded = given["host"] == "embedded" if "host" in given else bool(nodes and not hosts)
+    gateway = {"mode": "embedded" if embedded else "container", **given}
+    if "host" not in gateway and gateway["mode"] != "embedded" and hosts:
+        gateway["host"] = hosts[0]
+    return gateway

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from infra import names
+from inference_service import addresses
 from infra.stack.hosts import EmbeddedHost, Host, SshHost, UnixHost
 from infra.stack.section import Section
 from infra.stack.values import DialledHost, Gpus, HostAddress, Name, Port, Positive, RuntimeName, Secret
@@ -16,13 +16,13 @@ from infra.stack.values import DialledHost, Gpus, HostAddress, Name, Port, Posit
 class Ports(Section):
     """The ports that a node's host publishes; Triton's and the unit manager's only with `publish`."""
 
-    http: Port = names.HTTP_PORT
+    http: Port = addresses.HTTP_PORT
     """The inference service's HTTP port."""
-    grpc: Port = names.GRPC_PORT
+    grpc: Port = addresses.GRPC_PORT
     """The inference service's gRPC port."""
-    triton_http: Port = names.TRITON_HTTP_PORT
-    triton_grpc: Port = names.TRITON_GRPC_PORT
-    triton_metrics: Port = names.TRITON_METRICS_PORT
+    triton_http: Port = addresses.TRITON_HTTP_PORT
+    triton_grpc: Port = addresses.TRITON_GRPC_PORT
+    triton_metrics: Port = addresses.TRITON_METRICS_PORT
     unit_manager: Port = 8801
 
 

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, by key path, all of it at once."""
+"""The mistakes in a configuration, each with the path of its key."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from infra.stack.shown import shown
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One mistake: where (`nodes[1].host`) and what was expected."""
+    """One mistake: the key's path (`nodes[1].host`) and what was expected."""
 
     path: str
     message: str
@@ -37,8 +37,10 @@ class StackError(Exception):
         )
 
 
-_KINDS = {
+# What is expected where pydantic reports an error of this type; `{}` are values of the error's context.
+_EXPECTED = {
     "string_type": "text",
+    "string_too_short": "text",
     "int_type": "an integer",
     "int_from_float": "an integer",
     "float_type": "a number",
@@ -48,6 +50,11 @@ _KINDS = {
     "dict_type": "a mapping",
     "model_type": "a mapping of keys",
     "model_attributes_type": "a mapping of keys",
+    "literal_error": "{expected}",
+    "greater_than": "more than {gt:g}",
+    "greater_than_equal": "at least {ge:g}",
+    "less_than": "less than {lt:g}",
+    "less_than_equal": "at most {le:g}",
 }
 # An error about one of these does not show the value.
 _SECRET = re.compile(r"^apiKeys|\.(token|password)$|^models\.credentials\.")
@@ -112,23 +119,11 @@ def from_validation(error: ValidationError, model: type[BaseModel], prefix: str 
             problems.append(Problem(path, "required"))
         elif kind == "value_error":
             problems.append(Problem(path, str(context["error"])))
-        elif kind == "literal_error":
-            alternatives = str(context["expected"]).replace("'", "")
-            problems.append(Problem(path, f"expected {alternatives}, got {shown(given)}"))
-        elif kind in _KINDS:
-            problems.append(Problem(path, f"expected {_KINDS[kind]}, got {shown(given)}"))
-        elif kind in ("greater_than", "greater_than_equal", "less_than", "less_than_equal"):
-            bound = next(iter(context.values()))
-            word = {"greater_than": "more than", "greater_than_equal": "at least", "less_than": "less than"}
-            problems.append(
-                Problem(path, f"expected {word.get(kind, 'at most')} {bound:g}, got {shown(given)}")
-            )
         elif kind == "string_pattern_mismatch":
             problems.append(Problem(path, f"expected {_pattern(context['pattern'])}, got {shown(given)}"))
-        elif kind == "string_too_short":
-            problems.append(Problem(path, "expected text, got nothing"))
-        elif kind == "too_short":
-            problems.append(Problem(path, f"expected at least {context['min_length']}, got none"))
+        elif kind in _EXPECTED:
+            expected = _EXPECTED[kind].format(**context).replace("'", "")
+            problems.append(Problem(path, f"expected {expected}, got {shown(given)}"))
         else:
             problems.append(Problem(path, f"{detail['msg']}, got {shown(given)}"))
     return problems

@@ -1,1 +1,1 @@
-"""What Pulumi starts as `python -m infra.steps.…`; nothing here imports Pulumi or the stack at run time."""
+"""The steps that Pulumi starts as `python -m infra.steps.…`. They import neither Pulumi nor the stack."""

@@ -1,12 +1,12 @@
 """The stack's upstream file in a site that somebody else's nginx serves.
 
-The site includes `ai_inference_service.servers*.conf` of one folder, and while a stack is deployed its file
-is all of that: other files that the include matches are set aside, by a rename within their folder, and get
-their names back when the stack goes. Files of other stacks stay, so that two stacks can feed one site.
+The site includes `ai_inference_service.servers*.conf` of one folder. While a stack is deployed, its file
+replaces the other files that the include matches: the step sets them aside, by a rename within their folder,
+and they get their names back when the stack is destroyed. Files of other stacks stay, so that two stacks can
+feed one site.
 
-nginx reads its configuration at a reload only, so nothing of this takes effect before nginx's own test has
-passed. Until then the host keeps a note of how to go back, which the next step follows when this one was cut
-short.
+nginx reads its configuration only at a reload, so a change takes effect after nginx's own test has passed.
+Until then the host keeps a note of how to go back. If a step is interrupted, the next step follows the note.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ if ours "$live"; then rm -f "$live"; fi
 for file in "$folder"/{pattern}"$aside"; do
   if there "$file"; then
     name=${{file%"$aside"}}
-    # Where somebody has put a new file since, that is what is there.
+    # If somebody created a file of that name meanwhile, keep it.
     if there "$name"; then rm -f "$file"; else echo "$name" >>"$undo/put-back"; mv "$file" "$name"; fi
   fi
 done

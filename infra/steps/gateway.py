@@ -1,11 +1,9 @@
 """Puts the gateway's configuration in place: `python -m infra.steps.gateway apply|remove`.
 
-The declaration comes on standard input.
-
-A configuration is tested by the nginx that is to use it before it is switched to; one that fails the test
-changes nothing. `container`: each configuration is a folder of its own on the gateway's host and `current` is
-a link to the one in use. `existing`: the stack's one file in the folder that the site's nginx includes
-(`existing_site.py`).
+The declaration comes on standard input. The gateway's nginx tests a configuration before the switch to it; a
+configuration that fails the test changes nothing. `container`: each configuration has a folder on the
+gateway's host, and `current` is a link to the one in use. `existing`: the stack has one file in the folder
+that the site's nginx includes (`existing_site.py`).
 """
 
 from __future__ import annotations
@@ -78,7 +76,7 @@ def _apply_container(configuration: ContainerConfiguration) -> None:
 def _sees_mounts(configuration: ContainerConfiguration) -> bool:
     """Whether the running container has all folders that the configuration reads.
 
-    One without a new certificate's folder is replaced after this, and could not read the configuration.
+    A container without a new certificate's folder is replaced after this step.
     """
     name = shlex.quote(configuration.container)
     form = "{{range .Mounts}}{{println .Destination}}{{end}}"
@@ -87,7 +85,7 @@ def _sees_mounts(configuration: ContainerConfiguration) -> bool:
 
 
 def _archive(files: dict[str, str]) -> bytes:
-    """The files of a configuration; only the host's owner of them may read them."""
+    """The files of a configuration, readable by their owner only."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as archive:
         for name, text in sorted(files.items()):

@@ -1,8 +1,8 @@
 """Copies a model to a host and switches a node to it: `python -m infra.steps.models copy|activate|remove`.
 
-On the host, `<root>/store/<model>-<version>` are complete copies and `<root>/repository/<model>` are links to
-those in use. A copy is made under another name, checked against its files' digests and renamed, and a link is
-replaced by a rename, so that nothing that was cut short is ever served.
+On the host, `<root>/store/<model>-<version>` are complete copies, and `<root>/repository/<model>` are links
+to the copies in use. A copy is written under another name, checked against its files' digests and then
+renamed. A link is replaced by a rename. So an interrupted copy is never served.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ import tarfile
 from pathlib import Path
 from typing import IO
 
+from inference_service.addresses import TRITON_URL
 from infra.connection import Connection, RemoteError
 from infra.declaration import Declaration
 from infra.digest import files_in
-from infra.names import REPOSITORY, STORE, TRITON_URL
+from infra.names import REPOSITORY, STORE
 from infra.paths import PROJECT
 from infra.steps.run import run
 
 _MANIFEST = ".sha256"
-# What a host says that does not have the copy yet.
+# Printed by a host that does not have the copy yet.
 _SEND = b"send"
 
 _UNPACK = """
@@ -64,7 +65,7 @@ for action, model in json.load(sys.stdin):
 
 
 class Copy(Declaration, frozen=True, kw_only=True):
-    """One version of a model that is to be on a host.
+    """One version of a model to copy to a host.
 
     `root` is the node's folder of models on the host, `source` the model's folder here.
     """
@@ -77,10 +78,10 @@ class Copy(Declaration, frozen=True, kw_only=True):
 
 
 class InUse(Declaration, frozen=True, kw_only=True):
-    """The models that a node is to serve, as versions by name; all are on the host already.
+    """The models that a node serves, as versions by name; all are on the host already.
 
-    `service` and `triton` are containers, `triton` None for a runtime that loads no models by itself. Triton
-    is asked to load the models `loads` and no others; None: all.
+    `service` and `triton` are containers; `triton` is None for a runtime that loads no models by itself.
+    Triton loads the models `loads` and no others; None: all.
     """
 
     connection: Connection
@@ -93,7 +94,7 @@ class InUse(Declaration, frozen=True, kw_only=True):
 
 
 def copy(copied: Copy) -> None:
-    """Makes the copy of one version of a model be on the host; does nothing when it is there."""
+    """Copies one version of a model to the host, unless it is there already."""
     connection = copied.connection
     root = shlex.quote(copied.root)
     final = shlex.quote(f"{copied.model}-{copied.version}")
@@ -110,20 +111,20 @@ def copy(copied: Copy) -> None:
         connection.command(script), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     assert host.stdin is not None and host.stdout is not None
-    said = b""
-    # A host that ends early closes the pipe; what it says is the reason.
+    output = b""
+    # A host that ends early closes the pipe; its output has the reason.
     with contextlib.suppress(BrokenPipeError):
         for line in host.stdout:
             if line.strip() == _SEND:
                 pack(PROJECT / copied.source, host.stdin)
                 break
-            said += line
+            output += line
     with contextlib.suppress(BrokenPipeError):
         host.stdin.close()
-    said += host.stdout.read()
+    output += host.stdout.read()
     if host.wait() != 0:
-        words = said.decode(errors="replace")
-        raise RemoteError(connection.host, host.returncode, f"copying model {copied.model}: {words}")
+        message = f"copying model {copied.model}: {output.decode(errors='replace')}"
+        raise RemoteError(connection.host, host.returncode, message)
 
 
 def pack(model: Path, out: IO[bytes]) -> None:
@@ -141,10 +142,9 @@ def pack(model: Path, out: IO[bytes]) -> None:
 
 
 def activate(in_use: InUse) -> None:
-    """Makes the node's repository be the declared versions, and a running Triton load those that changed.
+    """Switches the node's repository to the declared versions; a running Triton loads those that changed.
 
-    When Triton refuses one, the links go back to what they were. Copies that are not in use any more are
-    removed.
+    If Triton rejects a model, the links go back to the versions before. Copies out of use are removed.
     """
     connection, root = in_use.connection, in_use.root
     wanted = {model: f"../{STORE}/{model}-{version}" for model, version in in_use.models.items()}
@@ -155,10 +155,7 @@ def activate(in_use: InUse) -> None:
     try:
         _reload(in_use, changed, gone)
     except RemoteError as error:
-        added = [model for model in changed if model not in before]
-        _switch(
-            connection, root, {model: before[model] for model in [*changed, *gone] if model in before}, added
-        )
+        _switch(connection, root, before, [model for model in changed if model not in before])
         raise RemoteError(connection.host, error.status, f"node {in_use.node}: {error.output}") from None
     keep = " ".join(shlex.quote(Path(link).name) for link in wanted.values())
     connection.run(
@@ -204,7 +201,7 @@ def _reload(in_use: InUse, changed: list[str], gone: list[str]) -> None:
 
 
 def remove(in_use: InUse) -> None:
-    """Takes the node's models off the host."""
+    """Removes the node's models from the host."""
     in_use.connection.remove_folder(in_use.root)
 
 

@@ -1,6 +1,7 @@
-"""Waits until a node reports itself healthy: `python -m infra.steps.readiness wait`, declaration on stdin.
+"""Waits until a node is healthy: `python -m infra.steps.readiness wait`, declaration on stdin.
 
-The health route is asked in the service's container: this computer may not reach the node's addresses.
+The request to the health route runs in the service's container: this computer may not reach the node's
+addresses.
 """
 
 from __future__ import annotations
@@ -22,23 +23,22 @@ from infra.steps.run import run
 _POLL_SECONDS = 1.0
 _LOG_LINES = 30
 
-# Runs in the service's container, which has Python and not this project.
+# Runs in the service's container, which has Python but not this project.
 _WAIT = Path(health_route.__file__).read_text(encoding="utf-8")
 
 
 class Reload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the gateway is made to forget the failures that it counted: a script for its host."""
+    """A script for the gateway's host that makes the gateway forget the failures that it counted."""
 
     connection: Connection
     script: str
 
 
 class Readiness(Declaration, frozen=True, kw_only=True):
-    """A node that is to become healthy.
+    """A node to wait for, at most `timeout` seconds.
 
-    `service` is the name of its service's container, `containers` are those whose last log lines explain a
-    failure, `url` is the health route as the service's container reaches it. The node may take `timeout`
-    seconds.
+    `service` is the name of its service's container, and `url` the health route as that container reaches it.
+    An error shows the last log lines of `containers`.
     """
 
     node: str
@@ -78,18 +78,15 @@ def wait(node: Readiness) -> None:
         lines = result.stderr.strip().splitlines()
         reason = lines[-1] if lines else reason
         time.sleep(min(_POLL_SECONDS, max(end - time.monotonic(), 0)))
-    logs = "\n".join(last_lines(node.connection, name) for name in _service_first(node))
+    service_first = dict.fromkeys([node.service, *node.containers])
+    logs = "\n".join(last_lines(node.connection, name) for name in service_first)
     raise NotReady(
         f"node {node.node} ({node.connection.host}) is not healthy after {node.timeout} s: {reason}\n{logs}"
     )
 
 
-def _service_first(node: Readiness) -> list[str]:
-    return [node.service, *(name for name in node.containers if name != node.service)]
-
-
 def last_lines(connection: Connection, container: str) -> str:
-    """A container's state and its last log lines without those of health checks, or why there are none."""
+    """A container's state and its last log lines without those of health checks; if none, the reason."""
     name = shlex.quote(container)
     script = (
         f"docker inspect --format '{{{{.State.Status}}}}, exit code {{{{.State.ExitCode}}}}' {name};"

@@ -12,8 +12,8 @@ from infra.declaration import DeclarationError, from_json
 def run(actions: Mapping[str, tuple[Any, Callable[[Any], None]]], *errors: type[Exception]) -> int:
     """Runs the action that the command line names; returns the exit status.
 
-    `actions` have for each name the kind of declaration (or a union of kinds), and what is done with it.
-    Prints one of `errors` and returns 1; any other exception is a fault of the program.
+    `actions` maps a name to the kind of its declaration (or a union of kinds) and its function. Exceptions in
+    `errors` are expected: it prints the message and returns 1. Any other exception is a bug and propagates.
     """
     kind, action = actions[sys.argv[1]]
     try:

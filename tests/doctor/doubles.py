@@ -21,7 +21,7 @@ from typing import Any
 
 from google.protobuf import json_format
 
-from infra import names
+from inference_service import addresses
 from infra import service_settings as settings
 from infra.doctor.linter.config import interface, parse
 from infra.image_references import sources
@@ -197,8 +197,8 @@ def container_of(stack: Stack, node: Node, part: str, address: str) -> dict[str,
         described["Mounts"] = [{"Destination": "/models", "Source": str(REPOSITORY)}]
     if part == "service":
         described["HostConfig"]["PortBindings"] = {
-            f"{names.HTTP_PORT}/tcp": [{"HostPort": str(node.ports.http)}],
-            f"{names.GRPC_PORT}/tcp": [{"HostPort": str(node.ports.grpc)}],
+            f"{addresses.HTTP_PORT}/tcp": [{"HostPort": str(node.ports.http)}],
+            f"{addresses.GRPC_PORT}/tcp": [{"HostPort": str(node.ports.grpc)}],
         }
     return described
 

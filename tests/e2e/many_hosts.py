@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from infra import names
+from inference_service import addresses
 from infra.doctor.cli import main as doctor
 from infra.stack import load_file
 from tests.doctor.doubles import Hosts, node_api
@@ -50,7 +50,7 @@ def main(folder: Path) -> int:
         hosts.add(address, load_file(file))
     sshd = subprocess.Popen([str(find("sshd")), "-D", "-f", server(operator, hosts)])
     try:
-        with node_api(port=names.HTTP_PORT), node_api(port=names.TRITON_HTTP_PORT):
+        with node_api(port=addresses.HTTP_PORT), node_api(port=addresses.TRITON_HTTP_PORT):
             wait_for_sshd()
             chosen = [name for node in load_file(file).nodes for name in ("--node", node.name)]
             return doctor(["--file", str(file), "--json", *chosen])

@@ -52,6 +52,23 @@ def test_a_setting_that_the_stack_decides_is_named_with_the_key_that_does() -> N
     assert len(DECIDED) == 10
 
 
+def paths(settings: Any, prefix: str = "") -> set[str]:
+    """The dotted paths of all values in nested settings."""
+    if not isinstance(settings, dict):
+        return {prefix}
+    return {path for key, value in settings.items() for path in paths(value, f"{prefix}.{key}".lstrip("."))}
+
+
+def test_every_setting_that_a_key_decides_is_in_the_file_or_a_secret() -> None:
+    decided: set[str] = set()
+    for runtime in ("triton", "remote"):
+        stack = stack_of("ssh://root@192.0.2.1", runtime, remote=REMOTE)
+        decided |= paths(service_settings(stack, stack.nodes[0]))
+        decided |= {name.lower().replace("__", ".") for name in service_secrets(stack, stack.nodes[0])}
+    without_key = {"server.host", "ai.runtime.triton.endpoint", "ai.runtime.triton.grpc_endpoint"}
+    assert decided == DECIDED.keys() | without_key
+
+
 def test_a_triton_loads_the_models_that_its_service_asks_for_and_no_others() -> None:
     stack = stack_of(
         "ssh://root@192.0.2.1", service={"config": {"ai": {"models": {"emotion": {"enabled": False}}}}}

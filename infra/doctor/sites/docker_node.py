@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shlex
 
+from inference_service import addresses
 from infra import names
 from infra import service_settings as declared_settings
 from infra.doctor.linter import Listing
@@ -19,7 +20,7 @@ from infra.stack import Node, Stack
 class DockerNodeSite(NodeSite):
     """The containers of one node."""
 
-    triton_address = names.TRITON_GRPC_ADDRESS
+    triton_address = addresses.TRITON_GRPC
 
     def __init__(
         self, stack: Stack, node: Node, api_key: str | None, host: HostSite, images: ImageReferences
@@ -39,9 +40,9 @@ class DockerNodeSite(NodeSite):
 
     def address(self, part: str) -> tuple[str, int]:
         """The address on the node's network."""
-        port = {names.SERVICE: names.HTTP_PORT, names.TRITON: names.TRITON_HTTP_PORT}
+        port = {names.SERVICE: addresses.HTTP_PORT, names.TRITON: addresses.TRITON_HTTP_PORT}
         address = self.host.containers[self.container_name(part)].address
-        return address, port.get(part, names.UNIT_MANAGER_PORT)
+        return address, port.get(part, addresses.UNIT_MANAGER_PORT)
 
     def log(self, part: str) -> str:
         return self.host.typed(f"docker logs --tail 50 {self.container_name(part)}")

@@ -8,6 +8,7 @@ from typing import Any
 import pulumi
 import pulumi_docker as docker
 
+from inference_service import addresses
 from infra import names
 from infra.program.containers import container, gpu_requests, healthcheck
 from infra.program.runtimes.base import Place
@@ -15,7 +16,7 @@ from infra.stack import EdgeLlmPart
 
 # Whether something listens on the unit manager's port, without any tool but the shell; the kernel writes
 # ports in hexadecimal.
-_LISTENS = f"grep -qi ':{names.UNIT_MANAGER_PORT:04X} .* 0A ' /proc/net/tcp /proc/net/tcp6"
+_LISTENS = f"grep -qi ':{addresses.UNIT_MANAGER_PORT:04X} .* 0A ' /proc/net/tcp /proc/net/tcp6"
 
 
 def declare(place: Place) -> list[docker.Container]:

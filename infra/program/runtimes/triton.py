@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pulumi_docker as docker
 
+from inference_service import addresses
 from infra import names
 from infra.program.containers import USER, container, gpu_requests, healthcheck
 from infra.program.runtimes.base import Place
@@ -53,7 +54,7 @@ def declare(place: Place) -> docker.Container:
                 "--silent",
                 "--output",
                 "/dev/null",
-                f"http://127.0.0.1:{names.TRITON_HTTP_PORT}/v2/health/live",
+                f"http://127.0.0.1:{addresses.TRITON_HTTP_PORT}/v2/health/live",
             ],
             start_seconds=120,
         ),

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from infra import names
 from infra.doctor import web
 from infra.doctor.findings import Finding, Status
 from infra.doctor.plan import Plan
@@ -92,8 +91,8 @@ def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeFleet
         opened.append(api)
         # This computer may be busy with other tests.
         monkeypatch.setattr(web, "ANSWER_SECONDS", 100.0)
-        monkeypatch.setattr(names, "HTTP_PORT", port)
-        monkeypatch.setattr(names, "TRITON_HTTP_PORT", port)
+        monkeypatch.setattr("inference_service.addresses.HTTP_PORT", port)
+        monkeypatch.setattr("inference_service.addresses.TRITON_HTTP_PORT", port)
         hosts = Hosts(tmp_path / "ssh")
         for name, value in hosts.environment.items():
             monkeypatch.setenv(name, value)

@@ -8,7 +8,10 @@ that the site's nginx includes (`existing_site.py`).
 
 from __future__ import annotations
 
+import hashlib
 import io
+import os
+import secrets
 import shlex
 import subprocess
 import sys
@@ -22,6 +25,11 @@ from infra.steps import existing_site
 from infra.steps.rejected import Rejected
 from infra.steps.run import run
 
+#: The output of `apply` has a line with this and what tells one run from another.
+_RUN = "run "
+#: The command provider gives `remove` the output of the `apply` that it undoes.
+_OUTPUT_OF_APPLY = "PULUMI_COMMAND_STDOUT"
+
 
 def apply(configuration: Configuration) -> None:
     """Tests, switches and reloads. Raises Rejected, with nothing changed, and RemoteError."""
@@ -30,14 +38,36 @@ def apply(configuration: Configuration) -> None:
     else:
         for name in existing_site.apply(configuration):
             print(f"set aside while the stack is deployed: {name}")
+    run = secrets.token_hex(8)
+    folder = shlex.quote(configuration.folder)
+    configuration.connection.run(f"mkdir -p {folder} && echo {run} >{_last_run(configuration)}")
+    print(f"{_RUN}{run}")
 
 
 def remove(configuration: Configuration) -> None:
-    """Takes the configuration away; in an existing site, puts back the file that was there before."""
+    """Takes the configuration away; in an existing site, puts back the file that was there before.
+
+    Pulumi replaces a resource by creating the new one and then deleting the old one. Where both are the same
+    file, it is the new one by now and stays.
+    """
+    file = _last_run(configuration)
+    ours = [line for line in os.environ.get(_OUTPUT_OF_APPLY, "").splitlines() if line.startswith(_RUN)]
+    last = configuration.connection.run(f"cat {file} 2>/dev/null || :").stdout.strip()
+    if ours and last and ours[-1] != f"{_RUN}{last}":
+        return
+    configuration.connection.run(f"rm -f {file}")
     if isinstance(configuration, ContainerConfiguration):
         configuration.connection.remove_folder(configuration.folder)
     else:
         existing_site.remove(configuration)
+
+
+def _last_run(configuration: Configuration) -> str:
+    """The file with the last run of `apply`, quoted; an existing site has one for each upstream file."""
+    name = ".applied"
+    if not isinstance(configuration, ContainerConfiguration):
+        name += f"-{hashlib.sha256(configuration.file.encode()).hexdigest()[:16]}"
+    return shlex.quote(f"{configuration.folder}/{name}")
 
 
 def _apply_container(configuration: ContainerConfiguration) -> None:

@@ -156,6 +156,26 @@ def test_servers_that_were_there_get_nothing_while_the_stack_is_deployed_and_com
     assert not (site.folder / "state").exists()
 
 
+def test_a_replacement_in_the_same_place_keeps_the_new_file(
+    site: Site, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `pulumi up --target-replace` does: apply again, then remove with the output of the first apply."""
+    (site.conf_dir / OLD).write_bytes(BY_HAND)
+
+    def applied() -> str:
+        apply.apply(site.declared(GOOD))
+        return capsys.readouterr().out
+
+    first, second = applied(), applied()
+    monkeypatch.setenv("PULUMI_COMMAND_STDOUT", first)
+    apply.remove(site.declared(GOOD))
+    assert site.file.read_text().endswith(GOOD)
+    monkeypatch.setenv("PULUMI_COMMAND_STDOUT", second)
+    apply.remove(site.declared(GOOD))
+    assert files(site) == {OLD: BY_HAND}
+    assert not (site.folder / "state").exists()
+
+
 def test_a_rejected_first_configuration_leaves_the_files_that_were_there(site: Site) -> None:
     before = {OLD: BY_HAND, OWN: BY_HAND}
     for name, content in before.items():
@@ -291,7 +311,7 @@ def test_a_containers_configuration_is_tested_then_switched_then_reloaded(
     apply.apply(container(folder, "one", "events {}"))
     apply.apply(container(folder, "two", "events { }"))
     assert (folder / "current" / "nginx.conf").read_text() == "events { }"
-    assert {path.name for path in folder.iterdir()} == {"current", "two"}
+    assert {path.name for path in folder.iterdir()} == {".applied", "current", "two"}
     assert (folder / "two" / "api_keys.conf").stat().st_mode & 0o077 == 0
     done = calls.read_text()
     assert "-v /etc/ssl/ai:/etc/ssl/ai:ro" in done

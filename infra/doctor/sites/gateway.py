@@ -82,7 +82,7 @@ class RemoteGatewaySite(GatewaySite):
         self.access = host.access
         # Pulumi does not read files on a host, so a refresh does not find the difference.
         resource = "gateway-servers" if stack.gateway.mode == "existing" else "gateway-config"
-        self.repair = f"`pulumi up --stack {stack.name} --target-replace '**::{resource}'`"
+        self.repair = f"`pulumi up --stack {stack.name} --target-replace '**::{resource}@*'`"
         if stack.gateway.mode == "existing":
             self.log = "look at that nginx's error log"
             self.reload = host.typed(f"{stack.gateway.nginx} -s reload")

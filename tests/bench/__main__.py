@@ -27,6 +27,7 @@ import psutil
 from infra.gateway.render import Site, UpstreamServer
 from tests.bench import streams
 from tests.bench.load import in_turns, measure, waveform
+from tests.bench.preview import preview
 from tests.bench.row import Row
 from tests.gateway.nginx import running as running_nginx
 from tests.ports import free_port, free_ports
@@ -315,7 +316,7 @@ def small_model(folder: Path, wanted: set[str], duration: float) -> list[Row]:
 
 def main() -> int:
     """Measure, print the table and write the JSON file. Returns the exit status."""
-    parts = ["memory", "latency", "throughput", "gateway", "speech"]
+    parts = ["preview", "memory", "latency", "throughput", "gateway", "speech"]
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--duration", type=float, default=5.0, help="seconds of each measurement")
     parser.add_argument("--json", type=Path, default=ROOT / "build" / "bench.json", help="where results go")
@@ -330,7 +331,9 @@ def main() -> int:
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
-        if wanted - {"speech"}:
+        if "preview" in wanted:
+            rows += preview(folder)
+        if wanted - {"preview", "speech"}:
             rows += small_model(folder, wanted, arguments.duration)
         if "speech" in wanted:
             rows += speech(folder)

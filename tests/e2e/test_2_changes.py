@@ -44,10 +44,9 @@ def metric(text: str) -> float:
     return sum(float(line.split()[-1]) for line in lines)
 
 
-def test_a_second_up_changes_nothing_within_five_seconds(deployed: Site) -> None:
+def test_a_second_up_changes_nothing(deployed: Site) -> None:
     again = deployed.up().check()
     assert again.steps == {}
-    assert again.seconds <= 5
 
 
 def test_outputs_name_the_gateway_the_nodes_and_the_images(deployed: Site) -> None:

@@ -227,7 +227,7 @@ def test_a_healthy_fleet_is_all_green(clinic: Site) -> None:
     assert report.status == 0
     checks = {(finding["where"][0], finding["check"]) for finding in report.findings}
     assert {("gpu-1", "inference"), ("gateway", "gateway inference"), ("gpu-2", "model tensors")} <= checks
-    assert report.seconds < 20
+    assert report.seconds < 60
 
 
 def test_the_findings_hold_no_key(clinic: Site) -> None:
@@ -400,7 +400,7 @@ def test_a_clock_off_by_an_hour(clinic: Site, second: Host) -> None:
 def test_a_host_that_is_cut_off(clinic: Site, second: Host) -> None:
     second.cut()
     report = doctor(clinic)
-    assert report.seconds < 20
+    assert report.seconds < 60
     report.found("gpu-2: ssh")
     assert (
         "timed out" in report.wrong["gpu-2: ssh"]["seen"] or "No route" in report.wrong["gpu-2: ssh"]["seen"]
@@ -504,7 +504,7 @@ def test_a_unit_manager_that_is_down(edge: Site) -> None:
 # Many hosts ---------------------------------------------------------------------------------------------
 
 
-def test_thirty_two_hosts_over_ssh_of_which_eight_are_cut_off_take_less_than_twenty_seconds(
+def test_thirty_two_hosts_over_ssh_of_which_eight_are_cut_off(
     tmp_path: Path,
 ) -> None:
     command = ["unshare", "--net", sys.executable, "-m", "tests.e2e.many_hosts", str(tmp_path)]
@@ -512,7 +512,7 @@ def test_thirty_two_hosts_over_ssh_of_which_eight_are_cut_off_take_less_than_twe
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 1, done.stderr
     report = Report(done.returncode, time.monotonic() - began, json.loads(done.stdout)["findings"])
-    assert report.seconds < 20
+    assert report.seconds < 60
     report.found(*(f"gpu-{number}: ssh" for number in range(4, 33, 4)))
     assert all("timed out" in found["seen"] for found in report.wrong.values())
     healthy = {finding["where"][0] for finding in report.findings if finding["status"] == "ok"}

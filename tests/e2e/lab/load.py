@@ -22,6 +22,10 @@ class Outcome:
     failure: str | None
 
 
+#: Requests that may wait for their answers, as seconds of the rate.
+_MOST_WAITING_SECONDS = 4
+
+
 @dataclass
 class Load:
     """The outcomes of a load. Complete after its `with` block."""
@@ -61,7 +65,7 @@ def load(
     *,
     rate: float,
     keep_alive: bool = True,
-    patience: float = 30,
+    patience: float = 120,
     check: Check = success,
 ) -> Iterator[Load]:
     """Sends `rate` requests a second in the background during the `with` block, then waits for the last
@@ -69,7 +73,7 @@ def load(
 
     `request` makes each request. With `keep_alive` connections are reused, as in a browser or a client
     library. Without it each request has its own connection, so a server that closes idle ones cannot cause a
-    failure.
+    failure. A machine that is too slow for the rate gets fewer requests instead of a growing queue.
     """
     seen = Load()
     stop = threading.Event()
@@ -96,12 +100,17 @@ async def _send(
     limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None if keep_alive else 0)
     began = time.monotonic()
 
+    waiting = 0
+
     async def one() -> None:
+        nonlocal waiting
+        waiting += 1
         sent = time.monotonic()
         try:
             failure = check(await client.send(request()))
         except httpx2.HTTPError as error:
             failure = f"{type(error).__name__} {error}"
+        waiting -= 1
         seen.outcomes.append(Outcome(sent - began, time.monotonic() - sent, failure))
 
     async with (
@@ -110,6 +119,7 @@ async def _send(
     ):
         number = 0
         while not stop.is_set():
-            group.create_task(one())
+            if waiting < rate * _MOST_WAITING_SECONDS:
+                group.create_task(one())
             number += 1
             await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))

@@ -1,8 +1,6 @@
-"""The addresses of a service and of its runtime, unless its settings change them.
+"""The default addresses of a service and of its runtime. Constants only, and no imports.
 
-Constants only, and no imports. `infra.names` takes them from here, so that a node's containers have the
-addresses that its service expects. The service imports nothing from `infra`, so the constants are on this
-side.
+`infra` imports them from here, so that a node's containers have the addresses that its service expects.
 """
 
 from __future__ import annotations

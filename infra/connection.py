@@ -1,6 +1,6 @@
-"""Runs commands on a host: through the system's `ssh`, or here for a host that is this computer.
+"""Runs commands on a host: through the system's `ssh`, or directly on this computer.
 
-Neither Pulumi nor the stack's types are imported here: steps begin with this, many at once.
+Many steps start at once and import this, so it imports neither Pulumi nor the stack's types.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # As `infra.stack.hosts` writes it.
 _SSH = re.compile(r"ssh://(?P<user>[^@]+@)?(?:\[(?P<v6>.+)\]|(?P<name>[^:]+))(?::(?P<port>\d+))?")
 
-# Host keys are always checked, nobody is ever asked, and a host that is cut off is noticed within a minute.
+# ssh always checks host keys and never asks. It notices within a minute that a host is cut off.
 _ALWAYS = {
     "BatchMode": "yes",
     "StrictHostKeyChecking": "yes",
@@ -31,7 +31,7 @@ _ALWAYS = {
 
 
 class RemoteError(Exception):
-    """A command on a host failed; `str(error)` has the host and the command's own words."""
+    """A command on a host failed; `str(error)` has the host and the command's output."""
 
     def __init__(self, host: str, status: int, output: str) -> None:
         super().__init__(f"{host}: {output.strip() or f'ended with status {status}'}")
@@ -40,7 +40,7 @@ class RemoteError(Exception):
 
 
 def portable(ssh: Ssh) -> Ssh:
-    """The SSH settings with paths of the project as the program and the providers find them."""
+    """The SSH settings with paths relative to the working directory of the program and the providers."""
     paths = {
         name: here(path)
         for name in ("known_hosts", "private_key_file", "config_file")
@@ -50,12 +50,12 @@ def portable(ssh: Ssh) -> Ssh:
 
 
 def ssh_options(ssh: Ssh) -> list[str]:
-    """The options of every `ssh` call: what is always so, and what the stack sets."""
+    """The options of every `ssh` call: the fixed ones, and those of the stack."""
     return [part for name, value in _ALWAYS.items() for part in ("-o", f"{name}={value}")] + _chosen(ssh)
 
 
 def _chosen(ssh: Ssh) -> list[str]:
-    """The options that the stack sets."""
+    """The options of the stack."""
     options = []
     if ssh.config_file:
         options += ["-F", ssh.config_file]
@@ -69,21 +69,21 @@ def _chosen(ssh: Ssh) -> list[str]:
 
 
 def typed(host: Host, ssh: Ssh, command: str) -> str:
-    """What a person types to run a command on a host, with the stack's SSH settings."""
+    """The command line for a person who runs a command on a host, with the stack's SSH settings."""
     if match := _SSH.fullmatch(str(host)):
-        return shlex.join(["ssh", *_chosen(ssh), *_place(match), command])
+        return shlex.join(["ssh", *_chosen(ssh), *_destination(match), command])
     return f"DOCKER_HOST={host} {command}" if str(host).startswith("unix://") else command
 
 
-def _place(match: re.Match[str]) -> list[str]:
-    """The end of `ssh`'s options, and its destination."""
+def _destination(match: re.Match[str]) -> list[str]:
+    """The port option and the destination for `ssh`."""
     port = ["-p", match["port"]] if match["port"] else []
     return [*port, f"{match['user'] or ''}{match['v6'] or match['name']}"]
 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """How one host is reached. `host` is its address as in the stack file; `options` are those of `ssh`."""
+    """The way to one host: its address as in the stack file, and the options of `ssh`."""
 
     host: str
     options: tuple[str, ...] = ()
@@ -97,7 +97,7 @@ class Connection:
     def command(self, script: str) -> list[str]:
         """The command line that runs a shell script on the host."""
         if match := _SSH.fullmatch(self.host):
-            return ["ssh", "-T", *self.options, *_place(match), "--", script]
+            return ["ssh", "-T", *self.options, *_destination(match), "--", script]
         if self.host.startswith("unix://"):
             return ["env", f"DOCKER_HOST={self.host}", "sh", "-c", script]
         return ["sh", "-c", script]
@@ -110,9 +110,9 @@ class Connection:
         timeout: float | None = None,
         allowed: Sequence[int] = (0,),
     ) -> subprocess.CompletedProcess[str]:
-        """Runs a shell script there, with `stdin` on its standard input.
+        """Runs a shell script on the host, with `stdin` on its standard input.
 
-        Raises RemoteError when its status is not `allowed`, subprocess.TimeoutExpired after `timeout`
+        Raises RemoteError for an exit status that is not `allowed`, subprocess.TimeoutExpired after `timeout`
         seconds.
         """
         given: dict[str, Any] = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
@@ -125,11 +125,11 @@ class Connection:
         return subprocess.CompletedProcess(done.args, done.returncode, out, err)
 
     def remove_folder(self, folder: str) -> None:
-        """Takes a folder away, and of those above it the empty ones. Raises RemoteError."""
+        """Removes a folder, and the folders above it that become empty. Raises RemoteError."""
         path = shlex.quote(folder)
-        # Up to one that is somebody's link to a larger disk, which is not an error.
+        # `rmdir` fails at a folder that somebody linked to a larger disk; that is no error.
         self.run(f"rm -rf -- {path} && {{ rmdir -p -- $(dirname -- {path}) 2>/dev/null || :; }}")
 
 
-#: Scripts run on this computer.
+#: The connection to this computer.
 HERE = Connection("embedded")

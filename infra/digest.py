@@ -1,4 +1,4 @@
-"""The digest of a set of files: an image's tag, a model's version, the revision that a process runs."""
+"""The digest of a set of files. It is an image's tag, a model's version, and the revision of a process."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-#: Weights of a model are over this size: reading them takes seconds.
+#: Files over this size are the weights of models; reading them takes seconds.
 LARGE_BYTES = 64 << 20
 _LENGTH = 16
-
-NamedFiles = Iterable[tuple[str, Path]]
 
 
 def files_in(*folders: Path) -> Iterator[tuple[str, Path]]:
@@ -28,7 +26,7 @@ def files_in(*folders: Path) -> Iterator[tuple[str, Path]]:
                     yield path.relative_to(folder).as_posix(), path
 
 
-def digest(files: NamedFiles, *texts: str, large_bytes: int | None = None) -> str:
+def digest(files: Iterable[tuple[str, Path]], *texts: str, large_bytes: int | None = None) -> str:
     """16 hex digits that change when a file or one of `texts` changes.
 
     A file counts with its name, its executable bit, the target of a link, and its content. For files over

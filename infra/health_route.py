@@ -1,6 +1,6 @@
-"""Asks a health route why it is not ready: `python health_route.py URL SECONDS` waits until it is.
+"""Waits until a health route answers 200: `python health_route.py URL SECONDS`.
 
-The readiness step runs the text of this file in the service's container: it uses the standard library only.
+The readiness step runs this file's text in the service's container, so it uses only the standard library.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _POLL_SECONDS = 0.5
 
 
 def unready(url: str) -> str | None:
-    """The reason why `url` does not answer 200; None when it does."""
+    """The reason why `url` does not answer 200; None if it does."""
     # The certificate names the public host, and this request goes to the loopback address.
     context = ssl._create_unverified_context() if url.startswith("https:") else None
     try:
@@ -40,7 +40,7 @@ def _message(body: bytes) -> str | None:
 
 
 def main(url: str, seconds: float) -> str | None:
-    """Wait until `url` answers 200; returns the last reason when it does not within `seconds`."""
+    """Waits until `url` answers 200; returns the last reason if it does not within `seconds`."""
     end = time.monotonic() + seconds
     while (reason := unready(url)) is not None and time.monotonic() < end:
         time.sleep(_POLL_SECONDS)

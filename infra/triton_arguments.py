@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from inference_service.settings import ModelsSettings
+from infra.names import LOOPBACK
 from infra.stack import Stack
 
 #: Seconds between SIGTERM and SIGKILL: Triton itself waits 30 s for running requests.
@@ -22,12 +23,10 @@ def arguments(
     """The arguments that decide which models tritonserver loads, and how.
 
     `repository` is a folder or the URL of an object store. `models` are loaded and no others; None loads all.
-    `shared_memory_prefix` begins the names of the files that the python backend makes in /dev/shm, where a
-    killed server leaves them. `extra` arguments come last.
+    The names of the python backend's files in /dev/shm begin with `shared_memory_prefix`. `extra` arguments
+    come last.
     """
-    prefix = []
-    if shared_memory_prefix is not None:
-        prefix = [f"--backend-config=python,shm-region-prefix-name={shared_memory_prefix}"]
+    prefix = f"--backend-config=python,shm-region-prefix-name={shared_memory_prefix}"
     return [
         f"--model-repository={repository}",
         # A model that does not load must not stop the others: the service's health route names it and the
@@ -36,7 +35,7 @@ def arguments(
         # Models are loaded by name, so that a changed or crashed one can be loaded again alone.
         "--model-control-mode=explicit",
         *(f"--load-model={model}" for model in (("*",) if models is None else models)),
-        *prefix,
+        *([prefix] if shared_memory_prefix else []),
         "--log-format=ISO8601",
         *extra,
     ]
@@ -51,32 +50,29 @@ class TritonPorts:
     metrics: int
 
 
-def embedded_arguments(*, backends: str, host: str, ports: TritonPorts) -> list[str]:
-    """What an embedded Triton is started with beside `arguments`.
-
-    `backends` is the folder of Triton's backends, `host` the address that it listens on.
-    """
+def embedded_arguments(backends: str, ports: TritonPorts) -> list[str]:
+    """The arguments of an embedded Triton beside `arguments`; `backends` is the folder of its backends."""
     return [
         # The wheel's server looks for its backends in another folder.
         f"--backend-directory={backends}",
         # A container has a network of its own; an embedded Triton has ports of this computer.
-        f"--http-address={host}",
-        f"--grpc-address={host}",
-        f"--metrics-address={host}",
+        f"--http-address={LOOPBACK}",
+        f"--grpc-address={LOOPBACK}",
+        f"--metrics-address={LOOPBACK}",
         f"--http-port={ports.http}",
         f"--grpc-port={ports.grpc}",
         f"--metrics-port={ports.metrics}",
-        # In a container, Triton completes what a config.pbtxt leaves out. The wheel has no backend that could
-        # do so but the python one, which starts each model's process once more for it: half as much again of
-        # the time to start (15 s instead of 10 s for this project's models on two cores).
+        # In a container, Triton completes an incomplete config.pbtxt. The wheel's only backend that could do
+        # so is the python one, which starts each model's process once more for it: Triton would start in 15 s
+        # instead of 10 s (this project's models, two cores).
         "--disable-auto-complete-config",
     ]
 
 
 def models_in_use(stack: Stack) -> tuple[str, ...] | None:
-    """The models that the stack's services ask for: loading others would only take memory and time.
+    """The models that the stack's services use; Triton loads no others.
 
-    None where that is not known: another image's service, or settings in the environment.
+    None if they are not known: the service has another image, or the environment has settings.
     """
     overridden = any(name.upper().startswith("AI__MODELS") for name in stack.service.env)
     if overridden or stack.service.image is not None:

@@ -91,7 +91,9 @@ def examine(given: argparse.Namespace) -> int:
         console.width = _PLAIN_WIDTH
     begin = time.monotonic()
     findings = asyncio.run(
-        findings_of(stack, Layout.of(stack.name, given.state), given.node, console, os.environ.get(API_KEY))
+        findings_of(
+            stack, Layout.for_stack(stack.name, given.state), given.node, console, os.environ.get(API_KEY)
+        )
     )
     seconds = time.monotonic() - begin
     if given.json:

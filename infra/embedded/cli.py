@@ -150,7 +150,7 @@ def _stack_file(arguments: argparse.Namespace) -> Path:
 
 
 def _layout(arguments: argparse.Namespace) -> Layout:
-    return Layout.of(arguments.stack, arguments.state)
+    return Layout.for_stack(arguments.stack, arguments.state)
 
 
 _COMMANDS = {

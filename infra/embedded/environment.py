@@ -1,4 +1,4 @@
-"""The conditions under which an embedded stack runs: its folder, its ports, its processes' environment."""
+"""Checks of an embedded stack's ports and folder, and the environment of its processes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 import pwd
 import sys
 from pathlib import Path
+
+import psutil
 
 from infra import names
 from infra.embedded import processes
@@ -23,12 +25,22 @@ def check_ports(layout: Layout, ports: dict[str, int]) -> None:
     problems = []
     for setting, port in ports.items():
         try:
-            holder = processes.listener(port, names.LOOPBACK)
+            if processes.is_free(port, names.LOOPBACK):
+                continue
         except PermissionError:
             problems.append(f"{setting}: only root may listen on port {port}; choose one from 1024")
             continue
-        if holder is not None and holder.group not in own:
-            problems.append(f"{setting}: port {port} is taken by {holder}; end that, or set another port")
+        holder = f"another user's process (sudo ss -ltnp 'sport = :{port}' names it)"
+        if process := processes.listener(port):
+            try:
+                if os.getpgid(process.pid) in own:
+                    continue
+                # An interpreter's first arguments say what it runs. A process without a title has none.
+                command = " ".join([process.name(), *process.cmdline()[1:3]]).strip()
+                holder = f"{command} (pid {process.pid})"
+            except (ProcessLookupError, psutil.NoSuchProcess):
+                holder = "a process that has just ended"
+        problems.append(f"{setting}: port {port} is taken by {holder}; end that, or set another port")
     if problems:
         raise EmbeddedError("\n".join(problems))
 

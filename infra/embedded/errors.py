@@ -1,4 +1,4 @@
-"""The error of every command of an embedded stack."""
+"""The error that the commands of an embedded stack report."""
 
 
 class EmbeddedError(Exception):

@@ -1,4 +1,4 @@
-"""Replaces itself by one program of an embedded stack: `python launch.py SPECIFICATION.json`.
+"""Replaces itself with one program of an embedded stack: `python launch.py SPECIFICATION.json`.
 
 supervisord starts every program through this file for two reasons: its configuration then needs no quoting
 of command lines and environments, and the recorded pid and start time identify the process if supervisord is

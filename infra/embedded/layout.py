@@ -22,7 +22,7 @@ class Layout:
     root: Path
 
     @classmethod
-    def of(cls, stack: str, state: Path = STATE) -> Layout:
+    def for_stack(cls, stack: str, state: Path = STATE) -> Layout:
         """The files of the stack of that name under the folder of all stacks' states."""
         return cls(state.absolute() / stack)
 
@@ -63,7 +63,7 @@ class Layout:
 
     @property
     def supervisor_socket(self) -> Path:
-        """The socket: in the stack's folder, or in the system's temporary folder if that path is too long."""
+        """The socket: in the stack's folder, or in the temporary folder if that path is too long."""
         path = self.root / "supervisor.sock"
         if len(bytes(path)) <= _SOCKET_BYTES:
             return path

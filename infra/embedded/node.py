@@ -1,7 +1,7 @@
-"""An embedded node: Triton and the inference service as processes that run as declared.
+"""An embedded node: Triton and the inference service as processes.
 
-Applying it again restarts nothing. `apply_node` returns once the node is healthy, or raises EmbeddedError
-with the last log lines of the process that is not.
+Applying a declaration again restarts nothing. `apply_node` returns when the node is healthy, or raises
+EmbeddedError with the last log lines of the process that is not.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def start_node(layout: Layout, node: NodeDeclaration) -> list[str]:
     node_folder = layout.node(node.name)
     (node_folder / "run").mkdir(mode=0o700, parents=True, exist_ok=True)
     write_private(_settings_file(layout, node), _settings(layout, node))
-    if node.triton is None:  # it may have had one before
+    if node.triton is None:  # A node that changed from Triton to remote has one program less.
         supervisor.remove([names.process(node.name, names.TRITON)])
     return supervisor.apply(programs)
 
@@ -113,7 +113,6 @@ def _triton_program(layout: Layout, node: NodeDeclaration, declared: TritonDecla
         model_repository=repository,
         models=declared.models,
         ports=declared.ports,
-        host=names.LOOPBACK,
         extra_args=declared.extra_args,
         shared_memory_prefix=shared_memory.name,
         inherit=process_environment(),

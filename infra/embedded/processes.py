@@ -1,4 +1,4 @@
-"""The processes of this computer: which are the stack's, which listens on a port, and how to end them."""
+"""The processes of this computer: recorded processes, process groups, and the listeners of ports."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import os
 import signal
 import socket
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -18,30 +17,8 @@ from infra.embedded.launch import boot_id, start_ticks
 _POLL_SECONDS = 0.05
 
 
-@dataclass(frozen=True, slots=True)
-class Listener:
-    """The process that holds a port; `pid` and `name` are None where it belongs to another user."""
-
-    port: int
-    pid: int | None = None
-    name: str | None = None
-
-    @property
-    def group(self) -> int | None:
-        """The process group; None where the process is unknown or has ended."""
-        try:
-            return None if self.pid is None else os.getpgid(self.pid)
-        except ProcessLookupError:
-            return None
-
-    def __str__(self) -> str:
-        if self.pid is None:
-            return f"another user's process (sudo ss -ltnp 'sport = :{self.port}' names it)"
-        return f"{self.name} (pid {self.pid})"
-
-
 def recorded(path: Path) -> int | None:
-    """The pid in a record of `launch`, if the process that was recorded still runs."""
+    """The pid in a record of `launch`, if the recorded process still runs."""
     try:
         record = json.loads(path.read_text())
         pid = int(record["pid"])
@@ -63,7 +40,7 @@ def group_members(pgid: int) -> list[int]:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process runs. One of which only the exit status is left, which nobody read yet, does not."""
+    """Whether a process runs; a zombie does not."""
     try:
         return psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
     except psutil.NoSuchProcess:
@@ -71,7 +48,7 @@ def is_alive(pid: int) -> bool:
 
 
 def has_variable(pid: int, name: str, value: str) -> bool:
-    """Whether a process was started with an environment variable of that value."""
+    """Whether a process started with the environment variable `name` set to `value`."""
     try:
         return psutil.Process(pid).environ().get(name) == value
     except psutil.Error:  # it has ended, or belongs to another user
@@ -93,10 +70,9 @@ def end_group(pgid: int, grace: float) -> None:
             time.sleep(_POLL_SECONDS)
 
 
-def listener(port: int, address: str = "127.0.0.1") -> Listener | None:
-    """The process that prevents listening on `address`:`port`; None where the port is free."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
+def is_free(port: int, address: str) -> bool:
+    """Whether a process of this user can listen on an IPv4 address and port. Raises PermissionError."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((address, port))
@@ -104,26 +80,16 @@ def listener(port: int, address: str = "127.0.0.1") -> Listener | None:
         except PermissionError:
             raise
         except OSError:
-            pid = _listening_process(port)
-            return Listener(port, pid, _name(pid) if pid is not None else None)
-    return None
+            return False
+    return True
 
 
-def _listening_process(port: int) -> int | None:
-    """The process that listens on a port; None where it belongs to another user."""
+def listener(port: int) -> psutil.Process | None:
+    """The process that listens on a port; None if it has ended or belongs to another user."""
     for connection in psutil.net_connections("tcp"):
         # An unbound socket has an empty address.
         bound = getattr(connection.laddr, "port", None)
         if connection.status == psutil.CONN_LISTEN and bound == port and connection.pid:
-            return connection.pid
+            with contextlib.suppress(psutil.NoSuchProcess):
+                return psutil.Process(connection.pid)
     return None
-
-
-def _name(pid: int) -> str:
-    """The program and, for an interpreter, what it runs."""
-    try:
-        process = psutil.Process(pid)
-        # A process that wrote a title over its arguments has none.
-        return " ".join([process.name(), *process.cmdline()[1:3]]).strip()
-    except psutil.NoSuchProcess:
-        return "a process that has just ended"

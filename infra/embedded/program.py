@@ -23,9 +23,9 @@ class Program:
     """A process to keep running.
 
     `environment` is the complete environment. `revision` is a digest of the files that the program reads at
-    start: a new revision restarts it. `stop_seconds` is how long the program may take to end after
-    `stop_signal`. `leftovers` is a path prefix: files that begin with it stay behind when the program is
-    killed, and are removed before it starts and when it is removed.
+    start: a new revision restarts it. The program may take `stop_seconds` to end after `stop_signal`.
+    `leftovers` is the path prefix of the files that the program leaves when it is killed: the stack removes
+    them before the program starts and when it is removed.
     """
 
     name: str

@@ -1,9 +1,8 @@
 """How to run the Triton server that comes inside the nvidia-pytriton wheel.
 
-The wheel carries a real `tritonserver` with the python backend, but not laid out to be run on its own.
-`find_installation` looks into a virtual environment and says where its parts are, `install_backends` makes
-the backends folder that the server reads, and `server_process` (pure) gives the command line and the
-environment. The embedded stack, the tests and the benchmarks all start Triton through these three.
+The wheel's layout does not let its `tritonserver` run on its own. `find_installation` finds its parts in a
+virtual environment, `install_backends` makes the folder of backends, and `server_process` gives the command
+line and the environment. The embedded stack, the tests and the benchmarks start Triton with these three.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ print(json.dumps({
 
 
 class TritonNotInstalled(Exception):
-    """The virtual environment has no Triton that runs; `str(error)` says what is missing and what to do."""
+    """The virtual environment has no usable Triton; `str(error)` has the missing part and the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class TritonInstallation:
-    """Where a virtual environment keeps the parts of a Triton server that runs python models."""
+    """The parts of a Triton server with the python backend, in a virtual environment."""
 
     venv: Path
     server: Path  # the tritonserver executable
@@ -53,10 +52,10 @@ class TritonProcess:
 
 
 def find_installation(venv: Path) -> TritonInstallation:
-    """Find Triton in the virtual environment `venv`; asks that environment's own Python where things are.
+    """Finds Triton in the virtual environment `venv`, whose own Python tells its folders.
 
-    Raises `TritonNotInstalled` when the environment, the wheel, or the stub or shared library for its Python
-    version is not there.
+    Raises TritonNotInstalled if the environment, the wheel, or the stub or shared library for its Python
+    version is missing.
     """
     venv = venv.absolute()
     python = venv / "bin" / "python"
@@ -105,10 +104,9 @@ def find_installation(venv: Path) -> TritonInstallation:
 
 
 def install_backends(installation: TritonInstallation, folder: Path) -> Path:
-    """Make `folder` a Triton backends folder: the python backend with its stub beside it.
+    """Makes `folder` a folder of Triton backends, with links to the python backend and its stub.
 
-    The files are symbolic links. Returns the folder, absolute. Safe to run again, also while a server is
-    running from the folder.
+    Returns the folder, absolute. Safe to run again, also while a server uses the folder.
     """
     folder = folder.absolute()
     python = folder / "python"
@@ -129,29 +127,26 @@ def server_process(
     model_repository: Path,
     ports: TritonPorts,
     models: Sequence[str] | None = None,
-    host: str = "127.0.0.1",
     extra_args: Sequence[str] = (),
     shared_memory_prefix: str | None = None,
     inherit: Mapping[str, str] = os.environ,
     extra_environment: Mapping[str, str] | None = None,
 ) -> TritonProcess:
-    """The command line and environment of a Triton server.
+    """The command line and environment of a Triton server on this computer.
 
-    `backends` is what `install_backends` made. `models` are loaded and no others; None loads every model of
-    the repository. A model that does not load leaves the server running and not ready, so that its reason
-    can be asked. `shared_memory_prefix` begins the names of the python backend's files in /dev/shm, which a
-    killed server leaves there. `inherit` is the environment that the server's own starts from,
-    `extra_environment` goes on top (`ASR_MODEL_PATH`, for one). Logs go to standard error.
+    `backends` is the folder that `install_backends` made. For `models`, `shared_memory_prefix` and
+    `extra_args` see `infra.triton_arguments`. The environment is `inherit`, changed for Triton, and over it
+    `extra_environment`. Logs go to standard error.
     """
     command = [
         str(installation.server),
+        *embedded_arguments(str(backends.absolute()), ports),
         *arguments(
             str(model_repository.absolute()),
             models=models,
             shared_memory_prefix=shared_memory_prefix,
+            extra=extra_args,
         ),
-        *embedded_arguments(backends=str(backends.absolute()), host=host, ports=ports),
-        *extra_args,
     ]
     environment = {**inherit, **(extra_environment or {})}
     environment["PATH"] = os.pathsep.join([str(installation.venv / "bin"), inherit.get("PATH", os.defpath)])

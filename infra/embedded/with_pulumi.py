@@ -1,4 +1,4 @@
-"""Brings an embedded stack up as any stack: `pulumi up`, on a state that lies in the project's own folder."""
+"""Brings an embedded stack up with `pulumi up`, with its state in the project's folder."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 from infra.embedded.errors import EmbeddedError
 from infra.paths import PROJECT
 
-#: The dev stack holds no secrets, so its passphrase is none either; PULUMI_CONFIG_PASSPHRASE is for others.
+#: The dev stack holds no secrets, so its passphrase is public; PULUMI_CONFIG_PASSPHRASE replaces it.
 DEV_PASSPHRASE = "dev"
 
 
 def environment(state: Path) -> dict[str, str]:
-    """The CLI's environment: what the user set, else a file backend under `state` and the dev passphrase.
+    """The CLI's environment: by default a file backend under `state` and the dev passphrase.
 
     `state` is the folder of all embedded stacks' states.
     """
@@ -27,7 +27,7 @@ def environment(state: Path) -> dict[str, str]:
 
 
 def up(cli: Path, stack: str, state: Path) -> None:
-    """Runs `pulumi up` on the stack, made if it is not there. Raises EmbeddedError when it fails."""
+    """Runs `pulumi up` on the stack, which it creates if necessary. Raises EmbeddedError."""
     (state / "pulumi").mkdir(mode=0o700, parents=True, exist_ok=True)
     _run(cli, state, "stack", "select", "--create", stack)
     _run(cli, state, "up", "--stack", stack, "--yes", "--skip-preview", "--suppress-outputs")
@@ -57,10 +57,11 @@ def _run(cli: Path, state: Path, *arguments: str) -> None:
         try:
             process.wait()
         except KeyboardInterrupt:
-            interrupted = True  # so is Pulumi, which ends by itself; killed, it would leave its state locked
+            # Pulumi gets the same signal and ends by itself. Killed, it would leave its state locked.
+            interrupted = True
     if interrupted:
         raise KeyboardInterrupt
     if process.returncode:
         raise EmbeddedError(
-            f"pulumi {arguments[0]} ended with status {process.returncode}; its words are above"
+            f"pulumi {arguments[0]} ended with status {process.returncode}; its output is above"
         )

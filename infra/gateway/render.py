@@ -23,7 +23,7 @@ TEMPLATES = PACKAGE / "nginx"
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _HOST_NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_-]{1,63})*\.?")
-_PATH = re.compile(r'/[^\x00-\x1f\x7f"\\$]+')  # it stands in quotes; nginx expands $ in some
+_PATH = re.compile(r'/[^\x00-\x1f\x7f"\\$]+')  # the configuration quotes it; nginx expands $ in some values
 _API_KEY = re.compile(r"[A-Za-z0-9._~+/=-]{8,256}")
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 
@@ -174,7 +174,7 @@ class RenderedSite:
 
 def render_site(site: Site) -> RenderedSite:
     """The whole configuration: `nginx.conf`, and the file that it includes from `site.paths.api_keys`."""
-    # nginx wants a server in every upstream; one that is down answers as a fleet without live nodes does.
+    # nginx requires a server in every upstream. With one that is down, it answers as without live nodes.
     servers = site.servers or (_NO_NODE,)
     nginx_conf = _template("nginx.conf.j2").render(
         site=site,

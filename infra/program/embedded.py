@@ -117,7 +117,7 @@ def _generation(stack: Stack, part: str, programs: list[str]) -> str:
     started.
     """
     file = _generation_file(stack, part)
-    if file.is_file() and _running(Layout.of(stack.name), programs):
+    if file.is_file() and _running(Layout.for_stack(stack.name), programs):
         return file.read_text(encoding="utf-8")
     return secrets.token_hex(4)
 
@@ -130,7 +130,7 @@ def _running(layout: Layout, programs: list[str]) -> bool:
 
 
 def _generation_file(stack: Stack, part: str) -> Path:
-    return Layout.of(stack.name).root / f"{part}.generation"
+    return Layout.for_stack(stack.name).root / f"{part}.generation"
 
 
 def _keep(stack: Stack, part: str) -> str:

@@ -1,4 +1,4 @@
-"""A stack's configuration: typed, checked as a whole, read from Pulumi or from its file."""
+"""A stack's configuration: typed, validated as a whole, read from Pulumi or from its file."""
 
 from infra.stack.gateway import Gateway, RateLimit, Tls
 from infra.stack.hosts import EmbeddedHost, Host, SshHost, UnixHost, parse_host

@@ -47,7 +47,7 @@ def _schema(check: bool) -> int:
     if not check:
         schema.FILE.write_text(schema.text(), encoding="utf-8")
         return 0
-    if schema.is_fresh():
+    if schema.FILE.is_file() and schema.FILE.read_text(encoding="utf-8") == schema.text():
         return 0
     print(f"{schema.FILE.name} is out of date: run python -m infra.stack schema", file=sys.stderr)
     return 1

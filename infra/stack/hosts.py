@@ -1,4 +1,4 @@
-"""Where a node or the gateway runs: an SSH host, this computer's Docker socket, or plain processes."""
+"""The hosts of nodes and of the gateway: an SSH host, a Docker socket, or processes on this computer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PATTERN = f"^({re.sub('[?]P<[a-z0-9]+>', '', _SSH.pattern)}|unix:///.+|embedded)
 
 
 def bracketed(address: str) -> str:
-    """A host as written before `:port`: an IPv6 address gets brackets."""
+    """The address as it is written before `:port`: an IPv6 address in brackets."""
     return f"[{address}]" if ":" in address else address
 
 
@@ -34,7 +34,7 @@ class SshHost:
 
     @property
     def destination(self) -> str:
-        """What `ssh` is given after its options: `user@address` or `address`."""
+        """The destination for `ssh`: `user@address` or `address`."""
         return f"{self.user}@{self.address}" if self.user else self.address
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""Where container images come from and where built ones go."""
+"""The sources of container images, and the registry for built images."""
 
 from __future__ import annotations
 

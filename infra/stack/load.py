@@ -162,7 +162,7 @@ def load(project: str = PROJECT) -> Stack:
 
 
 def _structured(value: str) -> Any:
-    """Parses a value of Pulumi's configuration: lists and mappings come as JSON, everything else as text."""
+    """A value of Pulumi's configuration, in which lists and mappings are JSON and all others are text."""
     if value[:1] in ("[", "{"):
         try:
             return json.loads(value)

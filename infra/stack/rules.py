@@ -25,17 +25,17 @@ def check(nodes: Mapping[int, Node], sections: Mapping[str, Any]) -> Iterator[Pr
     triton: Triton | None = sections.get("triton")
     edge_llm: EdgeLlm | None = sections.get("edge_llm")
     gateway: Gateway | None = sections.get("gateway")
+    service: Service | None = sections.get("service")
+    images: Images | None = sections.get("images")
+    models: Models | None = sections.get("models")
     if triton is not None and edge_llm is not None:
         yield from _ports(nodes, triton, edge_llm, gateway)
     for position, node in nodes.items():
-        yield from _runtime(f"nodes[{position}]", node, edge_llm, sections.get("models"))
+        yield from _runtime(f"nodes[{position}]", node, edge_llm, models)
     if gateway is not None:
         yield from _gateway(nodes, gateway)
-    service: Service | None = sections.get("service")
-    images: Images | None = sections.get("images")
     if images is not None and images.registry is None and (images.username or images.password):
         yield Problem("images.registry", "required with images.username and images.password")
-    models: Models | None = sections.get("models")
     if models is not None:
         yield from _models(models)
     if service is not None:
@@ -44,23 +44,11 @@ def check(nodes: Mapping[int, Node], sections: Mapping[str, Any]) -> Iterator[Pr
 
 def unique_names(given: Mapping[int, str]) -> Iterator[Problem]:
     """No two nodes share a name. `given` are the known names by position."""
-    first: dict[str, int] = {}
+    positions: dict[str, int] = {}
     for position, name in given.items():
-        if name in first:
-            yield Problem(f"nodes[{position}].name", f'"{name}" is also the name of nodes[{first[name]}]')
-        first.setdefault(name, position)
-
-
-def machine(host: Host) -> str:
-    """The address that two hosts share when they are the same machine."""
-    return "this computer" if not isinstance(host, SshHost) else host.address.lower()
-
-
-def listening(node: Node, triton: Triton, edge_llm: EdgeLlm) -> dict[str, int]:
-    """The ports that the node opens on its host, by their key in `ports`."""
-    # Embedded nodes have no private network: Triton's ports are open on the loopback interface.
-    opened = names.node_ports(node, triton=triton.publish or node.embedded, unit_manager=edge_llm.publish)
-    return {port.key: port.outer for port in opened}
+        first = positions.setdefault(name, position)
+        if first != position:
+            yield Problem(f"nodes[{position}].name", f'"{name}" is also the name of nodes[{first}]')
 
 
 def _ports(
@@ -71,21 +59,24 @@ def _ports(
     Two SSH addresses with different SSH ports may be two machines behind one NAT address, so only nodes
     with the same address and SSH port count as one machine.
     """
-    taken: dict[tuple[str, int | None, int], str] = {}
+    taken: dict[tuple[str, int, int], str] = {}
 
     def claim(host: Host, port: int, path: str) -> Iterator[Problem]:
-        ssh_port = (host.port or 22) if isinstance(host, SshHost) else None
-        place = (machine(host), ssh_port, port)
-        if place in taken:
-            yield Problem(path, f"port {port} of {machine(host)} is also {taken[place]}")
-        taken.setdefault(place, path)
+        machine, ssh_port = "this computer", 0
+        if isinstance(host, SshHost):
+            machine, ssh_port = host.address.lower(), host.port or 22
+        first = taken.setdefault((machine, ssh_port, port), path)
+        if first != path:
+            yield Problem(path, f"port {port} of {machine} is also {first}")
 
     apart: dict[int, Node] = {}
     for position, node in nodes.items():
+        # Embedded nodes have no private network: Triton's ports are open on the loopback interface.
+        publish = triton.publish or node.embedded
         clashes = [
             problem
-            for key, port in listening(node, triton, edge_llm).items()
-            for problem in claim(node.host, port, f"nodes[{position}].ports.{key}")
+            for port in names.node_ports(node, triton=publish, unit_manager=edge_llm.publish)
+            for problem in claim(node.host, port.outer, f"nodes[{position}].ports.{port.key}")
         ]
         yield from clashes
         if not clashes:
@@ -104,11 +95,10 @@ def _public_addresses(nodes: Mapping[int, Node]) -> Iterator[Problem]:
             ("publicHttpPort", node.public_http_port),
             ("publicGrpcPort", node.public_grpc_port),
         ):
-            place = (node.public_host.lower(), port)
             path = f"nodes[{position}].{key}"
-            if place in taken:
-                yield Problem(path, f"{node.public_host}:{port} is also {taken[place]}")
-            taken.setdefault(place, path)
+            first = taken.setdefault((node.public_host.lower(), port), path)
+            if first != path:
+                yield Problem(path, f"{node.public_host}:{port} is also {first}")
 
 
 def _runtime(path: str, node: Node, edge_llm: EdgeLlm | None, models: Models | None) -> Iterator[Problem]:

@@ -1,4 +1,4 @@
-"""What runs on a node: Triton or Edge-LLM, the inference service, and the models."""
+"""The parts of a node: Triton or Edge-LLM, the inference service, and the models."""
 
 from __future__ import annotations
 

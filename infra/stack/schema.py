@@ -14,11 +14,11 @@ FILE = Path(__file__).resolve().parents[2] / "stack.schema.json"
 
 
 def schema() -> dict[str, Any]:
-    """The schema of `Pulumi.<stack>.yaml`: this project's keys in full, Pulumi's own let through."""
+    """The schema of `Pulumi.<stack>.yaml`. It allows any key of another namespace."""
     own = Stack.model_json_schema(by_alias=True, mode="validation")
     definitions = own["$defs"]
     for name in ("Node", "Gateway"):
-        # What is filled in from elsewhere in the file has no default of its own.
+        # Their defaults depend on other keys of the file.
         for key in ("host", "mode"):
             definitions[name]["properties"].get(key, {}).pop("default", None)
     definitions["Gateway"]["properties"]["rateLimit"]["anyOf"].append({"const": False})
@@ -64,7 +64,7 @@ def schema() -> dict[str, Any]:
 
 
 def _or_encrypted(part: Any) -> Any:
-    """A part of a schema in which each secret may also be what Pulumi encrypted."""
+    """A part of the schema, in which each secret may also be an encrypted value."""
     if isinstance(part, list):
         return [_or_encrypted(each) for each in part]
     if not isinstance(part, dict):
@@ -77,8 +77,3 @@ def _or_encrypted(part: Any) -> Any:
 def text() -> str:
     """The schema as the file holds it."""
     return json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"
-
-
-def is_fresh() -> bool:
-    """Whether the file in the project is what the types say."""
-    return FILE.is_file() and FILE.read_text(encoding="utf-8") == text()

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from infra.stack.hosts import SshHost
+from infra.stack.hosts import Host, SshHost, parse_host
 from infra.stack.load import PROJECT, parse
 from infra.stack.node import Ports
 from infra.stack.problems import Problem, StackError
@@ -36,16 +36,12 @@ VARIABLES = (
     "AI_INFERENCE_UPSTREAMS_FILE",
 )
 
-_ENTRY = re.compile(
-    r"(?:(?P<user>[^@\s]+)@)?(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9_.-]+)):(?P<port>[0-9]{1,5})"
-)
-
 
 def import_script(environ: Mapping[str, str]) -> str:
     """The text of a stack file for the fleet that the script's variables in `environ` describe.
 
-    Upstream number i (the address that the site's nginx dialled) belongs to node number i. Raises StackError
-    with every mistake; a mistake in a file has its line.
+    Upstream number i, the address that the site's nginx dialled, belongs to node number i. Raises StackError
+    with every mistake; mistakes in a file have their line numbers.
     """
     problems: list[Problem] = []
     nodes = _addresses(environ, "GPU_AI_NODES", "GPU_AI_NODES_FILE", problems)
@@ -139,21 +135,22 @@ def _addresses(
 
     The variable wins where both are set, as it did in the script.
     """
-    addresses: dict[tuple[str, int], SshHost] = {}
-    places: dict[tuple[str, int], str] = {}
+    found: dict[tuple[str, int], tuple[str, SshHost]] = {}
     for where, entry in _entries(environ, variable, file_variable, problems):
-        match = _ENTRY.fullmatch(entry)
-        if match is None or not 1 <= int(match["port"]) <= 65535:
+        address: Host | None
+        try:
+            address = parse_host(f"ssh://{entry}")
+        except ValueError:
+            address = None
+        if not isinstance(address, SshHost) or address.port is None:
             problems.append(Problem(where, f"expected host:port, got {shown(entry)}"))
             continue
-        address = SshHost(match["v6"] or match["host"], match["user"], int(match["port"]))
-        place = (address.address.lower(), int(match["port"]))
-        if place in addresses:
-            first = f", first in {places[place]}" if places[place] != where else ""
+        key = (address.address.lower(), address.port)
+        if key in found:
+            first = f", first in {found[key][0]}" if found[key][0] != where else ""
             problems.append(Problem(where, f"{entry} is listed twice{first}"))
-        addresses.setdefault(place, address)
-        places.setdefault(place, where)
-    return list(addresses.values())
+        found.setdefault(key, (where, address))
+    return [address for _, address in found.values()]
 
 
 def _entries(

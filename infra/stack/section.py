@@ -1,4 +1,4 @@
-"""What all sections of a stack's configuration have in common."""
+"""The base of all sections of a stack's configuration."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pydantic.alias_generators import to_camel
 
 
 class Section(BaseModel):
-    """What every section of the configuration has in common: strict types, no unknown keys, immutable."""
+    """A section of the configuration: strict types, no unknown keys, immutable."""
 
     model_config = ConfigDict(
         alias_generator=to_camel,
@@ -16,6 +16,6 @@ class Section(BaseModel):
         frozen=True,
         use_attribute_docstrings=True,
         arbitrary_types_allowed=True,
-        # A bad value is shown by our own messages, and never when it is a secret.
+        # `problems` quotes wrong values, except secrets.
         hide_input_in_errors=True,
     )

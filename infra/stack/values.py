@@ -151,7 +151,7 @@ HostPath = Annotated[str, AfterValidator(_absolute), Field(json_schema_extra={"p
 DialledHost = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9_]([A-Za-z0-9_.:-]{0,252}[A-Za-z0-9_.])?$")
 ]
-# A path that stands in nginx's configuration without quotes.
+# A path that nginx accepts without quotes.
 PemPath = Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9_./+@:,=-]+$")]
 Name = Annotated[str, StringConstraints(pattern=f"^{NAME}$")]
 NonEmpty = Annotated[str, StringConstraints(min_length=1)]

@@ -16,7 +16,6 @@ from pathlib import PurePosixPath
 
 from infra.gateway.configuration import ExistingSite
 from infra.names import UPSTREAM_FILE_MARK
-from infra.steps.rejected import Rejected
 
 _FUNCTIONS = """
 set -e
@@ -81,6 +80,15 @@ _KEEP = """
 rm -rf "$undo"
 rmdir -p -- "$(dirname "$undo")" 2>/dev/null || :
 """
+
+
+class Rejected(Exception):
+    """nginx rejects the configuration, and nothing was changed; `str(error)` has nginx's message."""
+
+    def __init__(self, host: str, output: str) -> None:
+        super().__init__(
+            f"the gateway's nginx ({host}) rejects the configuration; nothing was changed:\n{output.strip()}"
+        )
 
 
 def apply(site: ExistingSite) -> list[str]:

@@ -22,7 +22,7 @@ from infra.connection import RemoteError
 from infra.gateway import reload
 from infra.gateway.configuration import Configuration, ContainerConfiguration
 from infra.steps import existing_site
-from infra.steps.rejected import Rejected
+from infra.steps.existing_site import Rejected
 from infra.steps.run import run
 
 #: The output of `apply` has a line with this and what tells one run from another.

@@ -46,7 +46,7 @@ class Stack:
 
     @property
     def layout(self) -> Layout:
-        return Layout.of("clinic", self.folder / "state")
+        return Layout.for_stack("clinic", self.folder / "state")
 
     @property
     def models(self) -> Path:

@@ -366,7 +366,7 @@ async def test_an_interval_that_would_only_load_the_node_is_refused(start: Start
 
 
 async def test_a_draining_node_lets_streams_finish_and_then_ends_them_answered(start: Start) -> None:
-    streams, _ = await start(SERVER__SHUTDOWN_GRACE="2s")
+    streams, _ = await start(SERVER__SHUTDOWN_GRACE="8s")
     engine = streams._engine
 
     async def live() -> AsyncIterator[Chunk]:

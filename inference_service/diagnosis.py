@@ -1,6 +1,6 @@
 """The parts of the service that the doctor uses; the rest of the service may change without it.
 
-`infra.doctor` imports nothing else of the service, except the settings.
+`infra.doctor` imports nothing else of the service, except the settings and the addresses.
 """
 
 from inference_service.errors import RuntimeFailed

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from infra.paths import PROJECT
 
-DOORS = {"inference_service.diagnosis", "inference_service.settings"}
+#: `addresses` has the ports on a node's network: constants that all of infra shares with the service.
+DOORS = {"inference_service.addresses", "inference_service.diagnosis", "inference_service.settings"}
 
 
 def imported(file: Path) -> set[str]:

@@ -47,7 +47,10 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def start(checkout: Path) -> subprocess.Popen[str]:
-    """Starts a set-up in a process group of its own, as a terminal does."""
+    """Starts a set-up in a process group of its own, as a terminal does.
+
+    A shell that runs the tests in the background ignores SIGINT, and a process would inherit that.
+    """
     command = [str(SCRIPT), ".venv", "packages", "requirements.txt"]
     environment = {
         **os.environ,
@@ -62,6 +65,7 @@ def start(checkout: Path) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 

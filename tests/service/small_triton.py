@@ -223,6 +223,7 @@ class SmallTriton:
         assert self._server is not None
         os.killpg(self._server.pid, signal.SIGKILL)
         self._server.wait()
+        remove_shared_memory(self._shared_memory)
 
     def freeze(self) -> None:
         """Stops the process with SIGSTOP; the kernel still accepts connections for it."""

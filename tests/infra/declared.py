@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -113,8 +114,14 @@ class Monitor(MockMonitor):
         super().__init__(Engine())
         self._fleet = fleet
         self._names: dict[str, str] = {}
+        # Pulumi registers resources from several threads at once.
+        self._registering = threading.Lock()
 
     def RegisterResource(self, request: Any) -> Any:
+        with self._registering:
+            return self._register(request)
+
+    def _register(self, request: Any) -> Any:
         urn = self.make_urn(request.parent, request.type, request.name)
         assert urn not in self.resources, f"declared twice: {urn}"
         if not request.custom:

@@ -129,7 +129,9 @@ def _triton_program(layout: Layout, node: NodeDeclaration, declared: TritonDecla
         command=process.command,
         environment=process.environment,
         directory=PROJECT,
-        revision=digest([*files_in(*read), ("requirements", requirements)], large_bytes=LARGE_BYTES),
+        revision=digest(
+            [*files_in(*read, triton.PYTHON_BASED), ("requirements", requirements)], large_bytes=LARGE_BYTES
+        ),
         stop_seconds=STOP_SECONDS,
         leftovers=str(shared_memory),
     )

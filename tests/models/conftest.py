@@ -63,7 +63,8 @@ class Models:
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Models]:
-    with triton_server(tmp_path_factory.mktemp("triton")) as ports:
+    folder = tmp_path_factory.mktemp("triton")
+    with triton_server(folder, environment={"ASR_MODEL_PATH": "tiny.en"}) as ports:
         yield Models(f"127.0.0.1:{ports.grpc}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 
@@ -113,6 +114,11 @@ def test_gives_no_words_when_not_asked(models, speech):
 def test_a_prompt_longer_than_whispers_context_is_heeded_at_its_end(models, speech, words):
     heard = models.asr(speech, options='{"prompt": "%s"}' % ("fellow citizens, " * 500))
     assert word_error_rate(words, heard.text) <= 0.1
+
+
+def test_long_hotwords_leave_room_for_a_prompt(models, speech, words):
+    options = {"hotwords": ["Americans"] * 200, "prompt": "fellow citizens, " * 500}
+    assert word_error_rate(words, models.asr(speech, options=json.dumps(options)).text) <= 0.2
 
 
 @pytest.mark.parametrize(

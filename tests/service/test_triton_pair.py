@@ -169,7 +169,9 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     )
     weights = Path(folder.stdout.strip()) / "model"
     with triton_server(
-        tmp_path_factory.mktemp("pair"), models=["whisper-encoder", "whisper-decoder"]
+        tmp_path_factory.mktemp("pair"),
+        models=["whisper-encoder", "whisper-decoder"],
+        environment={"ASR_MODEL_PATH": "tiny.en"},
     ) as ports:
         asr: dict[str, Any] = {
             "model_name": "whisper-encoder",

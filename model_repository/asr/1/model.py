@@ -1,92 +1,130 @@
-"""Connects the transcriber to Triton: tensors in, tensors out. A bad request never affects the others of its
-batch."""
+"""Triton's entrance: requests in, responses out; one bad request never hurts another.
+
+`execute` hands requests over to the lanes and returns, so that Triton goes on scheduling while windows are
+decoded. Each request is answered, through its response sender, as soon as its own windows are done.
+"""
 
 import json
-import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import ctranslate2
 import numpy as np
 import triton_python_backend_utils as pb_utils
-from transcriber import MAX_PROMPT_CHARACTERS, SAMPLE_RATE, Options, Transcriber
+from device import choose_device
+from engine import WhisperEngine
+from job import Job
+from lanes import Lanes, Room
+from options import Options, read_options
+from recogniser import Request, Speech, recognise
 from weights import find_weights
+from windows import SAMPLE_RATE, WINDOW_S
 
 
 class TritonPythonModel:
     def initialize(self, args):
-        parameters = {
-            key: value["string_value"]
-            for key, value in json.loads(args["model_config"])["parameters"].items()
-        }
-        workers = int(parameters["workers"])
-        weights = find_weights(parameters["model_path"])
-        self.transcriber = Transcriber(
-            weights,
-            device=parameters["device"],
-            compute_type=parameters["compute_type"],
-            threads=int(parameters["threads"]) or len(os.sched_getaffinity(0)),
-            workers=workers,
-            beam_size=int(parameters["beam_size"]),
-        )
-        # The first decoding allocates memory, so it runs before Triton reports the model as ready.
+        config = json.loads(args["model_config"])
+        parameters = {key: value["string_value"] for key, value in config["parameters"].items()}
+        instances = sum(group["count"] for group in config["instance_group"])
+        weights = find_weights(parameters["model_path"], Path(args["model_repository"]))
+        device = choose_device(args, parameters, instances, ctranslate2)
+        self.engine = WhisperEngine(weights, device, beam_size=int(parameters["beam_size"]))
+        # The first decoding allocates: let it happen before Triton says ready.
         noise = np.random.default_rng(0).normal(0, 0.01, SAMPLE_RATE).astype(np.float32)
-        self.transcriber.transcribe(noise, Options())
-        self.pool = ThreadPoolExecutor(workers)
-        pb_utils.Logger.log_info(f"asr: {weights} on {self.transcriber.device}")
+        recognise(self.engine, [Speech(noise, Options(), Request("en"))])
+        self.room = Room(max(16, 2 * device.batch * device.lanes))
+        self.lanes = Lanes(self._decode, lanes=device.lanes, batch=device.batch)
+        # Speech is found in another thread, and in long files in one of their own.
+        self.finders = ThreadPoolExecutor(device.lanes, "asr speech")
+        self.long_finder = ThreadPoolExecutor(1, "asr long speech")
+        pb_utils.Logger.log_info(f"asr: {weights} on {device}")
 
     def execute(self, requests):
-        return list(self.pool.map(self._respond, requests))
+        for request in requests:
+            sender = request.get_response_sender()
+            try:
+                audio, options = self._read(request)
+            except ValueError as error:
+                _send(sender, _error(str(error), pb_utils.TritonError.INVALID_ARG))
+                continue
+            job = Job(audio, options, sender.is_cancelled, lambda job, sender=sender: _answer(sender, job))
+            self.room.enter(job)
+            long = audio.size > WINDOW_S * SAMPLE_RATE
+            (self.long_finder if long else self.finders).submit(self._cut, job)
+        self.room.wait()
 
     def finalize(self):
-        self.pool.shutdown()
+        self.finders.shutdown()
+        self.long_finder.shutdown()
+        self.lanes.close()
 
-    def _respond(self, request):
+    def _cut(self, job):
+        job.cut()
+        if job.answered:
+            self.room.leave(job)
+        else:
+            self.lanes.put(job.speeches, job.priority)
+
+    def _decode(self, speeches):
+        for speech in speeches:
+            self.room.leave(speech.job)
         try:
-            audio, options = _read(request)
-            transcript = self.transcriber.transcribe(audio, options)
-        except ValueError as error:
-            invalid = pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG)
-            return pb_utils.InferenceResponse(error=invalid)
-        return pb_utils.InferenceResponse(
-            [
-                _strings("text", transcript.text),
-                pb_utils.Tensor("confidence", np.array([[transcript.confidence]], np.float32)),
-                _strings("language", transcript.language),
-                _strings("segments", json.dumps(transcript.segments, ensure_ascii=False)),
-            ]
-        )
+            recognise(self.engine, speeches, lambda speech: speech.job.finish(speech))
+        except Exception as error:  # noqa: BLE001 - the clients must be answered, the lane go on
+            rest = [speech for speech in speeches if not speech.finished]
+            if len(rest) == 1:
+                rest[0].job.fail(error)
+                return
+            # One of them is to blame, and the others are not to suffer for it.
+            for speech in rest:
+                speech.parts.clear()
+                self._decode([speech])
+
+    def _read(self, request):
+        audio = pb_utils.get_input_tensor_by_name(request, "audio_input").as_numpy()
+        if audio.size != audio.shape[-1]:
+            raise ValueError(f"audio_input: expected one recording, [1, n], got {list(audio.shape)}")
+        # A copy: the tensor lives until `execute` returns.
+        audio = np.array(audio, np.float32).reshape(-1)
+        if audio.size == 0:
+            raise ValueError("audio_input: no samples")
+        if not np.isfinite(audio).all():
+            raise ValueError("audio_input: samples must be finite, full scale ±1")
+        texts = [_string(request, name) for name in ("language", "options")]
+        return audio, read_options(*texts, self.engine.languages)
 
 
-def _read(request):
-    audio = pb_utils.get_input_tensor_by_name(request, "audio_input").as_numpy().reshape(-1)
-    if audio.size == 0:
-        raise ValueError("audio_input: no samples")
-    if not np.isfinite(audio).all():
-        raise ValueError("audio_input: samples must be finite, full scale ±1")
+def _answer(sender, job):
+    """Answer a job; a failure is logged, so that the lane goes on."""
     try:
-        asked = json.loads(_string(request, "options") or "{}")
-    except json.JSONDecodeError as error:
-        raise ValueError(f"options: not JSON: {error}") from error
-    if not isinstance(asked, dict):
-        raise ValueError("options: expected a JSON object")
-    return audio, Options(language=_string(request, "language"), **_checked(asked))
+        _send(sender, _response(job))
+    except Exception as error:  # noqa: BLE001 - the lane serves others
+        pb_utils.Logger.log_error(f"asr: a response could not be sent: {error!r}")
 
 
-def _checked(asked):
-    known = {"word_timestamps": bool, "prompt": str, "temperature": (int, float)}
-    for key, value in asked.items():
-        if key not in known:
-            raise ValueError(f"options.{key}: unknown; allowed: {', '.join(known)}")
-        if value is None:
-            continue
-        if not isinstance(value, known[key]) or (key == "temperature" and isinstance(value, bool)):
-            raise ValueError(f"options.{key}: {value!r} has the wrong type")
-    given = {key: value for key, value in asked.items() if value is not None}
-    if not 0 <= given.get("temperature", 0) <= 1:
-        raise ValueError(f"options.temperature: {given['temperature']} is not between 0 and 1")
-    if "prompt" in given:
-        # Whisper uses the end of a prompt; its decoder would refuse a prompt longer than its context.
-        given["prompt"] = given["prompt"][-MAX_PROMPT_CHARACTERS:]
-    return given
+def _response(job):
+    if job.error is not None:
+        pb_utils.Logger.log_error(f"asr: {job.error!r}")
+        return _error(str(job.error), pb_utils.TritonError.INTERNAL)
+    if not job.wanted():
+        return _error("the client has left", pb_utils.TritonError.CANCELLED)
+    done = job.transcription()
+    return pb_utils.InferenceResponse(
+        [
+            _strings("text", done.text),
+            pb_utils.Tensor("confidence", np.array([[done.confidence]], np.float32)),
+            _strings("language", done.language),
+            _strings("segments", json.dumps(done.segments, ensure_ascii=False)),
+        ]
+    )
+
+
+def _error(reason, code):
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(reason, code))
+
+
+def _send(sender, response):
+    sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
 
 def _string(request, name):

@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import ctranslate2
 import numpy as np
@@ -19,7 +20,7 @@ class TritonPythonModel:
             key: value["string_value"]
             for key, value in json.loads(args["model_config"])["parameters"].items()
         }
-        weights = find_weights(parameters["model_path"])
+        weights = find_weights(parameters["model_path"], Path(args["model_repository"]))
         self.whisper = ctranslate2.models.Whisper(
             str(weights),
             device=parameters["device"],

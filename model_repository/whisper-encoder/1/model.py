@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import ctranslate2
 import numpy as np
@@ -16,7 +17,7 @@ class TritonPythonModel:
             for key, value in json.loads(args["model_config"])["parameters"].items()
         }
         self.whisper = ctranslate2.models.Whisper(
-            str(find_weights(parameters["model_path"])),
+            str(find_weights(parameters["model_path"], Path(args["model_repository"]))),
             device=parameters["device"],
             compute_type="default",
             intra_threads=int(parameters["threads"]) or len(os.sched_getaffinity(0)),

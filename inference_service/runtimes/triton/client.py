@@ -47,9 +47,10 @@ class ModelDied(NotReady):
 class TritonClient:
     """One connection to the Triton server at `address` (host:port of its gRPC service).
 
-    Every method raises NotReady if the server or the model is not available, RuntimeTimeout after its
-    deadline (`time_limit`, seconds) and RuntimeFailed for all other failures. Cancelling cancels the call in
-    Triton too.
+    Every method raises NotReady if the server or the model is not available, and RuntimeFailed for all other
+    failures. After its deadline (`time_limit`, seconds) `infer` raises RuntimeTimeout. Every other method
+    raises NotReady then: the inference has not begun, and another node may do it. Cancelling cancels the call
+    in Triton too.
     """
 
     def __init__(self, address: str) -> None:
@@ -134,11 +135,7 @@ class TritonClient:
         """Register the system shared memory object `key` of `size` bytes in Triton as `name`."""
         self._hang.check()
         request = pb.SystemSharedMemoryRegisterRequest(name=name, key=key, offset=0, byte_size=size)
-        try:
-            await self._control(self._stub.SystemSharedMemoryRegister, request)
-        except RuntimeTimeout as error:
-            # Not the inference took too long: it has not begun, and another node may do it.
-            raise NotReady(str(error)) from error
+        await self._control(self._stub.SystemSharedMemoryRegister, request)
 
     async def unregister(self, name: str) -> None:
         """Remove a region from Triton. An unknown one is no error."""
@@ -157,7 +154,10 @@ class TritonClient:
         try:
             return await method(request, timeout=time_limit)
         except grpc.aio.AioRpcError as error:
-            raise self._translated(error, f"model {model}" if model else "Triton") from error
+            what = f"model {model}" if model else "Triton"
+            if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                raise NotReady(f"{what}: Triton did not answer within {time_limit:g} s") from error
+            raise self._translated(error, what) from error
 
     def _translated(self, error: grpc.aio.AioRpcError, what: str) -> ServiceError:
         reason = _first_line(error.details() or "")

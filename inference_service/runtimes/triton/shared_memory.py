@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from inference_service.errors import NotReady, RuntimeFailed, RuntimeTimeout
+from inference_service.errors import NotReady, RuntimeFailed
 from inference_service.runtimes.triton.client import TritonClient
 
 _log = logging.getLogger(__name__)
@@ -195,10 +195,9 @@ class SharedMemoryPool:
     async def _forget(self, name: str) -> None:
         try:
             await self._client.unregister(name)
-        except NotReady:
-            return  # Triton is not running, so it has no regions
-        except (RuntimeTimeout, RuntimeFailed) as error:
-            # An abandoned request still reads it; a later `attach` unregisters it, as its file is gone.
+        except (NotReady, RuntimeFailed) as error:
+            # Triton is away, or an abandoned request still reads the region. A later `attach` unregisters it,
+            # as its file is gone.
             _log.info("Triton keeps a shared memory region for now: %s", error)
 
     def _in_background(self, work: Coroutine[None, None, None]) -> None:

@@ -25,6 +25,8 @@ from infra.gateway.entrance import upstreams
 from infra.gateway.render import UpstreamServer
 
 _HEALTH_TRIES = 3
+#: Seconds for one answer. The gateway spends 2 s on each node that its network cannot reach before the next.
+_HEALTH_SECONDS = 8.0
 
 
 async def http(gateway: GatewaySite) -> Outcome:
@@ -49,7 +51,7 @@ async def grpc_health(gateway: GatewaySite) -> Outcome:
         stub = health_pb2_grpc.HealthStub(channel)
         try:
             for _ in range(_HEALTH_TRIES):
-                answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=2)
+                answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=_HEALTH_SECONDS)
                 if answer.status == health_pb2.HealthCheckResponse.SERVING:
                     break
                 await asyncio.sleep(1)  # a node that is busy for a moment is healthy

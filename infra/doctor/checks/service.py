@@ -72,19 +72,16 @@ async def inference(node: NodeSite) -> Outcome:
 
 
 async def transcribe(server: HttpServer, key: str | None) -> Outcome:
-    """Send the bundled recording to an API; shows the text and how long it took."""
-    headers = {"Content-Type": "audio/flac", **({"X-API-Key": key} if key else {})}
-    begin = time.monotonic()
-    answer = await expected(
-        server.request("POST", f"{BASE}/asr", spoken(), headers, INFERENCE_SECONDS),
-        "look at the log of the service",
-        unreachable="no answer to a recording: {error}",
-        statuses=(200, 501),
-    )
-    if answer.status == 501:
+    """Send the bundled recording to an API; shows the text and how long it took.
+
+    A slow answer is measured once more: the first one may have waited for another client's request, or for
+    the gateway to give up a node that is away.
+    """
+    text, seconds = await _timed_transcript(server, key)
+    if text is not None and seconds > 2 * SPOKEN_SECONDS:
+        text, seconds = await _timed_transcript(server, key)
+    if text is None:
         return ok("the node does not offer speech recognition")
-    seconds = time.monotonic() - begin
-    text = str((answer.json().get("data") or {}).get("text", "")).strip()
     if not text:
         return warning(
             f"no word in a recording of speech ({RECORDING.name}), after {seconds:.2f} s",
@@ -98,6 +95,23 @@ async def transcribe(server: HttpServer, key: str | None) -> Outcome:
         )
     shown = textwrap.shorten(text, 60, placeholder=" …")
     return ok(f"{seconds:.2f} s for {SPOKEN_SECONDS} s of speech: “{shown}”")
+
+
+async def _timed_transcript(server: HttpServer, key: str | None) -> tuple[str | None, float]:
+    """The transcript of the bundled recording, None where the node has no speech task, and the seconds it
+    took."""
+    headers = {"Content-Type": "audio/flac", **({"X-API-Key": key} if key else {})}
+    begin = time.monotonic()
+    answer = await expected(
+        server.request("POST", f"{BASE}/asr", spoken(), headers, INFERENCE_SECONDS),
+        "look at the log of the service",
+        unreachable="no answer to a recording: {error}",
+        statuses=(200, 501),
+    )
+    seconds = time.monotonic() - begin
+    if answer.status == 501:
+        return None, seconds
+    return str((answer.json().get("data") or {}).get("text", "")).strip(), seconds
 
 
 @functools.cache

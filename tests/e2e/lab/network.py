@@ -69,6 +69,8 @@ class Cable:
         ip("link", "set", self.veth, "master", self.bridge.name, "up")
         inside = ("-n", self.namespace)
         ip(*inside, "addr", "add", f"{self.address}/{self.bridge.subnet.prefixlen}", "dev", "eth0")
+        # A host that gets a removed one's address gets its hardware address too, as neighbours remember that.
+        ip(*inside, "link", "set", "eth0", "address", f"02:00:{self.address.packed.hex(':')}")
         ip(*inside, "link", "set", "eth0", "up")
         ip(*inside, "link", "set", "lo", "up")
         ip(*inside, "route", "add", "default", "via", str(self.bridge.subnet[1]))

@@ -30,7 +30,7 @@ class Analysis:
     status: str  # ok, partial or error
     result_type: str  # a Task's value
     result_data: str  # JSON
-    confidence: float
+    confidence: float | None  # None where the model gives none
     created_at: float  # seconds since the epoch
 
 

@@ -63,10 +63,10 @@ class Segment(msgspec.Struct, frozen=True):
 
 
 class Transcript(msgspec.Struct, frozen=True):
-    """`data` of `/asr`."""
+    """`data` of `/asr`. `confidence` is None where the model has none."""
 
     text: str
-    confidence: Share
+    confidence: Share | None
     language: str
     duration_ms: Milliseconds
 

@@ -79,6 +79,7 @@ def models_in_use(stack: Stack) -> tuple[str, ...] | None:
         return None
     models = ModelsSettings.model_validate(stack.service.config.get("ai", {}).get("models", {}))
     in_use = {models.for_task(task).model_name for task in models.tasks}
+    in_use |= {name for task in models.tasks for name in models.for_task(task).requires}
     if models.asr.enabled and models.asr.decoder_path:
         in_use.add(models.asr.decoder_path)
     if models.emotion.enabled and models.emotion.text_model_name:

@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 SAMPLE_RATE = 16_000  # Hz
+#: The bands of Whisper's spectrograms: 80, and 128 from large-v3 on.
 MEL_BANDS = 80
+BANDS = (80, 128)
 N_FFT = 400
 HOP = 160  # samples between frames: 10 ms
 
@@ -25,8 +27,8 @@ WINDOW_FRAMES = WINDOW_SAMPLES // HOP
 _BLOCK_FRAMES = 8192
 
 
-def log_mel(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Log-mel spectrogram [80, frames] of a mono waveform in [-1, 1] at 16 kHz, a frame every 160 samples.
+def log_mel(waveform: NDArray[np.float32], bands: int = MEL_BANDS) -> NDArray[np.float32]:
+    """Log-mel spectrogram [bands, frames] of a mono waveform in [-1, 1] at 16 kHz, a frame every 160 samples.
 
     The last, incomplete hop has no frame of its own; a waveform shorter than 400 samples is padded with
     silence. Values are clamped to 8 decades (80 dB) below the loudest and scaled as Whisper's training did.
@@ -36,8 +38,8 @@ def log_mel(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
     frames = len(waveform) // HOP
     padded = np.pad(np.asarray(waveform, dtype=np.float32), N_FFT // 2, mode="reflect")
     windows = np.lib.stride_tricks.sliding_window_view(padded, N_FFT)[::HOP][:frames]
-    filters, hann = _mel_filters(), _hann()
-    mel = np.empty((MEL_BANDS, frames), dtype=np.float32)
+    filters, hann = _mel_filters(bands), _hann()
+    mel = np.empty((bands, frames), dtype=np.float32)
     for start in range(0, frames, _BLOCK_FRAMES):
         block = slice(start, start + _BLOCK_FRAMES)
         spectrum = np.fft.rfft(windows[block] * hann, axis=1)
@@ -48,11 +50,11 @@ def log_mel(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
     return (clamped + np.float32(4.0)) / np.float32(4.0)
 
 
-def window_log_mel(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Log-mel spectrogram [80, 3000] of at most 30 s of a waveform, padded with silence to the window."""
+def window_log_mel(waveform: NDArray[np.float32], bands: int = MEL_BANDS) -> NDArray[np.float32]:
+    """Log-mel spectrogram [bands, 3000] of at most 30 s of a waveform, padded with silence to the window."""
     if len(waveform) > WINDOW_SAMPLES:
         raise ValueError(f"{len(waveform)} samples do not fit Whisper's window of {WINDOW_SAMPLES}")
-    return log_mel(np.pad(waveform, (0, WINDOW_SAMPLES - len(waveform))))
+    return log_mel(np.pad(waveform, (0, WINDOW_SAMPLES - len(waveform))), bands)
 
 
 @cache
@@ -62,10 +64,10 @@ def _hann() -> NDArray[np.float32]:
 
 
 @cache
-def _mel_filters() -> NDArray[np.float32]:
-    """Filterbank [80, 201] from 0 Hz to half the sample rate."""
+def _mel_filters(bands: int) -> NDArray[np.float32]:
+    """Filterbank [bands, 201] from 0 Hz to half the sample rate."""
     bins = np.fft.rfftfreq(N_FFT, 1.0 / SAMPLE_RATE)
-    edges = _mel_to_hz(np.linspace(0.0, _hz_to_mel(SAMPLE_RATE / 2), MEL_BANDS + 2))
+    edges = _mel_to_hz(np.linspace(0.0, _hz_to_mel(SAMPLE_RATE / 2), bands + 2))
     rising = (bins[None, :] - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
     falling = (edges[2:, None] - bins[None, :]) / (edges[2:] - edges[1:-1])[:, None]
     triangles = np.maximum(0.0, np.minimum(rising, falling))

@@ -90,7 +90,7 @@ class AIService(ai_service_pb2_grpc.AIServiceServicer):
                 status=analysis.status,
                 result_type=analysis.result_type,
                 result_data=analysis.result_data,
-                confidence=analysis.confidence,
+                confidence=analysis.confidence or 0.0,
                 created_at=_timestamp(analysis.created_at),
             )
 
@@ -189,7 +189,9 @@ def _analysis(task_id: str, status: str, results: dict[Task, TaskResult], now: f
         status=status,
         result_type=",".join(results),
         result_data=_json(data),
-        confidence=min((result.confidence for result in results.values()), default=0.0),
+        confidence=min(
+            (result.confidence for result in results.values() if result.confidence is not None), default=None
+        ),
         created_at=now,
     )
 
@@ -238,7 +240,11 @@ def _chunk(message: pb.AudioChunk) -> Chunk:
 
 def _result(task: Task, data: TaskResult, now: float) -> pb.AIResult:
     return pb.AIResult(
-        result_type=task, result_data=_json(data), confidence=data.confidence, created_at=_timestamp(now)
+        result_type=task,
+        result_data=_json(data),
+        # protobuf's double cannot be absent; `result_data` has null where the model gives no confidence.
+        confidence=data.confidence or 0.0,
+        created_at=_timestamp(now),
     )
 
 
@@ -248,7 +254,7 @@ def _stream_result(result: StreamResult) -> pb.AIStreamResult:
         sequence=result.sequence,
         result_type=result.task,
         result_data=_json(result.data),
-        confidence=result.data.confidence,
+        confidence=result.data.confidence or 0.0,
         is_final=result.is_final,
         timestamp=_timestamp(result.timestamp),
     )

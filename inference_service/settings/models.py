@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from inference_service.settings.values import Names, OptionalPath, OptionalText, Seconds, Section
 from inference_service.tasks import Task
@@ -28,6 +28,9 @@ class ModelSettings(Section):
     max_concurrent: int | None = Field(
         default=None, ge=1, description="Inferences of this model at once on this node."
     )
+    requires: Names = Field(
+        default=[], description="Models that this one calls itself; they are loaded with it."
+    )
 
 
 class AsrModelSettings(ModelSettings):
@@ -36,6 +39,22 @@ class AsrModelSettings(ModelSettings):
     model_name: str = Field(default="asr", min_length=1)
     output_names: Names = Field(default=["text", "confidence", "language", "segments"], min_length=1)
     timeout: Seconds = 120.0
+    lengths_name: OptionalText = Field(
+        default=None, description="The input with the number of samples, for a model that has one."
+    )
+    prefix_name: OptionalText = Field(
+        default=None, description="The input with `prefix`, for a model that has one."
+    )
+    prefix: str = Field(
+        default="<|startoftranscript|><|{language}|><|transcribe|><|notimestamps|>",
+        description="The start of Whisper's text; {language} is the request's, else default_language.",
+    )
+    language_name: str = Field(default="language", description="The input with the language, if there.")
+    options_name: str = Field(default="options", description="The input with options as JSON, if there.")
+    default_language: OptionalText = Field(
+        default=None,
+        description="A code such as en, where neither the request nor the model's answer names a language.",
+    )
     decoder_path: OptionalText = Field(
         default=None, description="The decoder's model name; set: an encoder/decoder pair."
     )
@@ -44,6 +63,12 @@ class AsrModelSettings(ModelSettings):
     tokenizer_path: OptionalPath = None
     special_tokens_path: OptionalPath = None
     config_path: OptionalPath = None
+
+    @model_validator(mode="after")
+    def _prefix_has_language(self) -> AsrModelSettings:
+        if self.prefix_name and "{language}" in self.prefix and not self.default_language:
+            raise ValueError("default_language: needed, because prefix has {language}")
+        return self
 
 
 class EmotionModelSettings(ModelSettings):

@@ -26,6 +26,7 @@ from inference_service.runtimes.triton.tokenizer import Tokenizer, load_tokenize
 from inference_service.runtimes.triton.whisper_pair import WhisperPair
 from inference_service.settings import Settings
 from inference_service.tasks import TranscribeOptions
+from tests.service.small_triton import SmallTriton, tensor, write_model
 from tests.triton_server import MODELS_VENV, ROOT, triton_server
 
 RECORDINGS = ROOT / "recordings"
@@ -158,6 +159,99 @@ def test_a_pair_without_a_tokenizer_says_so() -> None:
     assert pair.problems() == ["ai.models.asr.tokenizer_path: needed with decoder_path"]
 
 
+#: A double of an encoder of large-v3: its states are the features' mean in every band, and no words.
+LARGE_ENCODER = """
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        return [self.one(request) for request in requests]
+
+    def one(self, request):
+        mel = pb_utils.get_input_tensor_by_name(request, "mel").as_numpy()
+        states = np.zeros((1, 1500, mel.shape[1]), np.float32) + mel.mean(axis=2)
+        return pb_utils.InferenceResponse([pb_utils.Tensor("encoder_output", states)])
+"""
+
+#: A double of its decoder. It says an exclamation mark for each forty values of a state, then ends.
+LARGE_DECODER = """
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        return [self.one(request) for request in requests]
+
+    def one(self, request):
+        tokens = pb_utils.get_input_tensor_by_name(request, "tokens").as_numpy()
+        states = pb_utils.get_input_tensor_by_name(request, "encoder_output").as_numpy()
+        logits = np.zeros((1, 1, 11), np.float32)
+        logits[0, 0, 2 if tokens.shape[1] < 4 + states.shape[2] // 40 else 5] = 20
+        return pb_utils.InferenceResponse([pb_utils.Tensor("logits", logits)])
+"""
+
+
+@pytest.mark.parametrize(("bands", "text"), [(80, "!!"), (128, "!!!"), (64, None)])
+async def test_the_encoder_gets_as_many_mel_bands_as_it_takes(
+    tokenizer: Tokenizer, tmp_path: Path, bands: int, text: str | None
+) -> None:
+    states = "[ 1, 1500, -1 ]"
+    write_model(
+        tmp_path / "models",
+        "whisper-encoder",
+        LARGE_ENCODER,
+        [tensor("mel", "FP32", f"[ 1, {bands}, 3000 ]")],
+        [tensor("encoder_output", "FP32", states)],
+    )
+    write_model(
+        tmp_path / "models",
+        "whisper-decoder",
+        LARGE_DECODER,
+        [tensor("tokens", "INT64", "[ 1, -1 ]"), tensor("encoder_output", "FP32", states)],
+        [tensor("logits", "FP32", "[ 1, -1, -1 ]")],
+    )
+    triton = SmallTriton(tmp_path, tmp_path / "models")
+    triton.start()
+    runtime = TritonRuntime(pair_settings(triton.address, tmp_path / "tokenizer.json"))
+    try:
+        await runtime.start()
+        if text is None:
+            assert (await runtime.readiness()).problems == [
+                f"model whisper-encoder: input 'mel' has shape [1, {bands}, 3000], expected "
+                "[1, 80, 3000] or [1, 128, 3000]"
+            ]
+        else:
+            noise = Audio(np.random.default_rng(0).normal(0, 0.1, 16000).astype(np.float32), 16000)
+            heard = await runtime.transcribe(noise, TranscribeOptions(language="en"), Call("r"))
+            assert heard.transcript.text == text
+    finally:
+        await runtime.close()
+        triton.stop()
+
+
+def pair_settings(address: str, tokenizer: Path, **more: Any) -> Settings:
+    """The service's settings for the pair as the only models of the Triton at `address`."""
+    asr: dict[str, Any] = {
+        "model_name": "whisper-encoder",
+        "input_name": "mel",
+        "input_type": "mel",
+        "output_names": ["encoder_output"],
+        "decoder_path": "whisper-decoder",
+        "tokenizer_path": str(tokenizer),
+        **more,
+    }
+    off = {"enabled": False}
+    return Settings.model_validate(
+        {
+            "ai": {
+                "runtime": {"triton": {"endpoint": address}},
+                "models": {"asr": asr, "emotion": off, "synthesis": off},
+            }
+        }
+    )
+
+
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """The real pair on Whisper tiny.en."""
@@ -173,24 +267,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
         models=["whisper-encoder", "whisper-decoder"],
         environment={"ASR_MODEL_PATH": "tiny.en"},
     ) as ports:
-        asr: dict[str, Any] = {
-            "model_name": "whisper-encoder",
-            "input_name": "mel",
-            "input_type": "mel",
-            "output_names": ["encoder_output"],
-            "decoder_path": "whisper-decoder",
-            "tokenizer_path": str(weights),
-            "config_path": str(weights / "config.json"),
-        }
-        off = {"enabled": False}
-        yield Settings.model_validate(
-            {
-                "ai": {
-                    "runtime": {"triton": {"endpoint": f"127.0.0.1:{ports.grpc}"}},
-                    "models": {"asr": asr, "emotion": off, "synthesis": off},
-                }
-            }
-        )
+        yield pair_settings(f"127.0.0.1:{ports.grpc}", weights, config_path=str(weights / "config.json"))
 
 
 async def test_the_real_pair_hears_real_speech_and_no_words_in_silence(pair: Settings) -> None:

@@ -82,27 +82,26 @@ class Answer:
         return raw
 
 
-def transcript(answer: Answer, names: list[str], duration_ms: int) -> DetailedTranscript:
-    """A transcript. `names` are the outputs with its text, confidence, language and, if given, segments."""
-    if len(names) < 3:
-        raise RuntimeFailed(
-            f"ai.models.asr.output_names: {names} is too short; text, confidence and language are needed"
-        )
-    text, confidence, language, *rest = names
-    segments: list[Segment] = []
-    if rest and answer.has(rest[0]):
+def transcript(answer: Answer, names: Sequence[str], language: str, duration_ms: int) -> DetailedTranscript:
+    """A transcript. `names` are the outputs with its text, confidence, language and segments.
+
+    Each but the first may be missing from the model: "" or left out. `language` is then the transcript's.
+    """
+    text, confidence, spoken, segments = (*names, "", "", "")[:4]
+    found: list[Segment] = []
+    if segments and answer.has(segments):
         try:
-            segments = msgspec.json.decode(answer.text(rest[0]), type=list[Segment])
+            found = msgspec.json.decode(answer.text(segments), type=list[Segment])
         except msgspec.DecodeError as error:
-            raise RuntimeFailed(f"output {rest[0]!r}: {error}") from error
+            raise RuntimeFailed(f"output {segments!r}: {error}") from error
     return DetailedTranscript(
         Transcript(
             text=answer.text(text),
-            confidence=answer.probability(confidence),
-            language=answer.text(language),
+            confidence=answer.probability(confidence) if confidence else None,
+            language=answer.text(spoken) if spoken else language,
             duration_ms=duration_ms,
         ),
-        segments,
+        found,
     )
 
 

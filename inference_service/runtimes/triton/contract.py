@@ -10,11 +10,15 @@ from inference_service.audio import mel
 from inference_service.settings import AsrModelSettings, EmotionModelSettings, ModelSettings, ModelsSettings
 
 ANY = -1  # a dimension of any length
+_BANDS = -2  # a dimension that is one of Whisper's numbers of mel bands
 
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A tensor by name, Triton datatype and shape (without a batch dimension; -1 is any length)."""
+    """A tensor by name, Triton datatype and shape (without a batch dimension; -1 is any length).
+
+    An expected tensor may have several datatypes, as "INT32 or INT64".
+    """
 
     name: str
     datatype: str
@@ -32,6 +36,8 @@ class Contract:
     model: str
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
+    #: Another model calls this one: the tensors are a matter of those two.
+    internal: bool = False
 
 
 def contracts(models: ModelsSettings) -> dict[str, Contract]:
@@ -49,7 +55,9 @@ def contracts(models: ModelsSettings) -> dict[str, Contract]:
                 (Tensor(models.synthesis.output_names[0], "FP32", (1,)),),
             )
         )
-    return {contract.model: contract for contract in enabled}
+    called = {contract.model: contract for contract in enabled}
+    required = (name for task in models.tasks for name in models.for_task(task).requires)
+    return {name: Contract(name, (), (), internal=True) for name in required} | called
 
 
 def _asr(asr: AsrModelSettings) -> list[Contract]:
@@ -58,15 +66,23 @@ def _asr(asr: AsrModelSettings) -> list[Contract]:
         outputs = tuple(
             Tensor(name, datatype, (1,), optional)
             for name, (datatype, optional) in zip(asr.output_names, kinds, strict=False)
+            if name
         )
-        extras = tuple(Tensor(name, "BYTES", (1,), optional=True) for name in ("language", "options"))
-        return [Contract(asr.model_name, (_audio_input(asr), *extras), outputs)]
+        inputs = [_audio_input(asr)]
+        if asr.lengths_name:
+            inputs.append(Tensor(asr.lengths_name, "INT32 or INT64", (1,)))
+        if asr.prefix_name:
+            inputs.append(Tensor(asr.prefix_name, "BYTES", (1,)))
+        inputs += [
+            Tensor(name, "BYTES", (1,), optional=True) for name in (asr.language_name, asr.options_name)
+        ]
+        return [Contract(asr.model_name, tuple(inputs), outputs)]
     encoded = (1, mel.WINDOW_FRAMES // 2, ANY)
     tokens, encoder_output = (*asr.decoder_input_names, "", "")[:2]
     return [
         Contract(
             asr.model_name,
-            (Tensor(asr.input_name, "FP32", (1, mel.MEL_BANDS, mel.WINDOW_FRAMES)),),
+            (Tensor(asr.input_name, "FP32", (1, _BANDS, mel.WINDOW_FRAMES)),),
             (Tensor(asr.output_names[0], "FP32", encoded),),
         ),
         Contract(
@@ -86,8 +102,13 @@ def _emotion(emotion: EmotionModelSettings) -> list[Contract]:
 
 
 def _audio_input(model: ModelSettings) -> Tensor:
-    shape = (ANY,) if model.input_type == "waveform" else (mel.MEL_BANDS, ANY)
-    return Tensor(model.input_name, "FP32", shape)
+    return Tensor(model.input_name, "FP32", (ANY,) if model.input_type == "waveform" else (_BANDS, ANY))
+
+
+def mel_bands(spectrogram: Tensor) -> int:
+    """The bands of a model's spectrogram, [… bands, frames]: 80 where its configuration leaves it open."""
+    bands = spectrogram.shape[-2]
+    return mel.MEL_BANDS if bands == ANY else bands
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +117,8 @@ class Interface:
 
     inputs: dict[str, Tensor]
     outputs: dict[str, Tensor]
+    #: It answers with any number of responses, over a stream.
+    decoupled: bool = False
 
     @staticmethod
     def of(metadata: Any, config: Any) -> Interface:
@@ -105,7 +128,11 @@ class Interface:
         def tensors(described: Iterable[Any]) -> dict[str, Tensor]:
             return {t.name: Tensor(t.name, t.datatype, tuple(t.shape), t.name in optional) for t in described}
 
-        return Interface(tensors(metadata.inputs), tensors(metadata.outputs))
+        return Interface(
+            tensors(metadata.inputs),
+            tensors(metadata.outputs),
+            decoupled=config.model_transaction_policy.decoupled,
+        )
 
     def shape_to_send(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
         """`shape` with a batch dimension of one in front where this model's input has one."""
@@ -114,6 +141,8 @@ class Interface:
 
 def mismatches(contract: Contract, interface: Interface) -> list[str]:
     """The differences that keep the service from calling the model: a line for each tensor, with its name."""
+    if contract.internal:
+        return []
     problems = [
         f"model {contract.model}: {problem}"
         for kind, expected, tensors in (
@@ -129,6 +158,11 @@ def mismatches(contract: Contract, interface: Interface) -> list[str]:
         for tensor in interface.inputs.values()
         if tensor.name not in sent and not tensor.optional
     ]
+    if interface.decoupled:
+        problems.append(
+            f"model {contract.model}: is decoupled (model_transaction_policy), and the service expects one "
+            "answer to a request"
+        )
     return problems
 
 
@@ -139,10 +173,14 @@ def _mismatch(kind: str, expected: Tensor, tensors: dict[str, Tensor]) -> str | 
             return None
         names = ", ".join(map(str, tensors.values())) or "none"
         return f"{kind} {expected.name!r} is not there; Triton has {names}"
-    if tensor.datatype != expected.datatype:
+    if tensor.datatype not in expected.datatype.split(" or "):
         return f"{kind} {expected.name!r} has datatype {tensor.datatype}, expected {expected.datatype}"
     if not _fits(expected.shape, tensor.shape):
-        return f"{kind} {expected.name!r} has shape {list(tensor.shape)}, expected {list(expected.shape)}"
+        wanted = " or ".join(
+            str([bands if size == _BANDS else size for size in expected.shape])
+            for bands in (mel.BANDS if _BANDS in expected.shape else (ANY,))
+        )
+        return f"{kind} {expected.name!r} has shape {list(tensor.shape)}, expected {wanted}"
     return None
 
 
@@ -150,5 +188,6 @@ def _fits(expected: Sequence[int], shape: Sequence[int]) -> bool:
     if len(shape) == len(expected) + 1 and shape[0] in (ANY, 1):
         shape = shape[1:]  # without the batch dimension
     return len(shape) == len(expected) and all(
-        size == wanted or ANY in (size, wanted) for size, wanted in zip(shape, expected, strict=True)
+        size == wanted or ANY in (size, wanted) or (wanted == _BANDS and size in mel.BANDS)
+        for size, wanted in zip(shape, expected, strict=True)
     )

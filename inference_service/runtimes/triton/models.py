@@ -93,7 +93,8 @@ class TritonModels:
             Task.ASR: self._settings.asr.decoder_path,
             Task.EMOTION: self._settings.emotion.text_model_name,
         }.get(task)
-        return [self._settings.for_task(task).model_name, *([second] if second else [])]
+        model = self._settings.for_task(task)
+        return [*model.requires, model.model_name, *([second] if second else [])]
 
     async def _problems_of(self, name: str) -> list[str]:
         try:

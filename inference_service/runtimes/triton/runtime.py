@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable
 from functools import partial
 from math import prod
 
@@ -19,10 +18,12 @@ from inference_service.runtimes.base import Call, Readiness
 from inference_service.runtimes.triton import answers
 from inference_service.runtimes.triton.answers import Answer
 from inference_service.runtimes.triton.client import TritonClient
+from inference_service.runtimes.triton.contract import Interface, mel_bands
 from inference_service.runtimes.triton.inference import Inference, add_text, time_limit
 from inference_service.runtimes.triton.models import TritonModels
 from inference_service.runtimes.triton.revival import Revival
 from inference_service.runtimes.triton.shared_memory import SharedMemoryPool
+from inference_service.runtimes.triton.speech_inputs import add_speech_inputs, language_of
 from inference_service.runtimes.triton.whisper_pair import WhisperPair
 from inference_service.settings import ModelSettings, Settings
 from inference_service.tasks import (
@@ -100,15 +101,9 @@ class TritonRuntime:
         if self._pair is not None:
             return await self._pair.transcribe(audio, options, call)
         asr = self._settings.asr
-        given = {
-            "word_timestamps": options.word_timestamps,
-            "prompt": options.prompt,
-            "temperature": options.temperature,
-        }
-        extras = {name: value for name, value in given.items() if value}
-        texts = {"language": options.language, "options": json.dumps(extras) if extras else None}
-        answer = await self._infer(asr, audio, call, texts)
-        return answers.transcript(answer, asr.output_names, audio.duration_ms)
+        add = partial(add_speech_inputs, asr=asr, options=options)
+        answer = await self._infer(asr, audio, call, add)
+        return answers.transcript(answer, asr.output_names, language_of(asr, options), audio.duration_ms)
 
     async def emotion_of_audio(self, audio: Audio, call: Call) -> EmotionResult:
         """The speaker's emotion, from the model's logits."""
@@ -141,20 +136,22 @@ class TritonRuntime:
         )
 
     async def _infer(
-        self, model: ModelSettings, audio: Audio, call: Call, texts: Mapping[str, str | None] | None = None
+        self, model: ModelSettings, audio: Audio, call: Call, add_others: Callable[..., None] | None = None
     ) -> Answer:
-        """Run `model` on the audio in the form of its `input_type`, and on those of `texts` that it takes."""
+        """Run `model` on the audio in the form of its `input_type`.
+
+        `add_others` adds the model's other inputs to a request, given its interface and the audio's samples.
+        """
         interface = (await self._models.get(model.model_name)).interface
         request = pb.ModelInferRequest(model_name=model.model_name, id=call.request_id)
-        for name, text in (texts or {}).items():
-            if text and name in interface.inputs:
-                add_text(request, name, interface.shape_to_send(name, (1,)), text)
         if model.input_type == "waveform" and not audio.needs_resampling(model.sample_rate):
             shape: tuple[int, ...] = (audio.frames,)
             write = audio.write_into
         else:
-            features = await asyncio.to_thread(_features, audio, model)
+            features = await asyncio.to_thread(_features, audio, model, interface)
             shape, write = features.shape, partial(np.copyto, src=features.reshape(-1))
+        if add_others is not None:
+            add_others(request, interface, samples=shape[-1])
         async with self._inference.slot(prod(shape), write, longest=model.timeout) as slot:
             slot.add_to(request, model.input_name, interface.shape_to_send(model.input_name, shape))
             return await self._inference.run(request, slot, time_limit(model, call))
@@ -185,8 +182,8 @@ class TritonRuntime:
             _log.error("%s", problem)
 
 
-def _features(audio: Audio, model: ModelSettings) -> NDArray[np.float32]:
+def _features(audio: Audio, model: ModelSettings, interface: Interface) -> NDArray[np.float32]:
     """The waveform at the model's rate, or its log-mel spectrogram: seconds of audio take milliseconds."""
     if model.input_type == "mel":
-        return mel.log_mel(audio.waveform(mel.SAMPLE_RATE))
+        return mel.log_mel(audio.waveform(mel.SAMPLE_RATE), mel_bands(interface.inputs[model.input_name]))
     return audio.waveform(model.sample_rate)

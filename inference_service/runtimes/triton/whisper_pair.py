@@ -15,6 +15,7 @@ from inference_service.audio import Audio, mel
 from inference_service.errors import BadRequest, RuntimeFailed
 from inference_service.runtimes.base import Call
 from inference_service.runtimes.triton import whisper_decoding
+from inference_service.runtimes.triton.contract import mel_bands
 from inference_service.runtimes.triton.inference import Inference, TensorSlot, time_limit
 from inference_service.runtimes.triton.models import TritonModels
 from inference_service.runtimes.triton.tokenizer import Tokenizer, load_tokenizer
@@ -51,7 +52,7 @@ class WhisperPair:
             window = waveform[start:end]
             if whisper_decoding.is_silent(window):
                 continue
-            states = await self._encode(await asyncio.to_thread(mel.window_log_mel, window), call)
+            states = await self._encode(window, call)
             async with self._slot(states) as slot:
                 next_logits = partial(self._next_logits, slot, states.shape, call)
                 if language is None:
@@ -84,10 +85,12 @@ class WhisperPair:
         write = partial(np.copyto, src=values.reshape(-1))
         return self._inference.slot(values.size, write, longest=self._asr.timeout)
 
-    async def _encode(self, features: NDArray[np.float32], call: Call) -> NDArray[np.float32]:
-        """Encoder states [1, 1500, d] of log-mel features [80, 3000]."""
+    async def _encode(self, window: NDArray[np.float32], call: Call) -> NDArray[np.float32]:
+        """Encoder states [1, 1500, d] of at most 30 s of a waveform."""
         asr = self._asr
-        await self._models.get(asr.model_name)
+        interface = (await self._models.get(asr.model_name)).interface
+        bands = mel_bands(interface.inputs[asr.input_name])
+        features = await asyncio.to_thread(mel.window_log_mel, window, bands)
         request = pb.ModelInferRequest(model_name=asr.model_name, id=call.request_id)
         async with self._slot(features) as slot:
             slot.add_to(request, asr.input_name, (1, *features.shape))

@@ -65,7 +65,9 @@ def interface(config: Any) -> Interface:
             for each in described
         }
 
-    return Interface(tensors(config.input), tensors(config.output))
+    return Interface(
+        tensors(config.input), tensors(config.output), decoupled=config.model_transaction_policy.decoupled
+    )
 
 
 def datatype(value: int) -> str:

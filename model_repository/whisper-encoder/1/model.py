@@ -22,8 +22,13 @@ class TritonPythonModel:
             compute_type="default",
             intra_threads=int(parameters["threads"]) or len(os.sched_getaffinity(0)),
         )
-        if self.whisper.n_mels != 80:
-            raise ValueError(f"the weights take {self.whisper.n_mels} mel bands, this model's input has 80")
+        wanted = self.whisper.n_mels
+        bands = json.loads(args["model_config"])["input"][0]["dims"][1]
+        if bands != wanted:
+            raise ValueError(
+                f"the weights take {wanted} mel bands, and the input mel has {bands}: set its dims to "
+                f"[ 1, {wanted}, 3000 ] in config.pbtxt"
+            )
 
     def execute(self, requests):
         return [self._respond(request) for request in requests]

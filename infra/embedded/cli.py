@@ -38,7 +38,7 @@ class Reporter:
             print(f"  {now - self._begin:5.1f} s  {part}: {message}", file=sys.stderr, flush=True)
 
 
-def up(arguments: argparse.Namespace) -> int:
+def up(arguments: argparse.Namespace) -> None:
     """Bring the stack up, with Pulumi if it is installed, and send a recording through it."""
     layout = _layout(arguments)
     stack = load_file(_stack_file(arguments))
@@ -53,7 +53,6 @@ def up(arguments: argparse.Namespace) -> int:
             print("interrupted; stopping what was started", file=sys.stderr)
             fleet.down(layout)
         raise
-    return 0
 
 
 def _up(arguments: argparse.Namespace, layout: Layout, stack: Stack, declared: fleet.Fleet) -> None:
@@ -66,21 +65,16 @@ def _up(arguments: argparse.Namespace, layout: Layout, stack: Stack, declared: f
         if "apiKeys" in stack.encrypted:
             keys = with_pulumi.api_keys(cli, stack.name, arguments.state)
     else:
-        print(
-            f"No Pulumi CLI on PATH or in ~/.pulumi/bin: applying the stack {stack.name} directly.",
-            flush=True,
-        )
+        without = "No Pulumi CLI on PATH or in ~/.pulumi/bin"
+        print(f"{without}: applying the stack {stack.name} directly.", flush=True)
         if stack.encrypted:
             raise EmbeddedError(
                 f"the stack {stack.name} has encrypted values, and only Pulumi can decrypt them: "
                 f"{', '.join(stack.encrypted)}"
             )
         done = fleet.up(layout, declared, Reporter())
-        print(
-            "\n".join(f"  {line}" for line in done)
-            if done
-            else "  nothing to do: everything runs as declared"
-        )
+        for line in done or ["nothing to do: everything runs as declared"]:
+            print(f"  {line}")
 
     answers = demonstration.send(RECORDING, declared.gateway.url, keys[0] if keys else None)
     gateway = declared.gateway
@@ -92,11 +86,10 @@ def _up(arguments: argparse.Namespace, layout: Layout, stack: Stack, declared: f
     print(f"logs  {layout.logs}/\nstop  {layout.make('down')}")
 
 
-def down(arguments: argparse.Namespace) -> int:
+def down(arguments: argparse.Namespace) -> None:
     """Stop every process of the stack."""
     stopped = fleet.down(_layout(arguments))
     print(f"stopped: {', '.join(stopped)}" if stopped else "nothing was running")
-    return 0
 
 
 def status(arguments: argparse.Namespace) -> int:
@@ -111,38 +104,33 @@ def status(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def apply_declared_node(arguments: argparse.Namespace) -> int:
+def apply_declared_node(arguments: argparse.Namespace) -> None:
     """Apply the node that standard input declares as JSON."""
     node: NodeDeclaration = from_json(sys.stdin.buffer.read(), NodeDeclaration)
     started = apply_node(_layout(arguments), node, Reporter())
     print(json.dumps({"node": node.name, "url": node.url, "started": started}))
-    return 0
 
 
-def apply_declared_gateway(arguments: argparse.Namespace) -> int:
+def apply_declared_gateway(arguments: argparse.Namespace) -> None:
     """Apply the gateway that standard input declares as JSON."""
     gateway: GatewayDeclaration = from_json(sys.stdin.buffer.read(), GatewayDeclaration)
     done = apply_gateway(_layout(arguments), gateway, Reporter())
     print(json.dumps({"url": gateway.url, "done": done}))
-    return 0
 
 
-def remove_named_node(arguments: argparse.Namespace) -> int:
+def remove_named_node(arguments: argparse.Namespace) -> None:
     """Stop the named node."""
     print(json.dumps({"stopped": remove_node(_layout(arguments), arguments.name)}))
-    return 0
 
 
-def remove_running_gateway(arguments: argparse.Namespace) -> int:
+def remove_running_gateway(arguments: argparse.Namespace) -> None:
     """Stop the gateway."""
     print(json.dumps({"stopped": remove_gateway(_layout(arguments))}))
-    return 0
 
 
-def reload_running_gateway(arguments: argparse.Namespace) -> int:
+def reload_running_gateway(arguments: argparse.Namespace) -> None:
     """Reload the gateway's nginx; nothing happens when it does not run."""
     reload_gateway(_layout(arguments))
-    return 0
 
 
 def _stack_file(arguments: argparse.Namespace) -> Path:
@@ -178,7 +166,7 @@ def main() -> int:
             command.add_argument("name")
     arguments = parser.parse_args()
     try:
-        return int(arguments.run(arguments))
+        return int(arguments.run(arguments) or 0)
     except (EmbeddedError, SupervisorError, StackError, demonstration.DemonstrationFailed) as error:
         print(f"error: {error}", file=sys.stderr)
     except DeclarationError as error:

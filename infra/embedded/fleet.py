@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from infra import names
@@ -69,19 +68,13 @@ def up(layout: Layout, fleet: Fleet, progress: Progress = quiet) -> list[str]:
         progress(node.name, "ready")
     for node in fleet.nodes:
         if node.name in serving:
-            restarted = apply_node(layout, node, progress)
-            done += [f"{program} restarted" for program in restarted]
+            done += [f"{program} restarted" for program in apply_node(layout, node, progress)]
             progress(node.name, "ready")
     done += [f"gateway {what}" for what in apply_gateway(layout, fleet.gateway, progress)]
     progress("gateway", "ready")
-    for name in orphaned(layout, fleet.nodes):
+    for name in sorted(set(declared_nodes(layout)) - {node.name for node in fleet.nodes}):
         done += [f"{program} removed" for program in remove_node(layout, name)]
     return done
-
-
-def orphaned(layout: Layout, nodes: Sequence[NodeDeclaration]) -> list[str]:
-    """The names of the nodes that run and are no longer declared."""
-    return sorted(set(declared_nodes(layout)) - {node.name for node in nodes})
 
 
 def down(layout: Layout) -> list[str]:

@@ -165,7 +165,7 @@ class Supervisor:
     # Internals ----------------------------------------------------------------------------------------
 
     def _call(self, method: str, *arguments: Any) -> Any:
-        # ServerProxy wants an address; the transport ignores it and connects to the socket.
+        # ServerProxy requires an address; the transport ignores it and connects to the socket.
         transport = SupervisorTransport(None, None, f"unix://{self.layout.supervisor_socket}")
         with xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport) as server:
             return getattr(server.supervisor, method)(*arguments)
@@ -240,7 +240,7 @@ class Supervisor:
             path.unlink(missing_ok=True)
 
     def _stop_group(self, name: str) -> None:
-        """Stop a program and remove it from supervisord; a name that supervisord does not know is skipped."""
+        """Stop a program and remove it from supervisord, if supervisord knows it."""
         deadline = time.monotonic() + _STOP_SECONDS
         self._ignoring_unknown("stopProcessGroup", name)
         while not self._ignoring_unknown("removeProcessGroup", name):
@@ -249,7 +249,7 @@ class Supervisor:
             time.sleep(_POLL_SECONDS)
 
     def _ignoring_unknown(self, method: str, *arguments: Any) -> bool:
-        """Call a method that needs no effect on an unknown program. Returns False while the program runs."""
+        """Call a method; an unknown program is no error. Returns False while the program runs."""
         try:
             self._call(method, *arguments)
         except xmlrpc.client.Fault as fault:

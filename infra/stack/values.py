@@ -105,26 +105,12 @@ def _numbers(wrong: list[str]) -> str:
     return f"keys number {', '.join(wrong)} do not match"
 
 
-Port = Annotated[
-    int, BeforeValidator(_port), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": 65535})
+# The constraints are for the JSON Schema: the validators before them have better messages.
+Port = Annotated[int, Field(ge=1, le=65535), BeforeValidator(_port)]
+Indices = Annotated[
+    list[Annotated[int, Field(ge=0)]], Field(min_length=1, json_schema_extra={"uniqueItems": True})
 ]
-Gpus = Annotated[
-    Literal["all", "none"] | list[int],
-    BeforeValidator(parse_gpus),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"enum": ["all", "none"]},
-                {
-                    "type": "array",
-                    "minItems": 1,
-                    "uniqueItems": True,
-                    "items": {"type": "integer", "minimum": 0},
-                },
-            ]
-        }
-    ),
-]
+Gpus = Annotated[Literal["all", "none"] | Indices, BeforeValidator(parse_gpus)]
 HostAddress = Annotated[
     Host,
     BeforeValidator(parse_host),
@@ -132,16 +118,8 @@ HostAddress = Annotated[
     WithJsonSchema({"type": "string", "pattern": PATTERN}),
 ]
 Batch = Annotated[
-    int | str,
+    Annotated[int, Field(ge=1)] | Annotated[str, StringConstraints(pattern="^([1-9][0-9]?|100)%$")],
     BeforeValidator(_batch),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "integer", "minimum": 1},
-                {"type": "string", "pattern": "^([1-9][0-9]?|100)%$"},
-            ]
-        }
-    ),
 ]
 Memory = Annotated[
     str, AfterValidator(_memory), Field(json_schema_extra={"pattern": "^[1-9][0-9]*[kKmMgG]?[bB]?$"})

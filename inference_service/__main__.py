@@ -1,7 +1,5 @@
 """`python -m inference_service [--config FILE]`: serve until SIGTERM."""
 
-from __future__ import annotations
-
 import argparse
 import logging
 import os

@@ -3,8 +3,6 @@
 `infra` imports them from here, so that a node's containers have the addresses that its service expects.
 """
 
-from __future__ import annotations
-
 HTTP_PORT, GRPC_PORT = 8800, 9800
 
 # Host names on a node's own network. Triton's ports are consecutive: HTTP, gRPC, metrics.

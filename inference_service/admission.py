@@ -1,8 +1,6 @@
 """Bounded work: a limited number of inferences run, a limited number wait, and the rest are refused with a
 time to retry."""
 
-from __future__ import annotations
-
 import asyncio
 import math
 from collections import Counter

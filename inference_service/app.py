@@ -1,7 +1,5 @@
 """The application of one worker: Litestar with the routes of `http`, behind `http.front`."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager

@@ -1,7 +1,5 @@
 """Every error of the service, with its HTTP status and its gRPC status code in one place."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 

@@ -4,8 +4,6 @@ For Docker's HEALTHCHECK. It needs no other program in the image, and reads the 
 settings.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import sys

@@ -1,7 +1,5 @@
 """API keys, as HTTP headers, WebSocket handshakes and gRPC metadata carry them."""
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 

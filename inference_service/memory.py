@@ -4,8 +4,6 @@ glibc keeps the memory that a burst of work has freed, in case it is needed agai
 resident size would stay at its peak.
 """
 
-from __future__ import annotations
-
 import asyncio
 import ctypes
 import gc

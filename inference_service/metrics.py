@@ -4,8 +4,6 @@ Several workers write to files in PROMETHEUS_MULTIPROC_DIR, which `supervisor` s
 imported. Any of them renders the sum.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Fields that a client may send with any request, over HTTP as over gRPC: its id and its language."""
 
-from __future__ import annotations
-
 import re
 import secrets
 

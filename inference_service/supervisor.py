@@ -5,8 +5,6 @@ connections hang in the backlog instead of being refused. Its workers also stop 
 answering 503 to requests that are already on their way.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import pickle

@@ -4,8 +4,6 @@ Recognisers report when a word is decoded, so a word after a pause starts with t
 appear seconds early. Recognisers also skip whole sentences now and then, which leaves sound without a word.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import msgspec

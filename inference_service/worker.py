@@ -1,7 +1,5 @@
 """One worker process: HTTP and the side servers over one engine in one event loop."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import faulthandler

@@ -1,7 +1,5 @@
 """The Pulumi program: configuration, hosts that answer, then the fleet as resources, and its outputs."""
 
-from __future__ import annotations
-
 import signal
 import sys
 from pathlib import Path

@@ -4,8 +4,6 @@ Pulumi keeps a declaration in the stack's state and passes it to the step again 
 which may be many releases later. So each kind reads declarations that older releases wrote.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import msgspec

@@ -1,7 +1,5 @@
 """The digest of a set of files. It is an image's tag, a model's version, and the revision of a process."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Iterable, Iterator

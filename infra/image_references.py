@@ -3,8 +3,6 @@
 A change of the content changes the reference, so a preview shows it.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from pathlib import Path

@@ -4,8 +4,6 @@ In a checkout both are the same folder. An installed wheel has the package's fil
 as in a checkout (`[tool.setuptools.package-dir]` in pyproject.toml).
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import sys

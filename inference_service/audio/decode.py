@@ -1,7 +1,5 @@
 """Decodes a client's bytes to `Audio`. 16-bit WAV and PCM stay a view of the bytes."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """Limits of sample rate and channels, for audio of every format."""
 
-from __future__ import annotations
-
 from inference_service.errors import BadRequest
 
 #: Hz. A lower rate carries no speech; no recorder uses a higher one.

@@ -5,8 +5,6 @@ line split into left and right, a swapped plug, a "wide" effect) would average t
 channel alone holds all of the speech.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -4,8 +4,6 @@ Recorders and pipes leave open-ended sizes and an incomplete last frame, and a s
 its samples. libsndfile converts the samples, except those that numpy can use in place.
 """
 
-from __future__ import annotations
-
 import io
 import struct
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Decoded audio, converted only when a model asks for it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

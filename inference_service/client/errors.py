@@ -1,7 +1,5 @@
 """Errors of the client; `str(error)` is for its user."""
 
-from __future__ import annotations
-
 
 class ClientError(Exception):
     """The service refused the request or cannot be reached. The text gives the reason."""

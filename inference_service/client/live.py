@@ -1,7 +1,5 @@
 """Live transcription. If a node stops, the audio without a final result is sent to another node."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable, Iterator

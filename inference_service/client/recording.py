@@ -1,7 +1,5 @@
 """Buffers audio until the service has answered it, so that it can be sent again to another node."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """One attempt at a live stream, over gRPC or over a WebSocket."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from threading import Thread

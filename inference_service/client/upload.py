@@ -1,7 +1,5 @@
 """Sends whole recordings over HTTP."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path

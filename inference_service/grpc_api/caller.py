@@ -1,7 +1,5 @@
 """What all calls of the AI service share: API key, request id, metrics, and errors as status codes."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager

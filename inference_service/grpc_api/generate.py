@@ -7,8 +7,6 @@ The proto's package is `grpc`, but the modules must not be: they would shadow th
 told that the file lies in this package's `generated` folder, and the modules import each other from there.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 import tempfile

@@ -1,7 +1,5 @@
 """gRPC's standard health service: reports `engine.readiness`."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator
 

@@ -1,7 +1,5 @@
 """The gRPC server of one worker. All workers listen on the same address (SO_REUSEPORT)."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections.abc import AsyncIterator

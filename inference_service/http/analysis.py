@@ -1,7 +1,5 @@
 """The inference routes: /asr, /emotion, /synthesis, /setup, /analyze, /batch."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 import uuid

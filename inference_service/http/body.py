@@ -1,7 +1,5 @@
 """Reads request bodies within limits of size and time, and detects clients that disconnect."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Awaitable
 from typing import Any, TypeVar

@@ -1,7 +1,5 @@
 """The envelope: the JSON object around every response, for results and errors."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 from typing import Annotated, Any
 

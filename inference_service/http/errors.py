@@ -1,7 +1,5 @@
 """Litestar's exception handlers: what routes and handlers raise becomes a response."""
 
-from __future__ import annotations
-
 import logging
 from typing import Any
 

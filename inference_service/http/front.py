@@ -1,7 +1,5 @@
 """The outermost ASGI layer: request id, API key, refusals while draining or full, metrics, access log."""
 
-from __future__ import annotations
-
 import asyncio
 from time import perf_counter
 from typing import cast

@@ -1,7 +1,5 @@
 """POST requests with a body: limits of size and time, content encoding, and the client that leaves."""
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable
 from typing import Any
 

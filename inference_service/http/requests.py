@@ -1,7 +1,5 @@
 """Requests in JSON, and their conversion to audio, text and options. Errors name the field."""
 
-from __future__ import annotations
-
 import asyncio
 import re
 from typing import Annotated, Any, TypeVar

@@ -1,7 +1,5 @@
 """Pieces of an OpenAPI 3.0 document: schemas of msgspec types, objects, answers."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Audio that is not in JSON: as the whole body, or as a file in a multipart form."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 

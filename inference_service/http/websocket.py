@@ -7,8 +7,6 @@ with `{"type": "ready", …}`, every flush with `{"type": "result", …}` (the f
 `{"type": "error", "code", "message"}` before it closes the connection.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime

@@ -1,7 +1,5 @@
 """The runtimes, behind the one interface of `runtimes.base`."""
 
-from __future__ import annotations
-
 from inference_service.runtimes.base import Runtime
 from inference_service.settings import Settings
 

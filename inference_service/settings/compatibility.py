@@ -1,7 +1,5 @@
 """Keys of the original service's settings file that are renamed here, or have no effect."""
 
-from __future__ import annotations
-
 import difflib
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Environment variables of the settings: `AI__HTTP__ENDPOINT` sets `ai.http.endpoint`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Reads the settings from a YAML file and the environment, and reports all mistakes at once."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

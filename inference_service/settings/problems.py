@@ -1,7 +1,5 @@
 """Errors of the settings: one line each, beginning with the path of the key."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Mapping
 from typing import Any, get_args

@@ -1,8 +1,6 @@
 """Settings of `ai.runtime` and `ai.http`: which runtime runs the models, and its address."""
 
-from __future__ import annotations
-
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
@@ -36,7 +34,7 @@ class TritonSettings(Section):
     timeout: Seconds = Field(default=60.0, description="Seconds for one call to Triton.")
 
     @model_validator(mode="after")
-    def _has_address(self) -> TritonSettings:
+    def _has_address(self) -> Self:
         _ = self.grpc_address
         return self
 
@@ -93,7 +91,7 @@ class TlsSettings(Section):
     key_file: OptionalPath = Field(default=None, description="The client certificate's key.")
 
     @model_validator(mode="after")
-    def _certificate_has_key(self) -> TlsSettings:
+    def _certificate_has_key(self) -> Self:
         if (self.cert_file is None) != (self.key_file is None):
             raise ValueError("cert_file and key_file belong together: give both or neither")
         return self

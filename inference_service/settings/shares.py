@@ -1,7 +1,5 @@
 """Limits of the whole node and each worker's share of them: the shares add up to the limit exactly."""
 
-from __future__ import annotations
-
 from typing import Any, TypeVar
 
 from inference_service.tasks import Task

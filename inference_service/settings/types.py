@@ -1,10 +1,8 @@
 """The settings as one type: the sections `ai` and `server`, with defaults and limits."""
 
-from __future__ import annotations
-
 import tempfile
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
@@ -110,13 +108,13 @@ class Settings(Section):
     server: ServerSettings = ServerSettings()
 
     @model_validator(mode="after")
-    def _remote_has_endpoint(self) -> Settings:
+    def _remote_has_endpoint(self) -> Self:
         if self.ai.runtime.backend == "remote" and not self.ai.http.endpoint:
             raise ValueError("ai.http.endpoint: needed because ai.runtime.backend is remote")
         return self
 
     @model_validator(mode="after")
-    def _limits_reach_every_worker(self) -> Settings:
+    def _limits_reach_every_worker(self) -> Self:
         if problems := shares.too_small(self):
             raise ValueError("; ".join(problems))
         return self

@@ -1,7 +1,5 @@
 """Value types of the settings: durations, lists and addresses, as people write them."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The audio of a stream that has no final result yet."""
 
-from __future__ import annotations
-
 from array import array
 from bisect import bisect_left
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The input and the output of a stream: chunks and results."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from inference_service.tasks import Task, TaskResult

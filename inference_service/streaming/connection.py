@@ -1,7 +1,5 @@
 """The streams of one connection (a gRPC call, a WebSocket), and all connections of one worker."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress

@@ -1,7 +1,5 @@
 """Turns a stream's bytes, cut anywhere, into one continuous waveform."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """One stream: its pending audio, and the task that turns it into results."""
 
-from __future__ import annotations
-
 import asyncio
 import random
 import time

@@ -1,7 +1,5 @@
 """The remedies for known messages of the service, Triton and nginx; docs/doctor.md explains each."""
 
-from __future__ import annotations
-
 import re
 from typing import Final
 

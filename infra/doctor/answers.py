@@ -1,7 +1,5 @@
 """What a check expects of an answer; without it the check ends with a problem."""
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Collection, Iterator
 from contextlib import contextmanager
 

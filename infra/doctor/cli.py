@@ -1,7 +1,5 @@
 """The command: `python -m infra.doctor --stack NAME` examines a fleet, `… models PATH` a model repository."""
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import json

@@ -1,7 +1,5 @@
 """Containers from the output of `docker inspect`, reduced to what the checks use."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from typing import Any

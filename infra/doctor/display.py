@@ -1,7 +1,5 @@
 """The findings on a terminal: a table that fills while the checks run, then a summary of each node."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace

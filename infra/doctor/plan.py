@@ -1,7 +1,5 @@
 """The checks of a stack: of each of its hosts, its nodes and its gateway, in the order of the findings."""
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path

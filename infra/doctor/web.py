@@ -1,7 +1,5 @@
 """HTTP requests from a host or from this computer, each on a connection of its own."""
 
-from __future__ import annotations
-
 import asyncio
 import io
 import json

@@ -1,7 +1,5 @@
 """The embedded stack's commands: `python -m infra.embedded --help`."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -4,8 +4,6 @@ They are the whole input of `python -m infra.embedded apply-node` and `apply-gat
 input, so Pulumi and `up` start the same processes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Set
 from pathlib import Path
 from typing import Annotated, Any

@@ -1,7 +1,5 @@
 """Checks of an embedded stack's ports and folder, and the environment of its processes."""
 
-from __future__ import annotations
-
 import os
 import pwd
 import sys

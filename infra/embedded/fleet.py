@@ -1,7 +1,5 @@
 """Brings a whole embedded stack up, one node after the other, and takes it down."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from infra import names

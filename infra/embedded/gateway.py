@@ -3,8 +3,6 @@
 Applying it again changes nothing. A changed configuration is tested first, then switched, then reloaded.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import pwd

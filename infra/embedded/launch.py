@@ -5,8 +5,6 @@ of command lines and environments, and the recorded pid and start time identify 
 killed. Imports the standard library only and is run by path, to start fast.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import sys

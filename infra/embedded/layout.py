@@ -1,11 +1,10 @@
 """The files of an embedded stack, all under one folder."""
 
-from __future__ import annotations
-
 import hashlib
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from infra.paths import PROJECT
 
@@ -22,7 +21,7 @@ class Layout:
     root: Path
 
     @classmethod
-    def for_stack(cls, stack: str, state: Path = STATE) -> Layout:
+    def for_stack(cls, stack: str, state: Path = STATE) -> Self:
         """The files of the stack of that name under the folder of all stacks' states."""
         return cls(state.absolute() / stack)
 

@@ -1,7 +1,5 @@
 """Orphaned processes of an embedded stack: found by their records, and ended."""
 
-from __future__ import annotations
-
 import json
 import signal
 

@@ -4,8 +4,6 @@ Applying a declaration again restarts nothing. `apply_node` returns when the nod
 EmbeddedError with the last log lines of the process that is not.
 """
 
-from __future__ import annotations
-
 import re
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The processes of this computer: recorded processes, process groups, and the listeners of ports."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -1,7 +1,5 @@
 """A program that supervisord keeps running, and the two files that declare it."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

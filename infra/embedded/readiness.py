@@ -1,7 +1,5 @@
 """Waits until a node or the gateway of an embedded stack answers."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 

@@ -4,8 +4,6 @@ supervisord starts with the first program and ends with the last. Each program h
 it can be added, changed and removed without the others.
 """
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import http.client

@@ -1,7 +1,5 @@
 """Brings an embedded stack up with `pulumi up`, with its state in the project's folder."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 from pathlib import Path

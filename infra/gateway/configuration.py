@@ -1,7 +1,5 @@
 """The gateway's configuration as its step reads it. The step imports this module, so it must stay light."""
 
-from __future__ import annotations
-
 from infra.connection import Connection
 from infra.declaration import Declaration
 

@@ -1,7 +1,5 @@
 """The gateway that a stack declares, wherever its nginx runs: pure functions from the stack."""
 
-from __future__ import annotations
-
 from collections.abc import Set
 
 from inference_service.settings import RequestSettings

@@ -1,7 +1,5 @@
 """The plan of a stack's gateway: pure, and made once for an update."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Set
 from dataclasses import dataclass, field

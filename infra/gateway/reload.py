@@ -4,8 +4,6 @@ Each runs on the gateway's host and does nothing while that nginx does not run. 
 it must stay light.
 """
 
-from __future__ import annotations
-
 import shlex
 
 from infra import names

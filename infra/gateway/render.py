@@ -4,8 +4,6 @@
 nginx includes into its `upstream ai_inference_service {}`. The templates are in `nginx/`.
 """
 
-from __future__ import annotations
-
 import ipaddress
 import re
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """A local model repository: its models, and their versions by content."""
 
-from __future__ import annotations
-
 import functools
 from pathlib import Path
 

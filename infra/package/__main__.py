@@ -1,7 +1,5 @@
 """Serves the components to the Pulumi engine, for programs in every language."""
 
-from __future__ import annotations
-
 from pulumi.provider.experimental import component_provider_host
 
 from infra.package.components import Fleet, Gateway, Node

@@ -1,7 +1,5 @@
 """A stack (`infra.stack`) from the arguments of a component."""
 
-from __future__ import annotations
-
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -4,8 +4,6 @@ There, the type of a component named the machine, and the names of resources did
 the options that are made with it, in version 0.2.0.
 """
 
-from __future__ import annotations
-
 import re
 
 import pulumi

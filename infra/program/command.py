@@ -1,7 +1,5 @@
 """Steps on a host, or here for the embedded stack: a module of this project with JSON on its input."""
 
-from __future__ import annotations
-
 import shlex
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What every container of a fleet has in common: least privilege, bounded logs, restarts, an orderly end."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

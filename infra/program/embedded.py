@@ -1,7 +1,5 @@
 """Embedded nodes and the embedded gateway as Pulumi components: the same commands that run without Pulumi."""
 
-from __future__ import annotations
-
 import secrets
 import shlex
 from collections.abc import Set

@@ -1,7 +1,5 @@
 """A stack as Pulumi resources: hosts, nodes in their rollout order, the gateway over them."""
 
-from __future__ import annotations
-
 import gc
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """The gateway as a Pulumi component: its configuration is a resource of its own, and so is its container."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

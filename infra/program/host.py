@@ -1,7 +1,5 @@
 """A Docker host as Pulumi drives it."""
 
-from __future__ import annotations
-
 import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass

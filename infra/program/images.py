@@ -1,7 +1,5 @@
 """The images of a stack as Pulumi resources: built or pulled on the hosts, or built once and pushed."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 

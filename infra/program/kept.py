@@ -3,8 +3,6 @@
 So an update neither changes nor deletes it, and the rest of the program sees only hosts that can be reached.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -5,8 +5,6 @@ creates it again, under the same name. A resource hook removes the first one: ho
 created, and not in previews.
 """
 
-from __future__ import annotations
-
 import asyncio
 import shlex
 import subprocess

@@ -1,7 +1,5 @@
 """A node's models: on the host already, copied there, or in an object store that Triton reads itself."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any

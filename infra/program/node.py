@@ -1,7 +1,5 @@
 """A node on a Docker host as Pulumi components: what is prepared there, then the containers that serve."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any

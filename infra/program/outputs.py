@@ -1,7 +1,5 @@
 """What a stack tells when it is up."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Set
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The order in which nodes change: canaries one by one, then batches."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import TypeVar

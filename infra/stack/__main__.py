@@ -1,7 +1,5 @@
 """`python -m infra.stack check FILE`, `schema [--check]`, `import-script [FILE]`."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import re

@@ -1,7 +1,5 @@
 """The gateway of a stack: where its nginx runs, its certificate and its limits."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field

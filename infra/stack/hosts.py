@@ -1,7 +1,5 @@
 """The hosts of nodes and of the gateway: an SSH host, a Docker socket, or processes on this computer."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The sources of container images, and the registry for built images."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import ClassVar, Self
 

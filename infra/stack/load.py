@@ -1,7 +1,5 @@
 """Reads a stack from Pulumi's configuration or from its file, and reports every mistake at once."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Collection, Mapping

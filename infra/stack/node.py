@@ -1,7 +1,5 @@
 """One GPU host of a stack and the ports that it publishes."""
 
-from __future__ import annotations
-
 import re
 from typing import Annotated
 

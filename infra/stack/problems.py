@@ -1,7 +1,5 @@
 """The mistakes in a configuration, each with the path of its key."""
 
-from __future__ import annotations
-
 import difflib
 import re
 from collections.abc import Iterable, Mapping

@@ -1,7 +1,5 @@
 """The rules of a configuration that span several of its keys."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator, Mapping
 from typing import Any

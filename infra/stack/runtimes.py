@@ -1,7 +1,5 @@
 """The parts of a node: Triton or Edge-LLM, the inference service, and the models."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints

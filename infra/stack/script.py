@@ -1,7 +1,5 @@
 """Turns the environment of the original service's deployment script into a stack file."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path

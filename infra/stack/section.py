@@ -1,7 +1,5 @@
 """The base of all sections of a stack's configuration."""
 
-from __future__ import annotations
-
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 

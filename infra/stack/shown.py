@@ -1,7 +1,5 @@
 """How an error message quotes a value of the stack file."""
 
-from __future__ import annotations
-
 import json
 
 _LONGEST = 80

@@ -5,8 +5,6 @@ a stack fills in what a node leaves out, so code that reads a `Stack` never repe
 rules that span several keys.
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import Field, PrivateAttr

@@ -3,8 +3,6 @@
 Each has its check, its error message and its part of the JSON Schema.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import PurePosixPath
 from typing import Annotated, Literal

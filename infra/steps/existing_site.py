@@ -9,8 +9,6 @@ nginx reads its configuration only at a reload, so a change takes effect after n
 Until then the host keeps a note of how to go back. If a step is interrupted, the next step follows the note.
 """
 
-from __future__ import annotations
-
 import shlex
 from pathlib import PurePosixPath
 

@@ -6,8 +6,6 @@ gateway's host, and `current` is a link to the one in use. `existing`: the stack
 that the site's nginx includes (`existing_site.py`).
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import os

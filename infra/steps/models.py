@@ -5,8 +5,6 @@ to the copies in use. A copy is written under another name, checked against its 
 renamed. A link is replaced by a rename. So an interrupted copy is never served.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import io

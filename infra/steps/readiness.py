@@ -4,8 +4,6 @@ The request to the health route runs in the service's container: this computer m
 addresses.
 """
 
-from __future__ import annotations
-
 import shlex
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Runs a step's action: `python -m MODULE ACTION`, with the declaration as JSON on standard input."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any

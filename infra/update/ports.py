@@ -1,7 +1,5 @@
 """The ports that a stack publishes on a host, and the containers and processes that hold them there."""
 
-from __future__ import annotations
-
 import ipaddress
 import re
 from collections.abc import Collection, Iterator, Sequence

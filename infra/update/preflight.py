@@ -3,8 +3,6 @@
 All hosts are checked at the same time and none is changed. A failure has its reason and a remedy.
 """
 
-from __future__ import annotations
-
 import subprocess
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor

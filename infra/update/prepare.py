@@ -1,7 +1,5 @@
 """Checks the hosts before an update, and decides which of them it leaves as they are."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any

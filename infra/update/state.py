@@ -1,7 +1,5 @@
 """The resources of a stack that exist already, read from Pulumi's state."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 from typing import Any

@@ -1,7 +1,5 @@
 """The OpenAI routes in the API's description."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import get_args
 

@@ -1,7 +1,5 @@
 """Refusals on the OpenAI routes, in the shape that OpenAI's clients read."""
 
-from __future__ import annotations
-
 import re
 
 import msgspec

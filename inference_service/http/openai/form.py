@@ -1,7 +1,5 @@
 """The multipart form of POST /v1/audio/transcriptions."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 

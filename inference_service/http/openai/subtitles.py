@@ -1,7 +1,5 @@
 """Subtitles (SubRip and WebVTT) from a transcript's segments and words."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

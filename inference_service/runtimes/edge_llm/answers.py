@@ -1,8 +1,6 @@
 """A unit's answer as the result of a task. A field that the task needs and the answer lacks is an error that
 names it."""
 
-from __future__ import annotations
-
 import json
 from typing import Annotated, Any, TypeVar
 

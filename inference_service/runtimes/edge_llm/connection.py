@@ -1,12 +1,10 @@
 """A TCP connection to the unit manager: sends frames, receives replies, and raises the errors in replies."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import secrets
 import socket
-from typing import Final
+from typing import Final, Self
 
 from inference_service.errors import Busy, NotReady, RuntimeFailed
 from inference_service.runtimes.edge_llm.frames import (
@@ -51,7 +49,7 @@ class Connection:
         self._socket: socket.socket = writer.get_extra_info("socket")
 
     @classmethod
-    async def open(cls, address: str, time_limit: float) -> Connection:
+    async def open(cls, address: str, time_limit: float) -> Self:
         """Connect to `address` (host:port) within `time_limit` seconds. Raises NotReady if that fails."""
         host, _, port = address.rpartition(":")
         try:

@@ -4,8 +4,6 @@ A frame is one JSON object on a line of its own, `{request_id, work_id, action: 
 data}`; replies carry `error` instead of `action`.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass

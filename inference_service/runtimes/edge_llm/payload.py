@@ -1,7 +1,5 @@
 """Audio in the text form that a unit takes."""
 
-from __future__ import annotations
-
 import base64
 from typing import Final
 

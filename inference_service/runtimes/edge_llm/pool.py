@@ -1,7 +1,5 @@
 """Sessions by (meeting, model): one request each at a time, a bounded number, closed when idle."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass

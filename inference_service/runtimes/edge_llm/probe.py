@@ -1,7 +1,5 @@
 """Checks that the unit manager and the llm node run, in milliseconds and without a session."""
 
-from __future__ import annotations
-
 import asyncio
 from typing import Final
 

@@ -5,12 +5,10 @@ Otherwise the unit would take its unfinished frames for the beginning of the nex
 would take its late answer for the answer to the next one.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, Self
 
 from inference_service.errors import Busy, NotReady, RuntimeFailed, RuntimeTimeout
 from inference_service.runtimes.edge_llm.connection import (
@@ -70,9 +68,7 @@ class Session:
         self.model = model
 
     @classmethod
-    async def open(
-        cls, address: str, model: str, *, connect_timeout: float, answer_timeout: float
-    ) -> Session:
+    async def open(cls, address: str, model: str, *, connect_timeout: float, answer_timeout: float) -> Self:
         """Connect and set `model` up, within `connect_timeout` and `answer_timeout` seconds.
 
         Raises NotReady, RuntimeFailed, RuntimeTimeout, Busy, and SessionLost if the connection breaks.

@@ -5,8 +5,6 @@ open, so its calls would wait for their deadlines. gRPC's own keepalive cannot b
 close a connection that sends more than two pings during one long call.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable

@@ -1,7 +1,5 @@
 """One inference: a request of named tensors, the large one through shared memory."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager

@@ -1,7 +1,5 @@
 """The names of a classifier's outputs."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ Triton runs every Python model in a process of its own. If that is killed, most 
 continues to report the model as ready, fails its requests, and never starts it again.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 

@@ -1,7 +1,5 @@
 """Whisper's vocabulary: token ids to text, and the special tokens that steer decoding."""
 
-from __future__ import annotations
-
 import json
 import re
 from dataclasses import dataclass

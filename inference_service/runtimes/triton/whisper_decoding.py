@@ -1,7 +1,5 @@
 """Speech recognition with Whisper's encoder and decoder as two models: windows and greedy decoding."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The gateway's certificate: for which names it is, until when, and whether this computer trusts it."""
 
-from __future__ import annotations
-
 import contextlib
 import datetime
 import ssl

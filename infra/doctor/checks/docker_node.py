@@ -1,7 +1,5 @@
 """The containers of a node: their state, the GPUs in them, and their drift."""
 
-from __future__ import annotations
-
 import datetime
 import re
 import shlex

@@ -1,7 +1,5 @@
 """The differences between the settings that a service uses and those that the stack declares."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Edge-LLM on a node: a session of the speech model, set up through the unit manager and ended again."""
 
-from __future__ import annotations
-
 import asyncio
 
 from inference_service import diagnosis

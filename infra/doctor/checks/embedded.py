@@ -1,7 +1,5 @@
 """The processes of an embedded node or gateway, their ports and drift, and the disk of this computer."""
 
-from __future__ import annotations
-
 import asyncio
 import shutil
 from collections.abc import Mapping

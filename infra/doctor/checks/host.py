@@ -1,7 +1,5 @@
 """A Docker host: SSH, Docker, GPUs, clock, disk, ports, and the stack's containers on it."""
 
-from __future__ import annotations
-
 import re
 import shlex
 import statistics

@@ -1,7 +1,5 @@
 """nginx's rendered file on the gateway's host against the stack: its upstreams, then every other line."""
 
-from __future__ import annotations
-
 import difflib
 import tempfile
 from typing import Any

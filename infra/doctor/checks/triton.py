@@ -1,7 +1,5 @@
 """Triton on a node: its model folder, its address, its models and their tensors."""
 
-from __future__ import annotations
-
 import asyncio
 from typing import Any
 

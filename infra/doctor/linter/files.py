@@ -3,8 +3,6 @@
 A folder on this computer and one on a host give the same listing.
 """
 
-from __future__ import annotations
-
 import os
 import shlex
 from dataclasses import dataclass, field

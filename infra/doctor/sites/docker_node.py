@@ -1,7 +1,5 @@
 """A node of containers on a Docker host: its addresses, its settings and its models."""
 
-from __future__ import annotations
-
 import asyncio
 import shlex
 

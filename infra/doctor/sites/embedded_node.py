@@ -1,7 +1,5 @@
 """A node of processes on this computer: its addresses, its settings and its models."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The gateway under examination: its nginx's configuration and log, and the commands that repair it."""
 
-from __future__ import annotations
-
 import datetime
 import re
 import shlex

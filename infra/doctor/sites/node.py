@@ -1,7 +1,5 @@
 """A node under examination: where its parts listen, and how its settings and models are read."""
 
-from __future__ import annotations
-
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Mapping

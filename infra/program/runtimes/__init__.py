@@ -1,7 +1,5 @@
 """What runs a node's models: Triton, Edge-LLM, or nothing where the service forwards to another one."""
 
-from __future__ import annotations
-
 import pulumi_docker as docker
 
 from infra.program.runtimes import edge_llm, triton

@@ -1,7 +1,5 @@
 """The Edge-LLM containers of a node: a unit manager and an llm node, on one host and with one /tmp."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

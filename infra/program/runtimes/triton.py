@@ -1,7 +1,5 @@
 """The Triton container of a node."""
 
-from __future__ import annotations
-
 import pulumi_docker as docker
 
 from inference_service import addresses

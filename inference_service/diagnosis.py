@@ -13,21 +13,3 @@ from inference_service.runtimes.edge_llm.connection import (
 from inference_service.runtimes.edge_llm.frames import ProtocolError, exit_frame, parse_reply, setup_frame
 from inference_service.runtimes.triton.contract import Contract, Interface, Tensor, contracts, mismatches
 from inference_service.runtimes.triton.labels import find_labels
-
-__all__ = [
-    "FORMAT_ERROR",
-    "FRAMING_ADVICE",
-    "LOST_FRAMES_ADVICE",
-    "Contract",
-    "Interface",
-    "ProtocolError",
-    "RuntimeFailed",
-    "Tensor",
-    "contracts",
-    "exit_frame",
-    "find_labels",
-    "mismatches",
-    "new_request_id",
-    "parse_reply",
-    "setup_frame",
-]

@@ -2,5 +2,3 @@
 
 from inference_service.audio.decode import decode_audio, decodes_slowly
 from inference_service.audio.waveform import Audio
-
-__all__ = ["Audio", "decode_audio", "decodes_slowly"]

@@ -1,19 +1,16 @@
 """Decodes a client's bytes to `Audio`. 16-bit WAV and PCM stay a view of the bytes."""
 
+import asyncio
 import io
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
 from inference_service.audio import mixdown, wav
-from inference_service.audio.limits import (
-    MAX_CHANNELS,
-    MAX_SAMPLE_RATE,
-    MIN_SAMPLE_RATE,
-    check_rate_and_channels,
-)
+from inference_service.audio.limits import check_rate_and_channels
 from inference_service.audio.waveform import Audio
 from inference_service.errors import BadRequest, TooLarge
 
@@ -33,17 +30,6 @@ MAX_DECODED_FRAMES = 1 << 26
 _FAST_BYTES = 64 * 1024
 
 _BLOCK_FRAMES = 1 << 16
-
-__all__ = [
-    "CONTAINER_FORMATS",
-    "MAX_CHANNELS",
-    "MAX_DECODED_FRAMES",
-    "MAX_SAMPLE_RATE",
-    "MIN_SAMPLE_RATE",
-    "PCM_FORMATS",
-    "decode_audio",
-    "decodes_slowly",
-]
 
 Buffer = bytes | bytearray | memoryview
 
@@ -88,6 +74,21 @@ def decodes_slowly(data: Buffer, *, format: str) -> bool:
     if wav.is_wav(data):
         return not wav.is_16_bit(data) and len(data) > _FAST_BYTES
     return format.strip().lower() not in PCM_FORMATS
+
+
+async def decode_without_blocking(
+    data: Buffer, *, format: str, sample_rate: int, channels: int, max_seconds: float
+) -> Audio:
+    """`decode_audio`, in a thread where it would block the event loop."""
+    decode = partial(
+        decode_audio,
+        data,
+        format=format,
+        sample_rate=sample_rate,
+        channels=channels,
+        max_seconds=max_seconds,
+    )
+    return await asyncio.to_thread(decode) if decodes_slowly(data, format=format) else decode()
 
 
 def _decode_pcm(data: Buffer, sample_rate: int, channels: int, max_seconds: float) -> Audio:

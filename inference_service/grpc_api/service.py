@@ -14,7 +14,7 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from inference_service.audio import Audio
-from inference_service.audio.decode import decode_audio, decodes_slowly
+from inference_service.audio.decode import decode_without_blocking
 from inference_service.engine import Engine
 from inference_service.errors import BadRequest, NotFound, ServiceError, Unsupported
 from inference_service.grpc_api.caller import Answering, Caller
@@ -53,7 +53,13 @@ class AIService(ai_service_pb2_grpc.AIServiceServicer):
             self._engine.accept()
             names = tuple(dict.fromkeys(request.tasks)) or (Task.ASR.value,)
             tasks = parse_tasks(names)
-            audio = await self._decode(request)
+            audio = await decode_without_blocking(
+                request.audio_data,
+                format=request.format or "wav",
+                sample_rate=request.sample_rate or 16000,
+                channels=request.channels or 1,
+                max_seconds=self._engine.settings.ai.request.max_audio_seconds,
+            )
             call = Call(caller.request_id, request.room_id, timeout=context.time_remaining())
             results = await self._infer_all(tasks, audio, caller, call)
             return await self._answer(names, results)
@@ -123,22 +129,6 @@ class AIService(ai_service_pb2_grpc.AIServiceServicer):
         """Not served."""
         async with self._answering.call(context, "StreamVideoProcessing"):
             raise Unsupported(_NO_VIDEO)
-
-    async def _decode(self, request: pb.ProcessAudioDataRequest) -> Audio:
-        format = request.format or "wav"
-
-        def decode() -> Audio:
-            return decode_audio(
-                request.audio_data,
-                format=format,
-                sample_rate=request.sample_rate or 16000,
-                channels=request.channels or 1,
-                max_seconds=self._engine.settings.ai.request.max_audio_seconds,
-            )
-
-        if decodes_slowly(request.audio_data, format=format):
-            return await asyncio.to_thread(decode)
-        return decode()
 
     async def _infer_all(
         self, tasks: tuple[Task, ...], audio: Audio, caller: Caller, call: Call

@@ -1,14 +1,13 @@
 """Requests in JSON, and their conversion to audio, text and options. Errors name the field."""
 
-import asyncio
 import re
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 import pybase64
 
 from inference_service.audio import Audio
-from inference_service.audio.decode import decode_audio, decodes_slowly
+from inference_service.audio.decode import decode_without_blocking
 from inference_service.errors import BadRequest
 from inference_service.request_fields import language
 from inference_service.settings import Settings
@@ -148,21 +147,19 @@ def source_of(request: AudioRequest, task: Task, where: str = "") -> Source:
 
 
 async def audio_of(source: Source, settings: Settings) -> Audio | None:
-    """Decode the source's audio, in a thread if that is slow. Returns None for text.
+    """Decode the source's audio. Returns None for text.
 
     Raises BadRequest and TooLarge.
     """
     if source.audio is None:
         return None
-    limits: dict[str, Any] = {
-        "format": source.format,
-        "sample_rate": source.sample_rate,
-        "channels": source.channels,
-        "max_seconds": settings.ai.request.max_audio_seconds,
-    }
-    if decodes_slowly(source.audio, format=source.format):
-        return await asyncio.to_thread(decode_audio, source.audio, **limits)
-    return decode_audio(source.audio, **limits)
+    return await decode_without_blocking(
+        source.audio,
+        format=source.format,
+        sample_rate=source.sample_rate,
+        channels=source.channels,
+        max_seconds=settings.ai.request.max_audio_seconds,
+    )
 
 
 def decode_base64(raw: msgspec.Raw, field: str) -> bytes | None:

@@ -29,25 +29,3 @@ from inference_service.settings.types import (
     Settings,
     StreamingSettings,
 )
-
-__all__ = [
-    "AiSettings",
-    "AsrModelSettings",
-    "BackendName",
-    "EdgeLlmSettings",
-    "EmotionModelSettings",
-    "ModelSettings",
-    "ModelsSettings",
-    "RemoteSettings",
-    "RequestSettings",
-    "RuntimeSettings",
-    "ServerSettings",
-    "Settings",
-    "SettingsError",
-    "StreamingSettings",
-    "SynthesisModelSettings",
-    "TlsSettings",
-    "TritonSettings",
-    "check",
-    "load",
-]

@@ -2,5 +2,3 @@
 
 from inference_service.streaming.chunk import Chunk, StreamResult
 from inference_service.streaming.connection import ClientGone, Connection, Streaming
-
-__all__ = ["Chunk", "ClientGone", "Connection", "StreamResult", "Streaming"]

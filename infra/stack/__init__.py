@@ -9,35 +9,3 @@ from infra.stack.problems import Problem, StackError
 from infra.stack.runtimes import EdgeLlm, EdgeLlmPart, Models, Service, Triton
 from infra.stack.types import Rollout, Ssh, Stack
 from infra.stack.values import memory_bytes
-
-__all__ = [
-    "PROJECT",
-    "Build",
-    "EdgeLlm",
-    "EdgeLlmPart",
-    "EmbeddedHost",
-    "Gateway",
-    "Host",
-    "ImageSource",
-    "Images",
-    "Models",
-    "Node",
-    "Ports",
-    "Problem",
-    "RateLimit",
-    "Remote",
-    "Rollout",
-    "Service",
-    "Ssh",
-    "SshHost",
-    "Stack",
-    "StackError",
-    "Tls",
-    "Triton",
-    "UnixHost",
-    "load",
-    "load_file",
-    "memory_bytes",
-    "parse",
-    "parse_host",
-]

@@ -83,17 +83,18 @@ def _keys_at(model: type[BaseModel], location: Iterable[str | int]) -> list[str]
     for part in location:
         for name, info in current.model_fields.items():
             if part in (info.alias, name):
-                section = _section_in(info.annotation)
+                section = section_in(info.annotation)
                 if section is not None:
                     current = section
     return [info.alias or name for name, info in current.model_fields.items()]
 
 
-def _section_in(annotation: Any) -> type[BaseModel] | None:
+def section_in(annotation: Any) -> type[BaseModel] | None:
+    """The section in an annotation such as `list[Node]` or `Tls | None`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     for argument in getattr(annotation, "__args__", ()):
-        if (section := _section_in(argument)) is not None:
+        if (section := section_in(argument)) is not None:
             return section
     return None
 

@@ -1,5 +1,3 @@
 """Inference through Edge-LLM: units behind a unit manager, over its line protocol."""
 
 from inference_service.runtimes.edge_llm.runtime import EdgeLlmRuntime
-
-__all__ = ["EdgeLlmRuntime"]

@@ -1,5 +1,3 @@
 """The Triton runtime: gRPC to a Triton server, waveforms through system shared memory."""
 
 from inference_service.runtimes.triton.runtime import TritonRuntime
-
-__all__ = ["TritonRuntime"]

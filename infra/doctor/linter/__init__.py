@@ -2,5 +2,3 @@
 
 from infra.doctor.linter.files import Listing, NotARepository, local
 from infra.doctor.linter.lint import Fault, lint
-
-__all__ = ["Fault", "Listing", "NotARepository", "lint", "local"]

@@ -15,6 +15,3 @@ def declare(place: Place) -> list[docker.Container]:
             return edge_llm.declare(place)
         case _:
             return []
-
-
-__all__ = ["Place", "declare"]

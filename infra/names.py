@@ -50,6 +50,11 @@ def shared_memory_volume(stack: Stack, node: Node) -> str:
     return f"{network(stack, node)}-shm-{stack.triton.shm_size}"
 
 
+def engines_volume(stack: Stack, node: Node) -> str:
+    """The volume with the TensorRT engines that the node's Triton built: they fit its GPUs only."""
+    return f"{network(stack, node)}-engines"
+
+
 def tmp_volume(stack: Stack, node: Node) -> str:
     """The volume that is /tmp of both Edge-LLM containers."""
     return f"{network(stack, node)}-tmp"
@@ -116,6 +121,13 @@ def published_by(stack: Stack, node: Node, part: str) -> dict[int, int]:
 
 #: Where Triton's container sees its models.
 MODELS_MOUNT = "/models"
+#: Where Triton's container has the volume of engines. Docker gives an empty volume the owner and mode of the
+#: image's folder at that place, and of those folders only a temporary one lets every user write.
+ENGINES_MOUNT = "/var/tmp"
+#: The folder that exported models name as `trt_engine_cache_path`.
+ENGINE_CACHE = f"{ENGINES_MOUNT}/tensorrt"
+#: Seconds that a model's first load may take where Triton builds its engines: minutes on a small GPU.
+ENGINE_SECONDS = 1800
 #: The folders in a node's folder of models: links to the versions in use, and all versions.
 REPOSITORY, STORE = "repository", "store"
 

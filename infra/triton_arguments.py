@@ -50,8 +50,11 @@ class TritonPorts:
     metrics: int
 
 
-def embedded_arguments(backends: str, ports: TritonPorts) -> list[str]:
-    """The arguments of an embedded Triton beside `arguments`; `backends` is the folder of its backends."""
+def embedded_arguments(backends: str, ports: TritonPorts, *, completes: bool) -> list[str]:
+    """The arguments of an embedded Triton beside `arguments`; `backends` is the folder of its backends.
+
+    If it `completes` configurations, it serves models whose config.pbtxt is missing or lacks tensors.
+    """
     return [
         # The wheel's server looks for its backends in another folder.
         f"--backend-directory={backends}",
@@ -62,10 +65,10 @@ def embedded_arguments(backends: str, ports: TritonPorts) -> list[str]:
         f"--http-port={ports.http}",
         f"--grpc-port={ports.grpc}",
         f"--metrics-port={ports.metrics}",
-        # In a container, Triton completes an incomplete config.pbtxt. The wheel's only backend that could do
-        # so is the python one, which starts each model's process once more for it: Triton would start in 15 s
-        # instead of 10 s (this project's models, two cores).
-        "--disable-auto-complete-config",
+        # In a container, Triton completes an incomplete config.pbtxt. The python backend starts each model's
+        # process once more for it: Triton would start in 15 s instead of 10 s (this project's models, two
+        # cores).
+        *([] if completes else ["--disable-auto-complete-config"]),
     ]
 
 

@@ -29,10 +29,12 @@ def triton_server(
     model_repository: Path = MODEL_REPOSITORY,
     environment: dict[str, str] | None = None,
     wait_for_models: bool = True,
+    completes: bool = False,
 ) -> Iterator[TritonPorts]:
     """Runs Triton with its files and its log (`triton.log`) in `folder`. Yields its ports when it is ready.
 
-    With `wait_for_models` false the server only has to be live, whether or not the models load.
+    With `wait_for_models` false the server only has to be live, whether or not the models load. If it
+    `completes` configurations, config.pbtxt may be missing.
     """
     installation = find_installation(MODELS_VENV)
     ports = TritonPorts(*free_ports(3))
@@ -44,6 +46,7 @@ def triton_server(
         model_repository=model_repository,
         ports=ports,
         models=models,
+        completes=completes,
         # Triton with a model that failed to load does not end before this; no request here takes that long.
         extra_args=["--exit-timeout-secs=5"],
         extra_environment=environment,

@@ -36,6 +36,20 @@ _ADVICE: Final = (
         "set ai.models.emotion.labels_path, or the parameter labels in config.pbtxt, to one label a logit",
     ),
     (
+        r"is not ready: loading",
+        "wait: Triton loads the model; with the TensorRT accelerator its first load on a GPU builds engines, "
+        "which takes minutes",
+    ),
+    (
+        r"[Uu]nable to find backend library|backend library .* not found",
+        "choose an image of Triton that has this backend (triton.image), or export the model to ONNX",
+    ),
+    (
+        r"engine plan file|deserializeCudaEngine|incompatible device",
+        "build model.plan on this GPU with the TensorRT of Triton's image; or serve the ONNX file with the "
+        "TensorRT accelerator, for which each node builds its own engines",
+    ),
+    (
         r"model \S+ is not ready",
         "correct what Triton reports of the model (its log has more), then restart Triton",
     ),

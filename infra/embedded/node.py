@@ -21,6 +21,7 @@ from infra.embedded.layout import Layout
 from infra.embedded.program import Program, write_private
 from infra.embedded.readiness import Progress, quiet, wait_until_ready
 from infra.embedded.supervisor import Supervisor
+from infra.models.backends import needs_of
 from infra.paths import PACKAGE, PROJECT
 from infra.triton_arguments import STOP_SECONDS
 
@@ -90,11 +91,12 @@ def declared_nodes(layout: Layout) -> list[str]:
 
 
 def _triton_program(layout: Layout, node: NodeDeclaration, declared: TritonDeclaration) -> Program:
+    repository = Path(declared.repository)
+    read, completes = _models(node, declared, repository)
     try:
         installation = triton.find_installation(MODELS_VENV)
     except triton.TritonNotInstalled as error:
         raise EmbeddedError(f"node {node.name}: {error}") from None
-    repository = Path(declared.repository)
     for folder in (layout.root, repository.absolute()):
         unfit = sorted(set(re.findall(r"[^\w./+@%=:,~-]", str(folder))))
         if unfit:
@@ -113,14 +115,10 @@ def _triton_program(layout: Layout, node: NodeDeclaration, declared: TritonDecla
         ports=declared.ports,
         extra_args=declared.extra_args,
         shared_memory_prefix=shared_memory.name,
+        completes=completes,
         inherit=process_environment(),
         extra_environment=declared.environment,
     )
-    models = declared.models
-    read = [repository] if models is None else [repository / model for model in models]
-    for folder in read:
-        if not folder.is_dir():
-            raise EmbeddedError(f"node {node.name}: the model folder {folder} does not exist (models.path)")
     requirements = PACKAGE / "requirements" / "models-embedded.txt"
     return Program(
         name=names.process(node.name, names.TRITON),
@@ -133,6 +131,30 @@ def _triton_program(layout: Layout, node: NodeDeclaration, declared: TritonDecla
         stop_seconds=STOP_SECONDS,
         leftovers=str(shared_memory),
     )
+
+
+def _models(node: NodeDeclaration, declared: TritonDeclaration, repository: Path) -> tuple[list[Path], bool]:
+    """The folders that Triton reads, and whether it completes a configuration among them.
+
+    Raises EmbeddedError for a folder that is not there, and for a model whose backend is not there.
+    """
+    models = declared.models
+    read = [repository] if models is None else [repository / model for model in models]
+    for folder in read:
+        if not folder.is_dir():
+            raise EmbeddedError(f"node {node.name}: the model folder {folder} does not exist (models.path)")
+    folders = [path for path in repository.iterdir() if path.is_dir()] if models is None else read
+    needed = {folder.name: needs_of(folder) for folder in folders}
+    backends = triton.backend_names()
+    for model, need in needed.items():
+        # Of models that nobody chose, Triton itself reports those that do not load.
+        if models is not None and need.backend is not None and need.backend not in backends:
+            raise EmbeddedError(
+                f"node {node.name}: the model {model} needs Triton's backend {need.backend}, and the "
+                f"embedded Triton has {' and '.join(backends)} only; serve the model on a Docker host, or "
+                "export it to ONNX"
+            )
+    return read, any(need.completion and need.backend == "onnxruntime" for need in needed.values())
 
 
 def _settings_file(layout: Layout, node: NodeDeclaration) -> Path:

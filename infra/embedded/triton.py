@@ -109,6 +109,11 @@ def find_installation(venv: Path) -> TritonInstallation:
     )
 
 
+def backend_names() -> tuple[str, ...]:
+    """The backends of the embedded Triton."""
+    return ("python", *sorted(folder.name for folder in PYTHON_BASED.iterdir() if folder.is_dir()))
+
+
 def install_backends(installation: TritonInstallation, folder: Path) -> Path:
     """Makes `folder` a folder of Triton backends: the python backend with its stub, and this project's own.
 
@@ -158,18 +163,19 @@ def server_process(
     models: Sequence[str] | None = None,
     extra_args: Sequence[str] = (),
     shared_memory_prefix: str | None = None,
+    completes: bool = False,
     inherit: Mapping[str, str] = os.environ,
     extra_environment: Mapping[str, str] | None = None,
 ) -> TritonProcess:
     """The command line and environment of a Triton server on this computer.
 
-    `backends` is the folder that `install_backends` made. For `models`, `shared_memory_prefix` and
-    `extra_args` see `infra.triton_arguments`. The environment is `inherit`, changed for Triton, and over it
-    `extra_environment`. Logs go to standard error.
+    `backends` is the folder that `install_backends` made. For `models`, `shared_memory_prefix`, `completes`
+    and `extra_args` see `infra.triton_arguments`. The environment is `inherit`, changed for Triton, and over
+    it `extra_environment`. Logs go to standard error.
     """
     command = [
         str(installation.server),
-        *embedded_arguments(str(backends.absolute()), ports),
+        *embedded_arguments(str(backends.absolute()), ports, completes=completes),
         *arguments(
             str(model_repository.absolute()),
             models=models,

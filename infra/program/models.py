@@ -9,6 +9,7 @@ import pulumi_command as command
 import pulumi_docker as docker
 
 from infra import names
+from infra.models.backends import needs_of
 from infra.models.files import versions
 from infra.paths import for_step, project_path
 from infra.program.command import step
@@ -37,6 +38,8 @@ class NodeModels(pulumi.ComponentResource):
         self._root = names.models_folder(stack, node)
         self.synced = stack.models.source == "sync" and node.runtime != "remote"
         self.versions = versions(project_path(stack.models.path)) if self.synced else {}
+        #: The models in use for which Triton builds TensorRT engines at their first load; unknown on hosts.
+        self.building_engines = self._building_engines()
         self.copies = [self._copy(model, version) for model, version in self.versions.items()]
         self.register_outputs({"versions": self.versions})
 
@@ -54,6 +57,15 @@ class NodeModels(pulumi.ComponentResource):
             parent=self,
             **step("infra.steps.models", "copy", declaration),
         )
+
+    def _building_engines(self) -> tuple[str, ...]:
+        stack = self._args.stack
+        if not self.synced or not self._args.node.wants_gpus:
+            return ()
+        loads = models_in_use(stack)
+        repository = project_path(stack.models.path)
+        used = [model for model in self.versions if loads is None or model in loads]
+        return tuple(model for model in used if needs_of(repository / model).builds_engines)
 
     def activation(self) -> dict[str, Any]:
         """The arguments of the `local.Command` that switches the node to the copied versions.

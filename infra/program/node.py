@@ -75,10 +75,24 @@ class PreparedNode(pulumi.ComponentResource):
         self.images = {
             part: args.images.on(host, part, source) for part, source in sources(stack, node).items()
         }
+        #: Outlives Triton's container, which would build its engines again: minutes without the node.
+        self.engines: list[pulumi.Resource] = []
+        if node.runtime == "triton" and node.wants_gpus:
+            name_of_volume = names.engines_volume(stack, node)
+            self.engines.append(
+                host.declare(
+                    docker.Volume,
+                    f"{node.name}-engines",
+                    parent=self,
+                    needs=[network],
+                    name=name_of_volume,
+                )
+            )
         #: What every container of the node is on.
         self.shared: list[pulumi.Resource] = [network, shared_memory]
         self.resources: list[pulumi.Resource] = [
             *self.shared,
+            *self.engines,
             *self.models.copies,
             *(resource for image in self.images.values() for resource in image.needs),
         ]
@@ -136,7 +150,9 @@ class Node(pulumi.ComponentResource):
                     service=names.container(stack, node, names.SERVICE),
                     url=f"http://{names.LOOPBACK}:{addresses.HTTP_PORT}/api/v1/ai/health",
                     containers=tuple(names.container(stack, node, part) for part in sources(stack, node)),
-                    timeout=stack.rollout.ready_timeout_seconds,
+                    timeout=stack.rollout.ready_timeout_seconds
+                    + (names.ENGINE_SECONDS if prepared.models.building_engines else 0),
+                    engines=prepared.models.building_engines,
                     gateway=args.gateway,
                 ),
                 triggers=[*(each.id for each in containers), prepared.models.versions],

@@ -20,7 +20,7 @@ from inference_service.addresses import TRITON_URL
 from infra.connection import Connection, RemoteError
 from infra.declaration import Declaration
 from infra.digest import files_in
-from infra.names import REPOSITORY, STORE
+from infra.names import ENGINE_SECONDS, REPOSITORY, STORE
 from infra.paths import PROJECT
 from infra.steps.run import run
 
@@ -51,7 +51,7 @@ _RELOAD = f"""
 import json, sys, urllib.error, urllib.request
 def call(path):
     request = urllib.request.Request("{TRITON_URL}/v2/" + path, data=b"{{}}", method="POST")
-    return urllib.request.urlopen(request, timeout=600).read()
+    return urllib.request.urlopen(request, timeout={ENGINE_SECONDS}).read()
 for action, model in json.load(sys.stdin):
     try:
         call(f"repository/models/{{model}}/{{action}}")

@@ -35,8 +35,9 @@ class Reload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Readiness(Declaration, frozen=True, kw_only=True):
     """A node to wait for, at most `timeout` seconds.
 
-    `service` is the name of its service's container, and `url` the health route as that container reaches it.
-    An error shows the last log lines of `containers`.
+    For the models `engines` Triton builds TensorRT engines, unless it finds them on the node. `service` is
+    the name of its service's container, and `url` the health route as that container reaches it. An error
+    shows the last log lines of `containers`.
     """
 
     node: str
@@ -46,6 +47,7 @@ class Readiness(Declaration, frozen=True, kw_only=True):
     containers: tuple[str, ...]
     timeout: int
     gateway: Reload | None
+    engines: tuple[str, ...] = ()
 
 
 class NotReady(Exception):
@@ -58,6 +60,14 @@ def wait(node: Readiness) -> None:
     Raises NotReady.
     """
     end = time.monotonic() + node.timeout
+    engines = (
+        f"the first load of {', '.join(node.engines)} on a GPU builds TensorRT engines, which takes minutes; "
+        "later loads find them on the node"
+        if node.engines
+        else ""
+    )
+    if engines:
+        print(f"node {node.node}: {engines}")
     reason = "the service's container does not run"
     while (left := end - time.monotonic()) > 0:
         try:
@@ -79,7 +89,9 @@ def wait(node: Readiness) -> None:
     service_first = dict.fromkeys([node.service, *node.containers])
     logs = "\n".join(last_lines(node.connection, name) for name in service_first)
     raise NotReady(
-        f"node {node.node} ({node.connection.host}) is not healthy after {node.timeout} s: {reason}\n{logs}"
+        f"node {node.node} ({node.connection.host}) is not healthy after {node.timeout} s: {reason}"
+        + (f" ({engines}; rollout.readyTimeoutSeconds sets the time)" if engines else "")
+        + f"\n{logs}"
     )
 
 

@@ -250,6 +250,41 @@ def test_a_wrong_datatype_is_reported_in_the_services_own_message(repository: Pa
     assert fault.line == line
 
 
+@pytest.mark.parametrize(
+    ("line", "backend"),
+    [
+        ('platform: "tensorrt_plan"', "tensorrt"),
+        ('backend: "tensorrt"', "tensorrt"),
+        ('platform: "pytorch_libtorch"', "pytorch"),
+        ('backend: "tensorrtllm"', "tensorrtllm"),
+    ],
+)
+def test_a_backend_that_the_node_lacks_is_named_where_the_service_uses_the_model(
+    repository: Path, line: str, backend: str
+) -> None:
+    edit(repository, "emotion", 'backend: "python"', line)
+    edit(repository, "emotion", "KIND_CPU", "KIND_AUTO")
+    for file in ("model.plan", "model.pt"):
+        (repository / "emotion" / "1" / file).write_text("weights")
+    listing = linter.local(repository)
+    assert linter.lint(listing, ModelsSettings()) == []
+    (fault,) = linter.lint(listing, ModelsSettings(), ["python", "onnxruntime"])
+    assert str(fault) == (
+        f"emotion/config.pbtxt:2: model emotion: needs Triton's backend {backend}; the node's Triton has "
+        "python and onnxruntime only"
+    )
+    other = ModelsSettings.model_validate({"emotion": {"enabled": False}})
+    assert linter.lint(listing, other, ["python", "onnxruntime"]) == []
+
+
+def test_a_tensorrt_plan_on_the_cpu_is_a_fault(repository: Path) -> None:
+    edit(repository, "emotion", 'backend: "python"', 'platform: "tensorrt_plan"')
+    (repository / "emotion" / "1" / "model.plan").write_text("engine")
+    assert only(repository).message == (
+        "model emotion: a TensorRT plan runs on GPUs only, and instance_group has KIND_CPU"
+    )
+
+
 def test_a_wrong_shape_is_reported_in_the_services_own_message(repository: Path) -> None:
     edit(repository, "synthesis", "dims: [ 80, -1 ]", "dims: [ 64, -1 ]")
     assert only(repository).message == (

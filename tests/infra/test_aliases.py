@@ -42,6 +42,7 @@ def test_a_nodes_resources_have_their_former_urns_as_aliases(repository: Path) -
             f"{HOST}$docker:index/image:Image::root-gpu-1-example-com-2222-service-image",
             f"{NODE}$docker:index/network:Network::gpu-1-network",
             f"{NODE}$docker:index/volume:Volume::gpu-1-shm-1g",
+            f"{NODE}$docker:index/volume:Volume::gpu-1-engines",
             f"{NODE}$gpu-inference:at-gpu-1-example-com-2222:Models${COMMAND}::gpu-1-model-asr",
             f"{NODE}$gpu-inference:at-gpu-1-example-com-2222:Models${COMMAND}::gpu-1-models-in-use",
             f"{NODE}${CONTAINER}::gpu-1-triton",

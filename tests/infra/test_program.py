@@ -219,7 +219,7 @@ def test_what_is_prepared_waits_for_no_node_and_every_container_waits_for_it(rep
         if resource.type.endswith((":Network", ":Volume", ":RemoteImage", ":Image"))
         or "-model-" in resource.name
     ]
-    assert len(prepared) == 3 * (1 + 1 + 2 + 2) + 1
+    assert len(prepared) == 3 * (1 + 2 + 2 + 2) + 1
     for name in prepared:
         assert not any(before.endswith("-ready") for before in fleet.after(name)), name
     for name in prepared:
@@ -298,6 +298,7 @@ def test_all_of_a_skipped_host_is_left_exactly_as_it_stands() -> None:
         "service-image@root@192.0.2.12",
         "gpu-2-network",
         "gpu-2-shm-1g",
+        "gpu-2-engines",
         "gpu-2-triton",
         "gpu-2-service",
         "gpu-2-ready",
@@ -319,6 +320,7 @@ def test_what_an_older_release_deployed_on_a_skipped_host_is_left_exactly_as_it_
         f"{host}$docker:index/remoteImage:RemoteImage::root-192-0-2-12-service-image",
         f"{node}$docker:index/network:Network::gpu-2-network",
         f"{node}$docker:index/volume:Volume::gpu-2-shm-1g",
+        f"{node}$docker:index/volume:Volume::gpu-2-engines",
         f"{node}$docker:index/container:Container::gpu-2-triton",
         f"{node}$docker:index/container:Container::gpu-2-service",
         f"{node}$command:local:Command::gpu-2-ready",
@@ -406,6 +408,39 @@ def test_the_shared_memory_is_not_empty_when_the_services_container_is_made() ->
     assert (shell, option) == ("sh", "-c")
     assert script.startswith(": >/dev/shm/")
     assert "gpu-1-triton" in fleet.after("gpu-1-service")
+
+
+def test_engines_of_a_nodes_gpus_outlive_its_triton() -> None:
+    fleet = declare(config(1))
+    mount = {"type": "volume", "source": fleet["gpu-1-engines"].inputs["name"], "target": "/var/tmp"}
+    assert mount in fleet["gpu-1-triton"].inputs["mounts"]
+    assert "gpu-1-engines" in fleet.after("gpu-1-triton")
+
+
+def test_a_node_without_gpus_has_no_volume_for_engines() -> None:
+    stack = config(1)
+    stack["nodes"][0]["gpus"] = "none"
+    assert "gpu-1-engines" not in declare(stack).resources
+
+
+@pytest.mark.parametrize("gpus", ["all", "none"])
+def test_a_node_that_builds_engines_has_more_time_to_become_ready(repository: Path, gpus: str) -> None:
+    accelerator = 'execution_accelerators { gpu_execution_accelerator: [{ name: "tensorrt" }] }'
+    stack = config(1, models={"source": "sync", "path": str(repository)})
+    stack["nodes"][0]["gpus"] = gpus
+    ready = declare(stack)["gpu-1-ready"].declaration
+    assert (ready["timeout"], ready["engines"]) == (300, [])
+
+    (repository / "asr" / "config.pbtxt").write_text(
+        f'backend: "onnxruntime" optimization {{ {accelerator} }}'
+    )
+    versions.cache_clear()
+    fleet = declare(stack)
+    ready = fleet["gpu-1-ready"].declaration
+    building = gpus == "all"
+    assert (ready["timeout"], ready["engines"]) == ((2100, ["asr"]) if building else (300, []))
+    start = fleet["gpu-1-triton"].inputs["healthcheck"]["startPeriod"]
+    assert start == ("30m0s" if building else "2m0s")
 
 
 def test_models_are_mounted_read_only(repository: Path) -> None:

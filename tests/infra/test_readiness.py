@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import msgspec
 import pytest
 
 from infra import connection, health_route
@@ -40,6 +41,18 @@ def test_a_healthy_node_makes_the_gateway_forget_its_failures(double: Double) ->
     asked, *_, reloaded = calls.read_text().splitlines()
     assert asked.startswith("exec prod-gpu-1-service python")
     assert reloaded == "exec prod-gateway nginx -c /etc/gpu-inference/current/nginx.conf -s reload"
+
+
+def test_a_node_that_builds_engines_says_so_and_what_sets_its_time(
+    double: Double, capsys: pytest.CaptureFixture[str]
+) -> None:
+    double("docker", 'case "$1" in exec) echo "it does not answer yet" >&2; exit 1;; esac')
+    node = msgspec.structs.replace(declared(1), engines=("emotion", "synthesis"))
+    with pytest.raises(
+        readiness.NotReady, match=r"is not healthy after 1 s: it does not answer yet \(the first "
+    ):
+        readiness.wait(node)
+    assert "the first load of emotion, synthesis on a GPU builds TensorRT engines" in capsys.readouterr().out
 
 
 def test_no_gateway_yet_is_no_failure(double: Double) -> None:

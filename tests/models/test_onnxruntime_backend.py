@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 from tritonclient.utils import InferenceServerException
 
+from infra.models.backends import Needs, needs_of
 from tests.models import onnx_models
 from tests.models.conftest import Models
 from tests.triton_server import triton_server
@@ -50,6 +52,8 @@ def onnx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Models]:
     onnx_models.write(repository, "loudness", onnx_models.loudness())
     onnx_models.write(repository, "triples", onnx_models.triples())
     onnx_models.write(repository, "greeting", onnx_models.greeting(), TEXT_CONFIG)
+    older = onnx_models.CONFIG.replace('backend: "onnxruntime"', 'platform: "onnxruntime_onnx"')
+    onnx_models.write(repository, "older", onnx_models.loudness(), older)
     onnx_models.write(repository, "broken", b"no graph")
     for name, (config, _) in FAULTS.items():
         onnx_models.write(repository, name, onnx_models.loudness(), config)
@@ -116,3 +120,20 @@ def test_a_configuration_that_does_not_fit_the_graph_names_model_tensor_and_grap
 
 def test_a_file_that_is_no_graph_is_named_with_onnxruntimes_reason(onnx: Models) -> None:
     assert "model broken: onnxruntime cannot read model.onnx: " in reason(onnx, "broken")
+
+
+def test_a_model_may_name_the_platform_instead_of_the_backend(onnx: Models) -> None:
+    audio = waveform(0.1)
+    assert onnx.infer("older", audio_input=audio)["logits"] == pytest.approx(logits(audio), abs=1e-5)
+
+
+def test_a_folder_without_a_configuration_gets_that_of_its_graph(tmp_path: Path) -> None:
+    repository = tmp_path / "models"
+    onnx_models.write(repository, "loudness", onnx_models.loudness(), config=None)
+    assert needs_of(repository / "loudness") == Needs("onnxruntime", builds_engines=False, completion=True)
+    with triton_server(tmp_path, model_repository=repository, completes=True) as ports:
+        triton = Models(f"127.0.0.1:{ports.grpc}")
+        config = triton.client.get_model_config("loudness").config
+        assert config.max_batch_size == 4
+        audio = np.concatenate([waveform(0.1, 1), waveform(0.1, 2)])
+        assert triton.infer("loudness", audio_input=audio)["logits"] == pytest.approx(logits(audio), abs=1e-5)

@@ -15,6 +15,7 @@ from infra.doctor.findings import Outcome, ok, problem, warning, worst
 from infra.doctor.host_access import NoAnswer
 from infra.doctor.linter import lint
 from infra.doctor.sites.node import NodeSite
+from infra.embedded.triton import backend_names
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
 _NO_ANSWER = "Triton does not answer: {error}"
@@ -24,7 +25,11 @@ async def model_folder(node: NodeSite) -> Outcome:
     """The linter's faults of the folder that Triton reads."""
     with failing("check models.path, and that it is mounted into Triton's container"):
         folder, listing = await node.repository()
-    faults = lint(listing, node.settings.ai.models if node.settings is not None else None)
+    faults = lint(
+        listing,
+        node.settings.ai.models if node.settings is not None else None,
+        backend_names() if node.node.embedded else None,
+    )
     return worst(
         [problem(f"{folder}/{fault}", fault.remedy) for fault in faults],
         f"{folder}: {', '.join(listing.models)}",
@@ -50,9 +55,12 @@ async def live(node: NodeSite) -> Outcome:
     """Whether Triton answers at all."""
     server = node.server(names.TRITON)
     seen = f"Triton is not ready: {{error}} (Triton at {server.url})"
+    remedy = f"{node.start(names.TRITON)}; its log: {node.log(names.TRITON)}"
+    if node.node.wants_gpus:
+        remedy += "; if it runs, wait: a model's first load on a GPU may build TensorRT engines for minutes"
     await expected(
         server.get("/v2/health/live"),
-        f"{node.start(names.TRITON)}; its log: {node.log(names.TRITON)}",
+        remedy,
         unreachable=seen,
         refused=seen,
     )

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from inference_service.diagnosis import Interface, Tensor
-
-_TOKEN = re.compile(
-    r"""\#[^\n]* | \n | [{}<>]
-    | (?P<name>[A-Za-z_]\w*) (?=\s*[:{<\[])
-    | (?P<value> "(?:\\.|[^"\\\n])*" | '(?:\\.|[^'\\\n])*' | [-\w.]+ )""",
-    re.VERBOSE,
-)
+from infra.models.pbtxt import fields
 
 
 class Malformed(Exception):
@@ -81,23 +75,5 @@ def line_of(text: str, path: tuple[str, ...], value: str | None = None, nth: int
 
     protobuf's parser does not keep positions.
     """
-    lines = (line for at, actual, line in _fields(text) if at == path and value in (None, actual))
+    lines = (line for at, actual, line in fields(text) if at == path and value in (None, actual))
     return next(itertools.islice(lines, nth - 1, None), None)
-
-
-def _fields(text: str) -> Iterator[tuple[tuple[str, ...], str, int]]:
-    """Path, value and line of every scalar field; each element of a list counts as a field."""
-    outer: list[str] = []
-    field, line = "", 1
-    for match in _TOKEN.finditer(text):
-        token = match[0]
-        if token == "\n":
-            line += 1
-        elif token in "{<":
-            outer.append(field)
-        elif token in "}>":
-            field = outer.pop() if outer else ""
-        elif match["name"]:
-            field = token
-        elif match["value"]:
-            yield (*outer, field), token.strip("\"'"), line

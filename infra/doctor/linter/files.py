@@ -8,7 +8,8 @@ import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 
-CONFIG = "config.pbtxt"
+from infra.models.backends import CONFIG
+
 #: `<model>/<version>/<file>`; deeper folders are the model's own.
 _DEPTH = 3
 

@@ -5,33 +5,15 @@ from __future__ import annotations
 import difflib
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from inference_service.diagnosis import Contract, RuntimeFailed, contracts, find_labels, mismatches
 from inference_service.settings import ModelsSettings
 from infra.doctor.linter.config import Malformed, interface, line_of, parse
-from infra.doctor.linter.files import CONFIG, Listing
-
-#: What a backend or platform reads from a version, unless `default_model_filename` names another file.
-_FILES = {
-    "python": "model.py",
-    "onnxruntime": "model.onnx",
-    "onnxruntime_onnx": "model.onnx",
-    "tensorrt": "model.plan",
-    "tensorrt_plan": "model.plan",
-    "pytorch": "model.pt",
-    "pytorch_libtorch": "model.pt",
-    "openvino": "model.xml",
-    "tensorflow_savedmodel": "model.savedmodel",
-    "tensorflow_graphdef": "model.graphdef",
-    "dali": "model.dali",
-    "vllm": "model.json",
-}
-#: Files that tell Triton a model's tensors, so that config.pbtxt may leave those out, or be missing.
-_DESCRIBING = {"model.onnx", "model.plan", "model.xml", "model.savedmodel"}
-
+from infra.doctor.linter.files import Listing
+from infra.models.backends import CONFIG, DESCRIBING, FILES, TENSORRT, needs
 
 _VERSION = re.compile(r"[1-9]\d*")
 
@@ -51,10 +33,13 @@ class Fault:
         return f"{where}: {self.message}"
 
 
-def lint(listing: Listing, expected: ModelsSettings | None) -> list[Fault]:
+def lint(
+    listing: Listing, expected: ModelsSettings | None, backends: Sequence[str] | None = None
+) -> list[Fault]:
     """The faults of a repository. `expected` are the service's models, None to accept any.
 
-    A fault that the service would find too has the service's message.
+    `backends` are those that the node's Triton has, None for all. A fault that the service would find too
+    has the service's message.
     """
     wanted = contracts(expected) if expected is not None else {}
     faults: list[Fault] = []
@@ -62,7 +47,7 @@ def lint(listing: Listing, expected: ModelsSettings | None) -> list[Fault]:
         remedy = "add a folder for each model, with config.pbtxt and 1/"
         faults.append(Fault("", ".", None, "there is no model folder", remedy))
     for model in listing.models:
-        faults += _Model(listing, model, wanted.get(model), expected).faults()
+        faults += _Model(listing, model, wanted.get(model), expected, backends).faults()
     for model in wanted.keys() - set(listing.models):
         near = difflib.get_close_matches(model, listing.models, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
@@ -81,6 +66,7 @@ class _Model:
     name: str
     contract: Contract | None
     expected: ModelsSettings | None
+    backends: Sequence[str] | None
 
     def __post_init__(self) -> None:
         self.path = f"{self.name}/{CONFIG}"
@@ -93,6 +79,7 @@ class _Model:
 
     def faults(self) -> Iterator[Fault]:
         text = self.listing.configs.get(self.name)
+        yield from self._backend(text if isinstance(text, str) else "")
         if isinstance(text, bytes):
             yield Fault(self.name, self.path, None, f"{CONFIG} is not UTF-8 text", "save it as UTF-8")
             return
@@ -115,10 +102,23 @@ class _Model:
         if self.versions:
             yield from self._backend_files(config)
 
+    def _backend(self, text: str) -> Iterator[Fault]:
+        """The backend that the node lacks, if the service uses the model: others are not loaded."""
+        inside = (name for version in self.versions for name in self.listing.inside(f"{self.name}/{version}"))
+        backend = needs(text, inside).backend
+        if self.backends is None or backend is None or backend in self.backends:
+            return
+        if self.contract is not None or self.expected is None:
+            yield self._fault(
+                f"needs Triton's backend {backend}; the node's Triton has {' and '.join(self.backends)} only",
+                "serve the model on a node that has the backend, or export it to ONNX",
+                line_of(text, ("backend",)) or line_of(text, ("platform",)),
+            )
+
     def _describes_itself(self) -> bool:
         """Whether a version has a file from which Triton generates the missing configuration."""
         folders = (f"{self.name}/{version}" for version in self.versions)
-        return any(_DESCRIBING & self.listing.inside(folder) for folder in folders)
+        return any(DESCRIBING & self.listing.inside(folder) for folder in folders)
 
     def _instead(self) -> str:
         """A hint at the file that may have been meant as the configuration."""
@@ -145,9 +145,17 @@ class _Model:
             message = f"max_batch_size is {config.max_batch_size}"
             remedy = "set max_batch_size to 0 (no batching) or more"
             yield self._fault(message, remedy, line_of(text, ("max_batch_size",)))
+        if FILES.get(config.backend or config.platform) == FILES[TENSORRT] and any(
+            group.kind == group.KIND_CPU for group in config.instance_group
+        ):
+            yield self._fault(
+                "a TensorRT plan runs on GPUs only, and instance_group has KIND_CPU",
+                "set kind: KIND_GPU, or leave instance_group out",
+                line_of(text, ("instance_group", "kind"), "KIND_CPU"),
+            )
 
     def _tensors(self, config: Any, text: str) -> Iterator[Fault]:
-        complete = _file(config) not in _DESCRIBING
+        complete = _file(config) not in DESCRIBING
         for kind, tensors in (("input", config.input), ("output", config.output)):
             if not tensors and complete:
                 yield self._fault(f"no {kind} is declared", f"declare every {kind}: name, data_type, dims")
@@ -238,7 +246,7 @@ class _Model:
 
 def _file(config: Any) -> str | None:
     """The file that the model's backend or platform reads, where it is known."""
-    return _FILES.get(config.backend) or _FILES.get(config.platform)
+    return FILES.get(config.backend) or FILES.get(config.platform)
 
 
 def _renamed(expected: ModelsSettings, model: str) -> str:

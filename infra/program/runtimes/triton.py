@@ -31,6 +31,9 @@ def declare(place: Place) -> docker.Container:
     """Triton on the node's network as `triton`, with the node's GPUs and models."""
     stack, node, settings = place.stack, place.node, place.stack.triton
     image = place.prepared.images[names.TRITON]
+    engines = docker.ContainerMountArgs(
+        type="volume", source=names.engines_volume(stack, node), target=names.ENGINES_MOUNT
+    )
     credentials = {name: value.get_secret_value() for name, value in stack.models.credentials.items()}
     arguments_of_container = container(
         stack,
@@ -54,7 +57,7 @@ def declare(place: Place) -> docker.Container:
                 "/dev/null",
                 f"http://127.0.0.1:{addresses.TRITON_HTTP_PORT}/v2/health/live",
             ],
-            start_seconds=120,
+            start_seconds=names.ENGINE_SECONDS if place.prepared.models.building_engines else 120,
         ),
         command=command(stack),
         user=settings.user or USER,
@@ -63,6 +66,7 @@ def declare(place: Place) -> docker.Container:
             docker.ContainerMountArgs(
                 type="volume", source=names.shared_memory_volume(stack, node), target="/dev/shm"
             ),
+            *([engines] if place.prepared.engines else []),
             *place.prepared.models.mounts(names.MODELS_MOUNT),
         ],
     )
@@ -70,7 +74,7 @@ def declare(place: Place) -> docker.Container:
         docker.Container,
         f"{node.name}-triton",
         parent=place.parent,
-        needs=[*place.needs, *image.needs],
+        needs=[*place.needs, *place.prepared.engines, *image.needs],
         delete_before_replace=True,
         **arguments_of_container,
     )

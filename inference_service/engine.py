@@ -10,13 +10,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from time import monotonic, perf_counter
 from typing import TypeVar
 
 from inference_service import metrics
 from inference_service.admission import Admission, Streams
 from inference_service.audio import Audio
-from inference_service.errors import BadRequest, Draining, RuntimeTimeout, ServiceError, TooLarge, Unsupported
+from inference_service.errors import BadRequest, Draining, RuntimeTimeout, ServiceError, TooLarge
+from inference_service.model_cards import ModelRole
+from inference_service.offer import Offer
 from inference_service.results import ResultStore
 from inference_service.runtimes.base import Call, Readiness, Runtime
 from inference_service.settings import Settings
@@ -39,6 +42,7 @@ class Engine:
         server = settings.server
         self.settings = settings
         self.runtime = runtime
+        self.offer = Offer(settings.ai.models, runtime)
         #: True once the process stops: entrances refuse new requests, running ones finish.
         self.draining = False
         self._drained_at = 0.0
@@ -60,8 +64,8 @@ class Engine:
 
     @property
     def capabilities(self) -> frozenset[Task]:
-        """The tasks that are enabled and that the runtime can do."""
-        return self.runtime.capabilities & self.settings.ai.models.tasks
+        """The tasks that this node offers."""
+        return self.offer.tasks
 
     async def start(self) -> None:
         """Start the runtime. Does not fail when it is unreachable: `readiness` reports that."""
@@ -100,7 +104,10 @@ class Engine:
     async def transcribe(self, audio: Audio, options: TranscribeOptions, call: Call) -> DetailedTranscript:
         """Speech to text, with segments where the runtime gives them."""
         self.check_offered(Task.ASR)
-        return await self._infer(Task.ASR, audio, lambda: self.runtime.transcribe(audio, options, call), call)
+        heard = await self._infer(
+            ModelRole.ASR, audio, lambda: self.runtime.transcribe(audio, options, call), call
+        )
+        return replace(heard, transcript=self.offer.described(heard.transcript, ModelRole.ASR))
 
     async def run(
         self,
@@ -116,20 +123,24 @@ class Engine:
         `options` matter to speech recognition alone. Raises BadRequest where the task cannot take the text,
         TooLarge, Unsupported, Busy, NotReady, RuntimeFailed, RuntimeTimeout.
         """
-        self.check_offered(task)
+        role = ModelRole.of(task, text=audio is None and task is Task.EMOTION)
+        self.offer.check(role)
         if audio is None:
             if text is None or task is not Task.EMOTION:
                 raise BadRequest(f"{task} needs audio")
             most = self.settings.ai.request.max_text_characters
             if len(text) > most:
                 raise TooLarge(f"text: {len(text)} characters are given; at most {most} are allowed")
-            return await self._infer(task, None, lambda: self.runtime.emotion_of_text(text, call), call)
+            read = await self._infer(role, None, lambda: self.runtime.emotion_of_text(text, call), call)
+            return self.offer.described(read, role)
         if task is Task.ASR:
             detailed = await self.transcribe(audio, options or TranscribeOptions(), call)
             return detailed.transcript
         if task is Task.EMOTION:
-            return await self._infer(task, audio, lambda: self.runtime.emotion_of_audio(audio, call), call)
-        return await self._infer(task, audio, lambda: self.runtime.detect_synthesis(audio, call), call)
+            felt = await self._infer(role, audio, lambda: self.runtime.emotion_of_audio(audio, call), call)
+            return self.offer.described(felt, role)
+        found = await self._infer(role, audio, lambda: self.runtime.detect_synthesis(audio, call), call)
+        return self.offer.described(found, role)
 
     async def warm(self, task: Task, call: Call) -> ModelStatus:
         """Load the task's model. An error is returned in the status, not raised."""
@@ -138,6 +149,7 @@ class Engine:
         try:
             self.check_offered(task)
             async with asyncio.timeout(limit):
+                await self.offer.check_kind(ModelRole.of(task))
                 return await self.runtime.warm(task, call)
         except TimeoutError:
             reason = f"not ready within {limit:g} s"
@@ -172,11 +184,8 @@ class Engine:
         return readiness
 
     def check_offered(self, task: Task) -> None:
-        """Raise Unsupported if the task is disabled or the runtime cannot do it."""
-        if not self.settings.ai.models.for_task(task).enabled:
-            raise Unsupported(f"{task} is switched off on this node (ai.models.{task.model}.enabled)")
-        if task not in self.runtime.capabilities:
-            raise Unsupported(f"the {self.runtime.name} runtime cannot do {task}")
+        """Raise Unsupported if this node does not offer `task` on audio."""
+        self.offer.check(ModelRole.of(task))
 
     def _time_limit(self, task: Task, call: Call) -> float:
         limits = (
@@ -187,9 +196,11 @@ class Engine:
         return min(limit for limit in limits if limit is not None)
 
     async def _infer(
-        self, task: Task, audio: Audio | None, work: Callable[[], Awaitable[_T]], call: Call
+        self, role: ModelRole, audio: Audio | None, work: Callable[[], Awaitable[_T]], call: Call
     ) -> _T:
-        """Run `work`, a call to the runtime, once admitted and within the time limit."""
+        """Run `work`, a call to the model in this role, once admitted and within the time limit."""
+        await self.offer.check_kind(role)
+        task = role.task
         async with self.admission.slot(task):
             limit = self._time_limit(task, call)
             outcome = "cancelled"

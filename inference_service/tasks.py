@@ -27,6 +27,19 @@ class Task(StrEnum):
         return self.name.lower()
 
 
+class ModelKind(StrEnum):
+    """How a model comes to its answers.
+
+    `neural`: a trained neural network. `rule`: a formula over a few hand-made features, written by hand or
+    fitted. `lexicon`: a list of words with rules. `unknown`: the model does not say it.
+    """
+
+    NEURAL = "neural"
+    RULE = "rule"
+    LEXICON = "lexicon"
+    UNKNOWN = "unknown"
+
+
 #: The names of tasks in requests: the capability names and the short names.
 TASK_NAMES: dict[str, Task] = {
     **{task.value: task for task in Task},
@@ -62,25 +75,34 @@ class Segment(msgspec.Struct, frozen=True):
     words: list[Word] | None = None
 
 
-class Transcript(msgspec.Struct, frozen=True):
+#: Of a result: what answers of this model cannot be trusted with. It and `kind` are absent where the model
+#: does not say them.
+Caveat = Annotated[str, msgspec.Meta(description="What this model's answers cannot be trusted with")]
+
+
+class Transcript(msgspec.Struct, frozen=True, omit_defaults=True):
     """`data` of `/asr`. `confidence` is None where the model has none."""
 
     text: str
     confidence: Share | None
     language: str
     duration_ms: Milliseconds
+    kind: ModelKind | None = None
+    caveat: Caveat | None = None
 
 
-class EmotionResult(msgspec.Struct, frozen=True):
+class EmotionResult(msgspec.Struct, frozen=True, omit_defaults=True):
     """`data` of `/emotion`: the likeliest label, its score, and every label's score (they sum to 1)."""
 
     emotion: str
     confidence: Share
     emotions: dict[str, Share]
     duration_ms: Milliseconds
+    kind: ModelKind | None = None
+    caveat: Caveat | None = None
 
 
-class SynthesisResult(msgspec.Struct, frozen=True):
+class SynthesisResult(msgspec.Struct, frozen=True, omit_defaults=True):
     """`data` of `/synthesis`. `score` is the probability in [0, 1] that the speech is synthetic;
     `confidence` is the probability of the verdict given, max(score, 1 - score)."""
 
@@ -88,6 +110,8 @@ class SynthesisResult(msgspec.Struct, frozen=True):
     confidence: Share
     score: Share
     duration_ms: Milliseconds
+    kind: ModelKind | None = None
+    caveat: Caveat | None = None
 
 
 TaskResult = Transcript | EmotionResult | SynthesisResult

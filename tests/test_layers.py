@@ -32,9 +32,11 @@ INFRA = (
 )
 SERVICE = (
     ("", "tasks", "errors", "addresses", "grpc_api.generated"),
+    ("model_cards",),
     ("settings", "audio", "request_fields", "word_times", "memory"),
     ("logs", "keys", "metrics", "results"),
     ("admission", "runtimes"),
+    ("offer",),
     ("engine", "diagnosis"),
     ("streaming",),
     ("http", "grpc_api", "client"),

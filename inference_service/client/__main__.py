@@ -127,6 +127,8 @@ class _Display:
         self._output = output
         self._terminal = terminal if terminal.isatty() else None
         self._as_json = as_json
+        self._errors = terminal
+        self._warned = False
 
     def show(self, text: str) -> None:
         """Replace the line on the terminal."""
@@ -146,8 +148,13 @@ class _Display:
             self.show(text)
 
     def final(self, text: str, result: dict[str, object]) -> None:
-        """Print a text that will not change."""
+        """Print a text that will not change, and once what its model cannot be trusted with."""
         self.clear()
+        answer = result.get("result_data", result)
+        if isinstance(answer, dict) and answer.get("caveat") and not self._warned:
+            self._warned = True
+            model = f"{answer['kind']} model" if "kind" in answer else "model"
+            print(f"speech: caveat of the node's {model}: {answer['caveat']}", file=self._errors, flush=True)
         if self._as_json or text:
             line = json.dumps(result, ensure_ascii=False) if self._as_json else text
             print(line, file=self._output, flush=True)

@@ -113,7 +113,10 @@ def document(limits: RequestSettings) -> Schema:
         "info": {
             "title": "AI inference service",
             "version": __version__,
-            "description": "Speech recognition, emotion detection and synthetic-speech detection. Every "
+            "description": "Speech recognition, emotion detection and synthetic-speech detection. A result "
+            "has the `kind` of its model (`neural`, `rule` or `lexicon`) and its `caveat`, which is what the "
+            "model's answers cannot be trusted with. What the model does not say is absent. "
+            f"`{BASE}/info` says more of each model. Every "
             "answer but /health, /metrics and OpenAI's routes under /v1 is in one envelope; `request_id` "
             f"echoes `X-Request-ID`. Live audio goes over the WebSocket {BASE}/stream, or over gRPC.",
         },

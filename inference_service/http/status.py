@@ -19,6 +19,7 @@ from inference_service.engine import Engine
 from inference_service.errors import NotReady
 from inference_service.http.analysis import BASE
 from inference_service.http.envelope import JSON, now, success
+from inference_service.model_cards import ModelDescription
 from inference_service.settings import BackendName
 from inference_service.tasks import Task
 
@@ -42,13 +43,18 @@ class Health(msgspec.Struct, frozen=True):
 
 
 class Info(msgspec.Struct, frozen=True):
-    """`data` of `…/info`; `timestamp` in Unix seconds."""
+    """`data` of `…/info`; `timestamp` in Unix seconds.
+
+    `models` are the models' names by task. `model_cards` is what each model says of itself, by role: asr,
+    emotion, emotion_text, synthesis.
+    """
 
     service: str
     version: str
     description: str
     capabilities: list[Task]
     models: dict[str, str]
+    model_cards: dict[str, ModelDescription]
     runtime: Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(get_args(BackendName))})]
     timestamp: int
 
@@ -77,6 +83,7 @@ def routes(engine: Engine) -> list[HTTPRouteHandler]:
     @get(f"{BASE}/info")
     async def info(request: Request[Any, Any, Any]) -> Response[bytes]:
         models = engine.settings.ai.models
+        described = await engine.offer.describe()
         return success(
             request,
             Info(
@@ -85,6 +92,7 @@ def routes(engine: Engine) -> list[HTTPRouteHandler]:
                 description="Speech recognition, emotion detection and synthetic-speech detection",
                 capabilities=[task for task in Task if task in engine.capabilities],
                 models={task.model: models.for_task(task).model_name for task in Task},
+                model_cards={str(role): card for role, card in described.items()},
                 runtime=engine.runtime.name,
                 timestamp=int(time.time()),
             ),

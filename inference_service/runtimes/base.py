@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from inference_service.audio import Audio
+from inference_service.model_cards import ModelDescription, ModelRole
 from inference_service.tasks import (
     DetailedTranscript,
     EmotionResult,
@@ -54,6 +55,12 @@ class Runtime(Protocol):
 
     async def readiness(self) -> Readiness:
         """Check the runtime itself, now, within one second."""
+
+    def known(self, role: ModelRole) -> ModelDescription | None:
+        """What is known of the model in this role, without asking anybody; None: nothing yet."""
+
+    async def describe(self, role: ModelRole) -> ModelDescription:
+        """What the model in this role says of itself now. Raises ServiceError where it cannot be asked."""
 
     async def warm(self, task: Task, call: Call) -> ModelStatus:
         """Load or run the task's model, so that the next request does not wait for it."""

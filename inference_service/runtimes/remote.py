@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from time import monotonic
 from typing import Any, TypeVar
 
 import httpx2
@@ -21,6 +22,7 @@ from inference_service.errors import (
     TooLarge,
     Unsupported,
 )
+from inference_service.model_cards import ModelDescription, ModelRole
 from inference_service.runtimes.base import Call, Readiness
 from inference_service.settings import RemoteSettings, Settings, TlsSettings
 from inference_service.tasks import (
@@ -37,6 +39,9 @@ _T = TypeVar("_T")
 
 #: Seconds for a check of readiness, which must end within one.
 _HEALTH_TIMEOUT = 0.9
+
+#: Seconds for which what the other service says of its models is reused.
+_MAX_AGE = 10.0
 
 _BASE = "/api/v1/ai"
 
@@ -60,6 +65,7 @@ class RemoteRuntime:
         self._remote = settings.ai.http
         self._models = settings.ai.models
         self.capabilities: frozenset[Task] = self._models.tasks
+        self._described: dict[ModelRole, tuple[float, ModelDescription]] = {}
 
     async def start(self) -> None:
         """Set up the connections; the first request opens one. Raises OSError for unreadable TLS files."""
@@ -78,6 +84,23 @@ class RemoteRuntime:
         if response.status_code != 200:
             return Readiness(False, [str(self._refusal(response))])
         return Readiness(True)
+
+    def known(self, role: ModelRole) -> ModelDescription | None:
+        """What the other service said of its model, unless that was too long ago."""
+        asked_at, description = self._described.get(role, (0.0, None))
+        return description if monotonic() - asked_at < _MAX_AGE else None
+
+    async def describe(self, role: ModelRole) -> ModelDescription:
+        """What the other service's `/info` says of its model. One that has no such field says nothing."""
+        response = await self._send("GET", "/info", Call(""), time_limit=_HEALTH_TIMEOUT)
+        if response.status_code != 200:
+            raise self._refusal(response)
+        data = _envelope(response).get("data")
+        told = data.get("model_cards", {}) if isinstance(data, dict) else {}
+        cards = self._converted(told, dict[ModelRole, ModelDescription], "/info")
+        card = cards.get(role) or ModelDescription(name=self._models.name_of(role) or "")
+        self._described[role] = monotonic(), card
+        return card
 
     async def warm(self, task: Task, call: Call) -> ModelStatus:
         """Ask the other service to warm the task's model."""

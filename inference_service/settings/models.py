@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from inference_service.model_cards import ModelRole
 from inference_service.settings.values import Names, OptionalPath, OptionalText, Seconds, Section
 from inference_service.tasks import Task
 
@@ -90,7 +91,11 @@ class SynthesisModelSettings(ModelSettings):
 
 
 class ModelsSettings(Section):
-    """The three models."""
+    """The three models, and whether rules may stand in for neural ones."""
+
+    allow_rules: bool = Field(
+        default=True, description="false: a task whose model is a rule or a lexicon is not offered (501)."
+    )
 
     asr: AsrModelSettings = AsrModelSettings()
     emotion: EmotionModelSettings = EmotionModelSettings()
@@ -100,6 +105,17 @@ class ModelsSettings(Section):
         """Return the settings of the model that does `task`."""
         model: ModelSettings = getattr(self, task.model)
         return model
+
+    def name_of(self, role: ModelRole) -> str | None:
+        """The model's name in the runtime; None where no model has this role."""
+        if role is ModelRole.EMOTION_TEXT:
+            return self.emotion.text_model_name
+        return self.for_task(role.task).model_name
+
+    @property
+    def roles(self) -> list[ModelRole]:
+        """The roles of the models that the enabled tasks use."""
+        return [role for role in ModelRole if role.task in self.tasks and self.name_of(role)]
 
     @property
     def tasks(self) -> frozenset[Task]:

@@ -14,6 +14,8 @@ from itertools import dropwhile, takewhile
 from math import inf
 from time import monotonic
 
+import msgspec
+
 from inference_service.audio import Audio
 from inference_service.engine import Engine
 from inference_service.runtimes.base import Call
@@ -105,10 +107,10 @@ def _part(detailed: DetailedTranscript, piece: Piece) -> Heard:
         if own:
             texts.append(_text_of(own, segment))
             words += own
-    transcript = Transcript(
+    transcript = msgspec.structs.replace(
+        detailed.transcript,
         text=" ".join(texts),
         confidence=sum(word.probability for word in words) / len(words) if words else 0.0,
-        language=detailed.transcript.language,
         duration_ms=Audio(piece.samples, STREAM_RATE).duration_ms,
     )
     silent = passed_over(segments, piece.window, STREAM_RATE, piece.before / STREAM_RATE, cut)

@@ -33,9 +33,14 @@ class Answers:
             ("synthesis", verdict, f"confidence {synthesis['confidence']:.2f}"),
         )
         return "\n".join(
-            f"  {name:<11} {value}  ({detail}, {self.seconds[task]:.2f} s)"
+            f"  {name:<11} {value}  ({detail}, {self.seconds[task]:.2f} s){_model(self.data[task])}"
             for task, (name, value, detail) in zip(TASKS, rows, strict=True)
         )
+
+
+def _model(answer: dict[str, Any]) -> str:
+    """A line with the kind and the caveat of the answer's model, where it has a caveat."""
+    return f"\n{'':14}{answer.get('kind', 'model')}: {answer['caveat']}" if "caveat" in answer else ""
 
 
 def send(recording: Path, url: str, api_key: str | None = None) -> Answers:

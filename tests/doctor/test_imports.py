@@ -9,8 +9,10 @@ from pathlib import Path
 
 from infra.paths import PROJECT
 
-#: `addresses` has the ports on a node's network: constants that all of infra shares with the service.
-DOORS = {"inference_service.addresses", "inference_service.diagnosis", "inference_service.settings"}
+#: All of infra shares these with the service: `addresses` has the ports on a node's network, `model_cards`
+#: what a model says of itself.
+SHARED = {"inference_service.addresses", "inference_service.model_cards"}
+DOORS = {"inference_service.diagnosis", "inference_service.settings", *SHARED}
 
 
 def imported(file: Path) -> set[str]:

@@ -305,6 +305,16 @@ def test_a_label_too_few_is_reported_in_the_services_own_message(repository: Pat
     assert only(repository).message == "model emotion: 6 labels for 7 logits in 'logits'"
 
 
+def test_a_card_that_cannot_be_read_is_a_fault_at_its_line(repository: Path) -> None:
+    key = edit(repository, "synthesis", 'key: "model_card"', 'key: "model_card"')
+    edit(repository, "synthesis", '"kind": "rule"', '"kind": "clever"')
+    fault = only(repository)
+    assert fault.message == (
+        "model synthesis: parameter model_card: Invalid enum value 'clever' - at `$.kind`"
+    )
+    assert fault.line == key
+
+
 def test_a_model_that_the_service_uses_and_that_is_missing_is_named_with_the_likeliest(
     repository: Path,
 ) -> None:

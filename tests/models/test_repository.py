@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from ast import literal_eval
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from tritonclient.utils import InferenceServerException
 
+from inference_service.model_cards import RULES, describe
+from inference_service.tasks import ModelKind
 from infra.embedded.triton import TritonNotInstalled, find_installation
 from tests.models.conftest import Models
 from tests.triton_server import MODEL_REPOSITORY, triton_server
@@ -71,6 +76,47 @@ def test_labels_are_the_same_in_the_file_and_in_the_configuration(models, model)
     assert labels == json.loads((MODEL_REPOSITORY / "emotion" / "labels.json").read_text())
     config = models.client.get_model_config(model).config
     assert json.loads(config.parameters["labels"].string_value) == labels
+
+
+@pytest.mark.parametrize(
+    ("model", "kind"),
+    [
+        ("asr", ModelKind.NEURAL),
+        ("whisper-encoder", ModelKind.NEURAL),
+        ("whisper-decoder", ModelKind.NEURAL),
+        ("emotion", ModelKind.RULE),
+        ("emotion-text", ModelKind.LEXICON),
+        ("synthesis", ModelKind.RULE),
+    ],
+)
+def test_each_model_says_what_it_is_and_rules_say_what_they_cannot_do(models, model, kind):
+    parameters = models.client.get_model_config(model).config.parameters
+    said = describe(model, {key: value.string_value for key, value in parameters.items()})
+    assert said.error is None
+    assert said.kind is kind
+    assert said.licence
+    if kind in RULES:
+        assert said.caveat
+        assert said.quality
+        assert said.languages
+
+
+def test_the_figures_of_the_cards_are_those_that_were_measured(models):
+    def figures(model: str) -> dict[str, float]:
+        parameters = models.client.get_model_config(model).config.parameters
+        said = describe(model, {key: value.string_value for key, value in parameters.items()})
+        return {each.metric: each.value for each in said.quality}
+
+    scores = json.loads((MODEL_REPOSITORY / "synthesis" / "training" / "scores.json").read_text())
+    assert figures("synthesis") == {
+        "balanced accuracy": scores["held_out_balanced_accuracy"],
+        "share of synthetic speech recognised": scores["synthesis_techniques_held_out"]["festival-hts"],
+    }
+    script = MODEL_REPOSITORY / "emotion-text" / "evaluation" / "score.py"
+    printed = subprocess.run([sys.executable, script], check=True, capture_output=True, text=True).stdout
+    assert figures("emotion-text") == {
+        "accuracy over six labels": literal_eval(printed.splitlines()[-1])["accuracy"]
+    }
 
 
 def test_models_of_the_same_weights_find_them_the_same_way():

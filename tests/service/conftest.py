@@ -18,6 +18,7 @@ from inference_service.audio import Audio
 from inference_service.engine import Engine
 from inference_service.http.protocol import HttpProtocol
 from inference_service.http.websocket import StreamProtocol
+from inference_service.model_cards import ModelDescription, ModelRole
 from inference_service.runtimes.base import Call, Readiness
 from inference_service.settings import Settings, load
 from inference_service.tasks import (
@@ -46,6 +47,7 @@ class DoubleRuntime:
         self.hold = False
         self.error: Exception | None = None
         self.problems: list[str] = []
+        self.cards: dict[ModelRole, ModelDescription] = {}
         self.running = 0
         self.most_running = 0
         self.cancelled = 0
@@ -60,6 +62,12 @@ class DoubleRuntime:
 
     async def readiness(self) -> Readiness:
         return Readiness(not self.problems, list(self.problems))
+
+    def known(self, role: ModelRole) -> ModelDescription | None:
+        return self.cards.get(role)
+
+    async def describe(self, role: ModelRole) -> ModelDescription:
+        return self.cards.get(role) or ModelDescription(name=role)
 
     async def warm(self, task: Task, call: Call) -> ModelStatus:
         await self._work(call)

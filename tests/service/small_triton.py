@@ -109,6 +109,11 @@ instance_group [{{ kind: KIND_CPU count: 1 }}]
 
 _LABELS = 'parameters [{ key: "labels" value: { string_value: "[\\"first\\", \\"last\\", \\"length\\"]" } }]'
 
+_CARD = """parameters [
+  { key: "content_hash" value: { string_value: "0123456789abcdef" } },
+  { key: "model_card" value: { string_value: '{"kind": "rule", "caveat": "the mean of the features"}' } }
+]"""
+
 
 def tensor(name: str, kind: str, dims: str, more: str = "") -> str:
     return f'{{ name: "{name}" data_type: TYPE_{kind} dims: {dims} {more} }}'
@@ -130,6 +135,7 @@ def write_models(repository: Path) -> Path:
         SYNTHESIS,
         [tensor("audio_input", "FP32", "[ 80, -1 ]")],
         [tensor("synthesis_output", "FP32", "[ 1 ]")],
+        _CARD,
     )
     write_model(
         repository, "asr", ASR, [audio, *asked], [*texts, tensor("confidence", "FP32", "[ 1 ]")], batch=8

@@ -25,7 +25,9 @@ from inference_service.client.transports import over_grpc, over_websocket
 from inference_service.engine import Engine
 from inference_service.errors import Busy
 from inference_service.grpc_api import server
+from inference_service.model_cards import ModelDescription, ModelRole
 from inference_service.settings import Settings
+from inference_service.tasks import ModelKind
 from tests.ports import free_port
 from tests.service.conftest import DoubleRuntime, Service
 from tests.service.streams import tone
@@ -94,6 +96,18 @@ def test_a_file_is_sent_whole_and_its_text_printed(speech: Run, service: Service
 def test_json_is_what_the_api_says(speech: Run, service: Service, recording: Path) -> None:
     _, output, _ = speech("transcribe", recording, "--url", service.url, "--json")
     assert json.loads(output)["duration_ms"] == 3000
+
+
+def test_a_caveat_of_the_node_s_model_is_shown_once_beside_the_text(
+    speech: Run, service: Service, recording: Path
+) -> None:
+    service.runtime.cards = {
+        ModelRole.ASR: ModelDescription(name="asr", kind=ModelKind.RULE, caveat="it knows ten words")
+    }
+    for streamed in ([], ["--realtime", "--partial", "0"]):
+        _, output, errors = speech("transcribe", recording, "--url", service.url, *streamed)
+        assert "samples at" in output
+        assert errors == "speech: caveat of the node's rule model: it knows ten words\n"
 
 
 @pytest.mark.parametrize("suffix", [".wav", ".ogg", ".mp3"])

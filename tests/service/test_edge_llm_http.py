@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import numpy as np
 import pytest
 
 from inference_service.app import create_app
+from inference_service.audio import Audio
 from inference_service.engine import Engine
-from inference_service.runtimes.base import Runtime
+from inference_service.runtimes.base import Call, Runtime
 from inference_service.runtimes.edge_llm import EdgeLlmRuntime, pool
 from inference_service.settings import Settings
+from inference_service.tasks import ModelKind, Task
 from tests.doubles.unit_manager import UnitManager
 from tests.service.conftest import DoubleRuntime, settings_in
 
@@ -88,11 +91,14 @@ TIMED: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 
 def shape(value: object, name: str = "") -> object:
-    """A JSON value with types in place of its leaves. Objects of scores are alike, whatever their labels."""
+    """A JSON value with types in place of its leaves. Objects of scores are alike, whatever their labels, and
+    so is what models say of themselves, whether they say it or not."""
     if isinstance(value, dict):
         if name == "emotions":
             return {"label": {shape(score) for score in value.values()}}
-        return {key: shape(inner, key) for key, inner in value.items()}
+        if name == "model_cards":
+            return {role: set(card) for role, card in value.items()}
+        return {key: shape(inner, key) for key, inner in value.items() if key not in ("kind", "caveat")}
     if isinstance(value, list):
         return [shape(inner) for inner in value]
     return type(value).__name__
@@ -149,6 +155,33 @@ def test_a_route_gives_the_same_shape_on_both_kinds_of_node(
     edge_llm, triton = nodes
     assert edge_llm[route] == triton[route]
     assert edge_llm[route][0] == (400 if route == "bad audio" else 200)
+
+
+async def test_an_edge_llm_node_says_what_is_known_of_its_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "CLOSE_LINGER", 0.05)
+
+    async with UnitManager() as manager:
+        engine = node(
+            tmp_path,
+            EdgeLlmRuntime,
+            AI__RUNTIME__BACKEND="edge-llm",
+            AI__RUNTIME__EDGE_LLM__ENDPOINT=f"127.0.0.1:{manager.port}",
+            AI__REQUEST__AUDIO_STREAM_CHUNK_DELAY_MS="0",
+            AI__MODELS__ALLOW_RULES="false",
+        )
+        await engine.start()
+        try:
+            described = await engine.offer.describe()
+            assert {card.kind for card in described.values()} == {ModelKind.UNKNOWN}
+            felt = await engine.run(
+                Task.EMOTION, audio=Audio(np.zeros(160, np.int16), 16000), call=Call("test")
+            )
+        finally:
+            await engine.close()
+    assert felt.kind is None
+    assert felt.caveat == "the emotion of the words that were recognised; the voice itself is not heard"
 
 
 async def test_what_an_edge_llm_node_cannot_do_is_501(

@@ -18,12 +18,14 @@ import tritonclient.grpc
 
 from inference_service.audio import Audio
 from inference_service.errors import BadRequest, NotReady, RuntimeFailed, RuntimeTimeout, Unsupported
+from inference_service.model_cards import ModelRole
 from inference_service.runtimes.base import Call
 from inference_service.runtimes.triton import TritonRuntime, hang
+from inference_service.runtimes.triton import models as triton_models
 from inference_service.runtimes.triton import shared_memory as shm
 from inference_service.runtimes.triton.client import TritonClient
 from inference_service.settings import Settings
-from inference_service.tasks import Task, TranscribeOptions
+from inference_service.tasks import ModelKind, Task, TranscribeOptions
 from tests.service.small_triton import SmallTriton, tensor, write_model, write_models
 from tests.triton_server import MODELS_VENV
 
@@ -231,6 +233,45 @@ async def test_labels_come_from_the_file_where_one_is_named(triton: SmallTriton,
         assert "model emotion: 2 labels for 3 logits in 'logits'" in (await models.readiness()).problems
     async with runtime(triton, emotion={"labels_path": str(tmp_path / "none.json")}) as models:
         assert "none.json cannot be read" in (await models.readiness()).problems[0]
+
+
+async def test_a_model_s_card_comes_from_its_configuration(triton: SmallTriton) -> None:
+    async with runtime(triton) as models:
+        said = await models.describe(ModelRole.SYNTHESIS)
+        assert (said.name, said.version, said.kind) == ("synthesis", "0123456789abcdef", ModelKind.RULE)
+        assert said.caveat == "the mean of the features"
+        assert models.known(ModelRole.SYNTHESIS) == said
+        assert (await models.describe(ModelRole.ASR)).kind is ModelKind.UNKNOWN
+
+
+async def test_a_model_that_is_not_loaded_says_nothing(triton: SmallTriton) -> None:
+    async with runtime(triton, emotion={"model_name": "broken"}) as models:
+        assert models.known(ModelRole.EMOTION) is None
+        with pytest.raises(NotReady, match="model broken is not ready"):
+            await models.describe(ModelRole.EMOTION)
+
+
+async def test_a_model_that_was_loaded_anew_is_described_anew(
+    own_triton: SmallTriton, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(triton_models, "_MAX_AGE", 0.0)
+    async with runtime(own_triton) as models:
+        assert (await models.describe(ModelRole.SYNTHESIS)).version == "0123456789abcdef"
+        config = tmp_path / "models" / "synthesis" / "config.pbtxt"
+        config.write_text(config.read_text().replace("0123456789abcdef", "fedcba9876543210"))
+        with tritonclient.grpc.InferenceServerClient(own_triton.address) as client:
+            client.load_model("synthesis")
+        await models.readiness()
+        assert (known := models.known(ModelRole.SYNTHESIS)) is not None
+        assert known.version == "fedcba9876543210"
+
+
+async def test_a_rule_that_is_not_allowed_need_not_match_its_contract(triton: SmallTriton) -> None:
+    models = {"synthesis": {"input_name": "wave"}}
+    async with runtime(triton, **models) as allowed:
+        assert "input 'wave' is not there" in (await allowed.readiness()).problems[0]
+    async with runtime(triton, allow_rules=False, **models) as refused:
+        assert (await refused.readiness()).ready
 
 
 async def test_failures_of_the_model_are_distinguished(triton: SmallTriton) -> None:

@@ -12,7 +12,7 @@ from inference_service.errors import Unsupported
 from inference_service.http.openai import subtitles
 from inference_service.http.openai.form import TranscriptionRequest
 from inference_service.http.openai.languages import english_name
-from inference_service.tasks import DetailedTranscript, Segment, Word
+from inference_service.tasks import DetailedTranscript, ModelKind, Segment, Word
 
 
 class Transcription(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -49,13 +49,21 @@ class TranscriptionSegment(msgspec.Struct, frozen=True):
     no_speech_prob: float
 
 
-class Model(msgspec.Struct, frozen=True):
-    """A name under which speech recognition is available."""
+class Model(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A name under which speech recognition is available.
+
+    Beside OpenAI's fields it has what the model says of itself: its kind, its content hash as `version`, its
+    languages and its licence.
+    """
 
     id: str
     created: int  # Unix seconds
-    object: Literal["model"] = "model"
-    owned_by: str = "gpu-inference-fleet"
+    object: Literal["model"]
+    owned_by: str
+    kind: ModelKind = ModelKind.UNKNOWN
+    version: str | None = None
+    languages: list[str] | None = None
+    licence: str | None = None
 
 
 class ModelList(msgspec.Struct, frozen=True):

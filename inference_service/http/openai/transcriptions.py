@@ -24,6 +24,7 @@ from inference_service.http.openai.errors import error_answer
 from inference_service.http.openai.form import OPENAI_NAMES, Format, TranscriptionRequest, no_model, read_form
 from inference_service.http.post import read_post
 from inference_service.http.requests import audio_of
+from inference_service.model_cards import ModelRole
 from inference_service.runtimes.base import Call
 from inference_service.streaming.buffer import quietest_point
 from inference_service.streaming.decoder import STREAM_RATE
@@ -31,6 +32,9 @@ from inference_service.tasks import DetailedTranscript, Task
 from inference_service.word_times import on_the_sound
 
 PATH = "/v1/audio/transcriptions"
+
+#: OpenAI's field `owned_by` of every model.
+OWNER = "gpu-inference-fleet"
 
 #: Seconds of audio in one event of a streamed answer: what Whisper hears at once.
 _WINDOW_SECONDS = 30
@@ -47,7 +51,7 @@ _CONTENT_TYPES: dict[Format, str] = {
 def routes(engine: Engine) -> list[HTTPRouteHandler]:
     """Return the routes over `engine`."""
     names = (engine.settings.ai.models.asr.model_name, *OPENAI_NAMES)
-    models = {name: Model(name, int(time.time())) for name in names}
+    created = int(time.time())
 
     @post(PATH, status_code=200)
     async def transcriptions(request: Request[Any, Any, Any]) -> Response[bytes] | Stream:
@@ -56,15 +60,19 @@ def routes(engine: Engine) -> list[HTTPRouteHandler]:
         work = (_stream if form.stream else _transcribe)(engine, form, body.call())
         return await unless_client_leaves(request.receive, work)
 
-    @get("/v1/models", sync_to_thread=False)
-    def model_list() -> ModelList:
-        return ModelList(list(models.values()))
+    async def described(name: str) -> Model:
+        told = await engine.offer.describe_model(ModelRole.ASR)
+        return Model(name, created, "model", OWNER, told.kind, told.version, told.languages, told.licence)
 
-    @get("/v1/models/{name:str}", sync_to_thread=False)
-    def model(name: FromPath[str]) -> Model:
-        if name not in models:
+    @get("/v1/models")
+    async def model_list() -> ModelList:
+        return ModelList([await described(name) for name in names])
+
+    @get("/v1/models/{name:str}")
+    async def model(name: FromPath[str]) -> Model:
+        if name not in names:
             raise NotFound(no_model(name, names))
-        return models[name]
+        return await described(name)
 
     return [transcriptions, model_list, model]
 

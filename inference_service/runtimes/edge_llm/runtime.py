@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 
 from inference_service.audio import Audio
 from inference_service.errors import BadRequest, Busy, RuntimeTimeout, ServiceError, Unsupported
+from inference_service.model_cards import ModelDescription, ModelRole
 from inference_service.runtimes.base import Call, Readiness
 from inference_service.runtimes.edge_llm import answers
 from inference_service.runtimes.edge_llm.answers import Answer
@@ -41,6 +42,10 @@ OUTAGE: Final = 2
 
 #: Seconds from a refused setup to the next attempt.
 RETRY_AFTER: Final = 5.0
+
+
+#: Of emotion in audio, which the runtime detects in the recognised text.
+_WORDS_ONLY: Final = "the emotion of the words that were recognised; the voice itself is not heard"
 
 
 class EdgeLlmRuntime:
@@ -113,6 +118,18 @@ class EdgeLlmRuntime:
             self._forget_proofs()
         problems = await self._prove_models()
         return Readiness(not problems, problems)
+
+    def known(self, role: ModelRole) -> ModelDescription:
+        """The model's name: units say nothing of their models."""
+        return ModelDescription(
+            name=self._models.for_task(role.task).model_name,
+            method="a unit of Edge-LLM's llm node",
+            caveat=_WORDS_ONLY if role is ModelRole.EMOTION else None,
+        )
+
+    async def describe(self, role: ModelRole) -> ModelDescription:
+        """As `known`; nobody can be asked for more."""
+        return self.known(role)
 
     async def warm(self, task: Task, call: Call) -> ModelStatus:
         """Open the meeting's session with the task's model."""

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 
 from inference_service.errors import NotReady, RuntimeFailed, ServiceError
+from inference_service.model_cards import RULES, ModelDescription, ModelRole, describe
 from inference_service.runtimes.triton.client import TritonClient
 from inference_service.runtimes.triton.contract import Contract, Interface, contracts, mismatches
 from inference_service.runtimes.triton.labels import find_labels
@@ -13,20 +14,26 @@ from inference_service.runtimes.triton.revival import Revival
 from inference_service.settings import ModelsSettings
 from inference_service.tasks import Task
 
+#: Seconds after which a check of readiness or a description asks Triton again: a model can be loaded anew.
+_MAX_AGE = 5.0
+
 _ABSENT = "it is not in the model repository"
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model since Triton came up: its tensors, how they differ from the contract, its labels."""
+    """A model since Triton came up: its tensors, how they differ from the contract, what it says of itself,
+    its labels, and the event loop's time at which Triton was asked."""
 
     interface: Interface
     problems: tuple[str, ...]
+    description: ModelDescription
+    asked_at: float
     labels: tuple[str, ...] = ()
 
 
 class TritonModels:
-    """Asks Triton once for each model after every start of Triton, and remembers the answer."""
+    """Asks Triton for each model, and remembers the answer for inferences."""
 
     def __init__(self, client: TritonClient, revival: Revival, settings: ModelsSettings) -> None:
         self._client = client
@@ -45,6 +52,21 @@ class TritonModels:
         loaded = self._loaded.get(name) or await self._inspect(name)
         if loaded.problems:
             raise RuntimeFailed("; ".join(loaded.problems))
+        return loaded
+
+    def known(self, role: ModelRole) -> ModelDescription | None:
+        """What the model in this role said of itself when Triton was last asked; None: not yet asked."""
+        loaded = self._loaded.get(self._settings.name_of(role) or "")
+        return loaded.description if loaded else None
+
+    async def describe(self, name: str) -> ModelDescription:
+        """What the model called `name` says of itself. Raises NotReady while Triton has not loaded it."""
+        return (await self._recent(name)).description
+
+    async def _recent(self, name: str) -> LoadedModel:
+        loaded = self._loaded.get(name)
+        if loaded is None or asyncio.get_running_loop().time() - loaded.asked_at > _MAX_AGE:
+            return await self._inspect(name)
         return loaded
 
     async def problems(self) -> list[str]:
@@ -98,7 +120,11 @@ class TritonModels:
 
     async def _problems_of(self, name: str) -> list[str]:
         try:
-            return list((self._loaded.get(name) or await self._inspect(name)).problems)
+            model = await self._recent(name)
+            # A model that the node does not use because of its kind need not match its contract.
+            if not self._settings.allow_rules and model.description.kind in RULES:
+                return []
+            return list(model.problems)
         except ServiceError as error:
             return [str(error)]
 
@@ -113,7 +139,10 @@ class TritonModels:
             except RuntimeFailed as error:
                 problems.append(str(error))
             problems += _label_problems(self._contracts[name], interface, labels)
-        self._loaded[name] = LoadedModel(interface, tuple(problems), tuple(labels))
+        parameters = {key: value.string_value for key, value in config.parameters.items()}
+        description = describe(name, parameters)
+        asked_at = asyncio.get_running_loop().time()
+        self._loaded[name] = LoadedModel(interface, tuple(problems), description, asked_at, tuple(labels))
         return self._loaded[name]
 
 

@@ -14,6 +14,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 from inference_service.audio import Audio, mel
 from inference_service.errors import ServiceError, Unsupported
+from inference_service.model_cards import ModelDescription, ModelRole
 from inference_service.runtimes.base import Call, Readiness
 from inference_service.runtimes.triton import answers
 from inference_service.runtimes.triton.answers import Answer
@@ -81,6 +82,14 @@ class TritonRuntime:
         if self._pair is not None and Task.ASR in self.capabilities:
             problems += self._pair.problems()
         return Readiness(not problems, problems)
+
+    def known(self, role: ModelRole) -> ModelDescription | None:
+        """What the model's config.pbtxt said of it when Triton was last asked."""
+        return self._models.known(role)
+
+    async def describe(self, role: ModelRole) -> ModelDescription:
+        """What the model's config.pbtxt says of it, as Triton has loaded it; at most seconds old."""
+        return await self._models.describe(self._settings.name_of(role) or "")
 
     async def warm(self, task: Task, call: Call) -> ModelStatus:
         """Load the task's models if Triton allows that, and run each once on a second of silence."""

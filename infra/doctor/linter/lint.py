@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from inference_service.diagnosis import Contract, RuntimeFailed, contracts, find_labels, mismatches
+from inference_service.model_cards import CARD, MalformedCard
+from inference_service.model_cards import parse as parse_card
 from inference_service.settings import ModelsSettings
 from infra.doctor.linter.config import Malformed, interface, line_of, parse
 from infra.doctor.linter.files import Listing
@@ -97,6 +99,7 @@ class _Model:
             yield self._fault(f"{CONFIG} is malformed: {error}", remedy, error.line)
             return
         yield from self._identity(config, text)
+        yield from self._card(config, text)
         yield from self._tensors(config, text)
         yield from self._version_folders()
         if self.versions:
@@ -153,6 +156,16 @@ class _Model:
                 "set kind: KIND_GPU, or leave instance_group out",
                 line_of(text, ("instance_group", "kind"), "KIND_CPU"),
             )
+
+    def _card(self, config: Any, text: str) -> Iterator[Fault]:
+        """A malformed card leaves the model unknown to clients, although Triton loads it."""
+        if CARD not in config.parameters:
+            return
+        try:
+            parse_card(config.parameters[CARD].string_value)
+        except MalformedCard as error:
+            remedy = "correct it: model_repository/README.md describes its fields"
+            yield self._fault(str(error), remedy, line_of(text, ("parameters", "key"), CARD))
 
     def _tensors(self, config: Any, text: str) -> Iterator[Fault]:
         complete = _file(config) not in DESCRIBING

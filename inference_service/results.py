@@ -1,7 +1,5 @@
 """Results by task id, for a limited time, shared by all workers of the node."""
 
-from __future__ import annotations
-
 import asyncio
 import sqlite3
 import time

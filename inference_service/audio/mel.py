@@ -4,8 +4,6 @@ The filterbank is computed from its definition: triangles between points equally
 each of unit area. Agrees with the feature extractors of the published Whisper packages to float32 accuracy.
 """
 
-from __future__ import annotations
-
 from functools import cache
 
 import numpy as np

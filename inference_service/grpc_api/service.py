@@ -1,7 +1,5 @@
 """The methods of `grpc.AIService`, over the engine."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import time

@@ -16,13 +16,14 @@ from inference_service.request_fields import REQUEST_ID_PATTERN
 from infra.names import STACK_NAME
 from infra.paths import PACKAGE
 from infra.stack.hosts import bracketed
+from infra.stack.values import API_KEY, NAME
 
 TEMPLATES = PACKAGE / "nginx"
 
-_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_NAME = re.compile(NAME)
 _HOST_NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_-]{1,63})*\.?")
 _PATH = re.compile(r'/[^\x00-\x1f\x7f"\\$]+')  # the configuration quotes it; nginx expands $ in some values
-_API_KEY = re.compile(r"[A-Za-z0-9._~+/=-]{8,256}")
+_API_KEY = re.compile(API_KEY)
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 
 #: gRPC's status codes of the gateway's own refusals, by number, with their messages (nginx adds no quotes).

@@ -39,12 +39,8 @@ class Taken:
     remedy: str
 
 
-def published(stack: Stack, host: Host) -> tuple[Port, ...]:
+def published(stack: Stack, host: Host) -> Iterator[Port]:
     """The ports that the stack's containers publish on a host."""
-    return tuple(_published(stack, host))
-
-
-def _published(stack: Stack, host: Host) -> Iterator[Port]:
     for number, node in enumerate(stack.nodes):
         if node.host != host:
             continue

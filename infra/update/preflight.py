@@ -80,7 +80,9 @@ def checks(stack: Stack) -> list[HostCheck]:
         if gateway.mode == "container":
             docker.add(gateway.host)
     return [
-        HostCheck(host, tuple(names), host in docker, host in gpus, ports.published(stack, host), stack.ssh)
+        HostCheck(
+            host, tuple(names), host in docker, host in gpus, tuple(ports.published(stack, host)), stack.ssh
+        )
         for host, names in users.items()
     ]
 

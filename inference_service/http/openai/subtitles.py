@@ -1,5 +1,6 @@
 """Subtitles (SubRip and WebVTT) from a transcript's segments and words."""
 
+import html
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ def srt(segments: Sequence[Segment]) -> str:
 def vtt(segments: Sequence[Segment]) -> str:
     """Return the segments as WebVTT."""
     shown = "".join(
-        f"{_time(cue.start, '.')} --> {_time(cue.end, '.')}\n{_escaped(_lines(cue.text))}\n\n"
+        f"{_time(cue.start, '.')} --> {_time(cue.end, '.')}\n{html.escape(_lines(cue.text), quote=False)}\n\n"
         for cue in cues(segments)
     )
     return f"WEBVTT\n\n{shown}"
@@ -84,10 +85,6 @@ def _cue(words: Sequence[Word]) -> Cue:
 
 def _lines(text: str) -> str:
     return "\n".join(textwrap.wrap(text, _LINE_CHARACTERS))
-
-
-def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _time(seconds: float, separator: str) -> str:

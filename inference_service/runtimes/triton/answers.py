@@ -1,7 +1,5 @@
 """A model's answer, checked, as the result of a task."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from math import exp
 

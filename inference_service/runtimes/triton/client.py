@@ -4,8 +4,6 @@ tritonclient's generated stubs on a `grpc.aio` channel: its `InferInput` would c
 One channel carries all calls of a worker at once: waveforms lie in shared memory, so its messages are small.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import grpc

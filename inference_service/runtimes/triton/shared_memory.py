@@ -5,8 +5,6 @@ it lives. So a new worker can tell the files of living workers from those of kil
 not do: each of the containers that share /dev/shm has its own.
 """
 
-from __future__ import annotations
-
 import asyncio
 import fcntl
 import logging

@@ -1,7 +1,5 @@
 """The inputs of a speech model beside the waveform: its length, the language, Whisper's prefix, options."""
 
-from __future__ import annotations
-
 import json
 import re
 

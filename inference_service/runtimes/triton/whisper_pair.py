@@ -1,7 +1,5 @@
 """Speech recognition with Whisper's encoder and decoder as two models in Triton."""
 
-from __future__ import annotations
-
 import asyncio
 from contextlib import AbstractAsyncContextManager
 from functools import partial

@@ -1,7 +1,5 @@
 """The gateway: its HTTP and gRPC entrances, the nodes behind it, and a recording sent through it."""
 
-from __future__ import annotations
-
 import asyncio
 import re
 import time

@@ -1,7 +1,5 @@
 """The inference service of a node: its settings, its health, and a recording of speech sent to it."""
 
-from __future__ import annotations
-
 import functools
 import io
 import textwrap

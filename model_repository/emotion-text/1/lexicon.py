@@ -1,7 +1,5 @@
 """Emotion of a text: a hand-written lexicon, and rules on negation, strength and exclamation. Not trained."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

@@ -7,8 +7,6 @@ scores the labels by four such measures and their mean, the arousal. These measu
 and joy sound alike), so the scores stay close.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,8 +1,6 @@
 """The features of the synthesis model: the movement of a log-mel spectrogram, independent of loudness and
 bandwidth."""
 
-from __future__ import annotations
-
 import numpy as np
 
 # Bands up to 3.4 kHz, the band of a telephone, so that its limit reveals nothing.

@@ -98,6 +98,33 @@ class PreparedNode(pulumi.ComponentResource):
         ]
         self.register_outputs({"models": self.models.versions})
 
+    def container(
+        self, part: str, *, parent: pulumi.Resource, needs: Sequence[pulumi.Resource], **arguments: Any
+    ) -> docker.Container:
+        """Declares the container of one part of the node, after the resources that it `needs`.
+
+        `arguments` are those of `containers.container` that differ from part to part.
+        """
+        stack, node, image = self.args.stack, self.args.node, self.images[part]
+        declared = container(
+            stack,
+            names.container(stack, node, part),
+            part,
+            image=image.reference,
+            network=names.network(stack, node),
+            alias=part,
+            ports=names.published_by(stack, node, part),
+            **arguments,
+        )
+        return self.args.host.declare(
+            docker.Container,
+            f"{node.name}-{part}",
+            parent=parent,
+            needs=[*needs, *image.needs],
+            delete_before_replace=True,
+            **declared,
+        )
+
 
 @dataclass(frozen=True)
 class NodeArgs:
@@ -174,18 +201,13 @@ class Node(pulumi.ComponentResource):
 
     def _service(self, needs: list[pulumi.Resource]) -> docker.Container:
         stack, node = self._prepared.args.stack, self._prepared.args.node
-        image = self._prepared.images[names.SERVICE]
         shared_memory = docker.ContainerMountArgs(
             type="volume", source=names.shared_memory_volume(stack, node), target="/dev/shm"
         )
-        arguments = container(
-            stack,
-            names.container(stack, node, names.SERVICE),
+        return self._prepared.container(
             names.SERVICE,
-            image=image.reference,
-            network=names.network(stack, node),
-            alias=names.SERVICE,
-            ports=names.published_by(stack, node, names.SERVICE),
+            parent=self,
+            needs=needs,
             env={"AI_CONFIG": names.SETTINGS_FILE, **stack.service.env},
             secrets={**service_secrets(stack, node), **self._prepared.args.secrets},
             memory=stack.service.memory,
@@ -196,12 +218,4 @@ class Node(pulumi.ComponentResource):
             ],
             mounts=[shared_memory] if node.runtime == "triton" else None,
             healthcheck=healthcheck(["python3", "-m", "inference_service.healthcheck"], start_seconds=30),
-        )
-        return self._prepared.args.host.declare(
-            docker.Container,
-            f"{node.name}-service",
-            parent=self,
-            needs=[*needs, *image.needs],
-            delete_before_replace=True,
-            **arguments,
         )

@@ -8,7 +8,7 @@ import pulumi_docker as docker
 
 from inference_service import addresses
 from infra import names
-from infra.program.containers import container, gpu_requests, healthcheck
+from infra.program.containers import gpu_requests, healthcheck
 from infra.program.runtimes.base import Place
 from infra.stack import EdgeLlmPart
 
@@ -30,7 +30,6 @@ def declare(place: Place) -> list[docker.Container]:
         names.UNIT_MANAGER,
         edge.unit_manager,
         needs=[tmp],
-        ports=names.published_by(place.stack, place.node, names.UNIT_MANAGER),
         mounts=[shared],
         healthcheck=healthcheck(["sh", "-c", _LISTENS], start_seconds=30),
     )
@@ -53,25 +52,13 @@ def declare(place: Place) -> list[docker.Container]:
 def _part(
     place: Place, name: str, part: EdgeLlmPart, needs: Sequence[pulumi.Resource], **arguments: Any
 ) -> docker.Container:
-    image = place.prepared.images[name]
-    declared = container(
-        place.stack,
-        names.container(place.stack, place.node, name),
+    return place.prepared.container(
         name,
-        image=image.reference,
-        network=names.network(place.stack, place.node),
-        alias=name,
+        parent=place.parent,
+        needs=[*place.needs, *needs],
         env=part.env,
         memory=part.memory,
         command=part.command or None,
         user=part.user,
         **arguments,
-    )
-    return place.host.declare(
-        docker.Container,
-        f"{place.node.name}-{name}",
-        parent=place.parent,
-        needs=[*place.needs, *needs, *image.needs],
-        delete_before_replace=True,
-        **declared,
     )

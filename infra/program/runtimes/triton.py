@@ -4,7 +4,7 @@ import pulumi_docker as docker
 
 from inference_service import addresses
 from infra import names
-from infra.program.containers import USER, container, gpu_requests, healthcheck
+from infra.program.containers import USER, gpu_requests, healthcheck
 from infra.program.runtimes.base import Place
 from infra.stack import Stack
 from infra.triton_arguments import STOP_SECONDS, arguments, models_in_use
@@ -30,19 +30,14 @@ def command(stack: Stack) -> list[str]:
 def declare(place: Place) -> docker.Container:
     """Triton on the node's network as `triton`, with the node's GPUs and models."""
     stack, node, settings = place.stack, place.node, place.stack.triton
-    image = place.prepared.images[names.TRITON]
     engines = docker.ContainerMountArgs(
         type="volume", source=names.engines_volume(stack, node), target=names.ENGINES_MOUNT
     )
     credentials = {name: value.get_secret_value() for name, value in stack.models.credentials.items()}
-    arguments_of_container = container(
-        stack,
-        names.container(stack, node, names.TRITON),
+    return place.prepared.container(
         names.TRITON,
-        image=image.reference,
-        network=names.network(stack, node),
-        alias=names.TRITON,
-        ports=names.published_by(stack, node, names.TRITON),
+        parent=place.parent,
+        needs=[*place.needs, *place.prepared.engines],
         # The image's home folder may belong to root; models cache compiled code there.
         env={"HOME": "/tmp", **settings.env},
         secrets=credentials,
@@ -69,12 +64,4 @@ def declare(place: Place) -> docker.Container:
             *([engines] if place.prepared.engines else []),
             *place.prepared.models.mounts(names.MODELS_MOUNT),
         ],
-    )
-    return place.host.declare(
-        docker.Container,
-        f"{node.name}-triton",
-        parent=place.parent,
-        needs=[*place.needs, *place.prepared.engines, *image.needs],
-        delete_before_replace=True,
-        **arguments_of_container,
     )

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from inference_service.errors import RuntimeFailed
+from inference_service.runtimes.triton.contract import Contract, Interface
 
 
 def parse_labels(text: str, origin: str) -> list[str]:
@@ -51,3 +52,11 @@ def find_labels(model: str, labels_path: Path | None, config: Any) -> list[str]:
         f"model {model}: no labels; set ai.models.emotion.labels_path, "
         "or the parameter labels in its config.pbtxt"
     )
+
+
+def label_problems(contract: Contract, interface: Interface, labels: list[str]) -> list[str]:
+    """What is wrong with the number of labels, where the model's shape has that of its logits."""
+    output = interface.outputs.get(contract.outputs[0].name)
+    if not labels or output is None or not output.shape or output.shape[-1] in (-1, len(labels)):
+        return []
+    return [f"model {contract.model}: {len(labels)} labels for {output.shape[-1]} logits in {output.name!r}"]

@@ -1,15 +1,13 @@
 """The configured models as Triton has them: which are ready, and whether their tensors are as expected."""
 
-from __future__ import annotations
-
 import asyncio
 from dataclasses import dataclass
 
 from inference_service.errors import NotReady, RuntimeFailed, ServiceError
 from inference_service.model_cards import RULES, ModelDescription, ModelRole, describe
 from inference_service.runtimes.triton.client import TritonClient
-from inference_service.runtimes.triton.contract import Contract, Interface, contracts, mismatches
-from inference_service.runtimes.triton.labels import find_labels
+from inference_service.runtimes.triton.contract import Interface, contracts, mismatches
+from inference_service.runtimes.triton.labels import find_labels, label_problems
 from inference_service.runtimes.triton.revival import Revival
 from inference_service.settings import ModelsSettings
 from inference_service.tasks import Task
@@ -138,17 +136,9 @@ class TritonModels:
                 labels = find_labels(name, self._settings.emotion.labels_path, config)
             except RuntimeFailed as error:
                 problems.append(str(error))
-            problems += _label_problems(self._contracts[name], interface, labels)
+            problems += label_problems(self._contracts[name], interface, labels)
         parameters = {key: value.string_value for key, value in config.parameters.items()}
         description = describe(name, parameters)
         asked_at = asyncio.get_running_loop().time()
         self._loaded[name] = LoadedModel(interface, tuple(problems), description, asked_at, tuple(labels))
         return self._loaded[name]
-
-
-def _label_problems(contract: Contract, interface: Interface, labels: list[str]) -> list[str]:
-    """Compares the number of labels with that of logits, where the model's shape has it."""
-    output = interface.outputs.get(contract.outputs[0].name)
-    if not labels or output is None or output.shape[-1] in (-1, len(labels)):
-        return []
-    return [f"model {contract.model}: {len(labels)} labels for {output.shape[-1]} logits in {output.name!r}"]

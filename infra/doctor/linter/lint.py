@@ -1,7 +1,5 @@
 """The faults of a model repository, by the rules of Triton and by what the service requires of models."""
 
-from __future__ import annotations
-
 import difflib
 import re
 from collections import Counter
@@ -9,7 +7,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from inference_service.diagnosis import Contract, RuntimeFailed, contracts, find_labels, mismatches
+from inference_service.diagnosis import (
+    Contract,
+    RuntimeFailed,
+    contracts,
+    find_labels,
+    label_problems,
+    mismatches,
+)
 from inference_service.model_cards import CARD, MalformedCard
 from inference_service.model_cards import parse as parse_card
 from inference_service.settings import ModelsSettings
@@ -206,13 +211,10 @@ class _Model:
                 remedy = "add the parameter labels to config.pbtxt"
                 yield Fault(self.name, self.path, None, str(error), remedy)
                 return
-            output = next((each for each in config.output if each.name == emotion.output_names[0]), None)
-            if output is not None and output.dims and output.dims[-1] not in (-1, len(labels)):
-                yield self._fault(
-                    f"{len(labels)} labels for {output.dims[-1]} logits in {output.name!r}",
-                    "make the labels and the output's dims the same number",
-                    line_of(text, ("output", "name"), output.name),
-                )
+            for message in label_problems(self.contract, interface(config), labels):
+                line = line_of(text, ("output", "name"), emotion.output_names[0])
+                remedy = "make the labels and the output's dims the same number"
+                yield Fault(self.name, self.path, line, message, remedy)
 
     def _version_folders(self) -> Iterator[Fault]:
         if not self.versions:

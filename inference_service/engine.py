@@ -5,8 +5,6 @@ each inference they await `run` or `transcribe`, which raise only `errors.Servic
 awaiting task releases its slot and cancels the runtime's work.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable

@@ -4,8 +4,6 @@ With `ai.models.allow_rules: false` the node does not offer a task whose model s
 lexicon.
 """
 
-from __future__ import annotations
-
 import asyncio
 from typing import TypeVar
 

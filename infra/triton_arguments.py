@@ -1,7 +1,5 @@
 """The arguments of tritonserver, in a container and embedded: one list, so that both treat models alike."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

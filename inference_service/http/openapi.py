@@ -5,8 +5,6 @@ one route takes JSON, raw audio and forms, which no signature expresses. Propert
 against the description.
 """
 
-from __future__ import annotations
-
 import base64
 import importlib.util
 from collections.abc import Sequence

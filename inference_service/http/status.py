@@ -4,8 +4,6 @@
 them and must not hold the clients' keys. Their responses hold nothing about any client's audio.
 """
 
-from __future__ import annotations
-
 import asyncio
 import time
 from typing import Annotated, Any, Literal, get_args

@@ -6,8 +6,6 @@ it, and the piece owns the words whose middle is in it. In longer audio recognis
 then. The sound without words reveals that, and the piece is then recognised alone.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import dropwhile, takewhile

@@ -1,7 +1,5 @@
 """Sends a real recording through a gateway and shows the answers."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass
 from pathlib import Path

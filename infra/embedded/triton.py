@@ -5,8 +5,6 @@ virtual environment, `install_backends` makes the folder of backends, and `serve
 line and the environment. The embedded stack, the tests and the benchmarks start Triton with these three.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

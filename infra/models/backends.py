@@ -1,7 +1,5 @@
 """Triton's backends: the file that each reads, and which of them a model's folder needs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The fields of a `config.pbtxt` with their lines, read without protobuf's parser, which keeps no lines."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 

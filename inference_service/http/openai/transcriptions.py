@@ -1,7 +1,5 @@
 """OpenAI's audio API: POST /v1/audio/transcriptions and GET /v1/models, for clients that speak it already."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import AsyncIterator

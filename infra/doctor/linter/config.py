@@ -1,7 +1,5 @@
 """A model's `config.pbtxt`: Triton's ModelConfig as protobuf text."""
 
-from __future__ import annotations
-
 import itertools
 import re
 from collections.abc import Iterable

@@ -6,4 +6,4 @@
 from inference_service.client.errors import ClientError
 from inference_service.client.live import Update, transcribe_live
 from inference_service.client.recording import Recording
-from inference_service.client.upload import ask, transcribe_file
+from inference_service.client.upload import ask

@@ -14,7 +14,7 @@ from inference_service.client import recording
 from inference_service.client.errors import ClientError
 from inference_service.client.live import StreamOptions, transcribe_live
 from inference_service.client.transports import over_grpc, over_websocket
-from inference_service.client.upload import transcribe_file
+from inference_service.client.upload import ask
 
 _EXAMPLES = f"""\
 examples:
@@ -90,7 +90,8 @@ def _whole(arguments: argparse.Namespace, display: _Display) -> None:
     def progress(part: float) -> None:
         display.show("recognising …" if part == 1.0 else f"sending {part:.0%}")
 
-    result = transcribe_file(
+    result = ask(
+        "asr",
         arguments.url,
         Path(arguments.file),
         api_key=arguments.api_key,

@@ -7,3 +7,9 @@ class ClientError(Exception):
 
 class Unavailable(ClientError):
     """No node can answer now. A retry may succeed a little later, on another node."""
+
+
+def refusal(url: str, reason: str, status: int) -> ClientError:
+    """The error for an HTTP status of the service at `url`."""
+    kind = Unavailable if status in (429, 502, 503, 504) else ClientError
+    return kind(f"{url}: {reason} (HTTP {status})")

@@ -11,7 +11,7 @@ from google.protobuf.json_format import MessageToDict
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 from websockets.sync.client import ClientConnection, connect
 
-from inference_service.client.errors import ClientError, Unavailable
+from inference_service.client.errors import ClientError, Unavailable, refusal
 from inference_service.client.live import Attempt, StreamOptions
 from inference_service.client.recording import Recording
 from inference_service.grpc_api.generated import ai_service_pb2 as pb
@@ -151,5 +151,4 @@ def _handshake_error(url: str, error: InvalidStatus) -> ClientError:
         reason = json.loads(error.response.body or b"")["message"]
     except (ValueError, KeyError, TypeError):
         reason = "the address does not answer with this service's JSON"
-    kind = Unavailable if status in (429, 502, 503, 504) else ClientError
-    return kind(f"{url}: {reason} (HTTP {status})")
+    return refusal(url, reason, status)

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx2
 
-from inference_service.client.errors import ClientError, Unavailable
+from inference_service.client.errors import ClientError, Unavailable, refusal
 
 _MEDIA_TYPES = {
     ".wav": "audio/wav",
@@ -23,21 +23,6 @@ _MEDIA_TYPES = {
 }
 
 _BLOCK = 256 * 1024
-
-
-def transcribe_file(
-    url: str,
-    path: Path,
-    *,
-    api_key: str | None = None,
-    language: str | None = None,
-    timeout: float = 300.0,
-    progress: Callable[[float], None] = lambda part: None,
-) -> dict[str, Any]:
-    """Send the recording to the service at `url` and return the `data` of /asr: text, confidence, language,
-    duration_ms. Otherwise like `ask`.
-    """
-    return ask("asr", url, path, api_key=api_key, language=language, timeout=timeout, progress=progress)
 
 
 def ask(
@@ -102,5 +87,4 @@ def _data(url: str, answer: httpx2.Response) -> dict[str, Any]:
     if answer.is_success:
         result: dict[str, Any] = data
         return result
-    kind = Unavailable if answer.status_code in (429, 502, 503, 504) else ClientError
-    raise kind(f"{url}: {message} (HTTP {answer.status_code})")
+    raise refusal(url, message, answer.status_code)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from inference_service.client import ClientError, Recording, Update, transcribe_file, transcribe_live
+from inference_service.client import ClientError, Recording, Update, ask, transcribe_live
 from inference_service.client import __main__ as command_line
 from inference_service.client.errors import Unavailable
 from inference_service.client.live import StreamOptions
@@ -116,7 +116,7 @@ def test_the_usual_formats_are_sent_as_they_are(service: Service, tmp_path: Path
     soundfile.write(path, np.zeros(16000), 16000)
     parts: list[float] = []
 
-    found = transcribe_file(service.url, path, progress=parts.append)
+    found = ask("asr", service.url, path, progress=parts.append)
 
     assert found["duration_ms"] == pytest.approx(1000, abs=60)
     assert parts[-1] == 1.0
@@ -152,11 +152,11 @@ def test_live_audio_comes_on_standard_input(service: Service) -> None:
 def test_a_key_is_given_to_every_entrance(serve: Callable[..., Service], recording: Path) -> None:
     service = serve(SERVER__API_KEYS="secret")
     with pytest.raises(ClientError, match=r"API key is needed.* \(HTTP 401\)"):
-        transcribe_file(service.url, recording)
+        ask("asr", service.url, recording)
     with pytest.raises(ClientError, match=r"API key is needed.* \(HTTP 401\)"):
         list(transcribe_live(from_file(recording, realtime=False), OPTIONS, over_websocket(service.url)))
     with_key = StreamOptions(api_key="secret")
-    assert transcribe_file(service.url, recording, api_key="secret")["text"]
+    assert ask("asr", service.url, recording, api_key="secret")["text"]
     [update] = transcribe_live(from_file(recording, realtime=False), with_key, over_websocket(service.url))
     assert update.is_final
 

@@ -12,4 +12,4 @@ from inference_service.runtimes.edge_llm.connection import (
 )
 from inference_service.runtimes.edge_llm.frames import ProtocolError, exit_frame, parse_reply, setup_frame
 from inference_service.runtimes.triton.contract import Contract, Interface, Tensor, contracts, mismatches
-from inference_service.runtimes.triton.labels import find_labels, label_problems
+from inference_service.runtimes.triton.labels import model_labels

@@ -1,5 +1,8 @@
 """Decoded audio, converted only when a model asks for it."""
 
+from __future__ import annotations
+
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +39,14 @@ class Audio:
     def duration_ms(self) -> int:
         """Length in whole milliseconds."""
         return round(1000 * self.frames / self.sample_rate)
+
+    def windows(self, seconds: float) -> list[Audio]:
+        """Windows of one length, at most `seconds`, that begin with the audio, end with it and leave nothing
+        out. They overlap by a few samples where the audio cannot be cut evenly."""
+        count = max(1, math.ceil(self.seconds / seconds))
+        length = math.ceil(self.frames / count)
+        starts = (round(at * (self.frames - length) / max(1, count - 1)) for at in range(count))
+        return [Audio(self.samples[start : start + length], self.sample_rate) for start in starts]
 
     def needs_resampling(self, sample_rate: int) -> bool:
         """Return whether `waveform(sample_rate)` resamples, which is slow enough to belong in a thread."""

@@ -8,6 +8,7 @@ is its path in capitals with two underscores between the steps (`ai.runtime.trit
 from inference_service.settings.load import check, load
 from inference_service.settings.models import (
     AsrModelSettings,
+    ClassifierSettings,
     EmotionModelSettings,
     ModelSettings,
     ModelsSettings,

@@ -72,7 +72,16 @@ class AsrModelSettings(ModelSettings):
         return self
 
 
-class EmotionModelSettings(ModelSettings):
+class ClassifierSettings(ModelSettings):
+    """A model that classifies audio."""
+
+    window_seconds: Seconds | None = Field(
+        default=None,
+        description="Longer audio is classified in windows of at most this length, and the scores averaged.",
+    )
+
+
+class EmotionModelSettings(ClassifierSettings):
     """Emotion: of audio through `model_name`, of text through `text_model_name`."""
 
     model_name: str = Field(default="emotion", min_length=1)
@@ -82,12 +91,16 @@ class EmotionModelSettings(ModelSettings):
     output_names: Names = Field(default=["logits"], min_length=1)
 
 
-class SynthesisModelSettings(ModelSettings):
-    """Synthetic-speech detection."""
+class SynthesisModelSettings(ClassifierSettings):
+    """Synthetic-speech detection: a probability, or logits with labels."""
 
     model_name: str = Field(default="synthesis", min_length=1)
     output_names: Names = Field(default=["synthesis_output"], min_length=1)
     input_type: Literal["waveform", "mel"] = "mel"
+    synthetic_labels: Names = Field(
+        default=["synthetic", "fake", "spoof", "deepfake", "aivoice", "ai"],
+        description="The labels that mean synthetic speech, for a model with labels.",
+    )
 
 
 class ModelsSettings(Section):

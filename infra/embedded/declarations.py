@@ -118,10 +118,14 @@ def _triton(stack: Stack, node: Node) -> TritonDeclaration:
 def _service(stack: Stack, node: Node, repository: Path) -> dict[str, Any]:
     """The settings of the node's service.
 
-    Unlike a service in a container, this one sees the models' folders: the emotion model's labels are those
+    Unlike a service in a container, this one sees the models' folders: a classifier's labels are those
     beside it in the repository, unless the stack names others.
     """
-    emotion = ModelsSettings.model_validate(stack.service.config.get("ai", {}).get("models", {})).emotion
-    labels = repository / emotion.model_name / "labels.json"
-    defaults = {"ai": {"models": {"emotion": {"labels_path": str(labels)}}}} if labels.is_file() else {}
+    models = ModelsSettings.model_validate(stack.service.config.get("ai", {}).get("models", {}))
+    beside = {
+        key: {"labels_path": str(labels)}
+        for key, model in (("emotion", models.emotion), ("synthesis", models.synthesis))
+        if (labels := repository / model.model_name / "labels.json").is_file()
+    }
+    defaults = {"ai": {"models": beside}} if beside else {}
     return merged(defaults, service_settings(stack, node, on_this_computer(node)))

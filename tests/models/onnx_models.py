@@ -35,6 +35,21 @@ def loudness() -> onnx.ModelProto:
     )
 
 
+def signs() -> onnx.ModelProto:
+    """A classifier of waveforms with two logits [batch, 2]: minus and plus eight times the mean."""
+    scale = onnx.numpy_helper.from_array(np.array([[-8.0, 8.0]], np.float32), "scale")
+    nodes = [
+        helper.make_node("ReduceMean", ["audio_input"], ["mean"], axes=[1], keepdims=1),
+        helper.make_node("MatMul", ["mean", "scale"], ["logits"]),
+    ]
+    return _model(
+        nodes,
+        [helper.make_tensor_value_info("audio_input", TensorProto.FLOAT, ["batch", "samples"])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 2])],
+        [scale],
+    )
+
+
 def triples() -> onnx.ModelProto:
     """Cuts a waveform into rows of three, so that its answer has no row for each of the batch."""
     width = onnx.numpy_helper.from_array(np.array([-1, 3]), "width")

@@ -176,7 +176,7 @@ class SmallTriton:
     ) -> None:
         installation = find_installation(MODELS_VENV)
         self.ports = TritonPorts(*free_ports(3))
-        self._repository = repository
+        self.repository = repository
         self._shared_memory = shared_memory_prefix()
         self._process = server_process(
             installation,
@@ -243,7 +243,7 @@ class SmallTriton:
 
     def kill_model(self, name: str) -> None:
         """Kills the process of one model with SIGKILL, as the kernel does when memory is short."""
-        wanted = f"{self._repository}/{name}/1/model.py".encode()
+        wanted = f"{self.repository}/{name}/1/model.py".encode()
         (pid,) = (
             path.parent.name
             for path in Path("/proc").glob("[0-9]*/cmdline")

@@ -9,7 +9,13 @@ from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2 as pb
 
 from inference_service.errors import RuntimeFailed
-from inference_service.tasks import DetailedTranscript, EmotionResult, Segment, Transcript
+from inference_service.tasks import (
+    DetailedTranscript,
+    EmotionResult,
+    Segment,
+    SynthesisResult,
+    Transcript,
+)
 
 
 class Answer:
@@ -103,7 +109,7 @@ def transcript(answer: Answer, names: Sequence[str], language: str, duration_ms:
     )
 
 
-def emotion(answer: Answer, name: str, labels: Sequence[str], duration_ms: int) -> EmotionResult:
+def shares(answer: Answer, name: str, labels: Sequence[str]) -> list[float]:
     """The softmax of the logits in output `name`, one for each of `labels`."""
     logits = answer.floats(name).tolist()
     if len(labels) != len(logits):
@@ -111,6 +117,24 @@ def emotion(answer: Answer, name: str, labels: Sequence[str], duration_ms: int) 
     top = max(logits)
     powers = [exp(logit - top) for logit in logits]  # faster than numpy for so few
     total = sum(powers)
-    scores = {label: power / total for label, power in zip(labels, powers, strict=True)}
-    best = labels[logits.index(top)]
-    return EmotionResult(best, confidence=scores[best], emotions=scores, duration_ms=duration_ms)
+    return [power / total for power in powers]
+
+
+def emotion(scores: Sequence[Sequence[float]], labels: Sequence[str], duration_ms: int) -> EmotionResult:
+    """The likeliest of `labels` by the mean of the windows' scores."""
+    means = [sum(each) / len(scores) for each in zip(*scores, strict=True)]
+    best = max(range(len(labels)), key=means.__getitem__)
+    return EmotionResult(
+        labels[best],
+        confidence=means[best],
+        emotions=dict(zip(labels, means, strict=True)),
+        duration_ms=duration_ms,
+    )
+
+
+def synthesis(scores: Sequence[float], duration_ms: int) -> SynthesisResult:
+    """Whether the speech is synthetic: it is where the mean of the windows' probabilities is over 0.5."""
+    score = sum(scores) / len(scores)
+    return SynthesisResult(
+        is_synthetic=score > 0.5, confidence=max(score, 1.0 - score), score=score, duration_ms=duration_ms
+    )

@@ -52,7 +52,7 @@ def contracts(models: ModelsSettings) -> dict[str, Contract]:
             Contract(
                 models.synthesis.model_name,
                 (_audio_input(models.synthesis),),
-                (Tensor(models.synthesis.output_names[0], "FP32", (1,)),),
+                (Tensor(models.synthesis.output_names[0], "FP32", (ANY,)),),
             )
         )
     called = {contract.model: contract for contract in enabled}
@@ -133,6 +133,11 @@ class Interface:
             tensors(metadata.outputs),
             decoupled=config.model_transaction_policy.decoupled,
         )
+
+    def width(self, output: str) -> int:
+        """The last dimension of an output, ANY where it is not known or not there."""
+        tensor = self.outputs.get(output)
+        return tensor.shape[-1] if tensor is not None and tensor.shape else ANY
 
     def shape_to_send(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
         """`shape` with a batch dimension of one in front where this model's input has one."""

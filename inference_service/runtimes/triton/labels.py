@@ -1,11 +1,15 @@
 """The names of a classifier's outputs."""
 
 import json
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from inference_service.errors import RuntimeFailed
-from inference_service.runtimes.triton.contract import Contract, Interface
+from inference_service.settings import ModelsSettings, SynthesisModelSettings
+from inference_service.tasks import Task
+
+#: Triton serves a model's configuration, but none of its files.
+_PARAMETER = "labels"
 
 
 def parse_labels(text: str, origin: str) -> list[str]:
@@ -32,31 +36,64 @@ def parse_labels(text: str, origin: str) -> list[str]:
     return labels
 
 
-def find_labels(model: str, labels_path: Path | None, config: Any) -> list[str]:
-    """The labels of `model`: from the file `labels_path`, else the parameter `labels` of Triton's `config`.
+def model_labels(
+    models: ModelsSettings, model: str, width: int, config: Any
+) -> tuple[tuple[str, ...], list[str]]:
+    """The labels of a classifier, and what is wrong with them; none for a model that needs none.
 
-    Raises RuntimeFailed that says where labels can be given.
+    `width` is the number of its logits, -1 where Triton does not know it. `config` is its ModelConfig.
     """
-    if labels_path is not None:
-        try:
-            return parse_labels(labels_path.read_text(encoding="utf-8"), str(labels_path))
-        except (OSError, UnicodeDecodeError) as error:
-            raise RuntimeFailed(
-                f"model {model}: labels_path {labels_path} cannot be read: {error}"
-            ) from error
-    if "labels" in config.parameters:
-        return parse_labels(
-            config.parameters["labels"].string_value, f"model {model}: parameter labels in its config.pbtxt"
-        )
-    raise RuntimeFailed(
-        f"model {model}: no labels; set ai.models.emotion.labels_path, "
-        "or the parameter labels in its config.pbtxt"
+    task = next(
+        (task for task in (Task.EMOTION, Task.SYNTHESIS) if model in _classifiers(models, task)), None
     )
+    # A detector of synthetic speech with one output gives a probability.
+    if task is None or (task is Task.SYNTHESIS and width in (-1, 1) and not _given(models, task, config)):
+        return (), []
+    try:
+        labels = _find_labels(models, task, model, config)
+    except RuntimeFailed as error:
+        return (), [str(error)]
+    problems = []
+    if width not in (-1, len(labels)):
+        output = models.for_task(task).output_names[0]
+        problems.append(f"model {model}: {len(labels)} labels for {width} logits in {output!r}")
+    if task is Task.SYNTHESIS and len(synthetic(models.synthesis, labels)) not in range(1, len(labels)):
+        problems.append(
+            f"model {model}: ai.models.synthesis.synthetic_labels "
+            f"({', '.join(models.synthesis.synthetic_labels)}) must name one of its labels and not all: "
+            f"{', '.join(labels)}"
+        )
+    return tuple(labels), problems
 
 
-def label_problems(contract: Contract, interface: Interface, labels: list[str]) -> list[str]:
-    """What is wrong with the number of labels, where the model's shape has that of its logits."""
-    output = interface.outputs.get(contract.outputs[0].name)
-    if not labels or output is None or not output.shape or output.shape[-1] in (-1, len(labels)):
-        return []
-    return [f"model {contract.model}: {len(labels)} labels for {output.shape[-1]} logits in {output.name!r}"]
+def synthetic(settings: SynthesisModelSettings, labels: Sequence[str]) -> set[str]:
+    """Those of `labels` that mean synthetic speech, by `synthetic_labels`, in capitals or not."""
+    named = {label.casefold() for label in settings.synthetic_labels}
+    return {label for label in labels if label.casefold() in named}
+
+
+def _classifiers(models: ModelsSettings, task: Task) -> set[str | None]:
+    if task not in models.tasks:
+        return set()
+    second = models.emotion.text_model_name if task is Task.EMOTION else None
+    return {models.for_task(task).model_name, second} - {None}
+
+
+def _given(models: ModelsSettings, task: Task, config: Any) -> bool:
+    return models.for_task(task).labels_path is not None or _PARAMETER in config.parameters
+
+
+def _find_labels(models: ModelsSettings, task: Task, model: str, config: Any) -> list[str]:
+    path = models.for_task(task).labels_path
+    if path is not None:
+        try:
+            return parse_labels(path.read_text(encoding="utf-8"), str(path))
+        except (OSError, UnicodeDecodeError) as error:
+            raise RuntimeFailed(f"model {model}: labels_path {path} cannot be read: {error}") from error
+    if _PARAMETER in config.parameters:
+        origin = f"model {model}: parameter {_PARAMETER} in its config.pbtxt"
+        return parse_labels(config.parameters[_PARAMETER].string_value, origin)
+    raise RuntimeFailed(
+        f"model {model}: no labels; set ai.models.{task.model}.labels_path, or the parameter {_PARAMETER} in "
+        "its config.pbtxt"
+    )

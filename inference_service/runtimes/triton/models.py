@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from inference_service.errors import NotReady, RuntimeFailed, ServiceError
 from inference_service.model_cards import RULES, ModelDescription, ModelRole, describe
 from inference_service.runtimes.triton.client import TritonClient
-from inference_service.runtimes.triton.contract import Interface, contracts, mismatches
-from inference_service.runtimes.triton.labels import find_labels, label_problems
+from inference_service.runtimes.triton.contract import ANY, Interface, contracts, mismatches
+from inference_service.runtimes.triton.labels import model_labels
 from inference_service.runtimes.triton.revival import Revival
 from inference_service.settings import ModelsSettings
 from inference_service.tasks import Task
@@ -38,7 +38,6 @@ class TritonModels:
         self._revival = revival
         self._settings = settings
         self._contracts = contracts(settings)
-        self._labelled = {settings.emotion.model_name, settings.emotion.text_model_name}
         self._loaded: dict[str, LoadedModel] = {}
 
     def forget(self) -> None:
@@ -129,16 +128,13 @@ class TritonModels:
     async def _inspect(self, name: str) -> LoadedModel:
         metadata, config = await asyncio.gather(self._client.metadata(name), self._client.config(name))
         interface = Interface.of(metadata, config)
-        problems = mismatches(self._contracts[name], interface)
-        labels: list[str] = []
-        if name in self._labelled:
-            try:
-                labels = find_labels(name, self._settings.emotion.labels_path, config)
-            except RuntimeFailed as error:
-                problems.append(str(error))
-            problems += label_problems(self._contracts[name], interface, labels)
+        contract = self._contracts[name]
+        problems = mismatches(contract, interface)
+        width = interface.width(contract.outputs[0].name) if contract.outputs else ANY
+        labels, wrong = model_labels(self._settings, name, width, config)
+        problems += wrong
         parameters = {key: value.string_value for key, value in config.parameters.items()}
         description = describe(name, parameters)
         asked_at = asyncio.get_running_loop().time()
-        self._loaded[name] = LoadedModel(interface, tuple(problems), description, asked_at, tuple(labels))
+        self._loaded[name] = LoadedModel(interface, tuple(problems), description, asked_at, labels)
         return self._loaded[name]

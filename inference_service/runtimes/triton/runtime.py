@@ -21,12 +21,13 @@ from inference_service.runtimes.triton.answers import Answer
 from inference_service.runtimes.triton.client import TritonClient
 from inference_service.runtimes.triton.contract import Interface, mel_bands
 from inference_service.runtimes.triton.inference import Inference, add_text, time_limit
+from inference_service.runtimes.triton.labels import synthetic
 from inference_service.runtimes.triton.models import TritonModels
 from inference_service.runtimes.triton.revival import Revival
 from inference_service.runtimes.triton.shared_memory import SharedMemoryPool
 from inference_service.runtimes.triton.speech_inputs import add_speech_inputs, language_of
 from inference_service.runtimes.triton.whisper_pair import WhisperPair
-from inference_service.settings import ModelSettings, Settings
+from inference_service.settings import ClassifierSettings, ModelSettings, Settings
 from inference_service.tasks import (
     DetailedTranscript,
     EmotionResult,
@@ -35,6 +36,9 @@ from inference_service.tasks import (
     Task,
     TranscribeOptions,
 )
+
+#: Windows of one request that a classifier has at the same time: enough for a batch, and others get a turn.
+_WINDOWS_AT_ONCE = 8
 
 _log = logging.getLogger(__name__)
 
@@ -117,8 +121,8 @@ class TritonRuntime:
     async def emotion_of_audio(self, audio: Audio, call: Call) -> EmotionResult:
         """The speaker's emotion, from the model's logits."""
         emotion = self._settings.emotion
-        answer = await self._infer(emotion, audio, call)
-        return await self._emotion(emotion.model_name, answer, audio.duration_ms)
+        found = await self._classify(emotion, audio, call)
+        return await self._emotion(emotion.model_name, found, audio.duration_ms)
 
     async def emotion_of_text(self, text: str, call: Call) -> EmotionResult:
         """The emotion of a text. Raises Unsupported where no model for it is configured."""
@@ -130,19 +134,41 @@ class TritonRuntime:
         request = pb.ModelInferRequest(model_name=name, id=call.request_id)
         add_text(request, "text", loaded.interface.shape_to_send("text", (1,)), text)
         answer = await self._inference.run(request, None, time_limit(emotion, call))
-        return await self._emotion(name, answer, 0)
+        return await self._emotion(name, [answer], 0)
 
     async def detect_synthesis(self, audio: Audio, call: Call) -> SynthesisResult:
-        """Whether the speech is synthetic: it is where the model's probability is over 0.5."""
+        """Whether the speech is synthetic, from the model's probability or its logits."""
         synthesis = self._settings.synthesis
-        answer = await self._infer(synthesis, audio, call)
-        score = answer.probability(synthesis.output_names[0])
-        return SynthesisResult(
-            is_synthetic=score > 0.5,
-            confidence=max(score, 1.0 - score),
-            score=score,
-            duration_ms=audio.duration_ms,
-        )
+        name = synthesis.output_names[0]
+        found = await self._classify(synthesis, audio, call)
+        labels = (await self._models.get(synthesis.model_name)).labels
+        fake = synthetic(synthesis, labels)
+
+        def probability(answer: Answer) -> float:
+            if not labels:
+                return answer.probability(name)
+            scores = zip(labels, answers.shares(answer, name, labels), strict=True)
+            return sum(score for label, score in scores if label in fake)
+
+        return answers.synthesis([probability(each) for each in found], audio.duration_ms)
+
+    async def _classify(self, model: ClassifierSettings, audio: Audio, call: Call) -> list[Answer]:
+        """The model's answer to each window of the audio: to the whole where no window is set."""
+        if model.window_seconds is None or audio.seconds <= model.window_seconds:
+            return [await self._infer(model, audio, call)]
+        places = asyncio.Semaphore(_WINDOWS_AT_ONCE)
+
+        async def one(window: Audio) -> Answer:
+            async with places:
+                return await self._infer(model, window, call)
+
+        running = [asyncio.create_task(one(window)) for window in audio.windows(model.window_seconds)]
+        try:
+            return await asyncio.gather(*running)
+        finally:
+            # The first failure ends the others.
+            for task in running:
+                task.cancel()
 
     async def _infer(
         self, model: ModelSettings, audio: Audio, call: Call, add_others: Callable[..., None] | None = None
@@ -165,9 +191,10 @@ class TritonRuntime:
             slot.add_to(request, model.input_name, interface.shape_to_send(model.input_name, shape))
             return await self._inference.run(request, slot, time_limit(model, call))
 
-    async def _emotion(self, model: str, answer: Answer, duration_ms: int) -> EmotionResult:
+    async def _emotion(self, model: str, found: list[Answer], duration_ms: int) -> EmotionResult:
         labels = (await self._models.get(model)).labels
-        return answers.emotion(answer, self._settings.emotion.output_names[0], labels, duration_ms)
+        name = self._settings.emotion.output_names[0]
+        return answers.emotion([answers.shares(each, name, labels) for each in found], labels, duration_ms)
 
     async def _follow_connection(self) -> None:
         """After each loss of the connection, wait for a new one and inspect everything again."""

@@ -7,14 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from inference_service.diagnosis import (
-    Contract,
-    RuntimeFailed,
-    contracts,
-    find_labels,
-    label_problems,
-    mismatches,
-)
+from inference_service.diagnosis import Contract, contracts, mismatches, model_labels
 from inference_service.model_cards import CARD, MalformedCard
 from inference_service.model_cards import parse as parse_card
 from inference_service.settings import ModelsSettings
@@ -203,18 +196,16 @@ class _Model:
             tensor = re.search(r"(input|output) '?([^' ]+)", message)
             line = line_of(text, (tensor[1], "name"), tensor[2]) if tensor else None
             yield Fault(self.name, self.path, line, message, _renamed(self.expected, self.name))
-        emotion = self.expected.emotion
-        if self.name in (emotion.model_name, emotion.text_model_name) and emotion.labels_path is None:
-            try:
-                labels = find_labels(self.name, None, config)
-            except RuntimeFailed as error:
-                remedy = "add the parameter labels to config.pbtxt"
-                yield Fault(self.name, self.path, None, str(error), remedy)
-                return
-            for message in label_problems(self.contract, interface(config), labels):
-                line = line_of(text, ("output", "name"), emotion.output_names[0])
-                remedy = "make the labels and the output's dims the same number"
-                yield Fault(self.name, self.path, line, message, remedy)
+        described = interface(config)
+        width = described.width(self.contract.outputs[0].name) if self.contract.outputs else -1
+        for message in model_labels(self.expected, self.name, width, config)[1]:
+            yield Fault(
+                self.name,
+                self.path,
+                line_of(text, ("parameters", "key"), "labels"),
+                message,
+                "make the parameter labels in config.pbtxt a JSON list with one label for each logit",
+            )
 
     def _version_folders(self) -> Iterator[Fault]:
         if not self.versions:

@@ -11,5 +11,6 @@ from inference_service.runtimes.edge_llm.connection import (
     new_request_id,
 )
 from inference_service.runtimes.edge_llm.frames import ProtocolError, exit_frame, parse_reply, setup_frame
+from inference_service.runtimes.triton.client import without_traceback
 from inference_service.runtimes.triton.contract import Contract, Interface, Tensor, contracts, mismatches
 from inference_service.runtimes.triton.labels import model_labels

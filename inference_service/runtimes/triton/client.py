@@ -87,7 +87,7 @@ class TritonClient:
             if reason.startswith("Stub process") and "is not healthy" in reason:
                 raise ModelDied(f"model {request.model_name} is not ready: its process died") from error
             if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
-                raise BadRequest(f"{request.model_name}: {_first_line(reason)}") from error
+                raise BadRequest(f"{request.model_name}: {without_traceback(reason)}") from error
             raise self._translated(error, f"model {request.model_name}") from error
 
     async def _live(self, time_limit: float) -> bool:
@@ -158,7 +158,7 @@ class TritonClient:
             raise self._translated(error, what) from error
 
     def _translated(self, error: grpc.aio.AioRpcError, what: str) -> ServiceError:
-        reason = _first_line(error.details() or "")
+        reason = without_traceback(error.details() or "")
         match error.code():
             case grpc.StatusCode.DEADLINE_EXCEEDED:
                 return RuntimeTimeout(f"{what} did not answer in time")
@@ -168,6 +168,6 @@ class TritonClient:
                 return RuntimeFailed(f"{what} failed ({code.name}): {reason}")
 
 
-def _first_line(reason: str) -> str:
+def without_traceback(reason: str) -> str:
     """Triton's reason without the python backend's traceback."""
     return reason.split("\n\nAt:", 1)[0].strip().replace("\n", " ")

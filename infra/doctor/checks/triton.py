@@ -128,13 +128,9 @@ def _states(index: Any) -> dict[str, tuple[str, str]]:
     states: dict[str, tuple[str, str]] = {}
     for model in index:
         if states.get(model["name"], ("", ""))[0] != "READY":
-            states[model["name"]] = (model.get("state", ""), _first_line(model.get("reason", "")))
+            reason = diagnosis.without_traceback(model.get("reason", ""))
+            states[model["name"]] = (model.get("state", ""), reason)
     return states
-
-
-def _first_line(reason: str) -> str:
-    """Triton's reason without the python backend's traceback."""
-    return reason.split("\n\nAt:", 1)[0].strip().replace("\n", " ")
 
 
 def _message(content: Any, message: Any) -> Any:

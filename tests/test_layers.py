@@ -34,7 +34,7 @@ SERVICE = (
     ("", "tasks", "errors", "addresses", "grpc_api.generated"),
     ("model_cards",),
     ("settings", "audio", "request_fields", "word_times", "memory"),
-    ("logs", "keys", "metrics", "results"),
+    ("logs", "keys", "metrics", "results", "windows"),
     ("admission", "runtimes"),
     ("offer",),
     ("engine", "diagnosis"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import soxr
@@ -47,6 +49,12 @@ class Audio:
         length = math.ceil(self.frames / count)
         starts = (round(at * (self.frames - length) / max(1, count - 1)) for at in range(count))
         return [Audio(self.samples[start : start + length], self.sample_rate) for start in starts]
+
+    def parts(self, ranges: Sequence[tuple[int, int]]) -> Self:
+        """Return the frames of these ranges, [start, end), as one; a view where there is only one range."""
+        pieces = [self.samples[start:end] for start, end in ranges]
+        samples: Any = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+        return type(self)(samples, self.sample_rate)
 
     def needs_resampling(self, sample_rate: int) -> bool:
         """Return whether `waveform(sample_rate)` resamples, which is slow enough to belong in a thread."""

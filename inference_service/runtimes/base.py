@@ -15,6 +15,7 @@ from inference_service.tasks import (
     DetailedTranscript,
     EmotionResult,
     ModelStatus,
+    Priority,
     SynthesisResult,
     Task,
     TranscribeOptions,
@@ -23,11 +24,13 @@ from inference_service.tasks import (
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """The context of one inference: the meeting and request (for sessions and logs), and the time limit."""
+    """The context of one inference: the meeting and request (for sessions and logs), the time limit, and
+    what it goes before."""
 
     request_id: str
     meeting_id: str = ""
     timeout: float | None = None  # seconds; None: only the model's own limit
+    priority: Priority = Priority.SHORT
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,8 @@ class Runtime(Protocol):
 
     name: str  # triton, edge-llm or remote
     capabilities: frozenset[Task]
+    #: The longest audio of one call of `transcribe` in seconds. None: the runtime cuts recordings itself.
+    window_seconds: float | None
 
     async def start(self) -> None:
         """Open connections and compare the configured models with those of the runtime.

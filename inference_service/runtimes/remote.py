@@ -60,6 +60,7 @@ class RemoteRuntime:
     """Forwards to the inference service at `settings.ai.http.endpoint`, with its token, timeout and TLS."""
 
     name = "remote"
+    window_seconds: float | None = None
 
     def __init__(self, settings: Settings) -> None:
         self._remote = settings.ai.http

@@ -39,7 +39,16 @@ class AsrModelSettings(ModelSettings):
 
     model_name: str = Field(default="asr", min_length=1)
     output_names: Names = Field(default=["text", "confidence", "language", "segments"], min_length=1)
-    timeout: Seconds = 120.0
+    timeout: Seconds = Field(default=120.0, description="Seconds for one window.")
+    window_seconds: float = Field(
+        default=30.0,
+        ge=10.0,
+        le=3600.0,
+        description="Longest audio of one request to the model; longer recordings are cut at pauses.",
+    )
+    windows_at_once: int = Field(
+        default=8, ge=1, le=256, description="Windows of one recording that are recognised at once."
+    )
     lengths_name: OptionalText = Field(
         default=None, description="The input with the number of samples, for a model that has one."
     )
@@ -69,6 +78,12 @@ class AsrModelSettings(ModelSettings):
     def _prefix_has_language(self) -> AsrModelSettings:
         if self.prefix_name and "{language}" in self.prefix and not self.default_language:
             raise ValueError("default_language: needed, because prefix has {language}")
+        return self
+
+    @model_validator(mode="after")
+    def _pair_takes_its_window(self) -> AsrModelSettings:
+        if self.decoder_path and self.window_seconds > 30:
+            raise ValueError("window_seconds: at most 30 with decoder_path, the window of Whisper's encoder")
         return self
 
 

@@ -40,6 +40,7 @@ class DoubleRuntime:
     when `hold` is cleared, or with `error`. It records its calls and counts the cancelled ones."""
 
     name = "triton"
+    window_seconds: float | None = 30.0
 
     def __init__(self) -> None:
         self.capabilities = frozenset(Task)

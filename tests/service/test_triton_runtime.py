@@ -133,11 +133,12 @@ async def test_every_task_gets_the_models_answer(triton: SmallTriton, shared_mem
         heard = await models.transcribe(ramp, options, CALL)
         asked = json.loads(heard.transcript.text)
         assert asked[:2] == [32000, "de"]
-        assert json.loads(asked[2]) == {"word_timestamps": True, "prompt": "Grüße"}
+        assert json.loads(asked[2]) == {"word_timestamps": True, "prompt": "Grüße", "priority": 2}
         assert (heard.transcript.confidence, heard.transcript.language) == (0.5, "de")
         assert heard.segments[0].end == 1.0
         plain = await models.transcribe(ramp, TranscribeOptions(), CALL)
-        assert json.loads(plain.transcript.text) == [32000, None, None]
+        # Triton batches only requests with the same inputs: both texts go with every one.
+        assert json.loads(plain.transcript.text) == [32000, "", '{"priority": 2}']
 
 
 async def test_stereo_and_other_rates_reach_the_model_as_16_khz_mono(triton: SmallTriton) -> None:

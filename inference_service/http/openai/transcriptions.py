@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 import msgspec
@@ -24,7 +25,6 @@ from inference_service.http.post import read_post
 from inference_service.http.requests import audio_of
 from inference_service.model_cards import ModelRole
 from inference_service.runtimes.base import Call
-from inference_service.streaming.buffer import quietest_point
 from inference_service.streaming.decoder import STREAM_RATE
 from inference_service.tasks import DetailedTranscript, Task
 from inference_service.word_times import on_the_sound
@@ -33,9 +33,6 @@ PATH = "/v1/audio/transcriptions"
 
 #: OpenAI's field `owned_by` of every model.
 OWNER = "gpu-inference-fleet"
-
-#: Seconds of audio in one event of a streamed answer: what Whisper hears at once.
-_WINDOW_SECONDS = 30
 
 _CONTENT_TYPES: dict[Format, str] = {
     "json": JSON,
@@ -104,29 +101,16 @@ async def _events(
     """The text of each window as soon as it is known, then all of it."""
     text = ""
     try:
-        async for window in _windows(audio):
-            heard = (await engine.transcribe(window, request.options, call)).transcript.text
-            if heard:
-                delta = f" {heard}" if text else heard
-                text += delta
-                yield _event({"type": "transcript.text.delta", "delta": delta})
+        async with aclosing(engine.transcribe_in_parts(audio, request.options, call)) as parts:
+            async for part in parts:
+                if heard := part.transcript.text:
+                    delta = f" {heard}" if text else heard
+                    text += delta
+                    yield _event({"type": "transcript.text.delta", "delta": delta})
         yield _event({"type": "transcript.text.done", "text": text})
     except ServiceError as error:
         yield _event(error_answer(error.status, str(error)))
     yield b"data: [DONE]\n\n"
-
-
-async def _windows(audio: Audio) -> AsyncIterator[Audio]:
-    """Yield the audio in pieces of at most `_WINDOW_SECONDS`, cut at the quietest point."""
-    waveform = await asyncio.to_thread(audio.waveform, STREAM_RATE)
-    limit = _WINDOW_SECONDS * STREAM_RATE
-    start = 0
-    while start < len(waveform):
-        piece = waveform[start : start + limit]
-        if start + limit < len(waveform):
-            piece = piece[: quietest_point(piece)]
-        yield Audio(piece, STREAM_RATE)
-        start += len(piece)
 
 
 def _event(event: Any) -> bytes:

@@ -56,6 +56,7 @@ class EdgeLlmRuntime:
     """
 
     name = "edge-llm"
+    window_seconds: float | None = None
 
     def __init__(self, settings: Settings, *, clock: Callable[[], float] = monotonic) -> None:
         """`clock` returns seconds; it measures how long sessions are idle."""

@@ -52,6 +52,7 @@ class TritonRuntime:
         self._triton = settings.ai.runtime.triton
         self._settings = settings.ai.models
         self.capabilities: frozenset[Task] = self._settings.tasks
+        self.window_seconds: float | None = self._settings.asr.window_seconds
         self._pair: WhisperPair | None = None
         self._watch: asyncio.Task[None] | None = None
 
@@ -114,7 +115,7 @@ class TritonRuntime:
         if self._pair is not None:
             return await self._pair.transcribe(audio, options, call)
         asr = self._settings.asr
-        add = partial(add_speech_inputs, asr=asr, options=options)
+        add = partial(add_speech_inputs, asr=asr, options=options, priority=call.priority)
         answer = await self._infer(asr, audio, call, add)
         return answers.transcript(answer, asr.output_names, language_of(asr, options), audio.duration_ms)
 

@@ -10,10 +10,7 @@ from inference_service.errors import BadRequest
 from inference_service.runtimes.triton.contract import Interface
 from inference_service.runtimes.triton.inference import add_text
 from inference_service.settings import AsrModelSettings
-from inference_service.tasks import TranscribeOptions
-
-#: ISO 639's code for a language that nobody named.
-UNDETERMINED = "und"
+from inference_service.tasks import UNDETERMINED, Priority, TranscribeOptions
 
 
 def language_of(asr: AsrModelSettings, options: TranscribeOptions) -> str:
@@ -26,21 +23,29 @@ def add_speech_inputs(
     interface: Interface,
     asr: AsrModelSettings,
     options: TranscribeOptions,
+    priority: Priority,
     samples: int,
 ) -> None:
-    """Add those inputs that the model has. Raises BadRequest for a language that fits no prefix."""
+    """Add those inputs that the model has, and Triton's own parameter for the priority.
+
+    Triton batches only requests with the same inputs. So a model that takes options gets both texts with
+    every request; an empty language means that the model detects it. Raises BadRequest for a language that
+    fits no prefix.
+    """
+    # A model without priority levels ignores this.
+    request.parameters["priority"].uint64_param = priority
     given = {
         "word_timestamps": options.word_timestamps,
         "prompt": options.prompt,
         "temperature": options.temperature,
+        "priority": int(priority),
     }
-    extras = {name: value for name, value in given.items() if value}
-    texts = {
-        asr.language_name: options.language,
-        asr.options_name: json.dumps(extras) if extras else None,
-    }
+    takes_options = asr.options_name in interface.inputs
+    texts = {asr.language_name: options.language or ("" if takes_options else None)}
+    if takes_options:
+        texts[asr.options_name] = json.dumps({name: value for name, value in given.items() if value})
     for name, text in texts.items():
-        if text and name in interface.inputs:
+        if text is not None and name in interface.inputs:
             add_text(request, name, interface.shape_to_send(name, (1,)), text)
     if asr.prefix_name:
         prefix = asr.prefix.replace("{language}", _code(language_of(asr, options)))

@@ -1,12 +1,15 @@
 """The arguments of tritonserver, in a container and embedded: one list, so that both treat models alike."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from inference_service.settings import ModelsSettings
+from inference_service import settings
 from infra.names import LOOPBACK
 from infra.stack import Stack
 
+#: How the service's environment variables for its models begin.
+_MODELS = "AI__MODELS"
 #: Seconds between SIGTERM and SIGKILL: Triton itself waits 30 s for running requests.
 STOP_SECONDS = 35
 
@@ -73,16 +76,16 @@ def embedded_arguments(backends: str, ports: TritonPorts, *, completes: bool) ->
 def models_in_use(stack: Stack) -> tuple[str, ...] | None:
     """The models that the stack's services use; Triton loads no others.
 
-    None if they are not known: the service has another image, or the environment has settings.
+    None if they are not known: the service has another image, whose settings may differ.
     """
-    overridden = any(name.upper().startswith("AI__MODELS") for name in stack.service.env)
-    if overridden or stack.service.image is not None:
+    if stack.service.image is not None:
         return None
-    models = ModelsSettings.model_validate(stack.service.config.get("ai", {}).get("models", {}))
-    in_use = {models.for_task(task).model_name for task in models.tasks}
+    # The environment overrides the settings; the limits of the server play no part here.
+    variables = {name: value for name, value in stack.service.env.items() if name.upper().startswith(_MODELS)}
+    config = copy.deepcopy({"ai": {"models": stack.service.config.get("ai", {}).get("models", {})}})
+    models = settings.check(config, variables)[0].ai.models
+    in_use = {models.name_of(role) for role in models.roles}
     in_use |= {name for task in models.tasks for name in models.for_task(task).requires}
-    if models.asr.enabled and models.asr.decoder_path:
+    if models.asr.enabled:
         in_use.add(models.asr.decoder_path)
-    if models.emotion.enabled and models.emotion.text_model_name:
-        in_use.add(models.emotion.text_model_name)
-    return tuple(sorted(in_use))
+    return tuple(sorted(filter(None, in_use)))

@@ -45,6 +45,10 @@ _ADVICE: Final = (
         "choose an image of Triton that has this backend (triton.image), or export the model to ONNX",
     ),
     (
+        r"kind KIND_GPU but no GPUs are available",
+        "give the node GPUs (nodes[].gpus), or set kind: KIND_AUTO in the model's config.pbtxt",
+    ),
+    (
         r"engine plan file|deserializeCudaEngine|incompatible device",
         "build model.plan on this GPU with the TensorRT of Triton's image; or serve the ONNX file with the "
         "TensorRT accelerator, for which each node builds its own engines",

@@ -75,6 +75,7 @@ def test_messages_of_the_service_can_be_found_in_the_guide(words: str) -> None:
         ("the unit manager at unit-manager:19001 cannot be reached: refused", "start the unit manager"),
         ("model asr is not ready: it is not in the model repository", "models.path"),
         ("model asr is not ready: no weights", "restart Triton"),
+        ("model x is not ready: instance group x_0 has kind KIND_GPU but no GPUs are available", "KIND_AUTO"),
         ("model emotion is not ready: loading", "builds engines"),
         ("model emotion is not ready: unable to find backend library for backend 'tensorrt'", "triton.image"),
         ("model emotion is not ready: The engine plan file is not compatible", "TensorRT of Triton's image"),

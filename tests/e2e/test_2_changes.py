@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
+from infra.names import ENGINE_CACHE, ENGINES_MOUNT
 from tests.e2e.deployment import Site
 from tests.e2e.lab.host import Host
 from tests.e2e.lab.images import PROJECT
@@ -54,6 +55,17 @@ def test_outputs_name_the_gateway_the_nodes_and_the_images(deployed: Site) -> No
     assert deployed.url in text
     for host in deployed.gpu_hosts():
         assert f"http://{host.address}:8800" in text
+
+
+def test_tritons_user_can_keep_engines_in_a_volume_of_the_node(deployed: Site) -> None:
+    for host in deployed.gpu_hosts():
+        triton = next(name for name in host.containers() if name.endswith("-triton"))
+        kept = f"{ENGINE_CACHE}/kept"
+        host.docker("exec", triton, "sh", "-c", f"mkdir -p {ENGINE_CACHE} && touch {kept}")
+        assert host.docker("inspect", "--format", "{{.Config.User}}", triton).stdout.strip() == "1000:1000"
+        volume = triton.removesuffix("-triton") + "-engines"
+        place = host.docker("volume", "inspect", "--format", "{{.Mountpoint}}", volume).stdout.strip()
+        host.run("test", "-e", f"{place}/{PurePosixPath(kept).relative_to(ENGINES_MOUNT)}")
 
 
 def test_private_ports_are_not_published(deployed: Site) -> None:

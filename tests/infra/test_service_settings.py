@@ -78,9 +78,17 @@ def test_a_triton_loads_the_models_that_its_service_asks_for_and_no_others() -> 
     assert loaded == ["--load-model=asr", "--load-model=synthesis"]
 
 
-@pytest.mark.parametrize("service", [{"image": "service:1"}, {"env": {"AI__MODELS__ASR__MODEL_NAME": "x"}}])
-def test_a_triton_loads_all_models_where_the_services_are_not_known(service: dict[str, Any]) -> None:
+def test_the_environment_of_the_service_may_choose_other_models() -> None:
+    service = {
+        "config": {"ai": {"models": {"emotion": {"enabled": False}}}},
+        "env": {"AI__MODELS__ASR__MODEL_NAME": "whisper-large", "SERVER__WORKERS": "1"},
+    }
     stack = stack_of("ssh://root@192.0.2.1", service=service)
+    assert models_in_use(stack) == ("synthesis", "whisper-large")
+
+
+def test_a_triton_loads_all_models_where_the_services_are_not_known() -> None:
+    stack = stack_of("ssh://root@192.0.2.1", service={"image": "service:1"})
     assert models_in_use(stack) is None
     assert "--load-model=*" in command(stack)
 

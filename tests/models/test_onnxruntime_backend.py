@@ -130,10 +130,14 @@ def test_a_model_may_name_the_platform_instead_of_the_backend(onnx: Models) -> N
 def test_a_folder_without_a_configuration_gets_that_of_its_graph(tmp_path: Path) -> None:
     repository = tmp_path / "models"
     onnx_models.write(repository, "loudness", onnx_models.loudness(), config=None)
+    onnx_models.write(repository, "complete", onnx_models.loudness())
+    half = 'backend: "onnxruntime" input [{ name: "audio_input" data_type: TYPE_FP32 dims: [ -1, -1 ] }]'
+    onnx_models.write(repository, "half", onnx_models.loudness(), half)
     assert needs_of(repository / "loudness") == Needs("onnxruntime", builds_engines=False, completion=True)
     with triton_server(tmp_path, model_repository=repository, completes=True) as ports:
         triton = Models(f"127.0.0.1:{ports.grpc}")
         config = triton.client.get_model_config("loudness").config
         assert config.max_batch_size == 4
         audio = np.concatenate([waveform(0.1, 1), waveform(0.1, 2)])
-        assert triton.infer("loudness", audio_input=audio)["logits"] == pytest.approx(logits(audio), abs=1e-5)
+        for name in ("loudness", "complete", "half"):
+            assert triton.infer(name, audio_input=audio)["logits"] == pytest.approx(logits(audio), abs=1e-5)

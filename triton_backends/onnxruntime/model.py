@@ -17,13 +17,18 @@ class TritonPythonModel:
     def auto_complete_config(model_config):
         """Adds the tensors that config.pbtxt leaves out, as NVIDIA's backend does."""
         config = model_config.as_dict()
+        if config["input"] and config["output"]:
+            return model_config
         graph = Graph.open(_file(config), config["name"], Placement.on_cpu(threads=1))
         completed = graph.completed(config)
         model_config.set_max_batch_size(completed["max_batch_size"])
-        for tensor in completed["input"]:
-            model_config.add_input(tensor)
-        for tensor in completed["output"]:
-            model_config.add_output(tensor)
+        # Triton refuses what it returned itself: a tensor of the configuration has fields beside these.
+        if not config["input"]:
+            for tensor in completed["input"]:
+                model_config.add_input(tensor)
+        if not config["output"]:
+            for tensor in completed["output"]:
+                model_config.add_output(tensor)
         if completed["max_batch_size"] > 0:
             model_config.set_dynamic_batching()
         return model_config

@@ -23,6 +23,12 @@ CONTENT_HASH = "content_hash"
 #: The kinds that `ai.models.allow_rules: false` refuses.
 RULES = frozenset({ModelKind.RULE, ModelKind.LEXICON})
 
+#: How to replace a rule or a lexicon.
+GET_A_NEURAL_MODEL = (
+    "`python -m infra.models list` names neural models; "
+    "`python -m infra.models export NAME --to DIR` makes one of them a model folder"
+)
+
 
 class ModelRole(StrEnum):
     """What a configured model is for. Emotion has two models: one hears a voice, one reads a text."""

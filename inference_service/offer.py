@@ -10,18 +10,12 @@ from typing import TypeVar
 import msgspec
 
 from inference_service.errors import ServiceError, Unsupported
-from inference_service.model_cards import RULES, ModelDescription, ModelRole
+from inference_service.model_cards import GET_A_NEURAL_MODEL, RULES, ModelDescription, ModelRole
 from inference_service.runtimes.base import Runtime
 from inference_service.settings import ModelsSettings
 from inference_service.tasks import EmotionResult, ModelKind, SynthesisResult, Task, Transcript
 
 _R = TypeVar("_R", Transcript, EmotionResult, SynthesisResult)
-
-#: How to replace a rule or a lexicon.
-GET_A_NEURAL_MODEL = (
-    "`python -m infra.models list` names neural models; "
-    "`python -m infra.models export NAME --to DIR` makes one of them a model folder"
-)
 
 #: Seconds in which a model is to describe itself.
 _DESCRIBE_SECONDS = 1.1

@@ -27,6 +27,7 @@ DECIDED = {
     "server.shutdown_grace": "service.shutdownGraceSeconds",
     "server.api_keys": "apiKeys",
     "ai.runtime.backend": "nodes[].runtime",
+    "ai.models.allow_rules": "models.allowRules",
     "ai.http.endpoint": "remote.endpoint",
     "ai.http.token": "remote.token",
     "ai.http.timeout": "remote.timeoutSeconds",
@@ -79,6 +80,8 @@ def service_settings(stack: Stack, node: Node, at: Addresses = IN_CONTAINERS) ->
         runtime["edge_llm"] = {"endpoint": addresses.UNIT_MANAGER}
     else:
         ai["http"] = {"endpoint": node.remote.endpoint, "timeout": node.remote.timeout_seconds}
+    if stack.models.allow_rules is False:
+        ai["models"] = {"allow_rules": False}
     server = {
         "host": at.host,
         "http_port": at.http_port,

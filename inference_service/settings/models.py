@@ -125,6 +125,9 @@ class ModelsSettings(Section):
         default=True, description="false: a task whose model is a rule or a lexicon is not offered (501)."
     )
 
+    versions: dict[str, str] = Field(
+        default={}, description="Content hashes by model, for models whose config.pbtxt does not say theirs."
+    )
     asr: AsrModelSettings = AsrModelSettings()
     emotion: EmotionModelSettings = EmotionModelSettings()
     synthesis: SynthesisModelSettings = SynthesisModelSettings()

@@ -135,6 +135,7 @@ class Plan:
         runtime = ["triton", "triton endpoint", "models", "model tensors", "edge-llm setup"]
         needs = ["service", "settings", *runtime]
         self._add(site, "health", "GET /api/v1/ai/health", service.health, needs)
+        self._add(site, "model kinds", "GET /api/v1/ai/info", service.model_kinds, ["health"])
         checked = "POST /api/v1/ai/asr"
         self._add(site, "inference", checked, service.inference, ["health"], seconds=_INFERENCE_SECONDS)
         return site

@@ -15,6 +15,7 @@ from infra import names
 from infra.declaration import Declaration
 from infra.gateway import entrance
 from infra.gateway.render import Site
+from infra.models.files import version
 from infra.paths import project_path
 from infra.service_settings import merged, on_this_computer, service_secrets, service_settings
 from infra.stack import Node, Stack
@@ -118,14 +119,18 @@ def _triton(stack: Stack, node: Node) -> TritonDeclaration:
 def _service(stack: Stack, node: Node, repository: Path) -> dict[str, Any]:
     """The settings of the node's service.
 
-    Unlike a service in a container, this one sees the models' folders: a classifier's labels are those
-    beside it in the repository, unless the stack names others.
+    The node's Triton reads the models where they are. Nothing writes their versions into their configuration,
+    as a copy to a host does, so the service gets them here. A classifier's labels are those beside it in the
+    repository, which this service sees, unlike one in a container. The stack may name others.
     """
     models = ModelsSettings.model_validate(stack.service.config.get("ai", {}).get("models", {}))
-    beside = {
+    beside: dict[str, Any] = {
         key: {"labels_path": str(labels)}
         for key, model in (("emotion", models.emotion), ("synthesis", models.synthesis))
         if (labels := repository / model.model_name / "labels.json").is_file()
     }
+    folders = [repository / model for model in models_in_use(stack) or ()] if node.runtime == "triton" else []
+    if versions := {folder.name: version(folder) for folder in folders if folder.is_dir()}:
+        beside["versions"] = versions
     defaults = {"ai": {"models": beside}} if beside else {}
     return merged(defaults, service_settings(stack, node, on_this_computer(node)))

@@ -10,6 +10,11 @@ class ModelsError(ValueError):
     """A model repository without a usable model; `str(error)` says which folder, and what is missing."""
 
 
+def version(folder: Path) -> str:
+    """The digest of a model's content."""
+    return digest(files_in(folder))
+
+
 @functools.cache
 def versions(repository: Path) -> dict[str, str]:
     """The digest of each model's content, by the model's name.
@@ -24,7 +29,7 @@ def versions(repository: Path) -> dict[str, str]:
             (folder / "config.pbtxt").is_file() or any(inner.name.isdigit() for inner in folder.iterdir())
         )
         if is_model and not folder.name.startswith("."):
-            digests[folder.name] = digest(files_in(folder))
+            digests[folder.name] = version(folder)
     if not digests:
         raise ModelsError(f"models.path: no model in {repository} (folders with config.pbtxt or a version 1)")
     return digests

@@ -120,6 +120,9 @@ class Models(TypedDict):
     """host: the folder on each node; sync: the folder on this computer, relative to the project."""
     credentials: NotRequired[Mapping[str, str]]
     """Object store: environment variables of Triton, e.g. AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY."""
+    allow_rules: NotRequired[bool]
+    """false: tasks whose model is a rule or a lexicon are not offered (501). true: they are offered, and the
+    doctor does not warn. Default: they are offered, and the doctor warns."""
 
 
 class Tls(TypedDict):

@@ -8,7 +8,7 @@ import pulumi
 
 from infra.connection import HERE, Connection
 from infra.gateway.plan import GatewayPlan, gateway_plan
-from infra.program import outputs
+from infra.program import model_kinds, outputs
 from infra.program.embedded import EmbeddedGateway, EmbeddedGatewayArgs, EmbeddedNode, EmbeddedNodeArgs
 from infra.program.gateway import Gateway, GatewayArgs
 from infra.program.host import Host, HostArgs, label_of
@@ -41,6 +41,8 @@ class Fleet(pulumi.ComponentResource):
         self._stack, self._away = args.stack, args.away
         self._inside = pulumi.ResourceOptions(parent=self)
         self._hosts: dict[Address, Host] = {}
+        if (warning := model_kinds.warning(args.stack)) is not None:
+            pulumi.log.warn(warning)
         keep(args.stack, args.away, self)
         plan = gateway_plan(args.stack, set(args.away.nodes))
         prepared = self._prepare()

@@ -83,6 +83,9 @@ class Models(Section):
     """host: the folder on each node; sync: the folder on this computer, relative to the project."""
     credentials: dict[str, Secret] = Field(default_factory=dict)
     """Object store: environment variables of Triton, e.g. AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY."""
+    allow_rules: bool | None = None
+    """false: tasks whose model is a rule or a lexicon are not offered (501). true: they are offered, and the
+    doctor does not warn. Default: they are offered, and the doctor warns."""
 
     @property
     def object_store(self) -> bool:

@@ -17,14 +17,18 @@ from pathlib import Path
 from typing import IO
 
 from inference_service.addresses import TRITON_URL
+from inference_service.model_cards import CONTENT_HASH
 from infra.connection import Connection, RemoteError
 from infra.declaration import Declaration
 from infra.digest import files_in
+from infra.models.backends import CONFIG
 from infra.names import ENGINE_SECONDS, REPOSITORY, STORE
 from infra.paths import PROJECT
 from infra.steps.run import run
 
 _MANIFEST = ".sha256"
+# Protobuf joins the lists of a field that is given twice, and of two entries with one key the last counts.
+_VERSION = f'\nparameters {{{{ key: "{CONTENT_HASH}" value {{{{ string_value: "{{version}}" }}}} }}}}\n'
 # Printed by a host that does not have the copy yet.
 _SEND = b"send"
 
@@ -114,7 +118,7 @@ def copy(copied: Copy) -> None:
     with contextlib.suppress(BrokenPipeError):
         for line in host.stdout:
             if line.strip() == _SEND:
-                pack(PROJECT / copied.source, host.stdin)
+                pack(PROJECT / copied.source, copied.version, host.stdin)
                 break
             output += line
     with contextlib.suppress(BrokenPipeError):
@@ -125,18 +129,29 @@ def copy(copied: Copy) -> None:
         raise RemoteError(connection.host, host.returncode, message)
 
 
-def pack(model: Path, out: IO[bytes]) -> None:
-    """Writes a model's files to `out` as a tar archive, with a list of their digests."""
+def pack(model: Path, version: str, out: IO[bytes]) -> None:
+    """Writes a model's files to `out` as a tar archive, with a list of their digests.
+
+    Its config.pbtxt gets the version as a parameter: so Triton tells it to the service with the model.
+    """
     manifest = []
+
+    def add(name: str, content: bytes) -> None:
+        entry = tarfile.TarInfo(name)
+        entry.size = len(content)
+        archive.addfile(entry, io.BytesIO(content))
+
     with tarfile.open(fileobj=out, mode="w|") as archive:
         for name, path in files_in(model):
+            if name == CONFIG:
+                content = path.read_bytes() + _VERSION.format(version=version).encode()
+                manifest.append(f"{hashlib.sha256(content).hexdigest()}  {name}\n")
+                add(name, content)
+                continue
             with path.open("rb") as file:
                 manifest.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {name}\n")
             archive.add(path.resolve(), name, recursive=False)
-        text = "".join(manifest).encode()
-        entry = tarfile.TarInfo(_MANIFEST)
-        entry.size = len(text)
-        archive.addfile(entry, io.BytesIO(text))
+        add(_MANIFEST, "".join(manifest).encode())
 
 
 def activate(in_use: InUse) -> None:

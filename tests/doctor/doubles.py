@@ -271,6 +271,7 @@ def healthy_answers() -> dict[str, tuple[int, Any]]:
         "/v2/health/ready": (200, {}),
         "/health": (200, {"status": "ok"}),
         "/api/v1/ai/health": (200, {"data": {"status": "healthy"}}),
+        "/api/v1/ai/info": (200, {"data": {"model_cards": {"asr": {"name": "asr", "kind": "neural"}}}}),
         "/api/v1/ai/asr": (200, {"data": {"text": "And so, my fellow Americans"}}),
     }
     index = []

@@ -134,7 +134,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     config = {
         "nodes": [{"name": "one", "host": "embedded", "ports": {name: next(ports) for name in names}}],
         "service": {"workers": 1},
-        "models": {"source": "sync", "path": str(stack.models)},
+        "models": {"source": "sync", "path": str(stack.models), "allowRules": True},
         "gateway": {"mode": "embedded", "http": next(ports), "grpc": next(ports)},
         "rollout": {"readyTimeoutSeconds": _SECONDS},
     }

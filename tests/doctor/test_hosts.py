@@ -119,6 +119,43 @@ def test_a_healthy_fleet_has_no_findings(fleet: MakeFleet) -> None:
     }
 
 
+RULES = {
+    "/api/v1/ai/info": (
+        200,
+        {
+            "data": {
+                "model_cards": {
+                    "asr": {"name": "asr", "kind": "neural", "caveat": None},
+                    "synthesis": {"name": "synthesis", "kind": "rule", "caveat": "neural voices pass"},
+                }
+            }
+        },
+    )
+}
+
+
+def model_kinds(fleet: MakeFleet, models: dict[str, Any]) -> Finding:
+    made = fleet(1, answers=RULES, models=models)
+    (found,) = [finding for finding in made.findings() if finding.check == "model kinds"]
+    return found
+
+
+def test_a_node_that_serves_rules_is_a_warning_with_what_they_cannot_do(fleet: MakeFleet) -> None:
+    found = model_kinds(fleet, {})
+    assert found.status is Status.WARNING
+    assert "synthesis is a rule" in found.seen
+    assert "synthesis: neural voices pass" in found.seen
+    assert "asr" not in found.seen
+    assert "python -m infra.models export" in found.remedy
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_rules_of_which_the_stack_says_what_to_do_are_fine(fleet: MakeFleet, allowed: bool) -> None:
+    found = model_kinds(fleet, {"allowRules": allowed})
+    assert found.status is Status.OK
+    assert "synthesis is a rule" in found.seen
+
+
 @pytest.mark.parametrize(
     ("message", "seen", "remedy"),
     [

@@ -9,7 +9,9 @@ from typing import IO
 import pytest
 
 from infra.connection import Connection, RemoteError
+from infra.doctor.linter import config as model_config
 from infra.models.files import ModelsError, versions
+from infra.models.pbtxt import parameters
 from infra.steps import models as model_sync
 from tests.infra.conftest import Double
 
@@ -38,10 +40,10 @@ class Node:
 
     def copy(self) -> None:
         versions.cache_clear()
-        for model, version in versions(self.source).items():
+        for model, digest in versions(self.source).items():
             source = str(self.source / model)
             copied = model_sync.Copy(
-                connection=HERE, root=str(self.root), source=source, model=model, version=version
+                connection=HERE, root=str(self.root), source=source, model=model, version=digest
             )
             model_sync.copy(copied)
 
@@ -80,6 +82,23 @@ def test_models_are_there_when_they_are_switched_to_and_not_before(node: Node) -
     assert not list(node.root.rglob("*.pyc"))
 
 
+def test_a_copied_model_says_its_version_in_its_configuration(node: Node) -> None:
+    node.copy()
+    node.activate()
+    config = (node.repository / "asr" / "config.pbtxt").read_text()
+    assert parameters(config) == {"content_hash": versions(node.source)["asr"]}
+    assert model_config.parse(config).name == "asr"
+
+
+def test_the_version_of_a_copy_replaces_one_that_the_folder_has(node: Node) -> None:
+    old = 'parameters [{ key: "content_hash" value: { string_value: "old" } }]'
+    (node.source / "asr" / "config.pbtxt").write_text(f'name: "asr"\n{old}')
+    node.copy()
+    node.activate()
+    config = model_config.parse((node.repository / "asr" / "config.pbtxt").read_text())
+    assert config.parameters["content_hash"].string_value == versions(node.source)["asr"]
+
+
 def test_a_changed_model_is_the_only_one_that_is_copied_and_switched(node: Node, double: Double) -> None:
     node.copy()
     node.activate()
@@ -107,7 +126,7 @@ def test_a_model_that_no_service_asks_for_is_switched_and_not_loaded(node: Node,
 def test_an_unchanged_model_is_not_copied_again(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     node.copy()
 
-    def never(_model: Path, _out: IO[bytes]) -> None:
+    def never(_model: Path, _version: str, _out: IO[bytes]) -> None:
         raise AssertionError("copied again")
 
     monkeypatch.setattr(model_sync, "pack", never)
@@ -126,7 +145,7 @@ def test_a_copy_that_is_cut_short_is_never_there(node: Node, monkeypatch: pytest
             self._left -= min(self._left, len(data))
             return len(data)
 
-    monkeypatch.setattr(model_sync, "pack", lambda model, out: whole(model, Cut(out)))  # type: ignore[arg-type]
+    monkeypatch.setattr(model_sync, "pack", lambda model, version, out: whole(model, version, Cut(out)))  # type: ignore[arg-type]
     with pytest.raises(RemoteError, match="copying model asr"):
         node.copy()
     assert all(name.startswith(".partial-") for name in node.store())
@@ -141,9 +160,9 @@ def test_a_copy_that_differs_from_its_digests_is_rejected(
 ) -> None:
     whole = model_sync.pack
 
-    def corrupt(model: Path, out: IO[bytes]) -> None:
+    def corrupt(model: Path, version: str, out: IO[bytes]) -> None:
         archive = io.BytesIO()
-        whole(model, archive)
+        whole(model, version, archive)
         out.write(archive.getvalue().replace(b"# one", b"# 0ne"))
 
     monkeypatch.setattr(model_sync, "pack", corrupt)

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pulumi
 import pytest
 import yaml
 
@@ -55,6 +56,42 @@ def is_down(address: str, fleet: Fleet) -> bool:
     """Whether the gateway sends no requests to a node."""
     text = fleet["gateway-config"].declaration["files"]["nginx.conf"]
     return bool(re.search(rf"server {re.escape(address)} .*\bdown;", text))
+
+
+# Honest previews -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("allowed", "words"),
+    [
+        (None, "models.allowRules: false turns their tasks off"),
+        (False, "Their tasks answer 501 (models.allowRules: false)"),
+    ],
+)
+def test_a_preview_warns_of_rules_and_a_lexicon(
+    monkeypatch: pytest.MonkeyPatch, allowed: bool | None, words: str
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(pulumi.log, "warn", said.append)
+    models = {"source": "sync"} | ({} if allowed is None else {"allowRules": allowed})
+    declare(config(1, service={"build": True}, models=models))
+    (warning,) = said
+    assert "emotion is a rule (a rule that hears arousal" in warning
+    assert "emotion-text is a lexicon" in warning
+    assert "synthesis is a rule" in warning
+    assert "asr is" not in warning
+    assert words in warning
+    assert "python -m infra.models export" in warning
+
+
+def test_a_preview_does_not_warn_of_models_that_it_does_not_know(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(pulumi.log, "warn", said.append)
+    declare(config(1))
+    declare(config(1, models={"source": "sync", "path": str(repository)}))
+    assert said == []
 
 
 # Preview tells the truth --------------------------------------------------------------------------------

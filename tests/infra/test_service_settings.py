@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from infra.embedded.declarations import node_declaration
+from infra.models.files import versions
+from infra.paths import PROJECT
 from infra.program.runtimes.triton import command
 from infra.service_settings import DECIDED, service_secrets, service_settings
 from infra.stack import Stack, parse
@@ -49,7 +51,7 @@ def test_a_setting_that_the_stack_decides_is_named_with_the_key_that_does() -> N
     assert DECIDED["server.workers"] == "service.workers"
     assert DECIDED["server.api_keys"] == "apiKeys"
     assert DECIDED["ai.http.token"] == "remote.token"
-    assert len(DECIDED) == 10
+    assert len(DECIDED) == 11
 
 
 def paths(settings: Any, prefix: str = "") -> set[str]:
@@ -62,11 +64,31 @@ def paths(settings: Any, prefix: str = "") -> set[str]:
 def test_every_setting_that_a_key_decides_is_in_the_file_or_a_secret() -> None:
     decided: set[str] = set()
     for runtime in ("triton", "remote"):
-        stack = stack_of("ssh://root@192.0.2.1", runtime, remote=REMOTE)
+        models = {"allowRules": False}
+        stack = stack_of("ssh://root@192.0.2.1", runtime, remote=REMOTE, models=models)
         decided |= paths(service_settings(stack, stack.nodes[0]))
         decided |= {name.lower().replace("__", ".") for name in service_secrets(stack, stack.nodes[0])}
     without_key = {"server.host", "ai.runtime.triton.endpoint", "ai.runtime.triton.grpc_endpoint"}
     assert decided == DECIDED.keys() | without_key
+
+
+@pytest.mark.parametrize("host", ["ssh://root@192.0.2.1", "embedded"])
+@pytest.mark.parametrize(("allowed", "sent"), [(None, None), (True, None), (False, False)])
+def test_a_stack_that_allows_no_rules_says_so_to_every_service(
+    host: str, allowed: bool | None, sent: bool | None
+) -> None:
+    models = {"source": "sync"} | ({} if allowed is None else {"allowRules": allowed})
+    stack = stack_of(host, models=models)
+    node = stack.nodes[0]
+    settings = node_declaration(stack, node).service if node.embedded else service_settings(stack, node)
+    assert settings["ai"].get("models", {}).get("allow_rules") is sent
+
+
+def test_an_embedded_service_knows_the_versions_of_its_models() -> None:
+    stack = stack_of("embedded", models={"source": "sync"})
+    told = node_declaration(stack, stack.nodes[0]).service["ai"]["models"]["versions"]
+    there = versions(PROJECT / "model_repository")
+    assert told == {model: there[model] for model in ("asr", "emotion", "emotion-text", "synthesis")}
 
 
 def test_a_triton_loads_the_models_that_its_service_asks_for_and_no_others() -> None:

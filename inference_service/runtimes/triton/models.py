@@ -3,6 +3,8 @@
 import asyncio
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from inference_service.errors import NotReady, RuntimeFailed, ServiceError
 from inference_service.model_cards import RULES, ModelDescription, ModelRole, describe
 from inference_service.runtimes.triton.client import TritonClient
@@ -135,6 +137,8 @@ class TritonModels:
         problems += wrong
         parameters = {key: value.string_value for key, value in config.parameters.items()}
         description = describe(name, parameters)
+        if description.version is None:
+            description = replace(description, version=self._settings.versions.get(name))
         asked_at = asyncio.get_running_loop().time()
         self._loaded[name] = LoadedModel(interface, tuple(problems), description, asked_at, labels)
         return self._loaded[name]

@@ -7,6 +7,7 @@ import time
 
 import soundfile
 
+from inference_service.model_cards import GET_A_NEURAL_MODEL, RULES
 from inference_service.settings import SettingsError
 from infra import names
 from infra.doctor.answers import expected, failing
@@ -64,6 +65,32 @@ async def health(node: NodeSite) -> Outcome:
     return ok("healthy")
 
 
+async def model_kinds(node: NodeSite) -> Outcome:
+    """What the node's models are: a fleet that serves rules where neural models are expected is a warning."""
+    answer = await expected(
+        node.server(names.SERVICE).request("GET", f"{BASE}/info", b"", _with_key(node.key)),
+        f"look at its log: {node.log(names.SERVICE)}",
+        unreachable="no answer: {error}",
+    )
+    cards = (answer.json().get("data") or {}).get("model_cards") or {}
+    kinds = ", ".join(f"{role}: {card['kind']}" for role, card in cards.items())
+    rules = [f"{card['name']} is a {card['kind']}" for card in cards.values() if card["kind"] in RULES]
+    allowed = node.stack.models.allow_rules
+    if not rules:
+        return ok(kinds or "the service says nothing of its models")
+    if allowed is not None:
+        return ok(f"{', '.join(rules)}, {'which' if allowed else 'not offered, as'} models.allowRules says")
+    caveats = [f"{card['name']}: {card['caveat']}" for card in cards.values() if card.get("caveat")]
+    return warning(
+        "\n".join([f"{', '.join(rules)}, where neural models may be expected", *caveats]),
+        f"{GET_A_NEURAL_MODEL}. models.allowRules: false turns their tasks off, true accepts them",
+    )
+
+
+def _with_key(key: str | None) -> dict[str, str]:
+    return {"X-API-Key": key} if key else {}
+
+
 async def inference(node: NodeSite) -> Outcome:
     """A recording of speech, transcribed by the node."""
     return await transcribe(node.server(names.SERVICE), node.key)
@@ -98,7 +125,7 @@ async def transcribe(server: HttpServer, key: str | None) -> Outcome:
 async def _timed_transcript(server: HttpServer, key: str | None) -> tuple[str | None, float]:
     """The transcript of the bundled recording, None where the node has no speech task, and the seconds it
     took."""
-    headers = {"Content-Type": "audio/flac", **({"X-API-Key": key} if key else {})}
+    headers = {"Content-Type": "audio/flac", **_with_key(key)}
     begin = time.monotonic()
     answer = await expected(
         server.request("POST", f"{BASE}/asr", spoken(), headers, INFERENCE_SECONDS),

@@ -24,7 +24,17 @@ from tests.triton_server import MODEL_REPOSITORY
 
 RATE = 16000
 ROOM = 224
-MODULES = ("languages", "options", "windows", "loops", "recogniser", "transcription", "device", "lanes")
+MODULES = (
+    "languages",
+    "options",
+    "windows",
+    "limits",
+    "loops",
+    "recogniser",
+    "transcription",
+    "device",
+    "lanes",
+)
 
 # Article 1 of the Universal Declaration of Human Rights.
 UDHR = {
@@ -51,22 +61,38 @@ def asr(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
 class EngineDouble:
     """See the module. A token is a byte of UTF-8; `answers` overrides what is heard, by temperature."""
 
-    def __init__(self, asr: SimpleNamespace, answers: dict[float, str] | None = None) -> None:
+    def __init__(
+        self, asr: SimpleNamespace, answers: dict[float, str] | None = None, logprob: float = -0.2
+    ) -> None:
         self._asr = asr
+        self._logprob = logprob
         self._answers = answers or {}
         self.batches: list[tuple[float, int]] = []
+        self.encoded = 0
 
     def encode(self, windows: Sequence[np.ndarray]) -> list[np.ndarray]:
+        self.encoded += len(windows)
         return list(windows)
 
-    def detect_languages(self, encoded: list[np.ndarray]) -> list[str]:
-        return ["ka"] * len(encoded)
+    def gather(self, encoded: Sequence[tuple[list[np.ndarray], int]]) -> list[np.ndarray]:
+        return [batch[number] for batch, number in encoded]
+
+    def detect_languages(self, encoded: list[np.ndarray]) -> list[dict[str, float]]:
+        """Georgian; uncertain, and rather Armenian, in less than 10 s."""
+        return [
+            {"ka": 0.9, "hy": 0.1} if window.size >= 10 * RATE else {"ka": 0.4, "hy": 0.5}
+            for window in encoded
+        ]
 
     def prompt(self, options: Any, language: str) -> list[int]:
         return [0] * 4 + [1] * len(options.prompt or "")
 
     def generate(
-        self, encoded: list[np.ndarray], prompts: Sequence[list[int]], temperature: float
+        self,
+        encoded: list[np.ndarray],
+        prompts: Sequence[list[int]],
+        temperature: float,
+        most_tokens: int,
     ) -> list[Any]:
         assert len({len(prompt) for prompt in prompts}) == 1
         self.batches.append((temperature, len(encoded)))
@@ -75,7 +101,12 @@ class EngineDouble:
             tokens = [int(sample) for sample in window if sample]
             if temperature in self._answers:
                 tokens = list(self._answers[temperature].encode())
-            hypotheses.append(self._asr.recogniser.Hypothesis(tokens[:ROOM], -0.2, 0.0, len(tokens) >= ROOM))
+            room = min(ROOM, most_tokens)
+            found = tokens[:room]
+            sampled = len(found) * (1 if temperature == 0 else 5)
+            hypotheses.append(
+                self._asr.recogniser.Hypothesis(found, self._logprob, 0.0, len(tokens) >= room, sampled)
+            )
         return hypotheses
 
     def text(self, tokens: Sequence[int]) -> str:
@@ -148,6 +179,34 @@ def test_a_loop_is_decoded_again_at_rising_temperatures_and_alone(asr):
     assert [temperature for temperature, _ in engine.batches] == [0.0, 0.2, 0.4]
 
 
+def test_retries_encode_nothing_again(asr):
+    engine = EngineDouble(asr, {0.0: "no " * 60, 0.2: "Not at all."})
+    decode(asr, engine, spoken("whatever", 10), spoken("another", 10))
+    assert engine.encoded == 2
+
+
+def test_retries_end_once_they_have_sampled_too_many_tokens(asr):
+    """Speech in another language than the one asked for: long texts, improbable at every temperature."""
+    engine = EngineDouble(asr, logprob=-2.0)
+    (speech,) = decode(asr, engine, spoken(UDHR["ka"], 33))
+    retries = sum(temperature > 0 for temperature, _ in engine.batches)
+    assert 1 <= retries <= -(-asr.limits.MAX_RETRY_TOKENS // (5 * ROOM))
+    assert " ".join(part.text for part in speech.parts).split() == UDHR["ka"].split()
+
+
+def test_short_improbable_text_is_tried_at_every_temperature(asr):
+    engine = EngineDouble(asr, logprob=-2.0)
+    decode(asr, engine, spoken("mumble", 10))
+    assert [temperature for temperature, _ in engine.batches] == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+
+
+def test_a_loop_in_a_short_window_ends_early(asr):
+    """One second of audio has room for 80 tokens, not for 224."""
+    engine = EngineDouble(asr, dict.fromkeys((0.0, 0.2, 0.4, 0.6, 0.8, 1.0), "abcdefgh " * 60))
+    (speech,) = decode(asr, engine, np.ones(RATE, np.float32))
+    assert sum(len(part.tokens) for part in speech.parts) <= 80
+
+
 def test_a_loop_at_every_temperature_is_cut_to_one_round(asr):
     engine = EngineDouble(asr, dict.fromkeys((0.0, 0.2, 0.4, 0.6, 0.8, 1.0), "Well. " + "no " * 60))
     (speech,) = decode(asr, engine, spoken("whatever", 10))
@@ -167,12 +226,16 @@ def test_windows_of_a_client_that_left_are_not_decoded(asr):
     assert engine.batches == []
 
 
-def test_the_language_of_a_request_is_that_of_its_first_window(asr):
+@pytest.mark.parametrize("text", ["text", "a text of a hundred and more letters, " * 4])
+def test_the_language_of_a_request_is_that_of_its_first_window(asr, text):
+    """A short window in which it is uncertain is repeated for the detector."""
     request = asr.recogniser.Request(None)
-    asr.recogniser.recognise(
-        EngineDouble(asr), [asr.recogniser.Speech(spoken("text", 10), asr.options.Options(), request)]
-    )
+    engine = EngineDouble(asr)
+    speech = asr.recogniser.Speech(spoken(text, 10), asr.options.Options(), request)
+    asr.recogniser.recognise(engine, [speech])
     assert request.language == "ka"
+    assert [part.text for part in speech.parts] == [text.strip()]
+    assert engine.encoded == (2 if text == "text" else 1)
 
 
 def test_windows_are_packed_with_speech(asr):

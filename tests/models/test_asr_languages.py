@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,12 +11,13 @@ import numpy as np
 import pytest
 from tritonclient.utils import InferenceServerException
 
-from tests.bench.speech import prompts
+from tests.bench.speech import prompts, read
 from tests.models.conftest import Models
 from tests.models.test_asr import RATE, word_error_rate
 from tests.triton_server import triton_server
 
 PROMPTS = Path("/usr")
+MUSIC = Path("/usr/share/asterisk/moh")
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +62,28 @@ def test_makes_nothing_up_where_nobody_speaks(base):
     assert base.asr(noise).text == ""
 
 
+@pytest.mark.parametrize("seconds", [0, 30])
+def test_makes_nothing_up_from_music(base, seconds):
+    pieces = sorted(MUSIC.glob("*.wav"))
+    if not pieces:
+        pytest.skip("needs Debian's asterisk-moh-opsound-wav")
+    for piece in pieces:
+        assert base.asr(read(piece)[seconds * RATE : (seconds + 30) * RATE]).text == "", piece.name
+
+
+def test_another_language_than_the_spoken_one_costs_little_more(base, speech):
+    """The decoder gives improbable text, which it tries again at rising temperatures."""
+
+    def seconds(language: str) -> float:
+        began = time.perf_counter()
+        base.asr(speech, language)
+        return time.perf_counter() - began
+
+    seconds("en")
+    usual = max(seconds("en") for _ in range(3))
+    assert max(seconds(language) for language in ("ka", "ja", "my")) < 8 * usual
+
+
 @pytest.mark.parametrize("language", ["es", "fr", "it", "ru"])
 def test_hears_recorded_prompts(base, language):
     try:
@@ -67,4 +91,4 @@ def test_hears_recorded_prompts(base, language):
     except ValueError:
         pytest.skip(f"needs Debian's asterisk-core-sounds-{language} and asterisk-core-sounds-{language}-wav")
     heard = [base.asr(audio) for audio, _ in clips]
-    assert sum(answer.language == language for answer in heard) >= 9
+    assert sum(answer.language == language for answer in heard) >= 0.9 * len(clips)

@@ -59,9 +59,22 @@ class WhisperEngine:
         ]
         return self._model.encode(np.stack(features))
 
-    def detect_languages(self, encoded: ctranslate2.StorageView) -> list[str]:
-        """The likeliest language of each window, as a code."""
-        return [probable[0][0][2:-2] for probable in self._model.model.detect_language(encoded)]
+    def gather(self, encoded: Sequence[tuple[ctranslate2.StorageView, int]]) -> ctranslate2.StorageView:
+        """Some windows of encoded batches, each named by its batch and its number in it, as one batch."""
+        first = encoded[0][0]
+        if [number for _, number in encoded] == list(range(first.shape[0])) and all(
+            batch is first for batch, _ in encoded
+        ):
+            return first
+        rows = [np.array(batch.to_device(ctranslate2.Device.cpu))[number] for batch, number in encoded]
+        return ctranslate2.StorageView.from_array(np.stack(rows))
+
+    def detect_languages(self, encoded: ctranslate2.StorageView) -> list[dict[str, float]]:
+        """The probability of each language, by code, for each window."""
+        return [
+            {token[2:-2]: probability for token, probability in probable}
+            for probable in self._model.model.detect_language(encoded)
+        ]
 
     def prompt(self, options: Options, language: str) -> list[int]:
         """The tokens that the decoder starts from."""
@@ -77,9 +90,15 @@ class WhisperEngine:
         return [*start, *tokenizer.sot_sequence, tokenizer.no_timestamps]
 
     def generate(
-        self, encoded: ctranslate2.StorageView, prompts: Sequence[list[int]], temperature: float
+        self,
+        encoded: ctranslate2.StorageView,
+        prompts: Sequence[list[int]],
+        temperature: float,
+        most_tokens: int,
     ) -> list[Hypothesis]:
-        """Decode a batch. The prompts have one length. `temperature` 0: beam search, else sampling."""
+        """Decode a batch, up to `most_tokens` of text. The prompts have one length.
+
+        `temperature` 0: beam search, else sampling."""
         search = (
             {"beam_size": self._beam_size}
             if temperature == 0
@@ -90,23 +109,27 @@ class WhisperEngine:
                 "sampling_temperature": temperature,
             }
         )
+        # CTranslate2 generates up to half of `max_length`, or what the prompt leaves of it.
+        room = min(self._model.max_length // 2, self._model.max_length - len(prompts[0]), most_tokens)
+        limit = min(self._model.max_length, max(2 * room, room + len(prompts[0])))
         results = self._model.model.generate(
             encoded,
             list(prompts),
-            max_length=self._model.max_length,
+            max_length=limit,
             return_scores=True,
             return_no_speech_prob=True,
             suppress_tokens=self._suppressed,
             **search,
         )
-        # CTranslate2 generates up to half of Whisper's context, or what the prompt leaves of it.
-        room = min(self._model.max_length // 2, self._model.max_length - len(prompts[0]))
         hypotheses = []
         for result in results:
             tokens = result.sequences_ids[0]
             # The score is the mean over the tokens without the end of text.
             logprob = result.scores[0] * len(tokens) / (len(tokens) + 1)
-            hypotheses.append(Hypothesis(tokens, logprob, result.no_speech_prob, len(tokens) >= room))
+            sampled = sum(len(sequence) for sequence in result.sequences_ids)
+            hypotheses.append(
+                Hypothesis(tokens, logprob, result.no_speech_prob, len(tokens) >= room, sampled)
+            )
         return hypotheses
 
     def text(self, tokens: Sequence[int]) -> str:

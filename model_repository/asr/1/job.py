@@ -58,10 +58,12 @@ class Job:
     def cut(self) -> None:
         """Find speech and lay it into windows; answers at once where nobody speaks. Does not raise."""
         try:
-            audio = at_speaking_level(self._audio)
-            self._windows = pack(find_speech(audio), audio.size)
+            self._windows = pack(find_speech(at_speaking_level(self._audio)), self._audio.size)
+            # Whisper hears the audio at its own level: another one changes its features, and with them the
+            # language that it detects.
             self.speeches = [
-                JobSpeech(window.cut_from(audio), self.options, self._request) for window in self._windows
+                JobSpeech(window.cut_from(self._audio), self.options, self._request)
+                for window in self._windows
             ]
         except Exception as error:  # noqa: BLE001 - whatever it is, the client must be answered
             self.error = error

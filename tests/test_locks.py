@@ -13,7 +13,7 @@ from infra.paths import PROJECT
 
 pytestmark = pytest.mark.fast
 
-LOCKS = ("dev", "models", "models-embedded", "service", "weights")
+LOCKS = ("convert", "dev", "models", "models-embedded", "service", "weights")
 
 _PINNED = re.compile(r"^([A-Za-z0-9._-]+)==([^ ;]+).*?((?: \\\n    --hash=sha256:[0-9a-f]{64})+)$", re.M)
 
@@ -55,6 +55,9 @@ def file(name: str) -> Iterator[Requirement]:
 
 
 INPUTS = {
+    "convert": lambda: (
+        each for name in ("service", "infra", "embedded", "convert", "dev") for each in extra(name)
+    ),
     "service": lambda: extra("service"),
     "dev": lambda: (each for name in ("service", "infra", "embedded", "dev") for each in extra(name)),
     "models": lambda: file("requirements.txt"),

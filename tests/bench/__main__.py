@@ -29,6 +29,8 @@ from tests.bench import streams
 from tests.bench.load import in_turns, measure, waveform
 from tests.bench.preview import preview
 from tests.bench.row import Row
+from tests.bench.speech import recognition
+from tests.bench.words import words
 from tests.gateway.nginx import running as running_nginx
 from tests.ports import free_port, free_ports
 from tests.service.small_triton import tensor, write_model
@@ -261,8 +263,9 @@ def speech(folder: Path) -> list[Row]:
     rows = []
     samples, rate = soundfile.read(ROOT / "recordings" / "inaugural-1961.flac", dtype="int16")
     (folder / "asr").mkdir()
+    tiny = {"ASR_MODEL_PATH": "tiny.en"}
     with ExitStack() as stack:
-        ports = stack.enter_context(triton_server(folder / "asr", models=["asr"]))
+        ports = stack.enter_context(triton_server(folder / "asr", models=["asr"], environment=tiny))
         off = {"AI__MODELS__EMOTION__ENABLED": "false", "AI__MODELS__SYNTHESIS__ENABLED": "false"}
         grpc_port = free_port()
         _, http = stack.enter_context(service(folder, ports.grpc, SERVER__GRPC_PORT=str(grpc_port), **off))
@@ -316,7 +319,7 @@ def small_model(folder: Path, wanted: set[str], duration: float) -> list[Row]:
 
 def main() -> int:
     """Measure, print the table and write the JSON file. Returns the exit status."""
-    parts = ["preview", "memory", "latency", "throughput", "gateway", "speech"]
+    parts = ["recognition", "words", "speech", "preview", "memory", "latency", "throughput", "gateway"]
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--duration", type=float, default=5.0, help="seconds of each measurement")
     parser.add_argument("--json", type=Path, default=ROOT / "build" / "bench.json", help="where results go")
@@ -331,12 +334,17 @@ def main() -> int:
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
-        if "preview" in wanted:
-            rows += preview(folder)
-        if wanted - {"preview", "speech"}:
-            rows += small_model(folder, wanted, arguments.duration)
+        if "recognition" in wanted:
+            rows += recognition("tiny.en") + recognition("base", rounds=1, minutes=3)
+        if "words" in wanted:
+            rows += words()
         if "speech" in wanted:
             rows += speech(folder)
+        if "preview" in wanted:
+            rows += preview(folder)
+        # A model that does next to nothing comes last.
+        if wanted & {"memory", "latency", "throughput", "gateway"}:
+            rows += small_model(folder, wanted, arguments.duration)
     _show(rows)
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     results = [{**asdict(row), "reached": row.reached} for row in rows]

@@ -1,55 +1,69 @@
-"""The speech model beside faster-whisper in one process: throughput, short clips beside long files, words.
+"""The speech model beside faster-whisper in one process: throughput, short clips beside long files.
 
-    .venv/bin/python -m tests.bench.speech speed            # tiny.en
-    .venv/bin/python -m tests.bench.speech words SOUNDS     # base, five languages
-
-SOUNDS is a folder with Debian's packages asterisk-core-sounds-{en,es,fr,it,ru} and -wav unpacked (`/usr`
-where they are installed). Times are of one run on one machine: only their ratios mean something.
+Both run on the same weights in one run, in turns. Times are of one machine: only their ratios mean something.
 """
 
 from __future__ import annotations
 
-import argparse
-import gzip
 import json
 import os
-import random
-import re
 import statistics
 import subprocess
 import tempfile
 import threading
 import time
-import unicodedata
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-import jiwer
 import numpy as np
+import psutil
 import soundfile
 import soxr
 import tritonclient.grpc
 from numpy.typing import NDArray
 
+from tests.bench.row import Row
 from tests.triton_server import MODEL_REPOSITORY, MODELS_VENV, ROOT, triton_server
 
 RATE = 16000
 IN_FLIGHT = 4
-LANGUAGES = ("en", "es", "fr", "it", "ru")
 
 
 class Model:
-    """The speech model in Triton, as a client sees it."""
+    """The speech model in Triton, as a client sees it. `folder`: that of `triton_server`."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, folder: Path) -> None:
+        self._folder = folder
         self._client = tritonclient.grpc.InferenceServerClient(address)
 
     def transcribe(
         self, audio: NDArray, language: str | None = None, priority: int = 2
     ) -> tuple[str, str, float]:
         """The text, the language and how long it took in seconds."""
+        began = time.perf_counter()
+        result = self._client.infer("asr", self._inputs(audio, language, priority), priority=priority)
+        seconds = time.perf_counter() - began
+        text, heard = (result.as_numpy(name)[0, 0].decode() for name in ("text", "language"))
+        return text, heard, seconds
+
+    def start(self, audio: NDArray, priority: int) -> Any:
+        """Send a request and go on. The call that is returned can be cancelled."""
+        inputs = self._inputs(audio, "en", priority)
+        return self._client.async_infer("asr", inputs, lambda result, error: None, priority=priority)
+
+    def memory(self) -> int:
+        """Bytes of the model's process."""
+        for process in psutil.process_iter(["cmdline"]):
+            command = " ".join(process.info["cmdline"] or ())
+            if str(self._folder) in command and "/asr/1/model.py" in command:
+                return int(process.memory_full_info().pss)
+        raise RuntimeError("the model's process was not found")
+
+    @staticmethod
+    def _inputs(audio: NDArray, language: str | None, priority: int) -> list[Any]:
         options = json.dumps({"priority": priority})
         inputs = [tritonclient.grpc.InferInput("audio_input", (1, audio.size), "FP32")]
         inputs[0].set_data_from_numpy(audio[None])
@@ -57,11 +71,7 @@ class Model:
             tensor = tritonclient.grpc.InferInput(name, (1, 1), "BYTES")
             tensor.set_data_from_numpy(np.array([[text.encode()]], object))
             inputs.append(tensor)
-        began = time.perf_counter()
-        result = self._client.infer("asr", inputs, priority=priority)
-        seconds = time.perf_counter() - began
-        text, heard = (result.as_numpy(name)[0, 0].decode() for name in ("text", "language"))
-        return text, heard, seconds
+        return inputs
 
     def transcribe_windows(self, windows: Sequence[NDArray], stop: threading.Event | None = None) -> str:
         """A long file as the service sends it: windows, some in flight."""
@@ -121,89 +131,123 @@ def both(weights: str) -> Iterator[tuple[Model, InProcess]]:
         folder = Path(name)
         other = InProcess(weights, folder)
         with triton_server(folder, models=["asr"], environment={"ASR_MODEL_PATH": weights}) as ports:
-            yield Model(f"127.0.0.1:{ports.grpc}"), other
+            yield Model(f"127.0.0.1:{ports.grpc}", folder), other
         other.close()
 
 
-def speed(rounds: int, minutes: float, clips_beside: int) -> None:
-    """Throughput over faster-whisper's, and a 3 s clip beside a long file; tiny.en."""
+def recognition(weights: str, *, rounds: int = 3, minutes: float = 10, clips_beside: int = 20) -> list[Row]:
+    """Rows of one set of weights. The goals are those of tiny.en."""
+    goals: dict[str, float | None] = {"clips": 1.2, "file": 0.95, "beside": 2.5, "left": 1.5}
+    if weights != "tiny.en":
+        goals = dict.fromkeys(goals)
     speech = read(ROOT / "recordings" / "inaugural-1961.flac")
     pause = np.zeros(RATE // 2, np.float32)
     clips = [np.roll(np.concatenate([speech, pause, speech]), -n * RATE)[: 20 * RATE] for n in range(16)]
     file = np.concatenate([speech, pause] * int(minutes * 60 * RATE / (speech.size + pause.size)))
     # Two repetitions and their pauses: windows that begin and end in pauses, as the service cuts them.
     windows = [file[start : start + 2 * 184000] for start in range(0, file.size, 2 * 184000)]
-    with both("tiny.en") as (model, other):
+    with both(weights) as (model, other):
         model.transcribe(speech)
         other.transcribe([speech], "en")
-        times: dict[str, list[float]] = {}
+        rows = _throughput(model, other, clips, file, windows, weights, goals, rounds)
+        rows += _short_clips(model, speech[: 3 * RATE], file, windows, weights, goals, clips_beside)
+        megabytes = model.memory() / 1e6
+        rows.append(
+            Row(f"{weights}: memory of the model in MB", f"{megabytes:.0f} MB", megabytes, None, "less")
+        )
+    return rows
 
-        def timed(name: str, seconds: float) -> None:
-            times.setdefault(name, []).append(seconds)
-            print(f"{name:28} {seconds:7.2f} s", flush=True)
 
-        for _ in range(rounds):
-            began = time.perf_counter()
-            with ThreadPoolExecutor(16) as pool:
-                list(pool.map(lambda clip: model.transcribe(clip, "en"), clips))
-            timed("clips, model", time.perf_counter() - began)
-            timed("clips, in process", other.transcribe(clips, "en")[2])
-            began = time.perf_counter()
-            model.transcribe_windows(windows)
-            timed("file as windows, model", time.perf_counter() - began)
-            timed("file, in process", other.transcribe([file], "en")[2])
-            timed("file as one request, model", model.transcribe(file, "en", 3)[2])
-        alone = [model.transcribe(speech[: 3 * RATE], "en")[2] for _ in range(clips_beside)]
-        stop = threading.Event()
-        long = threading.Thread(target=model.transcribe_windows, args=(windows * 20, stop))
-        long.start()
-        time.sleep(1)
-        beside = [model.transcribe(speech[: 3 * RATE], "en")[2] for _ in range(clips_beside)]
-        stop.set()
-        long.join()
-        again = [model.transcribe(speech[: 3 * RATE], "en")[2] for _ in range(clips_beside)]
+def _throughput(
+    model: Model,
+    other: InProcess,
+    clips: Sequence[NDArray],
+    file: NDArray,
+    windows: Sequence[NDArray],
+    weights: str,
+    goals: dict[str, float | None],
+    rounds: int,
+) -> list[Row]:
+    """Audio seconds per second over faster-whisper's, of many clips at once and of one long file."""
+    times: dict[str, list[float]] = {
+        "clips": [],
+        "file": [],
+        "whole": [],
+        "their clips": [],
+        "their file": [],
+    }
+    for _ in range(rounds):
+        began = time.perf_counter()
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(lambda clip: model.transcribe(clip, "en"), clips))
+        times["clips"].append(time.perf_counter() - began)
+        times["their clips"].append(other.transcribe(clips, "en")[2])
+        began = time.perf_counter()
+        model.transcribe_windows(windows)
+        times["file"].append(time.perf_counter() - began)
+        times["their file"].append(other.transcribe([file], "en")[2])
+        times["whole"].append(model.transcribe(file, "en", 3)[2])
     middle = {name: statistics.median(seconds) for name, seconds in times.items()}
-    print(f"16 clips of 20 s             {middle['clips, in process'] / middle['clips, model']:.2f} times")
-    for name in ("file as windows, model", "file as one request, model"):
-        print(f"{name:28} {middle['file, in process'] / middle[name]:.2f} times")
-    for name, seconds in (("alone", alone), ("beside the file", beside), ("alone again", again)):
-        print(f"3 s clip {name:19} p50 {statistics.median(seconds):.2f} s, p95 {p95(seconds):.2f} s")
-    print(f"p95 beside over alone        {p95(beside) / max(p95(alone), p95(again)):.2f}")
+    return [
+        Row(
+            f"{weights}: {name}, over faster-whisper's",
+            f"{middle[ours]:.1f} s, faster-whisper {middle[theirs]:.1f} s",
+            middle[theirs] / middle[ours],
+            goals[goal],
+            "more",
+        )
+        for name, ours, theirs, goal in (
+            ("16 clips of 20 s at once", "clips", "their clips", "clips"),
+            (f"a file of {file.size / RATE / 60:.0f} min, in windows", "file", "their file", "file"),
+            (f"a file of {file.size / RATE / 60:.0f} min, one request", "whole", "their file", "file"),
+        )
+    ]
 
 
-def words(sounds: Path, count: int) -> None:
-    """Word error rate and language of recorded prompts, language not given; base."""
-    with both("base") as (model, other):
-        for language in LANGUAGES:
-            clips, texts = zip(*prompts(sounds, language, count), strict=True)
-            with ThreadPoolExecutor(4) as pool:
-                ours = list(pool.map(model.transcribe, clips))
-            theirs, their_languages, _ = other.transcribe(clips, None)
-            for name, heard, languages in (
-                ("model", [each[0] for each in ours], [each[1] for each in ours]),
-                ("in process", theirs, their_languages),
-            ):
-                rate = jiwer.wer([plain(text) for text in texts], [plain(text) for text in heard])
-                right = sum(each == language for each in languages)
-                print(
-                    f"{language} {name:11} word error rate {rate:.3f}, language {right}/{len(clips)}",
-                    flush=True,
-                )
-
-
-def prompts(sounds: Path, language: str, count: int) -> list[tuple[NDArray, str]]:
-    """`count` recorded prompts of some length and what is said in them, the same at each run."""
-    (index,) = (sounds / "share" / "doc").glob(f"*-{language}/core-sounds-{language}.txt.gz")
-    folders = list((sounds / "share" / "asterisk" / "sounds").glob(f"{language}*"))
-    found = []
-    for line in gzip.decompress(index.read_bytes()).decode(errors="replace").splitlines():
-        name, _, text = line.partition(":")
-        wanted = len(text.split()) >= 6 and not re.search(r"[\[\](<>;]|\d", line)
-        path = next((f / f"{name}.wav" for f in folders if (f / f"{name}.wav").is_file()), None)
-        if wanted and path is not None:
-            found.append((path, text.strip()))
-    chosen = random.Random(1).sample(found, min(count, len(found)))
-    return [(read(path), text) for path, text in chosen]
+def _short_clips(
+    model: Model,
+    clip: NDArray,
+    file: NDArray,
+    windows: Sequence[NDArray],
+    weights: str,
+    goals: dict[str, float | None],
+    count: int,
+) -> list[Row]:
+    """The time of a 3 s clip beside a long file, and after the client of such a file has left, over its time
+    alone."""
+    alone = [model.transcribe(clip, "en")[2] for _ in range(count)]
+    stop = threading.Event()
+    long = threading.Thread(target=model.transcribe_windows, args=([*windows] * 20, stop))
+    long.start()
+    time.sleep(1)
+    beside = [model.transcribe(clip, "en")[2] for _ in range(count)]
+    stop.set()
+    long.join()
+    left = []
+    for _ in range(5):
+        call = model.start(file, priority=3)
+        time.sleep(1)
+        call.cancel()
+        left.append(model.transcribe(clip, "en")[2])
+        time.sleep(1)
+    alone += [model.transcribe(clip, "en")[2] for _ in range(count)]
+    usual = statistics.median(alone)
+    return [
+        Row(
+            f"{weights}: p95 of a 3 s clip beside a long file, over alone",
+            f"{p95(beside):.2f} s, alone {p95(alone):.2f} s",
+            p95(beside) / p95(alone),
+            goals["beside"],
+            "less",
+        ),
+        Row(
+            f"{weights}: 3 s clip after a client left a long file",
+            f"{statistics.median(left):.2f} s, usually {usual:.2f} s",
+            statistics.median(left) / usual,
+            goals["left"],
+            "less",
+        ),
+    ]
 
 
 def read(path: Path) -> NDArray[np.float32]:
@@ -212,35 +256,9 @@ def read(path: Path) -> NDArray[np.float32]:
     return samples if rate == RATE else soxr.resample(samples, rate, RATE)
 
 
-def plain(text: str) -> str:
-    """Words alone: no case, no punctuation."""
-    return re.sub(r"[\W_]+", " ", unicodedata.normalize("NFKC", text.lower())).strip()
-
-
 def p95(seconds: Sequence[float]) -> float:
     return float(np.percentile(seconds, 95))
 
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0))
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.speech", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    fast = commands.add_parser("speed")
-    fast.add_argument("--rounds", type=int, default=3)
-    fast.add_argument("--minutes", type=float, default=10)
-    fast.add_argument("--clips", type=int, default=20, help="3 s clips alone, and beside the file")
-    right = commands.add_parser("words")
-    right.add_argument("sounds", type=Path)
-    right.add_argument("--count", type=int, default=40)
-    asked = parser.parse_args()
-    if asked.command == "speed":
-        speed(asked.rounds, asked.minutes, asked.clips)
-    else:
-        words(asked.sounds, asked.count)
-
-
-if __name__ == "__main__":
-    main()

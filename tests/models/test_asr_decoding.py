@@ -226,6 +226,14 @@ def test_windows_of_a_client_that_left_are_not_decoded(asr):
     assert engine.batches == []
 
 
+def test_a_client_that_leaves_while_its_window_is_encoded_stops_it_there(asr):
+    engine = EngineDouble(asr)
+    request = asr.recogniser.Request("en", lambda: engine.encoded == 0)
+    speech = asr.recogniser.Speech(spoken("gone", 10), asr.options.Options(), request)
+    asr.recogniser.recognise(engine, [speech])
+    assert (engine.encoded, engine.batches) == (1, [])
+
+
 @pytest.mark.parametrize("text", ["text", "a text of a hundred and more letters, " * 4])
 def test_the_language_of_a_request_is_that_of_its_first_window(asr, text):
     """A short window in which it is uncertain is repeated for the detector."""

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from tritonclient.utils import InferenceServerException
 
-from tests.bench.speech import prompts, read
+from tests.bench.speech import read
+from tests.bench.words import prompts
 from tests.models.conftest import Models
 from tests.models.test_asr import RATE, word_error_rate
 from tests.triton_server import triton_server

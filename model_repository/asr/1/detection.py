@@ -8,9 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 from windows import SAMPLE_RATE, WINDOW_S
 
-# A language of less probability is detected again in short audio.
+# A language of less probability is detected again, if repetitions of the audio add as much as a third.
 SURE_LANGUAGE = 0.7
-SHORT_S = WINDOW_S / 2
+SHORT_S = 0.75 * WINDOW_S
 
 
 class Detector(Protocol):
@@ -42,4 +42,5 @@ def likeliest_languages(detector: Detector, encoded: Any, windows: Sequence[np.n
 
 
 def _repeated(samples: np.ndarray) -> np.ndarray:
-    return np.tile(samples, int(WINDOW_S * SAMPLE_RATE) // samples.size)
+    full = int(WINDOW_S * SAMPLE_RATE)
+    return np.tile(samples, -(-full // samples.size))[:full]

@@ -165,6 +165,10 @@ def _together(pending: Sequence[_Pass]) -> tuple[list[_Pass], list[_Pass]]:
 def _decode(engine: Engine, batch: Sequence[_Pass]) -> list[_Pass]:
     """Decode a batch once; returns what must be decoded again or further."""
     _encode(engine, batch)
+    # The encoder is half of the cost: a client that has left meanwhile is spared the other half.
+    batch = [each for each in batch if each.speech.request.wanted()]
+    if not batch:
+        return []
     _detect_languages(engine, batch)
     prompts = [engine.prompt(each.speech.options, each.speech.request.language) for each in batch]
     hypotheses: list[Hypothesis | None] = [None] * len(batch)

@@ -21,6 +21,7 @@ from infra.doctor.findings import Finding, Status
 from infra.doctor.plan import Plan
 from infra.doctor.runner import chosen, run
 from infra.embedded.layout import STATE, Layout
+from infra.embedded.triton import backend_names
 from infra.image_references import ContextError
 from infra.paths import PROJECT
 from infra.stack import Stack, StackError, load_file
@@ -127,7 +128,8 @@ def _print_json(content: object) -> None:
 
 def lint(given: argparse.Namespace) -> int:
     """Check a model repository on this computer, and print its faults."""
-    faults = linter.lint(linter.local(given.path), _expected(given))
+    expected, backends = _expected(given)
+    faults = linter.lint(linter.local(given.path), expected, backends)
     if given.json:
         _print_json([asdict(fault) for fault in faults])
     else:
@@ -137,14 +139,19 @@ def lint(given: argparse.Namespace) -> int:
     return _FOUND if faults else _OK
 
 
-def _expected(given: argparse.Namespace) -> ModelsSettings:
-    """The models that the service requires: from its file, from the stack, or its defaults."""
+def _expected(given: argparse.Namespace) -> tuple[ModelsSettings, tuple[str, ...] | None]:
+    """The models that the service requires: from its file, from the stack, or its defaults.
+
+    And the backends that run them, None where any may be there: an embedded node has few.
+    """
     if given.config is not None:
-        return load_settings(given.config, {})[0].ai.models
+        return load_settings(given.config, {})[0].ai.models, None
     if given.for_stack is None:
-        return ModelsSettings()
+        return ModelsSettings(), None
     stack = load_file(PROJECT / f"Pulumi.{given.for_stack}.yaml")
+    backends = backend_names() if any(node.embedded for node in stack.nodes) else None
     try:
-        return ModelsSettings.model_validate(stack.service.config.get("ai", {}).get("models", {}))
+        models = ModelsSettings.model_validate(stack.service.config.get("ai", {}).get("models", {}))
+        return models, backends
     except ValidationError as error:
         raise Usage(f"service.config.ai.models: {error}") from None

@@ -375,6 +375,24 @@ def test_the_command_takes_the_services_own_file(repository: Path, tmp_path: Pat
     assert main(["models", str(repository), "--config", str(settings)]) == 1
 
 
+@pytest.mark.parametrize(("host", "status"), [("embedded", 1), ("ssh://root@192.0.2.11", 0)])
+def test_the_command_knows_the_backends_of_a_stacks_nodes(
+    repository: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    host: str,
+    status: int,
+) -> None:
+    edit(repository, "emotion", 'backend: "python"', 'backend: "pytorch"')
+    (repository / "emotion" / "1" / "model.pt").write_text("weights")
+    stack = {"config": {"gpu-inference:nodes": [{"name": "n", "host": host}]}}
+    (tmp_path / "Pulumi.prod.yaml").write_text(json.dumps(stack))
+    monkeypatch.setattr("infra.doctor.cli.PROJECT", tmp_path)
+    assert main(["models", str(repository), "--for-stack", "prod"]) == status
+    assert ("needs Triton's backend pytorch" in capsys.readouterr().out) is bool(status)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from inference_service.audio import Audio
+from inference_service.engine import Engine
 from inference_service.errors import BadRequest
 from inference_service.runtimes.base import Call
 from inference_service.runtimes.triton import TritonRuntime
@@ -152,6 +153,26 @@ async def problems(settings: Settings) -> list[str]:
         return (await runtime.readiness()).problems
     finally:
         await runtime.close()
+
+
+async def test_a_recording_longer_than_the_model_takes_is_sent_in_windows(
+    triton: SmallTriton, tmp_path: Path
+) -> None:
+    chosen = settings(triton, "whisper_bls")
+    server = {"workers": 1, "runtime_dir": str(tmp_path)}
+    chosen = Settings.model_validate({**chosen.model_dump(), "server": server})
+    engine = Engine(chosen, TritonRuntime(chosen))
+    await engine.start()
+    try:
+        noise = np.random.default_rng(0).normal(0, 0.1, 16000 * 70).astype(np.float32)
+        heard = await engine.transcribe(Audio(noise, 16000), TranscribeOptions(), Call("r"))
+    finally:
+        await engine.close()
+    lengths = [int(length) for length in re.findall(r"notimestamps\|> (\d+) ", heard.transcript.text)]
+    assert len(lengths) >= 3
+    assert max(lengths) <= 30 * 16000
+    assert (heard.transcript.language, heard.transcript.confidence) == ("en", None)
+    assert heard.transcript.duration_ms == 70_000
 
 
 @pytest.mark.parametrize(

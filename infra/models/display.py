@@ -26,20 +26,24 @@ from infra.paths import PROJECT
 
 #: Seconds between two lines of progress where there is no terminal.
 _EVERY = 10.0
+#: Columns of a terminal that has room for the repositories.
+_WIDE = 120
 
 
 def table(console: Console, entries: Sequence[Entry]) -> None:
-    """Print the catalogue: a line for each model."""
+    """Print the catalogue: a line for each model. `size` is the download, `GPU` the memory to allow there."""
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("model", "task", "languages"):
         shown.add_column(title, no_wrap=True)
-    for title in ("download", "GPU memory"):
+    for title in ("size", "GPU"):
         shown.add_column(title, justify="right", no_wrap=True)
     for title in ("speed", "licence"):
         shown.add_column(title, no_wrap=True)
-    shown.add_column("repository, note", overflow="fold")
+    wide = console.width >= _WIDE
+    if wide:
+        shown.add_column("repository, note", overflow="fold")
     for each in entries:
-        shown.add_row(
+        cells = (
             each.name,
             each.task,
             "English" if each.languages == ["en"] else f"{len(each.languages)}",
@@ -49,6 +53,7 @@ def table(console: Console, entries: Sequence[Entry]) -> None:
             each.licence,
             f"{each.repository}{f'; {each.note}' if each.note else ''}",
         )
+        shown.add_row(*(cells if wide else cells[:-1]))
     console.print(shown)
 
 

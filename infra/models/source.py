@@ -71,7 +71,7 @@ def find(name: str, folder: Path | None = None) -> Source:
     With `folder` the files are taken from there. Raises ModelProblem.
     """
     local = Path(name).expanduser()
-    if folder is None and local.is_dir() and (local.is_absolute() or name.startswith(".") or "/" not in name):
+    if folder is None and local.is_dir() and all(name != entry.name for entry in catalogue.entries()):
         return Source(str(local), local.resolve().name, folder=local)
     match = _REPOSITORY.fullmatch(name)
     if "/" in name:

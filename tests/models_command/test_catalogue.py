@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from infra.models import catalogue
+from infra.models import catalogue, display, source
 from infra.models.cli import main
 
 pytestmark = pytest.mark.fast
@@ -67,3 +69,23 @@ def test_a_converted_model_need_not_be_converted(
     monkeypatch.setattr("infra.models.commands._with_extra", lambda _: None)
     assert main(["convert", "large-v3", "--to", str(tmp_path)]) == 1
     assert "`fetch large-v3` brings it" in capsys.readouterr().err
+
+
+def test_a_name_of_the_catalogue_is_not_a_folder_of_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("tiny", "own/weights"):
+        (tmp_path / name).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert source.find("tiny").repository == "Systran/faster-whisper-tiny"
+    assert source.find("own/weights").folder == Path("own/weights")
+    assert source.find("own/other@v1").revision == "v1"
+
+
+@pytest.mark.parametrize("columns", [80, 130])
+def test_the_table_fits_the_terminal(columns: int) -> None:
+    console = Console(file=io.StringIO(), width=columns)
+    display.table(console, catalogue.entries())
+    printed = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "…" not in printed
+    assert ("Systran" in printed) == (columns > 100)

@@ -21,7 +21,13 @@ OUTPUTS: dict[Task, str] = {"emotion": "logits", "synthesis": "synthesis_output"
 MAX_BATCH = 16
 #: The shortest, usual and longest audio of TensorRT's engines: 25 ms, 5 s and 30 s at 16 kHz. Longer audio
 #: fails on a GPU node. Without these, each new length would build an engine while a client waits.
-_PROFILE = {"min": f"{INPUT}:1x400", "opt": f"{INPUT}:8x80000", "max": f"{INPUT}:{MAX_BATCH}x480000"}
+#: The longest audio of one request; the service cuts longer recordings.
+WINDOW_SECONDS = 30
+_PROFILE = {
+    "min": f"{INPUT}:1x400",
+    "opt": f"{INPUT}:8x80000",
+    "max": f"{INPUT}:{MAX_BATCH}x{WINDOW_SECONDS * 16000}",
+}
 
 _SYNTHETIC = {"fake", "spoof", "spoofed", "synthetic", "deepfake", "generated", "ai", "cloned", "machine"}
 

@@ -20,6 +20,7 @@ from rich.table import Table
 
 from infra.models import download
 from infra.models.catalogue import Entry
+from infra.models.classifier import WINDOW_SECONDS
 from infra.models.commands import Made
 from infra.models.source import Bar
 from infra.paths import PROJECT
@@ -113,6 +114,9 @@ def summary(made: Made) -> str:
         )
     key = f"gpu-inference:service.config.ai.models.{made.task}"
     settings = {f"{key}.model_name": made.folder.name}
+    if made.task != "asr":
+        # The longest audio that TensorRT's engines take; a transformer's memory grows with its square.
+        settings[f"{key}.window_seconds"] = str(WINDOW_SECONDS)
     if made.task == "synthesis":
         settings[f"{key}.input_type"] = "waveform"
     repository = made.folder.parent.resolve()

@@ -86,7 +86,9 @@ def test_a_detector_of_synthetic_speech_answers_with_its_probability(
     checkpoint = checkpoints.classifier(tmp_path / "detector", "Wav2Vec2", ["bonafide", "spoof"])
     models = tmp_path / "models"
     assert main(["export", str(checkpoint), "--to", str(models)]) == 0
-    assert "ai.models.synthesis.input_type=waveform" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "ai.models.synthesis.input_type=waveform" in printed
+    assert "ai.models.synthesis.window_seconds=30" in printed
     graph = onnxruntime.InferenceSession(str(models / "synthesis-detector" / "1" / "model.onnx"))
     (answer,) = graph.run(["synthesis_output"], {"audio_input": recording[None]})
     powers = np.exp(original(checkpoint, recording))

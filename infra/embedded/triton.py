@@ -92,6 +92,8 @@ def find_installation(venv: Path) -> TritonInstallation:
             "python backend loads; use a Python that has it, as Debian's, conda's and uv's do"
         )
     library_folders = [site_packages / "nvidia_pytriton.libs"]
+    # CUDA's libraries, for models that compute on a GPU (requirements/gpu.txt).
+    library_folders += sorted((site_packages / "nvidia").glob("*/lib"))
     # The system's own folders are searched anyway, and should not come before anything else.
     library_folders += [
         folder

@@ -345,7 +345,7 @@ def main() -> int:
         # A model that does next to nothing comes last.
         if wanted & {"memory", "latency", "throughput", "gateway"}:
             rows += small_model(folder, wanted, arguments.duration)
-    _show(rows)
+    show(rows)
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     results = [{**asdict(row), "reached": row.reached} for row in rows]
     arguments.json.write_text(json.dumps({"cores": os.cpu_count(), "rows": results}, indent=2) + "\n")
@@ -353,7 +353,8 @@ def main() -> int:
     return 0
 
 
-def _show(rows: list[Row]) -> None:
+def show(rows: list[Row]) -> None:
+    """Print the table."""
     width = max(len(row.name) for row in rows)
     print(f"{'':{width}}  {'measured':36} {'value':>8} {'goal':>8}")
     for row in rows:

@@ -25,6 +25,7 @@ import soxr
 import tritonclient.grpc
 from numpy.typing import NDArray
 
+from infra.embedded.triton import find_installation
 from tests.bench.row import Row
 from tests.triton_server import MODEL_REPOSITORY, MODELS_VENV, ROOT, triton_server
 
@@ -98,8 +99,10 @@ class InProcess:
             capture_output=True,
             text=True,
         ).stdout.strip()
+        libraries = find_installation(MODELS_VENV).library_folders
         self._process = subprocess.Popen(
             [python, ROOT / "tests" / "bench" / "whisper_in_process.py", found, str(_cores())],
+            env={**os.environ, "LD_LIBRARY_PATH": ":".join(map(str, libraries))},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -1,8 +1,8 @@
 """faster-whisper's batched pipeline in one process: what the speech model is measured against.
 
-Runs in the models' environment. Reads lines of JSON from standard input, `{"audio": [paths of .npy files],
-"language": code or null}`, transcribes the files one after the other as its users do, and writes a line for
-each: `{"seconds": wall time of all, "texts": […], "languages": […]}`.
+It computes on a GPU where there is one. Runs in the models' environment. Reads lines of JSON from standard
+input, `{"audio": [paths of .npy files], "language": code or null}`, transcribes the files one after the other
+as its users do, and writes a line for each: `{"seconds": wall time of all, "texts": […], "languages": […]}`.
 
     .venv-models/bin/python tests/bench/whisper_in_process.py FOLDER_OF_WEIGHTS THREADS
 """
@@ -11,13 +11,16 @@ import json
 import sys
 import time
 
+import ctranslate2
 import numpy as np
 from faster_whisper import BatchedInferencePipeline, WhisperModel
 
 
 def main() -> None:
     folder, threads = sys.argv[1:]
-    model = WhisperModel(folder, device="cpu", compute_type="int8", cpu_threads=int(threads))
+    gpu = ctranslate2.get_cuda_device_count() > 0
+    device, compute_type = ("cuda", "float16") if gpu else ("cpu", "int8")
+    model = WhisperModel(folder, device=device, compute_type=compute_type, cpu_threads=int(threads))
     pipeline = BatchedInferencePipeline(model)
     for line in sys.stdin:
         task = json.loads(line)

@@ -42,6 +42,10 @@ class KnownFile:
     def can_be_verified(self) -> bool:
         return bool(self.sha256 or self.git)
 
+    def is_at(self, path: Path) -> bool:
+        """Whether the file at `path` is known to be this one."""
+        return self.can_be_verified and path.is_file() and self.fault(path) is None
+
     def fault(self, path: Path) -> str | None:
         """What is wrong with the file's content at `path`; None: it is as it should be."""
         size = path.stat().st_size

@@ -53,7 +53,8 @@ def fetch(asked: Request, bar: Bar) -> Made:
     staging.check_free(asked.to, model, replace=asked.replace)
     if found.entry is not None:
         source.check_space(asked.to, found.entry.size)
-    arrived = source.acquire(found, source.CTRANSLATE2, asked.mirror, bar)
+    older = asked.to / model / whisper.WEIGHTS
+    arrived = source.acquire(found, source.CTRANSLATE2, asked.mirror, bar, older)
     try:
         with staging.staged(asked.to, model, replace=asked.replace) as new:
             arrived.place(new / whisper.WEIGHTS)

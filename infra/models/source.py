@@ -84,8 +84,14 @@ def find(name: str, folder: Path | None = None) -> Source:
     return Source(entry.name, entry.name, entry, folder, entry.repository, entry.revision)
 
 
-def acquire(source: Source, patterns: list[str], mirror: str | None, bar: Bar) -> Arrived:
-    """Bring the source's files that match `patterns` to this computer, verified. Raises ModelProblem."""
+def acquire(
+    source: Source, patterns: list[str], mirror: str | None, bar: Bar, older: Path | None = None
+) -> Arrived:
+    """Bring the source's files that match `patterns` to this computer, verified. Raises ModelProblem.
+
+    Files that the folder `older` has with the same content are taken from there, if it is on the same file
+    system.
+    """
     pins = source.entry.files if source.entry else {}
     if source.folder is not None:
         return _local(source.folder, patterns, pins)
@@ -99,18 +105,26 @@ def acquire(source: Source, patterns: list[str], mirror: str | None, bar: Bar) -
     if not files:
         raise ModelProblem(f"{source.title} has none of the files {', '.join(patterns)}")
     folder = hub.arrivals(source.repository, commit)
+    if older is not None:
+        _reuse(older, files, folder)
     have = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
     progress = bar(source.title, sum(file.size or 0 for file in files))
     progress(have)
-    todo = []
-    for file in files:
-        target = folder / file.name
-        if target.is_file() and file.fault(target) is None:
-            continue
-        todo.append(file)
+    todo = [file for file in files if not file.is_at(folder / file.name)]
     check_space(hub.cache_folder(), sum(file.size or 0 for file in todo) - have)
     server.fetch(source.repository, commit, todo, folder, progress)
     return Arrived(folder, [file.name for file in files], commit, downloaded=True)
+
+
+def _reuse(older: Path, files: list[KnownFile], folder: Path) -> None:
+    for file in files:
+        target = folder / file.name
+        if not target.exists() and file.is_at(older / file.name):
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                target.hardlink_to(older / file.name)
+            except OSError:  # on another file system
+                return
 
 
 def _local(folder: Path, patterns: list[str], pins: dict[str, str | None]) -> Arrived:

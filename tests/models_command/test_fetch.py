@@ -205,6 +205,16 @@ def test_an_existing_model_is_replaced_only_when_asked(
     assert not [path.name for path in models.iterdir() if path.name.startswith(".")]
 
 
+def test_a_new_version_of_the_code_downloads_no_weights_again(hub: Mirror, models: Path, cache: Path) -> None:
+    assert fetch(hub, models) == 0
+    (models / MODEL / "1" / "model.py").write_text("# of last year")
+    hub.asked.clear()
+    assert fetch(hub, models, "--replace") == 0
+    assert hub.asked == []
+    assert "of last year" not in (models / MODEL / "1" / "model.py").read_text()
+    assert main(["check", str(models)]) == 0
+
+
 def test_a_folder_is_as_good_as_the_hub(
     models: Path, cache: Path, tmp_path: Path, whisper_files: dict[str, bytes]
 ) -> None:

@@ -102,3 +102,18 @@ def test_batches_give_each_request_its_own_answer(models, speech, words):
             continue
         assert word_error_rate(expected, answer.text) <= 0.1
         assert bool(answer.segments[0]["words"]) == ("word_timestamps" in (options or ""))
+
+
+def test_a_draft_says_the_same_for_far_less(models, speech, words):
+    clip = speech[: 8 * RATE]
+
+    def seconds(options: str) -> float:
+        began = time.perf_counter()
+        for _ in range(3):
+            models.asr(clip, options=options)
+        return time.perf_counter() - began
+
+    draft = '{"draft": true, "word_timestamps": true}'
+    assert models.asr(clip, options=draft).text == models.asr(clip).text
+    assert word_error_rate(words, models.asr(speech, options=draft).text) <= 0.1
+    assert seconds(draft) < 0.6 * seconds("{}")

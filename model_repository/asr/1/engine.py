@@ -17,6 +17,7 @@ from faster_whisper.tokenizer import Tokenizer
 from faster_whisper.transcribe import get_suppressed_tokens
 from options import Options
 from recogniser import Hypothesis
+from windows import WINDOW_S
 
 # Hypotheses that are sampled at a temperature above 0, of which the best is taken.
 BEST_OF = 5
@@ -51,10 +52,12 @@ class WhisperEngine:
         vocabulary = self._model.hf_tokenizer
         return [code for code in self._model.supported_languages if vocabulary.token_to_id(f"<|{code}|>")]
 
-    def encode(self, windows: Sequence[np.ndarray]) -> ctranslate2.StorageView:
-        """Encode windows of at most 30 s of mono 16 kHz audio."""
+    def encode(self, windows: Sequence[np.ndarray], seconds: float = WINDOW_S) -> ctranslate2.StorageView:
+        """Encode windows of at most `seconds` of mono 16 kHz audio, padded with silence to so much."""
+        # 10 ms each; the encoder takes two at once.
+        frames = 2 * int(seconds * 50)
         features = [
-            pad_or_trim(self._model.feature_extractor(window)[..., :-1]).astype(np.float32)
+            pad_or_trim(self._model.feature_extractor(window)[..., :-1], frames).astype(np.float32)
             for window in windows
         ]
         return self._model.encode(np.stack(features))

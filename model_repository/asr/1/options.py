@@ -22,13 +22,15 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "hotwords": (str, list),
     "task": str,
     "priority": int,
+    "draft": bool,
 }
 
 
 @dataclass(frozen=True)
 class Options:
     """`language`: a code as `en`, None to detect it. `prompt`: earlier text. `hotwords`: words to expect.
-    `temperature`: the first that is tried, in [0, 1]. `priority`: as Triton's; None: by the audio's length"""
+    `temperature`: the first that is tried, in [0, 1]. `priority`: as Triton's; None: by the audio's length.
+    `draft`: a quick answer for the partial results of live speech: less context, one try"""
 
     language: str | None = None
     word_timestamps: bool = False
@@ -37,6 +39,7 @@ class Options:
     hotwords: str | None = None
     task: str = "transcribe"
     priority: int | None = None
+    draft: bool = False
 
 
 def read_options(language: str | None, text: str | None, languages: Collection[str]) -> Options:

@@ -19,13 +19,18 @@ from detection import likeliest_languages
 from limits import MAX_RETRY_TOKENS, most_tokens
 from loops import loops, repetition, without_loop
 from options import Options
-from windows import SAMPLE_RATE
+from windows import SAMPLE_RATE, WINDOW_S
 
 TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 MIN_LOGPROB = -1.0
 # Whisper's own rule for a window without speech: both must hold.
 NO_SPEECH_PROBABILITY = 0.6
 NO_SPEECH_LOGPROB = -1.0
+
+# The encoder's context of a draft: its own length and some silence, but no less. With 10 s the encoder takes
+# an eighth of the time, and Whisper says nearly the same; with less it repeats itself.
+MIN_DRAFT_CONTEXT_S = 10.0
+DRAFT_SILENCE_S = 2.0
 
 # Less than this is not worth a pass of its own, and no progress.
 MIN_REMAINDER_S = 0.5
@@ -47,7 +52,7 @@ class Hypothesis:
 class Engine(Protocol):
     """Whisper; `engine.py` has the real one and says what each method does."""
 
-    def encode(self, windows: Sequence[np.ndarray]) -> Any: ...
+    def encode(self, windows: Sequence[np.ndarray], seconds: float = ...) -> Any: ...
     def gather(self, encoded: Sequence[tuple[Any, int]]) -> Any: ...
     def detect_languages(self, encoded: Any) -> list[dict[str, float]]: ...
     def prompt(self, options: Options, language: str) -> list[int]: ...
@@ -111,7 +116,11 @@ class _Pass:
 
     def __post_init__(self) -> None:
         first = self.speech.options.temperature
-        self.temperatures = (first, *(t for t in TEMPERATURES if t > first))
+        self.temperatures = (first, *(t for t in TEMPERATURES if t > first and not self.draft))
+
+    @property
+    def draft(self) -> bool:
+        return self.speech.options.draft
 
     @property
     def samples(self) -> np.ndarray:
@@ -152,13 +161,18 @@ def recognise(
 
 
 def _together(pending: Sequence[_Pass]) -> tuple[list[_Pass], list[_Pass]]:
-    """Those that one call decodes (one temperature), and the rest; beginnings first, retries last."""
+    """Those that one call decodes (one temperature, drafts or not), and the rest; drafts first, retries
+    last."""
     if not pending:
         return [], []
-    temperature = min(each.temperature for each in pending)
+
+    def kind(each: _Pass) -> tuple[bool, float]:
+        return not each.draft, each.temperature
+
+    first = min(map(kind, pending))
     return (
-        [each for each in pending if each.temperature == temperature],
-        [each for each in pending if each.temperature != temperature],
+        [each for each in pending if kind(each) == first],
+        [each for each in pending if kind(each) != first],
     )
 
 
@@ -196,12 +210,18 @@ def _decode(engine: Engine, batch: Sequence[_Pass]) -> list[_Pass]:
 
 
 def _encode(engine: Engine, batch: Sequence[_Pass]) -> None:
-    """Encode what no earlier try has encoded."""
+    """Encode what no earlier try has encoded; drafts in the context that they need."""
     new = [each for each in batch if each.encoded is None]
     if new:
-        encoded = engine.encode([each.samples for each in new])
+        samples = [each.samples for each in new]
+        encoded = engine.encode(samples, _draft_context(new)) if new[0].draft else engine.encode(samples)
         for number, each in enumerate(new):
             each.encoded = (encoded, number)
+
+
+def _draft_context(batch: Sequence[_Pass]) -> float:
+    needed = max(each.seconds for each in batch) + DRAFT_SILENCE_S
+    return min(WINDOW_S, max(MIN_DRAFT_CONTEXT_S, needed))
 
 
 def _detect_languages(engine: Engine, batch: Sequence[_Pass]) -> None:

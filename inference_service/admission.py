@@ -3,11 +3,12 @@ time to retry. Live speech goes before short recordings, and those before the wi
 
 import asyncio
 import math
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from time import perf_counter
+from statistics import median
+from time import monotonic, perf_counter
 
 from prometheus_client import Gauge
 
@@ -17,6 +18,9 @@ from inference_service.tasks import Priority, Task
 
 #: Longest `Retry-After`, in seconds: nobody can predict the node's load after that.
 _LONGEST_RETRY = 30
+
+#: Lags of streams count for so many seconds, and at most so many of them.
+_LAG_AGE, _LAGS_KEPT = 15.0, 16
 
 #: The share of the slots that windows of long recordings may hold: a short recording finds one free.
 _FOR_LONG = 0.75
@@ -145,20 +149,41 @@ class Admission:
 
 
 class Streams:
-    """Open audio streams in one worker, at most `limit`."""
+    """Open audio streams in one worker: at most `limit`, and no further one while the open ones lag."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, max_lag: float) -> None:
+        """`max_lag`: seconds by which final results may be late before another stream is refused."""
         self.limit = limit
         self.open = 0
+        self._max_lag = max_lag
+        self._lags: deque[tuple[float, float]] = deque(maxlen=_LAGS_KEPT)
+
+    @property
+    def lag(self) -> float:
+        """The median of the last lags in seconds; 0 if there is none of the last `_LAG_AGE` seconds."""
+        oldest = monotonic() - _LAG_AGE
+        recent = [lag for at, lag in self._lags if at >= oldest]
+        return median(recent) if recent else 0.0
+
+    def note_lag(self, seconds: float) -> None:
+        """A final result came `seconds` after it was due."""
+        metrics.STREAM_LAG.labels("final").observe(seconds)
+        self._lags.append((monotonic(), seconds))
 
     @contextmanager
     def slot(self) -> Iterator[None]:
-        """Hold a slot for one stream. Raises Busy if there is none."""
+        """Hold a slot for one stream. Raises Busy if there is none, or if the open streams lag."""
         if self.open >= self.limit:
-            metrics.REFUSED.labels("streams").inc()
-            raise Busy(f"the node is full: {self.open} audio streams are open", retry_after=_LONGEST_RETRY)
+            raise self._busy("streams", f"{self.open} audio streams are open")
+        if self.open and (lag := self.lag) > self._max_lag:
+            raise self._busy("stream lag", f"results of {self.open} audio streams come {lag:.1f} s late")
         self.open += 1
         try:
-            yield
+            with metrics.STREAMS_OPEN.track_inprogress():
+                yield
         finally:
             self.open -= 1
+
+    def _busy(self, label: str, reason: str) -> Busy:
+        metrics.REFUSED.labels(label).inc()
+        return Busy(f"the node is full: {reason}", retry_after=_LONGEST_RETRY)

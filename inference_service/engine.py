@@ -75,7 +75,7 @@ class Engine:
             running=metrics.RECORDINGS_RUNNING,
             queued=metrics.RECORDINGS_QUEUED,
         )
-        self.streams = Streams(server.max_streams)
+        self.streams = Streams(server.max_streams, settings.ai.streaming.max_lag)
         self.results = ResultStore(server.directory, max_entries=server.results_max, ttl=server.results_ttl)
         self._readiness: tuple[float, Readiness] | None = None
         self._checking: asyncio.Task[Readiness] | None = None

@@ -38,6 +38,14 @@ AUDIO_SECONDS = Counter("ai_audio_seconds", "Audio that was inferred.", ["task"]
 RUNNING = Gauge("ai_inferences_running", "Inferences that hold a slot.", multiprocess_mode="livesum")
 QUEUED = Gauge("ai_inferences_queued", "Inferences that wait for a slot.", multiprocess_mode="livesum")
 
+STREAMS_OPEN = Gauge("ai_streams_open", "Open audio streams.", multiprocess_mode="livesum")
+STREAM_LAG = Histogram(
+    "ai_stream_lag_seconds",
+    "From the moment when a result of a stream was due, its audio there, to the result.",
+    ["result"],  # partial or final
+    buckets=_SECONDS,
+)
+
 RECORDINGS_RUNNING = Gauge(
     "ai_recordings_running", "Long recordings that are recognised in windows.", multiprocess_mode="livesum"
 )

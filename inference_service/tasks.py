@@ -144,6 +144,7 @@ class TranscribeOptions:
 
     `prompt` is earlier text for context; `temperature` is Whisper's sampling temperature (0: greedy/beam).
     `carry_text`: a recording's windows are recognised one after the other, each with the text before it.
+    `draft`: a quick answer, where the model knows a way, for results that later ones replace.
     """
 
     language: str | None = None
@@ -151,6 +152,7 @@ class TranscribeOptions:
     prompt: str | None = None
     temperature: float = 0.0
     carry_text: bool = False
+    draft: bool = False
 
 
 @dataclass(frozen=True, slots=True)

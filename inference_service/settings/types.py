@@ -47,6 +47,10 @@ class StreamingSettings(Section):
     idle_timeout: Seconds = Field(
         default=300.0, description="Seconds without a chunk after which a stream is ended."
     )
+    max_lag: Seconds = Field(
+        default=5.0,
+        description="Seconds by which final results may be late before the node refuses further streams.",
+    )
 
 
 class AiSettings(Section):

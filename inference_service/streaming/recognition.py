@@ -18,7 +18,8 @@ from inference_service.audio import Audio
 from inference_service.engine import Engine
 from inference_service.runtimes.base import Call
 from inference_service.streaming.buffer import Piece
-from inference_service.streaming.decoder import STREAM_RATE
+from inference_service.streaming.decoder import STREAM_RATE, Waveform
+from inference_service.streaming.pace import Pace
 from inference_service.tasks import DetailedTranscript, Segment, TranscribeOptions, Transcript, Word
 from inference_service.word_times import on_the_sound, passed_over
 
@@ -52,6 +53,7 @@ class Recogniser:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self.pace = Pace()
         self._words_have_times = True  # until an answer shows that this runtime does not report them
         self._time_around = 0.0  # the last piece's time with surroundings, as a fraction of its length
 
@@ -68,6 +70,15 @@ class Recogniser:
         self._note_time(_COST_OF_SURROUNDINGS * (monotonic() - begun), piece)
         alone = Heard(detailed.transcript)
         return alone if around is None else max(alone, around, key=_number_of_words)
+
+    async def draft(self, samples: Waveform, options: TranscribeOptions, call: Call) -> Transcript:
+        """A transcript that a later one replaces, of audio that grows, as cheaply as the model can.
+
+        Raises what `Engine.transcribe` raises.
+        """
+        async with self.pace.place():
+            audio = Audio(samples, STREAM_RATE)
+            return (await self._engine.transcribe(audio, replace(options, draft=True), call)).transcript
 
     async def _heard_around(self, piece: Piece, options: TranscribeOptions, call: Call) -> Heard | None:
         if not self._words_have_times or self._time_around > _MOST_TIME:

@@ -4,18 +4,20 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from inference_service.audio import Audio
 from inference_service.engine import Engine
 from inference_service.errors import Busy, ServiceError
 from inference_service.runtimes.base import Call
+from inference_service.streaming.agreement import Agreement
 from inference_service.streaming.buffer import PendingAudio, Piece, quietest_point
 from inference_service.streaming.chunk import Chunk, StreamResult
 from inference_service.streaming.decoder import STREAM_RATE, Decoder, Waveform
 from inference_service.streaming.format import StreamFormat
 from inference_service.streaming.recognition import Recogniser
-from inference_service.tasks import Task, TaskResult, TranscribeOptions
+from inference_service.tasks import Priority, Task, TaskResult, TranscribeOptions, Transcript
 
 #: Seconds for which a final result waits for a slot on a full node before the stream ends with an error.
 _MAX_BUSY_SECONDS = 60.0
@@ -46,8 +48,9 @@ class Session:
     that.
 
     With a flush interval, pending audio gets a partial result whenever the interval has passed and there is
-    new audio. The cost is bounded by time and by `max_buffer_ms`, however long the stream. While nothing is
-    pending, no task runs and no timer is set.
+    new audio; a busy node stretches the interval. Partial results are drafts. Once two in a row agree, later
+    audio without sound needs no further one, and the final result is that text. A final result that is due
+    cancels a partial one under way. While nothing is pending, no task runs and no timer is set.
     """
 
     def __init__(
@@ -81,6 +84,9 @@ class Session:
         self._partial_due = False
         self._something_new = False
         self._flushed_at: float | None = None  # the loop's time of the last result, or of the first audio
+        self._due_at: float | None = None  # the loop's time since which a final result is due
+        self._partial: asyncio.Task[list[tuple[Task, TaskResult]]] | None = None
+        self._agreement = Agreement()
 
     async def feed(self, chunk: Chunk) -> None:
         """Accept a chunk. Returns when there is room for the next one.
@@ -112,11 +118,13 @@ class Session:
         if decoder is not None:
             await self._append(decoder.finish(), self._base + decoder.received)
             self._base = self._pending.end
+        self._final_is_due()
         while self._work is not None:
             await asyncio.wait({self._work})
         self._stop_timer()
         if len(self._pending):
             await self._flush(len(self._pending), self._sequence)
+        self._due_at = None
         self._pending.forget()
         self._border = 0.0
         if decoder is not None:
@@ -143,6 +151,8 @@ class Session:
             self._pending.mark(end, self._sequence)
             samples = samples[space:]
             self._something_new = True
+            if len(self._pending) >= self._limit:
+                self._final_is_due()
             if self._work is None:
                 if len(self._pending) >= self._limit:
                     self._start_work()
@@ -155,7 +165,8 @@ class Session:
         loop = asyncio.get_running_loop()
         if self._flushed_at is None:
             self._flushed_at = loop.time()
-        self._timer = loop.call_at(self._flushed_at + self._interval, self._flush_by_time)
+        interval = self._recogniser.pace.interval(self._interval)
+        self._timer = loop.call_at(self._flushed_at + interval, self._flush_by_time)
 
     def _stop_timer(self) -> None:
         self._partial_due = False
@@ -170,6 +181,13 @@ class Session:
             self._start_work()
 
     # Recognition -------------------------------------------------------------------------------------------
+
+    def _final_is_due(self) -> None:
+        """Final results go first: a partial one under way would hold this one up."""
+        if self._due_at is None:
+            self._due_at = asyncio.get_running_loop().time()
+        if self._partial is not None:
+            self._partial.cancel()
 
     def _start_work(self) -> None:
         self._work = asyncio.create_task(self._work_off())
@@ -195,8 +213,15 @@ class Session:
         piece = replace(self._pending.take(count), border=self._border)
         self._room.set()
         self._something_new = len(self._pending) > 0
-        results = await self._infer_patiently(piece)
-        self._flushed_at = asyncio.get_running_loop().time()
+        if self._format.tasks == (Task.ASR,) and (settled := self._agreement.of_piece(piece)) is not None:
+            results: list[tuple[Task, TaskResult]] = [(Task.ASR, settled)]
+        else:
+            results = await self._infer_patiently(piece)
+        self._agreement = Agreement()
+        now = self._flushed_at = asyncio.get_running_loop().time()
+        if self._due_at is not None:
+            self._engine.streams.note_lag(now - self._due_at)
+        self._due_at = now if len(self._pending) >= self._limit else None
         await self._emit_all(results, sequence, is_final=True)
 
     async def _flush_partially(self) -> None:
@@ -204,15 +229,27 @@ class Session:
         loop = asyncio.get_running_loop()
         begun = loop.time()
         sequence = self._pending.sequence_of(len(self._pending))
+        pending = self._pending.copy()
+        if self._format.tasks == (Task.ASR,) and self._agreement.settled(pending) is not None:
+            self._flushed_at = begun
+            return
+        self._partial = asyncio.create_task(self._infer(Piece(pending), is_partial=True))
+        results: list[tuple[Task, TaskResult]] = []
         try:
-            results = await self._infer(Piece(self._pending.copy()))
-        except Busy:
-            results = None  # a full node gives final results only
+            with suppress(Busy):  # a full node gives final results only
+                results = await self._partial
+        except asyncio.CancelledError:
+            if self._work is None or self._work.cancelling():
+                raise  # the session is closed; else a final result is due
+        finally:
+            self._partial = None
+        for _, data in results:
+            if isinstance(data, Transcript):
+                self._agreement.add(data, len(pending))
         # On a slow node partial results become rarer: they take at most half of a stream's time.
         took = loop.time() - begun
         self._flushed_at = max(begun, loop.time() + took - self._interval)
-        if results is not None:
-            await self._emit_all(results, sequence, is_final=False)
+        await self._emit_all(results, sequence, is_final=False)
 
     async def _emit_all(
         self, results: list[tuple[Task, TaskResult]], sequence: int, *, is_final: bool
@@ -234,19 +271,26 @@ class Session:
                 # Random, so that streams that were refused together do not retry together.
                 await asyncio.sleep(busy.retry_after * random.uniform(0.5, 1.0))
 
-    async def _infer(self, piece: Piece) -> list[tuple[Task, TaskResult]]:
+    async def _infer(self, piece: Piece, *, is_partial: bool = False) -> list[tuple[Task, TaskResult]]:
         tasks = self._format.tasks
+        do = self._do_partially if is_partial else self._do
         try:
             async with asyncio.TaskGroup() as group:
-                running = [group.create_task(self._do(task, piece)) for task in tasks]
+                running = [group.create_task(do(task, piece)) for task in tasks]
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from None
         return [(task, done.result()) for task, done in zip(tasks, running, strict=True)]
 
+    async def _do_partially(self, task: Task, piece: Piece) -> TaskResult:
+        if task is Task.ASR:
+            return await self._recogniser.draft(piece.samples, self._options, self._call)
+        return await self._engine.run(task, audio=Audio(piece.samples, STREAM_RATE), call=self._call)
+
     async def _do(self, task: Task, piece: Piece) -> TaskResult:
+        call = replace(self._call, priority=Priority.LIVE)
         if task is Task.ASR and (piece.before or piece.after):
-            heard = await self._recogniser.transcribe(piece, self._options, self._call)
+            heard = await self._recogniser.transcribe(piece, self._options, call)
             self._border = heard.next_border
             return heard.transcript
         audio = Audio(piece.samples, STREAM_RATE)
-        return await self._engine.run(task, audio=audio, options=self._options, call=self._call)
+        return await self._engine.run(task, audio=audio, options=self._options, call=call)

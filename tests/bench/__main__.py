@@ -14,8 +14,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -26,9 +24,11 @@ import psutil
 
 from infra.gateway.render import Site, UpstreamServer
 from tests.bench import streams
+from tests.bench.live import live
 from tests.bench.load import in_turns, measure, waveform
 from tests.bench.preview import preview
 from tests.bench.row import Row
+from tests.bench.service import ready, service
 from tests.bench.speech import recognition
 from tests.bench.words import words
 from tests.gateway.nginx import running as running_nginx
@@ -55,51 +55,6 @@ class TritonPythonModel:
 """
 
 _LABELS = 'parameters [{ key: "labels" value: { string_value: "[\\"a\\", \\"b\\", \\"c\\"]" } }]'
-
-
-@contextmanager
-def service(folder: Path, triton_grpc: int, **environment: str) -> Iterator[tuple[psutil.Process, int]]:
-    """Run the inference service on Triton. Yields its process and its HTTP port when it is ready."""
-    http, grpc = free_ports(2)
-    log = folder / f"service-{http}.log"
-    settings = {
-        "AI__RUNTIME__TRITON__ENDPOINT": f"127.0.0.1:{triton_grpc}",
-        "SERVER__HOST": "127.0.0.1",
-        "SERVER__HTTP_PORT": str(http),
-        "SERVER__GRPC_PORT": str(grpc),
-        "SERVER__RUNTIME_DIR": str(folder / f"run-{http}"),
-        **environment,
-    }
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "inference_service"],
-            env={**os.environ, **settings},
-            stdout=output,
-            stderr=output,
-            cwd=ROOT,
-        )
-    try:
-        deadline = time.monotonic() + 30
-        while not _ready(f"http://127.0.0.1:{http}/api/v1/ai/health"):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"the service did not become ready:\n{log.read_text()[-4000:]}")
-            time.sleep(0.2)
-        yield psutil.Process(process.pid), http
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _ready(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=2) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, ConnectionError, TimeoutError):
-        return False
 
 
 def json_request(folder: Path, seconds: float, route: str = "emotion") -> Path:
@@ -182,7 +137,7 @@ def bare_route(triton: int) -> Iterator[int]:
     )
     try:
         deadline = time.monotonic() + 30
-        while not _ready(f"http://127.0.0.1:{port}/"):
+        while not ready(f"http://127.0.0.1:{port}/"):
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError("the bare route did not become ready")
             time.sleep(0.2)
@@ -319,7 +274,7 @@ def small_model(folder: Path, wanted: set[str], duration: float) -> list[Row]:
 
 def main() -> int:
     """Measure, print the table and write the JSON file. Returns the exit status."""
-    parts = ["recognition", "words", "speech", "preview", "memory", "latency", "throughput", "gateway"]
+    parts = ["recognition", "live", "words", "speech", "preview", "memory", "latency", "throughput", "gateway"]
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--duration", type=float, default=5.0, help="seconds of each measurement")
     parser.add_argument("--json", type=Path, default=ROOT / "build" / "bench.json", help="where results go")
@@ -336,6 +291,8 @@ def main() -> int:
         folder = Path(name)
         if "recognition" in wanted:
             rows += recognition("tiny.en") + recognition("base", rounds=1, minutes=3)
+        if "live" in wanted:
+            rows += live()
         if "words" in wanted:
             rows += words()
         if "speech" in wanted:

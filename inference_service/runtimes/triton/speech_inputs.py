@@ -39,6 +39,7 @@ def add_speech_inputs(
         "prompt": options.prompt,
         "temperature": options.temperature,
         "priority": int(priority),
+        "draft": options.draft,
     }
     takes_options = asr.options_name in interface.inputs
     texts = {asr.language_name: options.language or ("" if takes_options else None)}

@@ -11,7 +11,7 @@ import msgspec
 from inference_service.audio import Audio
 from inference_service.streaming.buffer import Piece
 from inference_service.streaming.decoder import STREAM_RATE, Waveform
-from inference_service.tasks import Transcript
+from inference_service.tasks import UNDETERMINED, Transcript
 from inference_service.windows.sound import frame_size, is_sound, levels
 
 
@@ -27,6 +27,13 @@ class Agreement:
         """A new hypothesis about the first `samples` of the pending audio."""
         self._agreed = self._last is not None and self._last.text == hypothesis.text
         self._last, self._heard = hypothesis, samples
+
+    @property
+    def language(self) -> str | None:
+        """The language of the last hypothesis with a text: drafts that follow need not detect it."""
+        if self._last is None or not self._last.text or self._last.language == UNDETERMINED:
+            return None
+        return self._last.language
 
     def settled(self, pending: Waveform) -> Transcript | None:
         """The settled transcript of all `pending` audio; None where it has to be recognised."""

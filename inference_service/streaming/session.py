@@ -226,10 +226,9 @@ class Session:
 
     async def _flush_partially(self) -> None:
         self._partial_due = self._something_new = False
-        loop = asyncio.get_running_loop()
-        begun = loop.time()
-        sequence = self._pending.sequence_of(len(self._pending))
+        begun = (loop := asyncio.get_running_loop()).time()
         pending = self._pending.copy()
+        sequence = self._pending.sequence_of(len(pending))
         if self._format.tasks == (Task.ASR,) and self._agreement.settled(pending) is not None:
             self._flushed_at = begun
             return
@@ -283,7 +282,9 @@ class Session:
 
     async def _do_partially(self, task: Task, piece: Piece) -> TaskResult:
         if task is Task.ASR:
-            return await self._recogniser.draft(piece.samples, self._options, self._call)
+            language = self._options.language or self._agreement.language
+            options = replace(self._options, language=language)
+            return await self._recogniser.draft(piece.samples, options, self._call)
         return await self._engine.run(task, audio=Audio(piece.samples, STREAM_RATE), call=self._call)
 
     async def _do(self, task: Task, piece: Piece) -> TaskResult:

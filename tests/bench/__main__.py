@@ -274,7 +274,17 @@ def small_model(folder: Path, wanted: set[str], duration: float) -> list[Row]:
 
 def main() -> int:
     """Measure, print the table and write the JSON file. Returns the exit status."""
-    parts = ["recognition", "live", "words", "speech", "preview", "memory", "latency", "throughput", "gateway"]
+    parts = [
+        "recognition",
+        "live",
+        "words",
+        "speech",
+        "preview",
+        "memory",
+        "latency",
+        "throughput",
+        "gateway",
+    ]
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--duration", type=float, default=5.0, help="seconds of each measurement")
     parser.add_argument("--json", type=Path, default=ROOT / "build" / "bench.json", help="where results go")

@@ -143,6 +143,7 @@ class TranscribeOptions:
     """Options of speech recognition that a client may set.
 
     `prompt` is earlier text for context; `temperature` is Whisper's sampling temperature (0: greedy/beam).
+    `hotwords` are words to expect, separated by commas.
     `carry_text`: a recording's windows are recognised one after the other, each with the text before it.
     `draft`: a quick answer, where the model knows a way, for results that later ones replace.
     """
@@ -153,6 +154,7 @@ class TranscribeOptions:
     temperature: float = 0.0
     carry_text: bool = False
     draft: bool = False
+    hotwords: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,6 +90,19 @@ def test_json_is_the_default(client: OpenAI, service: Service) -> None:
     assert service.runtime.audios[0].seconds == 8.5
 
 
+def test_hotwords_and_the_text_before_a_window_can_be_asked_for(client: OpenAI, service: Service) -> None:
+    client.audio.transcriptions.create(
+        file=recording(70),
+        model="asr",
+        extra_body={"hotwords": "Kennedy", "condition_on_previous_text": "true"},
+    )
+    first, *rest = service.runtime.options
+    assert {options.hotwords for options in (first, *rest)} == {"Kennedy"}
+    assert first.prompt is None
+    assert rest
+    assert all(options.prompt and options.prompt.endswith(TEXT) for options in rest)
+
+
 @pytest.mark.parametrize("format", ["WAV", "FLAC", "OGG", "MP3"])
 def test_files_of_the_usual_formats_are_read(client: OpenAI, service: Service, format: str) -> None:
     assert client.audio.transcriptions.create(file=recording(format=format), model="asr").text == TEXT

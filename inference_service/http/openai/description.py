@@ -34,6 +34,12 @@ _FORM = object_schema(
         "model": {**TEXT, "description": f"asr, or one of OpenAI's names: {', '.join(OPENAI_NAMES)}"},
         "language": {**TEXT, "description": "The language spoken, when known"},
         "prompt": {**TEXT, "description": "Earlier text, or names that may come"},
+        "hotwords": {**TEXT, "description": "Words to expect; as in faster-whisper, not in OpenAI's API"},
+        "condition_on_previous_text": {
+            "type": "boolean",
+            "description": "Each half a minute is recognised with the text before it, one after the other; "
+            "as in faster-whisper, not in OpenAI's API",
+        },
         "temperature": {"type": "number", "minimum": 0, "maximum": 1},
         "response_format": {**TEXT, "enum": list(get_args(Format))},
         "timestamp_granularities[]": {

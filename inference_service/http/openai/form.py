@@ -26,12 +26,21 @@ class TranscriptionRequest:
     format: Format
     granularities: frozenset[Granularity]
     stream: bool
+    hotwords: str | None = None
+    carry_text: bool = False
 
     @property
     def options(self) -> TranscribeOptions:
         """The options of speech recognition. Formats with times ask for words: segments last up to 30 s."""
         timed = self.format in ("srt", "vtt", "verbose_json")
-        return TranscribeOptions(self.source.language, timed, self.prompt, self.temperature)
+        return TranscribeOptions(
+            self.source.language,
+            timed,
+            self.prompt,
+            self.temperature,
+            carry_text=self.carry_text,
+            hotwords=self.hotwords,
+        )
 
 
 def read_form(
@@ -76,6 +85,8 @@ def read_form(
         format=format,
         granularities=_granularities(fields.get("timestamp_granularities", []), format),
         stream=stream,
+        hotwords=_one(fields, "hotwords") or None,
+        carry_text=_choice(fields, "condition_on_previous_text", ("true", "false")) == "true",
     )
 
 

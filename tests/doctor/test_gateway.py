@@ -9,11 +9,13 @@ import ssl
 from collections.abc import Sequence
 from pathlib import Path
 
+import grpc
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from infra.doctor.checks import gateway as checks
 from infra.doctor.checks.certificate import certificate, covers, expiry, names
@@ -241,3 +243,60 @@ def test_the_certificate_that_is_served_is_the_one_that_counts(
         assert "this computer does not trust it by itself: self-signed certificate" in outcome.seen
     else:
         assert outcome.remedy == "renew /etc/tls/site.pem on the gateway's host, then nginx -s reload"
+
+
+# The gRPC entrance
+
+
+class Health(health_pb2_grpc.HealthServicer):
+    """A gateway whose next answers are these. It stands for nginx before nodes that are cut off."""
+
+    def __init__(self, *answers: grpc.StatusCode | None) -> None:
+        self.answers = list(answers)
+
+    async def Check(
+        self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext
+    ) -> health_pb2.HealthCheckResponse:
+        code = self.answers.pop(0)
+        if code is not None:
+            await context.abort(code, "no node can take the call now")
+        return health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING)
+
+
+def grpc_health(health: Health, monkeypatch: pytest.MonkeyPatch) -> Outcome:
+    """What the doctor says of a gateway with this gRPC entrance."""
+
+    async def asked() -> Outcome:
+        server = grpc.aio.server()
+        health_pb2_grpc.add_HealthServicer_to_server(health, server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        try:
+            site = Site()
+            site.grpc_address = f"127.0.0.1:{port}"
+            return await checks.grpc_health(site)
+        finally:
+            await server.stop(0)
+
+    monkeypatch.setattr(checks, "_PAUSE_SECONDS", 0.0)
+    return asyncio.run(asked())
+
+
+def test_calls_that_nginx_lost_to_a_node_that_was_just_cut_off_are_repeated(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    away = grpc.StatusCode.UNAVAILABLE
+    outcome = grpc_health(Health(away, away, away, None), monkeypatch)
+    assert outcome.status is Status.OK, outcome
+
+
+def test_a_grpc_entrance_that_reaches_no_node_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = grpc_health(Health(*[grpc.StatusCode.UNAVAILABLE] * 4), monkeypatch)
+    assert outcome.status is Status.PROBLEM
+    assert "UNAVAILABLE: no node can take the call now" in outcome.seen
+
+
+def test_another_error_of_the_grpc_entrance_is_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    health = Health(grpc.StatusCode.UNIMPLEMENTED, None)
+    assert grpc_health(health, monkeypatch).status is Status.PROBLEM
+    assert len(health.answers) == 1

@@ -22,9 +22,14 @@ from infra.doctor.web import HttpServer
 from infra.gateway.entrance import upstreams
 from infra.gateway.render import UpstreamServer
 
-_HEALTH_TRIES = 3
-#: Seconds for one answer. The gateway spends 2 s on each node that its network cannot reach before the next.
+#: nginx avoids a node after 3 failures (`max_fails`), so the fourth call reaches another one.
+_HEALTH_TRIES = 4
+#: Seconds for one answer. On an open connection to a node that has just been cut off, the gateway's system
+#: waits 6 s for an acknowledgement (`tcp_retries2`), and nginx cannot repeat the call elsewhere.
 _HEALTH_SECONDS = 8.0
+_PAUSE_SECONDS = 1.0
+#: Seconds for the whole check, with the pauses between the calls.
+GRPC_HEALTH_SECONDS = _HEALTH_TRIES * (_HEALTH_SECONDS + _PAUSE_SECONDS)
 
 
 async def http(gateway: GatewaySite) -> Outcome:
@@ -46,13 +51,8 @@ async def grpc_health(gateway: GatewaySite) -> Outcome:
     unhealthy = _unhealthy_nodes(gateway)
     address = gateway.grpc_address
     async with await _channel(gateway, address) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
         try:
-            for _ in range(_HEALTH_TRIES):
-                answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=_HEALTH_SECONDS)
-                if answer.status == health_pb2.HealthCheckResponse.SERVING:
-                    break
-                await asyncio.sleep(1)  # a node that is busy for a moment is healthy
+            answer = await _asked_health(health_pb2_grpc.HealthStub(channel))
         except grpc.aio.AioRpcError as error:
             details = error.details() or ""
             return problem(
@@ -65,6 +65,21 @@ async def grpc_health(gateway: GatewaySite) -> Outcome:
     if status != "SERVING":
         return problem(f"gRPC at {address} reports {status}", "look at the nodes' logs")
     return ok(f"gRPC at {address} is SERVING")
+
+
+async def _asked_health(stub: health_pb2_grpc.HealthStub) -> health_pb2.HealthCheckResponse:
+    """The first answer that is SERVING, else the last one. Raises the last call's AioRpcError."""
+    for attempt in range(1, _HEALTH_TRIES + 1):
+        try:
+            answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=_HEALTH_SECONDS)
+            if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                break
+        except grpc.aio.AioRpcError as error:
+            if error.code() != grpc.StatusCode.UNAVAILABLE or attempt == _HEALTH_TRIES:
+                raise
+        if attempt < _HEALTH_TRIES:
+            await asyncio.sleep(_PAUSE_SECONDS)  # a node that is busy for a moment is healthy
+    return answer
 
 
 async def _channel(gateway: GatewaySite, address: str) -> grpc.aio.Channel:

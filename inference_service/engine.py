@@ -16,6 +16,7 @@ from typing import TypeVar
 from inference_service import metrics
 from inference_service.admission import Admission, Streams
 from inference_service.audio import Audio
+from inference_service.budget import Budget
 from inference_service.errors import BadRequest, Draining, RuntimeTimeout, ServiceError, TooLarge
 from inference_service.model_cards import ModelRole
 from inference_service.offer import Offer
@@ -76,6 +77,7 @@ class Engine:
             queued=metrics.RECORDINGS_QUEUED,
         )
         self.streams = Streams(server.max_streams, settings.ai.streaming.max_lag)
+        self.budget = Budget(settings.byte_budget)
         self.results = ResultStore(server.directory, max_entries=server.results_max, ttl=server.results_ttl)
         self._readiness: tuple[float, Readiness] | None = None
         self._checking: asyncio.Task[Readiness] | None = None

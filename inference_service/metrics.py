@@ -38,6 +38,12 @@ AUDIO_SECONDS = Counter("ai_audio_seconds", "Audio that was inferred.", ["task"]
 RUNNING = Gauge("ai_inferences_running", "Inferences that hold a slot.", multiprocess_mode="livesum")
 QUEUED = Gauge("ai_inferences_queued", "Inferences that wait for a slot.", multiprocess_mode="livesum")
 
+BYTES_HELD = Gauge(
+    "ai_bytes_held",
+    "Bytes of request bodies, decoded audio and stream buffers, of server.byte_budget.",
+    multiprocess_mode="livesum",
+)
+
 STREAMS_OPEN = Gauge("ai_streams_open", "Open audio streams.", multiprocess_mode="livesum")
 STREAM_LAG = Histogram(
     "ai_stream_lag_seconds",

@@ -35,7 +35,7 @@ SERVICE = (
     ("model_cards",),
     ("settings", "audio", "request_fields", "word_times", "memory"),
     ("logs", "keys", "metrics", "results", "windows"),
-    ("admission", "runtimes"),
+    ("admission", "budget", "runtimes"),
     ("offer",),
     ("engine", "diagnosis"),
     ("streaming",),

@@ -6,6 +6,8 @@ from typing import Any, TypeVar
 
 from litestar.types import Receive, Scope
 
+from inference_service import budget
+from inference_service.budget import Lease
 from inference_service.errors import BadRequest, SlowUpload, TooLarge
 
 _T = TypeVar("_T")
@@ -13,6 +15,13 @@ _T = TypeVar("_T")
 #: Seconds after which a running request starts a watcher for its client's disconnect. Shorter requests end
 #: before a cancellation would save anything.
 WATCH_AFTER = 0.05
+
+#: Bytes that uvicorn hands over at once: it stops reading a connection when 64 KiB wait, and its last read
+#: of the socket may have brought 256 KiB more.
+_NEXT_PART = 320 * 1024
+
+#: Bytes whose copy would block the event loop for a part of a millisecond.
+_LARGE = 1 << 20
 
 
 class ClientGone(Exception):
@@ -28,35 +37,61 @@ def header(scope: Scope, name: bytes) -> bytes | None:
 
 
 async def read_body(scope: Scope, receive: Receive, *, max_bytes: int, seconds: float) -> bytes:
-    """Read the whole body.
+    """Read the whole body, which the request's lease of the byte budget holds from then on.
 
-    Raises TooLarge as soon as the body exceeds `max_bytes` (if Content-Length says so, before reading it),
-    SlowUpload if it does not arrive within `seconds`, and ClientGone.
+    Raises TooLarge as soon as the body exceeds `max_bytes`, and Busy as soon as the budget has no room for it
+    (if Content-Length says so, before reading it), SlowUpload if it does not arrive within `seconds`, and
+    ClientGone.
     """
-    content_length = header(scope, b"content-length")
-    if content_length is not None:
-        if not content_length.isdigit():
-            raise BadRequest("Content-Length is not a number")
-        if int(content_length) > max_bytes:
+    lease = budget.current()
+    declared = _content_length(scope)
+    if declared is not None:
+        if declared > max_bytes:
             raise _too_large(max_bytes)
+        with lease.briefly(declared):
+            pass  # a body that does not fit now is refused before the client has sent it
     parts: list[bytes] = []
     size = 0
     try:
         async with asyncio.timeout(seconds):
             while True:
+                # Only the next part: many uploads that stall must not hold what they only announce.
+                expected = _NEXT_PART if declared is None else min(_NEXT_PART, declared - size)
+                lease.take(expected)
                 message: Any = await receive()
+                lease.give(expected)
                 if message["type"] == "http.disconnect":
                     raise ClientGone
                 part: bytes = message.get("body", b"")
                 size += len(part)
                 if size > max_bytes:
                     raise _too_large(max_bytes)
+                lease.take(len(part))
                 parts.append(part)
                 if not message.get("more_body", False):
                     break
     except TimeoutError:
         raise SlowUpload(f"the body did not arrive within {seconds:g} s") from None
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    return await _joined(parts, size, lease)
+
+
+async def _joined(parts: list[bytes], size: int, lease: Lease) -> bytes:
+    if len(parts) == 1:
+        return parts[0]
+    with lease.briefly(size):  # until `parts` are dropped
+        # bytes.join releases the interpreter's lock for a megabyte and more.
+        body = b"".join(parts) if size < _LARGE else await asyncio.to_thread(b"".join, parts)
+        parts.clear()
+    return body
+
+
+def _content_length(scope: Scope) -> int | None:
+    text = header(scope, b"content-length")
+    if text is None:
+        return None
+    if not text.isdigit():
+        raise BadRequest("Content-Length is not a number")
+    return int(text)
 
 
 def _too_large(max_bytes: int) -> TooLarge:

@@ -78,7 +78,8 @@ class Front:
             answer.status = "499"
             try:
                 self._admit(scope)
-                await self._app(scope, receive, send_identified)
+                with self._engine.budget.request():
+                    await self._app(scope, receive, send_identified)
             except ServiceError as error:  # raised by `_admit`; Litestar handles those of its handlers
                 await send_error(scope, send_identified, error)
             except asyncio.CancelledError:

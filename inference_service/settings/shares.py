@@ -7,6 +7,7 @@ from inference_service.tasks import Task
 _Section = TypeVar("_Section")
 
 _SESSIONS = ("ai", "runtime", "edge_llm", "max_sessions")
+_BYTES = ("server", "byte_budget")
 _LIMITS = (
     ("server", "max_concurrency"),
     ("server", "max_queue"),
@@ -35,7 +36,8 @@ def for_worker(settings: _Section, index: int) -> _Section:
     The first workers get one more where a limit is no multiple of their number.
     """
     workers = _value(settings, ("server", "workers"))
-    for path in _LIMITS:
+    settings = _replaced(settings, _BYTES, _value(settings, ("byte_budget",)))
+    for path in (*_LIMITS, _BYTES):
         limit = _value(settings, path)
         if limit is not None:
             settings = _replaced(settings, path, limit // workers + (index < limit % workers))

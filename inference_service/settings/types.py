@@ -12,6 +12,12 @@ from inference_service.settings.models import ModelsSettings
 from inference_service.settings.runtime import BackendName, RemoteSettings, RuntimeSettings
 from inference_service.settings.values import OptionalPath, Port, Seconds, Section, split_items
 
+#: Bytes that a node may hold for its clients where the settings do not say.
+DEFAULT_BYTE_BUDGET = 1_000_000_000
+#: The largest bodies that fit into a worker's budget at least. One takes three: its parts while they are
+#: joined, then its audio; and requests may not use the whole budget.
+LARGEST_BODIES = 4
+
 
 class RequestSettings(Section):
     """Limits of one request, and how Edge-LLM requests are cut into frames."""
@@ -82,6 +88,12 @@ class ServerSettings(Section):
         ge=1,
         description="Open audio streams on this node, over all workers; idle streams cost little.",
     )
+    byte_budget: int | None = Field(
+        default=None,
+        ge=1,
+        description="Bytes of request bodies, decoded audio and stream buffers that this node holds at once, "
+        "over all workers. Default: 1 GB, or four of the largest bodies for each worker if that is more.",
+    )
     shutdown_grace: Seconds = Field(
         default=30.0, description="Seconds after SIGTERM in which running requests may finish."
     )
@@ -122,6 +134,23 @@ class Settings(Section):
         if problems := shares.too_small(self):
             raise ValueError("; ".join(problems))
         return self
+
+    @model_validator(mode="after")
+    def _largest_body_fits(self) -> Self:
+        share, body = self.byte_budget // self.server.workers, self.ai.request.max_body_bytes
+        if share < LARGEST_BODIES * body:
+            raise ValueError(
+                f"server.byte_budget: {share} bytes for each of {self.server.workers} workers are not enough "
+                f"to read and decode a body of ai.request.max_body_bytes ({body}); at least "
+                f"{LARGEST_BODIES * body} are"
+            )
+        return self
+
+    @property
+    def byte_budget(self) -> int:
+        """Bytes that the node holds for its clients: the configured number, or the default for its size."""
+        largest = self.server.workers * LARGEST_BODIES * self.ai.request.max_body_bytes
+        return self.server.byte_budget or max(DEFAULT_BYTE_BUDGET, largest)
 
     @property
     def backend(self) -> BackendName:

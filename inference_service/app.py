@@ -14,7 +14,7 @@ from inference_service.http import analysis, openapi, status, websocket
 from inference_service.http.body import ClientGone
 from inference_service.http.errors import client_gone, http_exception, internal_error, service_error
 from inference_service.http.front import Front
-from inference_service.http.openai import transcriptions
+from inference_service.http.openai import models, transcriptions
 
 _log = logging.getLogger(__name__)
 
@@ -28,6 +28,7 @@ ROUTES: tuple[Callable[[Engine], Sequence[ControllerRouterHandler]], ...] = (
     openapi.routes,
     websocket.routes,
     transcriptions.routes,
+    models.routes,
 )
 
 

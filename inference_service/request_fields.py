@@ -3,6 +3,7 @@
 import re
 import secrets
 
+from inference_service import languages
 from inference_service.errors import BadRequest
 
 #: Request ids that are safe in a header and in a log line. The gateway's nginx uses the same pattern.
@@ -19,14 +20,20 @@ def request_id_or_new(offered: str | None) -> str:
     return secrets.token_hex(16)
 
 
-def language(tag: str | None, field: str = "language") -> str | None:
-    """The primary subtag of a language tag (`zh-CN` is `zh`), in lower case.
+def language(spoken: str | None, field: str = "language") -> str | None:
+    """The code of a language: the primary subtag of a tag (`zh-CN` is `zh`), or that of an English name.
 
     None for None, "" and `auto`: the model detects the language. Raises BadRequest naming `field`.
     """
-    if tag is None or tag.strip() == "" or tag.strip().lower() == "auto":
+    name = (spoken or "").strip()
+    if name.lower() in ("", "auto"):
         return None
-    match = _LANGUAGE_TAG.fullmatch(tag.strip())
+    if code := languages.code_of(name):
+        return code
+    match = _LANGUAGE_TAG.fullmatch(name)
     if not match:
-        raise BadRequest(f"{field}: expected a language tag such as en or zh-CN, got {tag[:40]!r}")
+        raise BadRequest(
+            f"{field}: expected a language tag such as en or zh-CN, or an English name such as Spanish, "
+            f"got {name[:40]!r}"
+        )
     return match[1].lower()

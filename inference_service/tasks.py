@@ -143,7 +143,8 @@ class TranscribeOptions:
     """Options of speech recognition that a client may set.
 
     `prompt` is earlier text for context; `temperature` is Whisper's sampling temperature (0: greedy/beam).
-    `hotwords` are words to expect, separated by commas.
+    `languages` are those that may be spoken, where `language` names none: one of them is detected.
+    `hotwords` are words to expect, separated by commas. `translate`: the text is English, whatever is spoken.
     `carry_text`: a recording's windows are recognised one after the other, each with the text before it.
     `draft`: a quick answer, where the model knows a way, for results that later ones replace.
     """
@@ -155,6 +156,8 @@ class TranscribeOptions:
     carry_text: bool = False
     draft: bool = False
     hotwords: str | None = None
+    languages: tuple[str, ...] = ()
+    translate: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,13 @@ def refusal(scope: Scope, status: int, reason: str) -> bytes:
     return enveloped(status, reason, None, request_id_of(scope))
 
 
+def error_body(scope: Scope, error: ServiceError) -> bytes:
+    """The same for an error of the service, which may name its field and OpenAI's code."""
+    if scope["path"].startswith(openai_errors.PREFIX):
+        return _encode(openai_errors.ErrorAnswer(openai_errors.error_detail(error)))
+    return enveloped(error.status, str(error), None, request_id_of(scope))
+
+
 def request_id_of(scope: Scope) -> str:
     """The request's id, which `front` has put into the scope."""
     request_id: str = scope[REQUEST_ID]  # type: ignore[literal-required]
@@ -68,7 +75,7 @@ def success(request: Request[Any, Any, Any], data: Any) -> Response[bytes]:
 
 async def send_error(scope: Scope, send: Send, error: ServiceError) -> None:
     """Answer, outside of Litestar's routes, with the error's status and reason."""
-    body = refusal(scope, error.status, str(error))
+    body = error_body(scope, error)
     fields = {"content-type": JSON, "content-length": str(len(body)), **error_headers(error)}
     headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in fields.items()]
     await send({"type": "http.response.start", "status": error.status, "headers": headers})

@@ -8,14 +8,19 @@ from litestar.exceptions import HTTPException
 
 from inference_service.errors import ServiceError
 from inference_service.http.body import ClientGone
-from inference_service.http.envelope import JSON, error_headers, refusal, request_id_of
+from inference_service.http.envelope import JSON, error_body, error_headers, refusal, request_id_of
 
 _log = logging.getLogger(__name__)
 
 
 def service_error(request: Request[Any, Any, Any], error: ServiceError) -> Response[bytes]:
     """An error that a handler raised on purpose."""
-    return _response(request, error.status, str(error), error_headers(error))
+    return Response(
+        error_body(request.scope, error),
+        status_code=error.status,
+        headers=error_headers(error),
+        media_type=JSON,
+    )
 
 
 def http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:

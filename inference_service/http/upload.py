@@ -39,8 +39,8 @@ AUDIO_TYPES = (*_CONTAINERS, *sorted(_PCM))
 #: The first bytes of formats, for files whose name does not tell the format. The decoder recognises WAV.
 _MAGIC = {b"fLaC": "flac", b"OggS": "ogg", b"ID3": "mp3"}
 
-#: Limits of a form. No client of these routes sends more parts, and a field is a word or a number.
-_MAX_PARTS = 32
+#: Limits of a form. Each of OpenAI's `keywords[]` is a part; a field is a text, a word or a number.
+_MAX_PARTS = 1024
 _MAX_FIELD_BYTES = 64 * 1024
 
 

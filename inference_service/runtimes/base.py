@@ -6,10 +6,12 @@ the awaiting coroutine cancels the work that it started.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from inference_service.audio import Audio
+from inference_service.errors import BadRequest
 from inference_service.model_cards import ModelDescription, ModelRole
 from inference_service.tasks import (
     DetailedTranscript,
@@ -39,6 +41,23 @@ class Readiness:
 
     ready: bool
     problems: list[str] = field(default_factory=list)
+
+
+#: Options of speech recognition that change the text, by the names of their fields.
+TEXT_OPTIONS = ("prompt", "temperature", "hotwords", "languages", "translate")
+
+
+def refuse_options(options: TranscribeOptions, model: str, heeded: Collection[str] = ()) -> None:
+    """Raise BadRequest for one of `TEXT_OPTIONS` that is asked for and not `heeded`: a text without it would
+    pass for one with it. `model` is what does not heed it, for the reason."""
+    asked = {name for name in TEXT_OPTIONS if getattr(options, name)}
+    if options.carry_text:
+        asked.add("prompt")
+    for name in TEXT_OPTIONS:
+        if name in asked and name not in heeded:
+            if name == "translate":
+                raise BadRequest(f"model: {model} cannot translate")
+            raise BadRequest(f"{name}: {model} does not take it")
 
 
 class Runtime(Protocol):

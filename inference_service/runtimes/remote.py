@@ -23,7 +23,7 @@ from inference_service.errors import (
     Unsupported,
 )
 from inference_service.model_cards import ModelDescription, ModelRole
-from inference_service.runtimes.base import Call, Readiness
+from inference_service.runtimes.base import Call, Readiness, refuse_options
 from inference_service.settings import RemoteSettings, Settings, TlsSettings
 from inference_service.tasks import (
     DetailedTranscript,
@@ -114,6 +114,7 @@ class RemoteRuntime:
 
     async def transcribe(self, audio: Audio, options: TranscribeOptions, call: Call) -> DetailedTranscript:
         """Speech to text, without segments, because the API has none."""
+        refuse_options(options, "a node that forwards to another service")
         query = {"language": options.language} if options.language else {}
         return DetailedTranscript(await self._infer("/asr", Transcript, audio, call, query))
 

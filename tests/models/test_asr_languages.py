@@ -45,6 +45,13 @@ def test_refuses_a_language_that_there_is_not(base, speech):
         base.asr(speech, "Klingon")
 
 
+def test_detects_one_of_the_languages_that_are_possible(base, speech):
+    assert base.asr(speech, options=json.dumps({"languages": ["fr", "English"]})).language == "en"
+    assert base.asr(speech, options=json.dumps({"languages": ["de", "nl"]})).language in ("de", "nl")
+    with pytest.raises(InferenceServerException, match="does not know 'Klingon'"):
+        base.asr(speech, options=json.dumps({"languages": ["de", "Klingon"]}))
+
+
 def test_translates_into_english(base, speech, words):
     heard = base.asr(speech, "en", json.dumps({"task": "translate"}))
     assert word_error_rate(words, heard.text) <= 0.2

@@ -51,11 +51,14 @@ class Speech(DoubleRuntime):
         super().__init__()
         self.segments = SEGMENTS
         self.text = TEXT
+        self.fails_from: int | None = None  # the first window that Triton is away for
 
     async def transcribe(self, audio: Audio, options: TranscribeOptions, call: Call) -> DetailedTranscript:
         self.audios.append(audio)
         self.options.append(options)
         await self._work(call)
+        if self.fails_from is not None and len(self.audios) > self.fails_from:
+            raise NotReady("Triton cannot be reached")
         transcript = Transcript(self.text, 0.8, options.language or "en", audio.duration_ms)
         return DetailedTranscript(transcript, self.segments)
 
@@ -86,6 +89,8 @@ def test_json_is_the_default(client: OpenAI, service: Service) -> None:
     )
 
     assert found.text == TEXT
+    assert (found.usage.type, found.usage.seconds) == ("duration", 8.5)
+    assert [language.code for language in found.languages] == ["en"]
     assert service.runtime.options == [TranscribeOptions("en", False, "Kennedy", 0.2)]
     assert service.runtime.audios[0].seconds == 8.5
 
@@ -118,6 +123,7 @@ def test_verbose_json_has_segments(client: OpenAI, service: Service) -> None:
     found = client.audio.transcriptions.create(file=recording(), model="asr", response_format="verbose_json")
 
     assert (found.text, found.language, found.duration) == (TEXT, "english", 8.5)
+    assert (found.usage.type, found.usage.seconds) == ("duration", 8.5)
     assert [(part.start, part.end, part.text) for part in found.segments] == [
         (part.start, pytest.approx(part.end), part.text) for part in SEGMENTS
     ]
@@ -174,23 +180,37 @@ def test_a_stream_brings_the_text_window_by_window(client: OpenAI, service: Serv
     assert [event.type for event in deltas] == ["transcript.text.delta"] * len(deltas)
     assert len(deltas) >= 3
     assert done.type == "transcript.text.done"
+    assert (done.usage.type, done.usage.seconds) == ("duration", 70)
+    assert [language.code for language in done.languages] == ["en"]
     assert "".join(event.delta for event in deltas) == done.text
     assert sum(audio.frames for audio in service.runtime.audios) == 70 * 16000
 
 
-def test_an_error_in_a_stream_reaches_the_client(client: OpenAI, service: Service) -> None:
+def test_a_stream_that_cannot_begin_has_the_status_of_its_error(client: OpenAI, service: Service) -> None:
     service.runtime.error = NotReady("Triton cannot be reached")
+    with pytest.raises(openai.InternalServerError, match="Triton cannot be reached") as refused:
+        client.audio.transcriptions.create(file=recording(), model="asr", stream=True)
+    assert refused.value.status_code == 503
+
+
+def test_an_error_inside_a_stream_reaches_the_client(client: OpenAI, service: Service) -> None:
+    service.runtime.fails_from = 1  # type: ignore[attr-defined]
+    stream = client.audio.transcriptions.create(file=recording(70), model="asr", stream=True)
+    assert next(iter(stream)).type == "transcript.text.delta"
     with pytest.raises(openai.APIError, match="Triton cannot be reached"):
-        list(client.audio.transcriptions.create(file=recording(), model="asr", stream=True))
+        list(stream)
 
 
 def test_the_models_are_listed_and_found(client: OpenAI) -> None:
     names = [model.id for model in client.models.list()]
     assert names[0] == "asr"
     assert "whisper-1" in names
-    assert client.models.retrieve("whisper-1").id == "whisper-1"
-    with pytest.raises(openai.NotFoundError, match="this node has asr, whisper-1"):
-        client.models.retrieve("gpt-4")
+    for name in ("whisper-1", "gpt-transcribe", "gpt-4o-mini-transcribe-2025-12-15"):
+        assert client.models.retrieve(name).id == name
+    for unknown in ("gpt-4", "openai/whisper-1", "whisper-1-mini"):
+        with pytest.raises(openai.NotFoundError, match="this node has asr, whisper-1") as refused:
+            client.models.retrieve(unknown)
+        assert refused.value.code == "model_not_found"
 
 
 @pytest.mark.parametrize(
@@ -201,6 +221,14 @@ def test_the_models_are_listed_and_found(client: OpenAI) -> None:
         ({"language": "??"}, "language: expected a language tag", "language"),
         ({"timestamp_granularities": ["word"]}, "need response_format", "timestamp_granularities"),
         ({"include": ["logprobs"]}, "log probabilities are not returned", "include"),
+        ({"known_speaker_names": ["agent"]}, "does not tell speakers apart", "known_speaker_names"),
+        ({"languages": ["de", "??"]}, "languages: expected a language tag", "languages"),
+        ({"language": "en", "languages": ["de", "fr"]}, "has not the language en", "languages"),
+        ({"chunking_strategy": {"type": "server_vad", "threshold": 0.9}}, "threshold cannot be set",
+         "chunking_strategy"),
+        ({"extra_body": {"diarize": True}}, "does not tell speakers apart", "diarize"),
+        ({"extra_body": {"translate": "true"}}, "/v1/audio/translations", "translate"),
+        ({"extra_body": {"num_beams": 3}}, "num_beams: is not a field of this route", "num_beams"),
         ({"stream": True, "response_format": "srt"}, "stream: true goes with", "stream"),
         ({"file": ("a.wav", b"RIFF")}, "cannot be read as wav", "file"),
         ({"file": ("a.m4a", b"\0\0\0\x1cftypM4A ")}, "convert it to FLAC, MP3 or Ogg", "file"),
@@ -242,8 +270,10 @@ def test_forms_that_are_not_complete_are_refused(
 
 
 def test_unknown_models_and_routes_are_not_found(client: OpenAI, service: Service) -> None:
-    with pytest.raises(openai.NotFoundError, match="'whisper-9' is unknown"):
-        client.audio.transcriptions.create(file=recording(), model="whisper-9")
+    for name, reason in [("whisper-9", "is unknown"), ("gpt-4o-transcribe-diarize", "tells speakers apart")]:
+        with pytest.raises(openai.NotFoundError, match=f"'{name}' {reason}") as refused:
+            client.audio.transcriptions.create(file=recording(), model=name)
+        assert (refused.value.code, refused.value.param) == ("model_not_found", "model")
     answer = httpx2.get(f"{service.url}/v1/nothing")
     assert (answer.status_code, answer.json()["error"]["type"]) == (404, "invalid_request_error")
     answer = httpx2.get(f"{service.url}/v1/audio/transcriptions")

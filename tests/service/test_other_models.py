@@ -194,6 +194,30 @@ async def test_a_language_that_fits_no_prefix_is_refused(triton: SmallTriton) ->
         await hear(settings(triton, "whisper_bls"), TranscribeOptions(language="klingon"))
 
 
+async def test_whisper_bls_translates_by_its_prefix(triton: SmallTriton) -> None:
+    heard = await hear(settings(triton, "whisper_bls"), TranscribeOptions(language="de", translate=True))
+    assert heard.transcript.text.startswith("<|startoftranscript|><|de|><|translate|><|notimestamps|>")
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"translate": True}, "model: the model parakeet cannot translate"),
+        ({"prompt": "Boise"}, "prompt: the model parakeet does not take it"),
+        ({"carry_text": True}, "prompt: the model parakeet does not take it"),
+        ({"temperature": 0.2}, "temperature: the model parakeet does not take it"),
+        ({"hotwords": "Boise"}, "hotwords: the model parakeet does not take it"),
+        ({"languages": ("de", "en")}, "languages: the model parakeet does not take it"),
+    ],
+    ids=str,
+)
+async def test_an_option_that_the_model_has_no_input_for_is_refused_by_name(
+    triton: SmallTriton, options: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(BadRequest, match=reason):
+        await hear(settings(triton, "parakeet"), TranscribeOptions(**options))
+
+
 async def test_parakeet_gets_the_waveform_and_its_length(triton: SmallTriton) -> None:
     heard = await hear(settings(triton, "parakeet"))
     assert heard.transcript.text == "16000 samples from 0.25"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 import msgspec
@@ -11,15 +12,38 @@ from inference_service.audio import Audio
 from inference_service.errors import Unsupported
 from inference_service.http.openai import subtitles
 from inference_service.http.openai.form import TranscriptionRequest
-from inference_service.http.openai.languages import english_name
-from inference_service.tasks import DetailedTranscript, ModelKind, Segment, Word
+from inference_service.languages import english_name
+from inference_service.tasks import (
+    UNDETERMINED,
+    DetailedTranscript,
+    ModelKind,
+    Segment,
+    Transcript,
+    Word,
+)
+
+
+class Usage(msgspec.Struct, frozen=True, tag_field="type", tag="duration"):
+    """What the request used: the length of the audio."""
+
+    seconds: float
+
+
+class Language(msgspec.Struct, frozen=True):
+    """A language that was heard, by its code."""
+
+    code: str
 
 
 class Transcription(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The answer for `json`, which has the text alone, and for `verbose_json`. Times in seconds."""
+    """The answer for `json`, with the text, its languages and the usage, and for `verbose_json`. Times in
+    seconds.
+    """
 
     text: str
-    task: Literal["transcribe"] | None = None
+    usage: Usage | None = None
+    languages: list[Language] | None = None
+    task: Literal["transcribe", "translate"] | None = None
     language: str | None = None  # in English, as "french"
     duration: float | None = None
     words: list[TranscriptionWord] | None = None
@@ -81,7 +105,9 @@ def body(heard: DetailedTranscript, audio: Audio, request: TranscriptionRequest)
     text = heard.transcript.text
     match request.format:
         case "json":
-            return msgspec.json.encode(Transcription(text))
+            return msgspec.json.encode(
+                Transcription(text, usage(audio), languages=languages([heard.transcript]))
+            )
         case "text":
             return f"{text}\n".encode()
         case "verbose_json":
@@ -90,6 +116,17 @@ def body(heard: DetailedTranscript, audio: Audio, request: TranscriptionRequest)
             return subtitles.srt(_timed(heard)).encode()
         case "vtt":
             return subtitles.vtt(_timed(heard)).encode()
+
+
+def usage(audio: Audio) -> Usage:
+    """What recognising `audio` used."""
+    return Usage(round(audio.seconds, 3))
+
+
+def languages(heard: Iterable[Transcript]) -> list[Language]:
+    """The languages of transcripts with a text, each once."""
+    spoken = [part.language for part in heard if part.text and part.language != UNDETERMINED]
+    return [Language(code) for code in dict.fromkeys(spoken)]
 
 
 def _timed(heard: DetailedTranscript) -> list[Segment]:
@@ -102,13 +139,15 @@ def _verbose(heard: DetailedTranscript, audio: Audio, request: TranscriptionRequ
     segments = _timed(heard)
     return Transcription(
         text=heard.transcript.text,
-        task="transcribe",
-        language=english_name(heard.transcript.language),
+        usage=usage(audio),
+        task="translate" if request.options.translate else "transcribe",
+        # Of the text.
+        language="english" if request.options.translate else english_name(heard.transcript.language),
         duration=round(audio.seconds, 3),
         words=[_word(word) for segment in segments for word in _words(segment)]
         if "word" in request.granularities
         else None,
-        segments=[_segment(segment, request.temperature) for segment in segments]
+        segments=[_segment(segment, request.options.temperature) for segment in segments]
         if "segment" in request.granularities
         else None,
     )

@@ -8,8 +8,9 @@ import msgspec
 from inference_service.http import schemas
 from inference_service.http.openai.answers import Model, ModelList, Transcription
 from inference_service.http.openai.errors import ErrorAnswer
-from inference_service.http.openai.form import OPENAI_NAMES, Format, Granularity
-from inference_service.http.openai.transcriptions import PATH
+from inference_service.http.openai.form import Format, Granularity
+from inference_service.http.openai.names import OPENAI_NAMES
+from inference_service.http.openai.transcriptions import TRANSCRIPTIONS, TRANSLATIONS
 from inference_service.http.schemas import TEXT, Schema, object_schema, reference
 from inference_service.http.upload import MULTIPART
 
@@ -28,25 +29,37 @@ _REASONS = {
     504: "The runtime took too long",
 }
 
+_SHARED = {
+    "file": {"type": "string", "format": "binary", "description": "WAV, FLAC, OGG, MP3, …"},
+    "model": {
+        **TEXT,
+        "description": f"asr, or one of OpenAI's names, also with a date: {', '.join(OPENAI_NAMES)}",
+    },
+    "prompt": {**TEXT, "description": "Earlier text, or names that may come"},
+    "temperature": {"type": "number", "minimum": 0, "maximum": 1},
+    "response_format": {**TEXT, "enum": list(get_args(Format))},
+}
+
+_TEXTS = {"type": "array", "items": TEXT}
+
 _FORM = object_schema(
     {
-        "file": {"type": "string", "format": "binary", "description": "WAV, FLAC, OGG, MP3, …"},
-        "model": {**TEXT, "description": f"asr, or one of OpenAI's names: {', '.join(OPENAI_NAMES)}"},
-        "language": {**TEXT, "description": "The language spoken, when known"},
-        "prompt": {**TEXT, "description": "Earlier text, or names that may come"},
-        "hotwords": {**TEXT, "description": "Words to expect; as in faster-whisper, not in OpenAI's API"},
+        **_SHARED,
+        "language": {**TEXT, "description": "The language spoken, when known: a code or an English name"},
+        "languages[]": {**_TEXTS, "description": "The languages that may be spoken"},
+        "keywords[]": {**_TEXTS, "description": "Words to expect"},
+        "hotwords": {**TEXT, "description": "The same in one text; as in faster-whisper"},
         "condition_on_previous_text": {
             "type": "boolean",
             "description": "Each half a minute is recognised with the text before it, one after the other; "
             "as in faster-whisper, not in OpenAI's API",
         },
-        "temperature": {"type": "number", "minimum": 0, "maximum": 1},
-        "response_format": {**TEXT, "enum": list(get_args(Format))},
         "timestamp_granularities[]": {
             "type": "array",
             "items": {**TEXT, "enum": list(get_args(Granularity))},
             "description": "With verbose_json",
         },
+        "chunking_strategy": {**TEXT, "enum": ["auto"], "description": "What this service does anyway"},
         "stream": {
             "type": "boolean",
             "description": "Server-sent events: transcript.text.delta, at last transcript.text.done",
@@ -54,37 +67,40 @@ _FORM = object_schema(
     },
     ["file", "model"],
 )
+_TRANSLATION_FORM = object_schema(_SHARED, ["file", "model"])
 
 
 def _answers(content: dict[str, Schema], statuses: Sequence[int]) -> Schema:
     return schemas.answers(content, reference(ErrorAnswer), _REASONS, statuses)
 
 
-PATHS: Schema = {
-    PATH: {
+def _audio_route(summary: str, form: Schema, more: dict[str, Schema]) -> Schema:
+    content = {
+        "application/json": reference(Transcription),
+        "text/plain": TEXT,
+        "application/x-subrip": TEXT,
+        "text/vtt": TEXT,
+    }
+    example = {"file": "(a recording)", "model": "asr", "response_format": "srt"}
+    return {
         "post": {
-            "summary": "Speech recognition as OpenAI's audio API has it",
+            "summary": summary,
             "requestBody": {
                 "required": True,
-                "content": {
-                    MULTIPART: {
-                        "schema": _FORM,
-                        "example": {"file": "(a recording)", "model": "asr", "response_format": "srt"},
-                    }
-                },
+                "content": {MULTIPART: {"schema": form, "example": example}},
             },
-            "responses": _answers(
-                {
-                    "application/json": reference(Transcription),
-                    "text/plain": TEXT,
-                    "application/x-subrip": TEXT,
-                    "text/vtt": TEXT,
-                    "text/event-stream": TEXT,
-                },
-                list(_REASONS),
-            ),
+            "responses": _answers({**content, **more}, list(_REASONS)),
         }
-    },
+    }
+
+
+PATHS: Schema = {
+    TRANSCRIPTIONS: _audio_route(
+        "Speech recognition as OpenAI's audio API has it", _FORM, {"text/event-stream": TEXT}
+    ),
+    TRANSLATIONS: _audio_route(
+        "English text of speech in another language, from a model that can translate", _TRANSLATION_FORM, {}
+    ),
     "/v1/models": {
         "get": {
             "summary": "The names by which speech recognition can be asked for",

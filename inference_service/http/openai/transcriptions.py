@@ -1,38 +1,38 @@
-"""OpenAI's audio API: POST /v1/audio/transcriptions and GET /v1/models, for clients that speak it already."""
+"""OpenAI's audio API: POST /v1/audio/transcriptions and /v1/audio/translations, for clients that speak it
+already."""
 
 import asyncio
-import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any
 
 import msgspec
-from litestar import Request, Response, get, post
+from litestar import Request, Response, post
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import FromPath
 from litestar.response import Stream
 
 from inference_service.audio import Audio
 from inference_service.engine import Engine
-from inference_service.errors import NotFound, ServiceError
+from inference_service.errors import ServiceError
 from inference_service.http.body import unless_client_leaves
 from inference_service.http.envelope import JSON
 from inference_service.http.openai import answers
-from inference_service.http.openai.answers import Model, ModelList
-from inference_service.http.openai.errors import error_answer
-from inference_service.http.openai.form import OPENAI_NAMES, Format, TranscriptionRequest, no_model, read_form
+from inference_service.http.openai.errors import ErrorAnswer, error_detail
+from inference_service.http.openai.form import (
+    Format,
+    TranscriptionRequest,
+    read_transcription,
+    read_translation,
+)
 from inference_service.http.post import read_post
 from inference_service.http.requests import audio_of
-from inference_service.model_cards import ModelRole
 from inference_service.runtimes.base import Call
 from inference_service.streaming.decoder import STREAM_RATE
-from inference_service.tasks import DetailedTranscript, Task
+from inference_service.tasks import DetailedTranscript, Transcript
 from inference_service.word_times import on_the_sound
 
-PATH = "/v1/audio/transcriptions"
-
-#: OpenAI's field `owned_by` of every model.
-OWNER = "gpu-inference-fleet"
+TRANSCRIPTIONS = "/v1/audio/transcriptions"
+TRANSLATIONS = "/v1/audio/translations"
 
 _CONTENT_TYPES: dict[Format, str] = {
     "json": JSON,
@@ -42,34 +42,28 @@ _CONTENT_TYPES: dict[Format, str] = {
     "vtt": "text/vtt; charset=utf-8",
 }
 
+ReadForm = Callable[[str, dict[str, str], bytes, str], TranscriptionRequest]
+
 
 def routes(engine: Engine) -> list[HTTPRouteHandler]:
     """Return the routes over `engine`."""
-    names = (engine.settings.ai.models.asr.model_name, *OPENAI_NAMES)
-    created = int(time.time())
+    own = engine.settings.ai.models.asr.model_name
 
-    @post(PATH, status_code=200)
-    async def transcriptions(request: Request[Any, Any, Any]) -> Response[bytes] | Stream:
+    async def answer(request: Request[Any, Any, Any], read_form: ReadForm) -> Response[bytes] | Stream:
         body = await read_post(request, engine)
-        form = read_form(body.media_type, body.options, body.body, names)
+        form = read_form(body.media_type, body.options, body.body, own)
         work = (_stream if form.stream else _transcribe)(engine, form, body.call())
         return await unless_client_leaves(request.receive, work)
 
-    async def described(name: str) -> Model:
-        told = await engine.offer.describe_model(ModelRole.ASR)
-        return Model(name, created, "model", OWNER, told.kind, told.version, told.languages, told.licence)
+    @post(TRANSCRIPTIONS, status_code=200)
+    async def transcriptions(request: Request[Any, Any, Any]) -> Response[bytes] | Stream:
+        return await answer(request, read_transcription)
 
-    @get("/v1/models")
-    async def model_list() -> ModelList:
-        return ModelList([await described(name) for name in names])
+    @post(TRANSLATIONS, status_code=200)
+    async def translations(request: Request[Any, Any, Any]) -> Response[bytes] | Stream:
+        return await answer(request, read_translation)
 
-    @get("/v1/models/{name:str}")
-    async def model(name: FromPath[str]) -> Model:
-        if name not in names:
-            raise NotFound(no_model(name, names))
-        return await described(name)
-
-    return [transcriptions, model_list, model]
+    return [transcriptions, translations]
 
 
 async def _transcribe(engine: Engine, request: TranscriptionRequest, call: Call) -> Response[bytes]:
@@ -86,30 +80,49 @@ def _on_the_sound(heard: DetailedTranscript, audio: Audio) -> DetailedTranscript
 
 
 async def _stream(engine: Engine, request: TranscriptionRequest, call: Call) -> Stream:
-    """Server-sent events, once the audio is decoded."""
+    """Server-sent events, from the first window's text on: until then an error has a status of its own, so
+    that a gateway can ask another node."""
     audio = await _audio(engine, request)
-    engine.check_offered(Task.ASR)
+    events = _events(engine, request, audio, call)
+    first = await anext(events)
     # Without this, nginx holds the events back until its buffer is full.
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-    events = _events(engine, request, audio, call)
-    return Stream(events, media_type="text/event-stream; charset=utf-8", headers=headers)
+    media_type = "text/event-stream; charset=utf-8"
+    return Stream(_reported(first, events), media_type=media_type, headers=headers)
 
 
 async def _events(
     engine: Engine, request: TranscriptionRequest, audio: Audio, call: Call
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes]:
     """The text of each window as soon as it is known, then all of it."""
+    heard: list[Transcript] = []
     text = ""
-    try:
-        async with aclosing(engine.transcribe_in_parts(audio, request.options, call)) as parts:
-            async for part in parts:
-                if heard := part.transcript.text:
-                    delta = f" {heard}" if text else heard
-                    text += delta
-                    yield _event({"type": "transcript.text.delta", "delta": delta})
-        yield _event({"type": "transcript.text.done", "text": text})
-    except ServiceError as error:
-        yield _event(error_answer(error.status, str(error)))
+    async with aclosing(engine.transcribe_in_parts(audio, request.options, call)) as parts:
+        async for part in parts:
+            heard.append(part.transcript)
+            if part.transcript.text:
+                delta = f" {part.transcript.text}" if text else part.transcript.text
+                text += delta
+                yield _event({"type": "transcript.text.delta", "delta": delta})
+    yield _event(
+        {
+            "type": "transcript.text.done",
+            "text": text,
+            "languages": answers.languages(heard),
+            "usage": answers.usage(audio),
+        }
+    )
+
+
+async def _reported(first: bytes, events: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
+    """The events; an error is one of them."""
+    async with aclosing(events):
+        yield first
+        try:
+            async for event in events:
+                yield event
+        except ServiceError as error:
+            yield _event(ErrorAnswer(error_detail(error)))
     yield b"data: [DONE]\n\n"
 
 

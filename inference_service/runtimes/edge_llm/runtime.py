@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 from inference_service.audio import Audio
 from inference_service.errors import BadRequest, Busy, RuntimeTimeout, ServiceError, Unsupported
 from inference_service.model_cards import ModelDescription, ModelRole
-from inference_service.runtimes.base import Call, Readiness
+from inference_service.runtimes.base import Call, Readiness, refuse_options
 from inference_service.runtimes.edge_llm import answers
 from inference_service.runtimes.edge_llm.answers import Answer
 from inference_service.runtimes.edge_llm.frames import Framing
@@ -144,6 +144,7 @@ class EdgeLlmRuntime:
 
     async def transcribe(self, audio: Audio, options: TranscribeOptions, call: Call) -> DetailedTranscript:
         """Speech to text; units give no segments."""
+        refuse_options(options, "an Edge-LLM node")
         answer = await self._ask(Task.ASR, audio, call)
         return DetailedTranscript(answers.transcript(answer, options.language, audio.duration_ms))
 

@@ -7,10 +7,14 @@ import numpy as np
 from tritonclient.grpc import service_pb2 as pb
 
 from inference_service.errors import BadRequest
+from inference_service.runtimes.base import refuse_options
 from inference_service.runtimes.triton.contract import Interface
 from inference_service.runtimes.triton.inference import add_text
 from inference_service.settings import AsrModelSettings
 from inference_service.tasks import UNDETERMINED, Priority, TranscribeOptions
+
+#: Whisper's tokens of the two tasks, in a prefix.
+_TRANSCRIBE, _TRANSLATE = "<|transcribe|>", "<|translate|>"
 
 
 def language_of(asr: AsrModelSettings, options: TranscribeOptions) -> str:
@@ -30,7 +34,7 @@ def add_speech_inputs(
 
     Triton batches only requests with the same inputs. So a model that takes options gets both texts with
     every request; an empty language means that the model detects it. Raises BadRequest for a language that
-    fits no prefix.
+    fits no prefix, and for options that the model does not take.
     """
     # A model without priority levels ignores this.
     request.parameters["priority"].uint64_param = priority
@@ -41,8 +45,14 @@ def add_speech_inputs(
         "priority": int(priority),
         "draft": options.draft,
         "hotwords": options.hotwords,
+        "languages": options.languages,
+        "task": "translate" if options.translate else None,
     }
     takes_options = asr.options_name in interface.inputs
+    prefix = asr.prefix.replace(_TRANSCRIBE, _TRANSLATE) if options.translate else asr.prefix
+    if not takes_options:
+        by_prefix = asr.prefix_name and _TRANSLATE in prefix
+        refuse_options(options, f"the model {asr.model_name}", ("translate",) if by_prefix else ())
     texts = {asr.language_name: options.language or ("" if takes_options else None)}
     if takes_options:
         texts[asr.options_name] = json.dumps({name: value for name, value in given.items() if value})
@@ -50,7 +60,7 @@ def add_speech_inputs(
         if text is not None and name in interface.inputs:
             add_text(request, name, interface.shape_to_send(name, (1,)), text)
     if asr.prefix_name:
-        prefix = asr.prefix.replace("{language}", _code(language_of(asr, options)))
+        prefix = prefix.replace("{language}", _code(language_of(asr, options)))
         add_text(request, asr.prefix_name, interface.shape_to_send(asr.prefix_name, (1,)), prefix)
     if asr.lengths_name:
         datatype = interface.inputs[asr.lengths_name].datatype

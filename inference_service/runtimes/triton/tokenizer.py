@@ -31,11 +31,18 @@ class Tokenizer:
         """The id of the token that ends a text. Every ordinary token's id is below it."""
         return self.special["<|endoftext|>"]
 
-    def start(self, language: str | None) -> list[int]:
-        """Return the tokens before the first word: transcription in `language` without timestamps."""
+    @property
+    def can_translate(self) -> bool:
+        """Whether the model can write in English what is spoken in another language."""
+        return bool(self.languages) and "<|translate|>" in self.special
+
+    def start(self, language: str | None, *, translate: bool = False) -> list[int]:
+        """Return the tokens before the first word of a transcript in `language` without timestamps, or of its
+        translation."""
         tokens = [self.special["<|startoftranscript|>"]]
         if language is not None and self.languages:
-            tokens += [self.languages[language], self.special["<|transcribe|>"]]
+            task = "<|translate|>" if translate else "<|transcribe|>"
+            tokens += [self.languages[language], self.special[task]]
         return [*tokens, self.special["<|notimestamps|>"]]
 
     def text(self, tokens: list[int]) -> str:

@@ -1,7 +1,7 @@
 """Speech recognition with Whisper's encoder and decoder as two models: windows and greedy decoding."""
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -143,12 +143,15 @@ def _repeated(tokens: list[int]) -> int:
     return 0
 
 
-async def detect_language(next_logits: NextLogits, tokenizer: Tokenizer) -> str:
-    """The code of the language that the model finds likeliest; `en` for an English-only model."""
+async def detect_language(
+    next_logits: NextLogits, tokenizer: Tokenizer, possible: Collection[str] = ()
+) -> str:
+    """The code of the language that the model finds likeliest, of `possible` where some are given; `en` for
+    an English-only model."""
     if not tokenizer.languages:
         return "en"
     logits = await next_logits([tokenizer.special["<|startoftranscript|>"]])
-    return max(tokenizer.languages, key=lambda code: logits[tokenizer.languages[code]])
+    return max(possible or tokenizer.languages, key=lambda code: logits[tokenizer.languages[code]])
 
 
 def check_language(language: str | None, tokenizer: Tokenizer) -> str | None:

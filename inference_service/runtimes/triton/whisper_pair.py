@@ -11,7 +11,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 from inference_service.audio import Audio, mel
 from inference_service.errors import BadRequest, RuntimeFailed
-from inference_service.runtimes.base import Call
+from inference_service.runtimes.base import Call, refuse_options
 from inference_service.runtimes.triton import whisper_decoding
 from inference_service.runtimes.triton.contract import mel_bands
 from inference_service.runtimes.triton.inference import Inference, TensorSlot, time_limit
@@ -41,7 +41,12 @@ class WhisperPair:
     async def transcribe(self, audio: Audio, options: TranscribeOptions, call: Call) -> DetailedTranscript:
         """Speech to text, window by window."""
         tokenizer, suppressed = self._vocabulary()
+        heeded = ("languages", "translate") if tokenizer.can_translate else ("languages",)
+        refuse_options(options, f"the model {self._asr.model_name}", heeded)
         language = whisper_decoding.check_language(options.language, tokenizer)
+        possible = [
+            code for each in options.languages if (code := whisper_decoding.check_language(each, tokenizer))
+        ]
         waveform = await asyncio.to_thread(audio.waveform, mel.SAMPLE_RATE)
         texts: list[str] = []
         logprobs: list[float] = []
@@ -54,9 +59,12 @@ class WhisperPair:
             async with self._slot(states) as slot:
                 next_logits = partial(self._next_logits, slot, states.shape, call)
                 if language is None:
-                    language = await whisper_decoding.detect_language(next_logits, tokenizer)
+                    language = await whisper_decoding.detect_language(next_logits, tokenizer, possible)
                 decoded = await whisper_decoding.decode_greedily(
-                    next_logits, tokenizer.start(language), tokenizer, suppressed
+                    next_logits,
+                    tokenizer.start(language, translate=options.translate),
+                    tokenizer,
+                    suppressed,
                 )
             if text := whisper_decoding.text_of(decoded, tokenizer):
                 texts.append(text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,8 +20,15 @@ class Detector(Protocol):
     def detect_languages(self, encoded: Any) -> list[dict[str, float]]: ...
 
 
-def likeliest_languages(detector: Detector, encoded: Any, windows: Sequence[np.ndarray]) -> list[str]:
+def likeliest_languages(
+    detector: Detector,
+    encoded: Any,
+    windows: Sequence[np.ndarray],
+    possible: Sequence[Collection[str]],
+) -> list[str]:
     """The code of the likeliest language of each window; `encoded` is what the encoder made of them.
+
+    `possible` has the codes of the languages that may be spoken in each window; where it is empty: any.
 
     Whisper tells languages apart better in a full window than in a few seconds and silence. So a short window
     in which it is uncertain is repeated until it fills one, and the probabilities of both are added.
@@ -38,7 +45,10 @@ def likeliest_languages(detector: Detector, encoded: Any, windows: Sequence[np.n
             uncertain, detector.detect_languages(detector.encode(repeated)), strict=True
         ):
             found[number] = {code: found[number][code] + again[code] for code in again}
-    return [max(probabilities, key=probabilities.__getitem__) for probabilities in found]
+    return [
+        max(codes or probabilities, key=probabilities.__getitem__)
+        for probabilities, codes in zip(found, possible, strict=True)
+    ]
 
 
 def _repeated(samples: np.ndarray) -> np.ndarray:

@@ -23,6 +23,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "task": str,
     "priority": int,
     "draft": bool,
+    "languages": list,
 }
 
 
@@ -30,7 +31,8 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
 class Options:
     """`language`: a code as `en`, None to detect it. `prompt`: earlier text. `hotwords`: words to expect.
     `temperature`: the first that is tried, in [0, 1]. `priority`: as Triton's; None: by the audio's length.
-    `draft`: a quick answer for the partial results of live speech: less context, one try"""
+    `draft`: a quick answer for the partial results of live speech: less context, one try. `languages`: codes
+    of those that may be spoken; empty: all that the weights know."""
 
     language: str | None = None
     word_timestamps: bool = False
@@ -40,6 +42,7 @@ class Options:
     task: str = "transcribe"
     priority: int | None = None
     draft: bool = False
+    languages: tuple[str, ...] = ()
 
 
 def read_options(language: str | None, text: str | None, languages: Collection[str]) -> Options:
@@ -53,10 +56,19 @@ def read_options(language: str | None, text: str | None, languages: Collection[s
         raise ValueError(f"options: not JSON: {error}") from error
     if not isinstance(fields, dict):
         raise ValueError("options: expected a JSON object")
-    options = Options(language=language_code(language, languages), **_checked(fields))
+    checked = _checked(fields)
+    if "languages" in checked:
+        checked["languages"] = _possible_languages(checked["languages"], languages)
+    options = Options(language=language_code(language, languages), **checked)
     if options.task == "translate" and len(languages) == 1:
         raise ValueError("options.task: the loaded Whisper model knows English only and cannot translate")
     return options
+
+
+def _possible_languages(asked: list, known: Collection[str]) -> tuple[str, ...]:
+    if not all(isinstance(each, str) and each.strip() for each in asked):
+        raise ValueError("options.languages: expected a list of languages")
+    return tuple(language_code(each, known) for each in asked)
 
 
 def _checked(fields: Mapping[str, object]) -> dict:

@@ -229,7 +229,12 @@ def _detect_languages(engine: Engine, batch: Sequence[_Pass]) -> None:
     if not unknown:
         return
     encoded = engine.gather([each.encoded for each in unknown])
-    languages = likeliest_languages(engine, encoded, [each.samples for each in unknown])
+    languages = likeliest_languages(
+        engine,
+        encoded,
+        [each.samples for each in unknown],
+        [each.speech.options.languages for each in unknown],
+    )
     for each, language in zip(unknown, languages, strict=True):
         each.speech.request.language = each.speech.request.language or language
 

@@ -1,4 +1,4 @@
-"""The English names by which OpenAI's API calls the languages that Whisper knows."""
+"""The languages that Whisper knows: their codes and English names."""
 
 # fmt: off
 _NAMES = {
@@ -21,9 +21,22 @@ _NAMES = {
     "tt": "tatar", "uk": "ukrainian", "ur": "urdu", "uz": "uzbek", "vi": "vietnamese", "yi": "yiddish",
     "yo": "yoruba", "yue": "cantonese", "zh": "chinese",
 }
+#: Other names of them.
+_ALIASES = {
+    "burmese": "my", "castilian": "es", "flemish": "nl", "haitian": "ht", "letzeburgesch": "lb",
+    "mandarin": "zh", "moldavian": "ro", "moldovan": "ro", "panjabi": "pa", "pushto": "ps", "sinhalese": "si",
+    "valencian": "ca",
+}
 # fmt: on
+
+_CODES = {name: code for code, name in _NAMES.items()} | _ALIASES
 
 
 def english_name(code: str) -> str:
     """The language's name in lower case; the code itself where it is not one of Whisper's."""
     return _NAMES.get(code, code)
+
+
+def code_of(name: str) -> str | None:
+    """The code of the language with this English name, in any case; None where it is not one of Whisper's."""
+    return _CODES.get(name.lower())

@@ -94,8 +94,14 @@ class Connection:
         text = str(host)
         return cls(text, tuple(ssh_options(ssh)) if text.startswith("ssh://") else ())
 
-    def command(self, script: str) -> list[str]:
-        """The command line that runs a shell script on the host."""
+    def command(self, script: str, *arguments: str) -> list[str]:
+        """The command line that runs a shell script on the host; `arguments` are its $1, $2 and so on.
+
+        A name from outside the project belongs into `arguments`: text in the script is run as shell code.
+        """
+        if arguments:
+            # ssh has no arguments, only one text for the remote shell.
+            script = shlex.join(["sh", "-c", script, "sh", *arguments])
         if match := _SSH.fullmatch(self.host):
             return ["ssh", "-T", *self.options, *_destination(match), "--", script]
         if self.host.startswith("unix://"):
@@ -105,19 +111,19 @@ class Connection:
     def run(
         self,
         script: str,
-        *,
+        *arguments: str,
         stdin: bytes | None = None,
         timeout: float | None = None,
         allowed: Sequence[int] = (0,),
     ) -> subprocess.CompletedProcess[str]:
-        """Runs a shell script on the host, with `stdin` on its standard input.
+        """Runs a shell script on the host with its arguments ($1, $2 and so on) and its standard input.
 
         Raises RemoteError for an exit status that is not `allowed`, subprocess.TimeoutExpired after `timeout`
         seconds.
         """
         given: dict[str, Any] = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
         done = subprocess.run(
-            self.command(script), capture_output=True, timeout=timeout, check=False, **given
+            self.command(script, *arguments), capture_output=True, timeout=timeout, check=False, **given
         )
         out, err = done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
         if done.returncode not in allowed:
@@ -126,9 +132,8 @@ class Connection:
 
     def remove_folder(self, folder: str) -> None:
         """Removes a folder, and the folders above it that become empty. Raises RemoteError."""
-        path = shlex.quote(folder)
         # `rmdir` fails at a folder that somebody linked to a larger disk; that is no error.
-        self.run(f"rm -rf -- {path} && {{ rmdir -p -- $(dirname -- {path}) 2>/dev/null || :; }}")
+        self.run('rm -rf -- "$1" && { rmdir -p -- "$(dirname -- "$1")" 2>/dev/null || :; }', folder)
 
 
 #: The connection to this computer.

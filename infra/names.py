@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: The names that Pulumi allows for a stack.
 STACK_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+#: The names of models that are copied to hosts: names of folders and resources, and parts of Triton's URLs.
+MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 # Parts --------------------------------------------------------------------------------------------------
 

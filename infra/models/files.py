@@ -4,10 +4,11 @@ import functools
 from pathlib import Path
 
 from infra.digest import digest, files_in
+from infra.names import MODEL_NAME
 
 
 class ModelsError(ValueError):
-    """A model repository without a usable model; `str(error)` says which folder, and what is missing."""
+    """A model repository that cannot be copied; `str(error)` says which folder, and what is wrong."""
 
 
 def version(folder: Path) -> str:
@@ -19,7 +20,8 @@ def version(folder: Path) -> str:
 def versions(repository: Path) -> dict[str, str]:
     """The digest of each model's content, by the model's name.
 
-    A model is a folder with a `config.pbtxt` or a numbered version in it. Raises ModelsError without one.
+    A model is a folder with a `config.pbtxt` or a numbered version in it. Raises ModelsError without one, and
+    for a model whose name is not `MODEL_NAME`.
     """
     if not repository.is_dir():
         raise ModelsError(f"models.path: there is no folder {repository}")
@@ -29,6 +31,11 @@ def versions(repository: Path) -> dict[str, str]:
             (folder / "config.pbtxt").is_file() or any(inner.name.isdigit() for inner in folder.iterdir())
         )
         if is_model and not folder.name.startswith("."):
+            if not MODEL_NAME.fullmatch(folder.name):
+                raise ModelsError(
+                    f"models.path: the model folder {folder.name!r} needs another name: expected letters, "
+                    "digits, dots, hyphens and underscores, a letter or a digit first, at most 100"
+                )
             digests[folder.name] = version(folder)
     if not digests:
         raise ModelsError(f"models.path: no model in {repository} (folders with config.pbtxt or a version 1)")

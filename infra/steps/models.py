@@ -3,16 +3,18 @@
 On the host, `<root>/store/<model>-<version>` are complete copies, and `<root>/repository/<model>` are links
 to the copies in use. A copy is written under another name, checked against its files' digests and then
 renamed. A link is replaced by a rename. So an interrupted copy is never served.
+
+The shell scripts are constants. Folders, models and versions are their arguments, so a name is never run.
 """
 
 import contextlib
+import functools
 import hashlib
 import io
-import json
-import shlex
 import subprocess
 import sys
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -32,37 +34,80 @@ _VERSION = f'\nparameters {{{{ key: "{CONTENT_HASH}" value {{{{ string_value: "{
 # Printed by a host that does not have the copy yet.
 _SEND = b"send"
 
-_UNPACK = """
+# The arguments: the root, and the name of the copy.
+_UNPACK = f"""
 set -e
-mkdir -p {root}/{store} {root}/{repository}
-cd {root}/{store}
-[ ! -d {final} ] || exit 0
-echo {send}
-rm -rf {partial}
-mkdir {partial}
-tar -xmf - --no-same-owner -C {partial}
-cd {partial}
-sha256sum --quiet --check {manifest}
-rm {manifest}
+mkdir -p -- "$1/{STORE}" "$1/{REPOSITORY}"
+cd -- "$1/{STORE}"
+partial=".partial-$2"
+[ ! -d "$2" ] || exit 0
+echo {_SEND.decode()}
+rm -rf -- "$partial"
+mkdir -- "$partial"
+tar -xmf - --no-same-owner -C "$partial"
+cd -- "$partial"
+sha256sum --quiet --check {_MANIFEST}
+rm {_MANIFEST}
 chmod -R u+rwX,go+rX-w .
 cd ..
-rm -rf {final}
-mv -T {partial} {final}
+mv -T -- "$partial" "$2"
 """
 
+# The argument: the root. The output: for each link the model, a slash, and what it leads to.
+_LINKS = f"""
+mkdir -p -- "$1/{REPOSITORY}" && cd -- "$1/{REPOSITORY}" || exit
+for model in *; do
+    if [ -L "$model" ]; then printf '%s/%s\\n' "$model" "$(readlink -- "$model")"; fi
+done
+"""
+
+# The arguments: the root, and for each link the model and what it leads to from now on. Triton loads a model
+# again only if a time in its folder is later than before, and an earlier version has earlier times.
+_SWITCH = f"""
+set -e
+cd -- "$1/{REPOSITORY}"
+shift
+while [ $# -gt 0 ]; do
+    ln -sfn -- "$2" ".new-$1"
+    mv -T -- ".new-$1" "$1"
+    touch -- "$1"
+    shift 2
+done
+"""
+
+# The arguments: the root, and the models whose links are removed.
+_UNLINK = f"""
+cd -- "$1/{REPOSITORY}" && shift && rm -f -- "$@"
+"""
+
+# The arguments: the root, and the copies that stay.
+_CLEAN = f"""
+cd -- "$1/{STORE}" || exit
+shift
+rm -rf .partial-*
+for copy in *; do
+    for kept in "$@"; do
+        [ "$copy" != "$kept" ] || continue 2
+    done
+    rm -rf -- "$copy"
+done
+"""
+
+# The arguments: the service's container, the Python code, the action, and the model.
+_EXEC = 'docker exec "$1" python -c "$2" "$3" "$4"'
+
 # Runs in the service's container, which has Python and is on Triton's network.
-_RELOAD = f"""
-import json, sys, urllib.error, urllib.request
-def call(path):
-    request = urllib.request.Request("{TRITON_URL}/v2/" + path, data=b"{{}}", method="POST")
-    return urllib.request.urlopen(request, timeout={ENGINE_SECONDS}).read()
-for action, model in json.load(sys.stdin):
-    try:
-        call(f"repository/models/{{model}}/{{action}}")
-    except urllib.error.HTTPError as error:
-        sys.exit(f"{{model}}: {{json.loads(error.read()).get('error')}}")
-    except OSError as error:
-        sys.exit(f"Triton does not answer: {{error}}")
+_CALL = f"""
+import json, sys, urllib.error, urllib.parse, urllib.request
+action, model = sys.argv[1:]
+url = f"{TRITON_URL}/v2/repository/models/{{urllib.parse.quote(model, safe='')}}/{{action}}"
+try:
+    request = urllib.request.Request(url, data=b"{{}}", method="POST")
+    urllib.request.urlopen(request, timeout={ENGINE_SECONDS}).read()
+except urllib.error.HTTPError as error:
+    sys.exit(f"{{model}}: {{json.loads(error.read()).get('error')}}")
+except OSError as error:
+    sys.exit(f"Triton does not answer: {{error}}")
 """
 
 
@@ -98,20 +143,8 @@ class InUse(Declaration, frozen=True, kw_only=True):
 def copy(copied: Copy) -> None:
     """Copies one version of a model to the host, unless it is there already."""
     connection = copied.connection
-    root = shlex.quote(copied.root)
-    final = shlex.quote(f"{copied.model}-{copied.version}")
-    script = _UNPACK.format(
-        root=root,
-        store=STORE,
-        repository=REPOSITORY,
-        final=final,
-        partial=f".partial-{final}",
-        manifest=_MANIFEST,
-        send=_SEND.decode(),
-    )
-    host = subprocess.Popen(
-        connection.command(script), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+    command = connection.command(_UNPACK, copied.root, f"{copied.model}-{copied.version}")
+    host = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert host.stdin is not None and host.stdout is not None
     output = b""
     # A host that ends early closes the pipe; its output has the reason.
@@ -157,60 +190,95 @@ def pack(model: Path, version: str, out: IO[bytes]) -> None:
 def activate(in_use: InUse) -> None:
     """Switches the node's repository to the declared versions; a running Triton loads those that changed.
 
-    If Triton rejects a model, the links go back to the versions before. Copies out of use are removed.
+    Triton loads models first and unloads those that are not declared any more last. If it refuses one, links
+    and Triton go back to what they were. Copies out of use are removed.
     """
     connection, root = in_use.connection, in_use.root
     wanted = {model: f"../{STORE}/{model}-{version}" for model, version in in_use.models.items()}
     before = _links(connection, root)
     changed = [model for model, link in wanted.items() if before.get(model) != link]
     gone = sorted(before.keys() - wanted.keys())
-    _switch(connection, root, {model: wanted[model] for model in changed}, gone)
+    _switch(connection, root, {model: wanted[model] for model in changed})
     try:
-        _reload(in_use, changed, gone)
+        _reload(in_use, changed, gone, before)
     except RemoteError as error:
-        _switch(connection, root, before, [model for model in changed if model not in before])
         raise RemoteError(connection.host, error.status, f"node {in_use.node}: {error.output}") from None
-    keep = " ".join(shlex.quote(Path(link).name) for link in wanted.values())
-    connection.run(
-        f"cd {shlex.quote(root)}/{STORE} && rm -rf .partial-* && for copy in * ; do"
-        f' case " {keep} " in *" $copy "*) ;; *) rm -rf -- "$copy";; esac; done'
-    )
+    if gone:
+        connection.run(_UNLINK, root, *gone)
+    connection.run(_CLEAN, root, *(Path(link).name for link in wanted.values()))
 
 
 def _links(connection: Connection, root: str) -> dict[str, str]:
-    script = (
-        f"mkdir -p {shlex.quote(root)}/{REPOSITORY} && cd {shlex.quote(root)}/{REPOSITORY} &&"
-        ' for model in *; do if [ -L "$model" ]; then echo "$model $(readlink "$model")"; fi; done'
-    )
-    return dict(line.split(" ", 1) for line in connection.run(script).stdout.splitlines())
+    """What each link in the repository leads to, by model."""
+    lines = connection.run(_LINKS, root).stdout.splitlines()
+    return {model: link for model, _, link in (line.partition("/") for line in lines)}
 
 
-def _switch(connection: Connection, root: str, links: dict[str, str], gone: list[str]) -> None:
-    lines = [f"set -e; cd {shlex.quote(root)}/{REPOSITORY}"]
-    for model, link in sorted(links.items()):
-        name, new = shlex.quote(model), shlex.quote(f".new-{model}")
-        lines += [f"ln -sfn {shlex.quote(link)} {new}", f"mv -T {new} {name}"]
-    lines += [f"rm -f {shlex.quote(model)}" for model in gone]
-    connection.run("\n".join(lines))
+def _switch(connection: Connection, root: str, links: dict[str, str]) -> None:
+    if links:
+        connection.run(_SWITCH, root, *(part for link in sorted(links.items()) for part in link))
 
 
-def _reload(in_use: InUse, changed: list[str], gone: list[str]) -> None:
-    steps = [
+def _reload(in_use: InUse, changed: list[str], gone: list[str], before: dict[str, str]) -> None:
+    """Has a running Triton load the changed models, then unload those that are gone.
+
+    If Triton refuses one, the links lead to what they led to `before`, and Triton serves what it served.
+    Raises RemoteError with Triton's reason.
+    """
+    actions = [
         (action, model)
-        for action, models in (("unload", gone), ("load", changed))
+        for action, models in (("load", changed), ("unload", gone))
         for model in models
         if in_use.loads is None or model in in_use.loads
     ]
-    triton, service = in_use.triton, in_use.service
-    if not steps or triton is None:
+    if not actions or not _runs(in_use):
         return
-    connection = in_use.connection
-    running = connection.run("docker ps --format '{{.Names}}'").stdout.split()
-    if triton in running and service in running:
-        connection.run(
-            f"docker exec -i {shlex.quote(service)} python -c {shlex.quote(_RELOAD)}",
-            stdin=json.dumps(steps).encode(),
-        )
+    undo: list[tuple[str, str]] = []
+    try:
+        for action, model in actions:
+            if model not in before:
+                # Also if Triton refuses it: a model that failed to load makes Triton not ready.
+                undo.append(("unload", model))
+            _call(in_use, action, model)
+            if model in before:
+                # A model that Triton refuses is served in the version before: nothing to undo.
+                undo.append(("load", model))
+    except RemoteError as error:
+        failures = _go_back(in_use, changed, before, undo)
+        output = "\nand on the way back: ".join([error.output.rstrip(), *failures])
+        raise RemoteError(in_use.connection.host, error.status, output) from None
+
+
+def _go_back(
+    in_use: InUse, changed: list[str], before: dict[str, str], undo: list[tuple[str, str]]
+) -> list[str]:
+    """Restores the links and undoes what Triton did. Returns what failed: the rest is undone all the same."""
+    connection, root = in_use.connection, in_use.root
+    steps: list[Callable[[], object]] = [
+        lambda: _switch(connection, root, {model: before[model] for model in changed if model in before}),
+        lambda: connection.run(_UNLINK, root, *(model for model in changed if model not in before)),
+        *(functools.partial(_call, in_use, action, model) for action, model in reversed(undo)),
+    ]
+    failures = []
+    for step in steps:
+        try:
+            step()
+        except RemoteError as failed:
+            failures.append(failed.output.strip())
+    return failures
+
+
+def _runs(in_use: InUse) -> bool:
+    """Whether the node has a Triton and a service that run now."""
+    if in_use.triton is None:
+        return False
+    running = in_use.connection.run("docker ps --format '{{.Names}}'").stdout.split()
+    return in_use.triton in running and in_use.service in running
+
+
+def _call(in_use: InUse, action: str, model: str) -> None:
+    """Has Triton `load` or `unload` a model. Raises RemoteError with Triton's reason."""
+    in_use.connection.run(_EXEC, in_use.service, _CALL, action, model)
 
 
 def remove(in_use: InUse) -> None:

@@ -38,7 +38,6 @@ SAID = [
     "has shape ",
     ", which the service does not send",
     " labels for ",
-    "says that it is not ready",
     "cannot be reached: ",
     "has no llm node",
     "did not answer",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 from typing import IO
 
@@ -17,6 +18,8 @@ from tests.infra.conftest import Double
 
 # A host that is this computer: scripts run here.
 HERE = Connection("unix:///nowhere.sock")
+# Both containers run, and Triton does what it is told.
+RUNNING = 'if [ "$1" = ps ]; then echo triton; echo service; fi'
 
 
 @pytest.fixture
@@ -68,6 +71,12 @@ class Node:
         return {path.name for path in (self.root / "store").iterdir()}
 
 
+def told(docker: Path) -> list[str]:
+    """What Triton was told to do, from the calls of the docker double."""
+    lines = docker.read_text().splitlines()
+    return [" ".join(line.split()[-2:]) for line in lines if line.split()[-2:-1] in (["load"], ["unload"])]
+
+
 @pytest.fixture
 def node(source: Path, tmp_path: Path) -> Node:
     return Node(source, tmp_path / "host" / "models")
@@ -107,20 +116,20 @@ def test_a_changed_model_is_the_only_one_that_is_copied_and_switched(node: Node,
     (node.source / "emotion" / "1" / "model.py").write_text("# two\n")
     node.copy()
     assert len(node.store() - before) == 1
-    docker = double("docker", 'if [ "$1" = ps ]; then echo triton; echo service; else cat >"$0.stdin"; fi')
+    docker = double("docker", RUNNING)
     node.activate(triton="triton")
     assert node.text("emotion") == "# two\n"
     assert (node.repository / "asr").lstat().st_ino == untouched
-    assert docker.with_name("docker.stdin").read_text() == '[["load", "emotion"]]'
+    assert told(docker) == ["load emotion"]
     assert len(node.store()) == 2, "the copy that is not in use any more is gone"
 
 
 def test_a_model_that_no_service_asks_for_is_switched_and_not_loaded(node: Node, double: Double) -> None:
-    docker = double("docker", 'if [ "$1" = ps ]; then echo triton; echo service; else cat >"$0.stdin"; fi')
+    docker = double("docker", RUNNING)
     node.copy()
     node.activate(triton="triton", loads=("asr",))
     assert node.text("emotion") == "# one\n"
-    assert docker.with_name("docker.stdin").read_text() == '[["load", "asr"]]'
+    assert told(docker) == ["load asr"]
 
 
 def test_an_unchanged_model_is_not_copied_again(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,10 +207,10 @@ def test_a_model_that_is_not_declared_any_more_is_unloaded_and_goes(node: Node, 
         path.rmdir() if path.is_dir() else path.unlink()
     (node.source / "emotion").rmdir()
     versions.cache_clear()
-    docker = double("docker", 'if [ "$1" = ps ]; then echo triton; echo service; else cat >"$0.stdin"; fi')
+    docker = double("docker", RUNNING)
     node.activate(triton="triton")
     assert [path.name for path in node.repository.iterdir()] == ["asr"]
-    assert docker.with_name("docker.stdin").read_text() == '[["unload", "emotion"]]'
+    assert told(docker) == ["unload emotion"]
 
 
 def test_removing_the_models_leaves_nothing_behind(node: Node) -> None:
@@ -229,6 +238,57 @@ def test_a_folder_without_models_is_a_mistake(tmp_path: Path) -> None:
         versions(tmp_path)
     with pytest.raises(ModelsError, match=r"models\.path: there is no folder"):
         versions(tmp_path / "none")
+
+
+@pytest.mark.parametrize("name", ["a $(touch ran) b", "asr (v2)", "-asr", "it's", "a;b", "ä", "a" * 101])
+def test_a_model_with_an_unfit_name_is_refused_by_that_name(node: Node, name: str) -> None:
+    (node.source / name / "1").mkdir(parents=True)
+    with pytest.raises(ModelsError, match=re.escape(repr(name))) as refused:
+        node.copy()
+    assert "expected letters, digits, dots, hyphens and underscores" in str(refused.value)
+    assert not node.root.exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["a $(touch ran) b", "asr (v2)", "it's `touch ran`", 'say "hi"; touch ran', "*"]
+)
+@pytest.mark.parametrize("way", ["here", "ssh"])
+def test_no_name_is_run_as_shell_code_on_the_host(
+    source: Path, tmp_path: Path, double: Double, monkeypatch: pytest.MonkeyPatch, name: str, way: str
+) -> None:
+    """Names that releases before 0.1.0 allowed are still in states and on hosts, and folders may have any."""
+    monkeypatch.chdir(tmp_path)
+    # As sshd does: the last argument is a text for the user's shell.
+    double("ssh", 'for text in "$@"; do :; done; exec sh -c "$text"')
+    connection = Connection("ssh://gpu-1") if way == "ssh" else HERE
+    root = tmp_path / f"host {name.replace('*', 's')}" / "models"
+
+    def activate(*models: str) -> None:
+        for model in models:
+            copied = model_sync.Copy(
+                connection=connection, root=str(root), source=str(source / "asr"), model=model, version="1"
+            )
+            model_sync.copy(copied)
+        in_use = model_sync.InUse(
+            connection=connection,
+            root=str(root),
+            node="gpu-1",
+            models=dict.fromkeys(models, "1"),
+            service="service",
+            triton=None,
+        )
+        model_sync.activate(in_use)
+
+    activate(name, "asr")
+    assert (root / "repository" / name / "1" / "model.py").read_text() == "# one\n"
+    assert {path.name for path in (root / "store").iterdir()} == {f"{name}-1", "asr-1"}
+    (root / "store" / "old copy's").mkdir()
+    activate("asr")
+    assert [path.name for path in (root / "repository").iterdir()] == ["asr"]
+    assert [path.name for path in (root / "store").iterdir()] == ["asr-1"]
+    connection.remove_folder(str(root))
+    assert not root.parent.exists()
+    assert not list(tmp_path.rglob("ran"))
 
 
 def test_a_node_is_removed_also_where_the_folder_above_is_a_link(node: Node, tmp_path: Path) -> None:

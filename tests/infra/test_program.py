@@ -14,7 +14,7 @@ import pulumi
 import pytest
 import yaml
 
-from infra.models.files import versions
+from infra.models.files import ModelsError, versions
 from infra.paths import PROJECT
 from infra.stack import parse_host
 from infra.update.prepare import Away
@@ -92,6 +92,13 @@ def test_a_preview_does_not_warn_of_models_that_it_does_not_know(
     declare(config(1))
     declare(config(1, models={"source": "sync", "path": str(repository)}))
     assert said == []
+
+
+@pytest.mark.parametrize("name", ["a $(id>x) b", "asr (v2)"])
+def test_a_preview_refuses_a_model_with_an_unfit_name(repository: Path, name: str) -> None:
+    (repository / "asr").rename(repository / name)
+    with pytest.raises(ModelsError, match=re.escape(repr(name))):
+        declare(config(1, models={"source": "sync", "path": str(repository)}))
 
 
 # Preview tells the truth --------------------------------------------------------------------------------

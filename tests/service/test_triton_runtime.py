@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -190,6 +191,19 @@ async def test_readiness_gives_tritons_own_reason(triton: SmallTriton) -> None:
         assert "No module named 'no_such_module'" in readiness.problems[0]
         with pytest.raises(NotReady, match="broken"):
             await models.emotion_of_audio(samples(), CALL)
+
+
+async def test_a_refused_model_that_is_gone_again_makes_no_node_unhealthy(own_triton: SmallTriton) -> None:
+    audio, logits = tensor("audio_input", "FP32", "[ -1 ]"), tensor("logits", "FP32", "[ 3 ]")
+    write_model(own_triton.repository, "refused", "import no_such_module", [audio], [logits])
+    with tritonclient.grpc.InferenceServerClient(own_triton.address) as control:
+        with pytest.raises(tritonclient.grpc.InferenceServerException, match="no_such_module"):
+            control.load_model("refused")
+        shutil.rmtree(own_triton.repository / "refused")
+        control.unload_model("refused")
+        assert not control.is_server_ready(), "as Triton sees it"
+    async with runtime(own_triton) as models:
+        assert (await models.readiness()).ready
 
 
 async def test_a_model_that_does_not_match_is_named_with_the_existing_ones(
@@ -469,7 +483,6 @@ async def test_a_model_whose_process_was_killed_is_reported_and_loaded_again(tmp
             server.kill_model("emotion")
             with pytest.raises(NotReady, match="its process died"):
                 await models.emotion_of_audio(samples(), CALL)
-            # While it reloads the model, Triton may itself report that it is not ready.
             assert "model emotion is not ready: its process died" in (await models.readiness()).problems
             assert (await models.detect_synthesis(samples(), CALL)).duration_ms == 1000
             for worker in (models, other_worker):

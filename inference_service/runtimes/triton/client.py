@@ -98,10 +98,6 @@ class TritonClient:
             return error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED
         return True
 
-    async def server_ready(self) -> bool:
-        """Whether Triton reports that it is ready."""
-        return (await self._control(self._stub.ServerReady, pb.ServerReadyRequest())).ready
-
     async def repository_index(self) -> dict[str, tuple[str, str]]:
         """Every model in the repository: name -> (state, reason). The state READY of any version counts."""
         answer = await self._control(self._stub.RepositoryIndex, pb.RepositoryIndexRequest())

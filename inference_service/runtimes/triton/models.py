@@ -69,13 +69,11 @@ class TritonModels:
         return loaded
 
     async def problems(self) -> list[str]:
-        """What keeps Triton itself or any configured model from being ready. Raises ServiceError."""
-        ready, index = await asyncio.gather(self._client.server_ready(), self._client.repository_index())
-        # With strict readiness Triton is not ready because of any model, even one not configured here.
-        others = [state for name, (state, _) in index.items() if name not in self._contracts]
+        """What keeps any configured model from being ready. Raises ServiceError."""
+        # Triton's own readiness is not asked. A model that it unloads makes it "not ready" for a while, and
+        # one that it refused until its next start, also when it is gone; it serves the others.
+        index = await self._client.repository_index()
         problems: list[str] = []
-        if not ready and all(state == "READY" for state in others):
-            problems.append(f"Triton at {self._client.address} says that it is not ready")
         ready_models = []
         for model in self._contracts:
             state, reason = index.get(model, ("", _ABSENT))

@@ -1,7 +1,7 @@
-"""What all calls of the AI service share: API key, request id, metrics, and errors as status codes."""
+"""What all calls of the AI service share: request id, metrics, and errors as status codes."""
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import NoReturn
@@ -9,9 +9,7 @@ from typing import NoReturn
 import grpc
 
 from inference_service import metrics
-from inference_service.engine import Engine
 from inference_service.errors import BadRequest, Busy, ServiceError
-from inference_service.keys import Keys
 from inference_service.request_fields import language, request_id_or_new
 
 _REQUEST_ID = "x-request-id"
@@ -41,27 +39,23 @@ class Caller:
 class Answering:
     """Wraps calls: a ServiceError that is raised inside becomes the call's status."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._keys = Keys(engine.settings.server.api_keys)
-
     def call(
         self, context: grpc.aio.ServicerContext, route: str
     ) -> AbstractAsyncContextManager[Caller, None]:
-        """Check the key, count and time the call.
+        """Count and time the call.
 
         The request id goes back as initial metadata of a response, as trailing metadata of an error.
         """
-        # Never suppresses an exception: `_abort` raises.
+        # Never suppresses an exception: `abort` raises.
         return self._call(context, route)  # type: ignore[return-value]
 
     @asynccontextmanager
     async def _call(self, context: grpc.aio.ServicerContext, route: str) -> AsyncIterator[Caller]:
         with metrics.request("grpc", route) as answer:
             answer.status = grpc.StatusCode.CANCELLED.name
-            metadata = _texts(context)
+            metadata = texts(context.invocation_metadata())
             request_id = request_id_or_new(metadata.get(_REQUEST_ID))
             try:
-                self._keys.check(metadata.get("x-api-key"), metadata.get("authorization"))
                 caller = Caller(
                     context, request_id, language(metadata.get("language")), _flush_interval(metadata)
                 )
@@ -70,10 +64,11 @@ class Answering:
                 answer.status = grpc.StatusCode.OK.name
             except ServiceError as error:
                 answer.status = error.grpc_code
-                await _abort(context, error, request_id)
+                await abort(context, error, request_id)
 
 
-async def _abort(context: grpc.aio.ServicerContext, error: ServiceError, request_id: str) -> NoReturn:
+async def abort(context: grpc.aio.ServicerContext, error: ServiceError, request_id: str) -> NoReturn:
+    """End the call with the error's status, and the request id as trailing metadata."""
     trailing = [(_REQUEST_ID, request_id)]
     if isinstance(error, Busy):
         # gRPC's own retry policies read this: milliseconds until the next attempt.
@@ -82,9 +77,9 @@ async def _abort(context: grpc.aio.ServicerContext, error: ServiceError, request
     raise AssertionError("abort() raises")
 
 
-def _texts(context: grpc.aio.ServicerContext) -> dict[str, str]:
-    metadata = context.invocation_metadata() or ()
-    return {key: value for key, value in metadata if isinstance(value, str)}
+def texts(metadata: Iterable[tuple[str, str | bytes]] | None) -> dict[str, str]:
+    """The text values of a call's metadata."""
+    return {key: value for key, value in metadata or () if isinstance(value, str)}
 
 
 def _flush_interval(metadata: dict[str, str]) -> int | None:

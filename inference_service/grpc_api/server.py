@@ -10,6 +10,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from inference_service.engine import Engine
+from inference_service.grpc_api.gate import Gate
 from inference_service.grpc_api.generated import ai_service_pb2, ai_service_pb2_grpc
 from inference_service.grpc_api.health import Health
 from inference_service.grpc_api.service import AIService
@@ -22,6 +23,9 @@ _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 
 #: Bytes for a message's fields besides its audio.
 _FIELDS_BYTES = 64 * 1024
+
+#: Calls at once besides streams and inferences: health, reflection, stored results, and those to refuse.
+_OTHER_CALLS = 256
 
 #: Seconds of silence after which the server pings a client, and seconds for the answer. A client that
 #: vanished without closing its connection loses its streams after their sum.
@@ -37,7 +41,12 @@ async def serve(engine: Engine) -> AsyncIterator[None]:
 
     Raises OSError if the server cannot listen on its address.
     """
-    server = grpc.aio.server(options=_options(engine.settings))
+    limits = engine.settings.server
+    server = grpc.aio.server(
+        interceptors=[Gate(engine)],
+        options=_options(engine.settings),
+        maximum_concurrent_rpcs=limits.max_streams + limits.max_concurrency + limits.max_queue + _OTHER_CALLS,
+    )
     service = AIService(engine)
     health = Health(engine, SERVICE)
     ai_service_pb2_grpc.add_AIServiceServicer_to_server(service, server)

@@ -37,7 +37,7 @@ class AIService(ai_service_pb2_grpc.AIServiceServicer):
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._streaming = Streaming(engine)
-        self._answering = Answering(engine)
+        self._answering = Answering()
 
     async def ProcessAudioData(
         self, request: pb.ProcessAudioDataRequest, context: grpc.aio.ServicerContext
@@ -48,7 +48,6 @@ class AIService(ai_service_pb2_grpc.AIServiceServicer):
         status `partial` and the other results.
         """
         async with self._answering.call(context, "ProcessAudioData") as caller:
-            self._engine.accept()
             names = tuple(dict.fromkeys(request.tasks)) or (Task.ASR.value,)
             tasks = parse_tasks(names)
             audio = await decode_without_blocking(

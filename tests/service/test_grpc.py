@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import psutil
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -490,6 +491,83 @@ async def test_a_key_is_metadata(start: Start, metadata: tuple[str, str]) -> Non
     assert len(await node.stream(spoken(1.0), metadata=(metadata,))) == 1
 
 
+def resident_bytes() -> int:
+    """The memory that this process, with the server in it, has now."""
+    return psutil.Process().memory_info().rss
+
+
+@pytest.mark.parametrize(
+    ("method", "kind"),
+    [
+        ("/grpc.AIService/ProcessAudioData", pb.ProcessAudioDataRequest),
+        ("/grpc.AIService/StreamAudioProcessing", pb.AudioChunk),
+        ("/grpc.AIService/NotifyAIResult", pb.NotifyAIResultRequest),
+        ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", pb.AudioChunk),
+        ("/grpc.AIService/NoSuchMethod", pb.AudioChunk),
+    ],
+)
+async def test_a_message_behind_a_wrong_key_is_never_read(start: Start, method: str, kind: Any) -> None:
+    node = await start(SERVER__API_KEYS="secret")
+    message = bytes(30_000_000)
+    before = resident_bytes()
+    peak = before
+
+    async def watch() -> None:
+        nonlocal peak
+        while True:
+            peak = max(peak, resident_bytes())
+            await asyncio.sleep(0.005)
+
+    watching = asyncio.create_task(watch())
+    for _ in range(4):
+        call = node.channel.unary_unary(method, request_serializer=bytes)(
+            message, metadata=(("x-api-key", "wrong"),)
+        )
+        assert await call.code() in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNIMPLEMENTED)
+    watching.cancel()
+    # The client's own copy of a message is in this process too; the server's would be a second one.
+    assert peak - before < 1.5 * len(message)
+
+
+async def test_a_call_whose_message_takes_long_is_counted_as_the_largest_one(start: Start) -> None:
+    node = await start()
+    port = node.engine.settings.server.grpc_port
+    uploads = [await slow_call(port) for _ in range(4)]
+    await wait_until(lambda: node.engine.budget.held >= 4 * 100_000_000)
+    # Others get their answers meanwhile.
+    assert (await node.process()).status == "ok"
+    for writer in uploads:
+        writer.close()
+    await wait_until(lambda: node.engine.budget.held == 0)
+
+
+async def slow_call(port: int) -> asyncio.StreamWriter:
+    """Begins ProcessAudioData with the first bytes of a message of 90 MB, in HTTP/2 frames."""
+    fields = {
+        ":method": "POST",
+        ":scheme": "http",
+        ":path": "/grpc.AIService/ProcessAudioData",
+        ":authority": "localhost",
+        "content-type": "application/grpc",
+        "te": "trailers",
+    }
+    # HPACK's literal fields without indexing, none longer than 126 bytes.
+    head = b"".join(
+        bytes([0, len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
+        for name, value in fields.items()
+    )
+    data = b"\0" + (90_000_000).to_bytes(4, "big") + bytes(1000)
+
+    def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+        return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+    writer.write(frame(4, 0, 0, b"") + frame(1, 4, 1, head) + frame(0, 0, 1, data))  # SETTINGS, HEADERS, DATA
+    await writer.drain()
+    return writer
+
+
 async def test_the_request_id_comes_back(start: Start) -> None:
     node = await start()
     call = node.stub.ProcessAudioData(
@@ -551,7 +629,12 @@ async def test_reflection_describes_the_service(start: Start) -> None:
         reflection_pb2.ServerReflectionRequest(file_containing_symbol="grpc.AIService"),
     ]
 
-    listed, described = [answer async for answer in reflection.ServerReflectionInfo(iter(asked))]
+    async with refused(grpc.StatusCode.UNAUTHENTICATED, "API key"):
+        await reflection.ServerReflectionInfo(iter(())).read()
+    key = (("x-api-key", "secret"),)
+    listed, described = [
+        answer async for answer in reflection.ServerReflectionInfo(iter(asked), metadata=key)
+    ]
 
     names = {service.name for service in listed.list_services_response.service}
     assert {"grpc.AIService", "grpc.health.v1.Health"} <= names

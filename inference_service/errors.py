@@ -27,6 +27,13 @@ class Unauthorized(ServiceError):
     grpc_code = "UNAUTHENTICATED"
 
 
+class Forbidden(ServiceError):
+    """A web page of an origin that the operator has not listed."""
+
+    status = 403
+    grpc_code = "PERMISSION_DENIED"
+
+
 class NotFound(ServiceError):
     """No such route, or no such task id."""
 

@@ -54,6 +54,12 @@ def configure(level: str) -> None:
     # These log a line for each call; the access log already has one for each request.
     for noisy in ("httpx2", "httpcore2", "asyncio"):
         logging.getLogger(noisy).setLevel(max(root.level, logging.WARNING))
+    logging.getLogger("uvicorn.error").addFilter(_is_no_refused_websocket)
+
+
+def _is_no_refused_websocket(record: logging.LogRecord) -> bool:
+    # Uvicorn takes the refusal of a handshake for an error of the application.
+    return record.msg != "ASGI callable returned without completing handshake."
 
 
 def access(scope: Scope, request_id: str, status: str, seconds: float) -> None:

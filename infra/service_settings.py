@@ -26,6 +26,7 @@ DECIDED = {
     "server.max_concurrency": "service.maxConcurrency",
     "server.shutdown_grace": "service.shutdownGraceSeconds",
     "server.api_keys": "apiKeys",
+    "server.cors_origins": "cors.origins",
     "ai.runtime.backend": "nodes[].runtime",
     "ai.models.allow_rules": "models.allowRules",
     "ai.http.endpoint": "remote.endpoint",
@@ -82,7 +83,7 @@ def service_settings(stack: Stack, node: Node, at: Addresses = IN_CONTAINERS) ->
         ai["http"] = {"endpoint": node.remote.endpoint, "timeout": node.remote.timeout_seconds}
     if stack.models.allow_rules is False:
         ai["models"] = {"allow_rules": False}
-    server = {
+    server: dict[str, Any] = {
         "host": at.host,
         "http_port": at.http_port,
         "grpc_port": at.grpc_port,
@@ -90,6 +91,8 @@ def service_settings(stack: Stack, node: Node, at: Addresses = IN_CONTAINERS) ->
         "max_concurrency": stack.service.max_concurrency,
         "shutdown_grace": stack.service.shutdown_grace_seconds,
     }
+    if stack.cors.origins:
+        server["cors_origins"] = stack.cors.origins
     return merged(stack.service.config, {"server": server, "ai": ai})
 
 

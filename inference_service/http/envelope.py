@@ -7,10 +7,13 @@ import msgspec
 from litestar import Request, Response
 from litestar.types import Scope, Send
 
-from inference_service.errors import Busy, Draining, ServiceError
+from inference_service.errors import Busy, ServiceError, Unauthorized
 from inference_service.http.openai import errors as openai_errors
 
 JSON = "application/json"
+
+#: Of pages and descriptions: an updated node must not be used through the page of its former version.
+PAGE_HEADERS = {"cache-control": "no-cache"}
 
 #: Where `front` keeps the request's id in the ASGI scope.
 REQUEST_ID = "inference_service.request_id"
@@ -58,12 +61,16 @@ def request_id_of(scope: Scope) -> str:
     return request_id
 
 
+#: Seconds after which a client may ask again where the error does not say.
+_RETRY_AFTER = 1
+
+
 def error_headers(error: ServiceError) -> dict[str, str]:
     """The headers that go with the error."""
-    if isinstance(error, Busy):
-        return {"retry-after": str(error.retry_after)}
-    if isinstance(error, Draining):
-        return {"retry-after": "1"}
+    if isinstance(error, Unauthorized):
+        return {"www-authenticate": "Bearer"}
+    if error.status in (429, 503):
+        return {"retry-after": str(error.retry_after if isinstance(error, Busy) else _RETRY_AFTER)}
     return {}
 
 
@@ -74,9 +81,13 @@ def success(request: Request[Any, Any, Any], data: Any) -> Response[bytes]:
 
 
 async def send_error(scope: Scope, send: Send, error: ServiceError) -> None:
-    """Answer, outside of Litestar's routes, with the error's status and reason."""
+    """Answer, outside of Litestar's routes, with the error's status and reason.
+
+    A WebSocket must not be accepted yet: its client gets the answer in place of the handshake's.
+    """
     body = error_body(scope, error)
     fields = {"content-type": JSON, "content-length": str(len(body)), **error_headers(error)}
     headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in fields.items()]
-    await send({"type": "http.response.start", "status": error.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
+    kind = "websocket.http.response" if scope["type"] == "websocket" else "http.response"
+    await send({"type": f"{kind}.start", "status": error.status, "headers": headers})  # type: ignore[arg-type,misc]
+    await send({"type": f"{kind}.body", "body": body, "more_body": False})  # type: ignore[arg-type,misc]

@@ -25,13 +25,19 @@ def service_error(request: Request[Any, Any, Any], error: ServiceError) -> Respo
 
 def http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
     """An error of Litestar's router: no such route, or no such method on it."""
-    reasons = {
-        404: f"there is no {request.url.path[:200]}",
-        405: f"{request.url.path} does not take {request.method}",
-    }
-    return _response(
-        request, error.status_code, reasons.get(error.status_code, error.detail), error.headers or {}
-    )
+    path = request.url.path[:200]
+    headers = dict(error.headers or {})
+    allowed = headers.get("allow", "").split(", ")
+    if error.status_code == 404:
+        return _response(request, 404, f"there is no {path}", headers)
+    if error.status_code == 405 and "websocket" in allowed:
+        reason = f"{path} is a WebSocket; open it as one"
+        return _response(request, 426, reason, {"upgrade": "websocket", "connection": "upgrade"})
+    if error.status_code == 405:
+        if "GET" in allowed:  # `front` answers HEAD as GET without the body
+            headers["allow"] = ", ".join([*allowed, "HEAD"])
+        return _response(request, 405, f"{path} does not take {request.method}", headers)
+    return _response(request, error.status_code, error.detail, headers)
 
 
 def internal_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:

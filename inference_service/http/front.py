@@ -1,4 +1,5 @@
-"""The outermost ASGI layer: request id, API key, refusals while draining or full, metrics, access log."""
+"""The outermost ASGI layer: request id, origin, API key, refusals while draining or full, the headers of all
+answers, metrics, access log."""
 
 import asyncio
 from time import perf_counter
@@ -8,9 +9,10 @@ from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send, We
 
 from inference_service import logs, metrics
 from inference_service.engine import Engine
-from inference_service.errors import Draining, ServiceError
+from inference_service.errors import Draining, NotFound, ServiceError
 from inference_service.http.body import header
-from inference_service.http.envelope import REQUEST_ID, enveloped, send_error
+from inference_service.http.cors import Cors, Headers
+from inference_service.http.envelope import REQUEST_ID, send_error
 from inference_service.keys import Keys
 from inference_service.request_fields import request_id_or_new
 
@@ -45,6 +47,7 @@ class Front:
         self._app = app
         self._engine = engine
         self._keys = Keys(engine.settings.server.api_keys)
+        self._cors = Cors(engine.settings.server.cors_origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -57,16 +60,20 @@ class Front:
 
     async def _http(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
         request_id = self._identify(scope)
-        encoded_id = request_id.encode("ascii")
         started = False
         begun = perf_counter()
+        # Uvicorn sends no body for the HEAD of its own scope.
+        routed: HTTPScope = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
 
-        async def send_identified(message: Message) -> None:
+        async def send_completed(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
                 answer.status = str(message["status"])
-                fields = [*message["headers"], (b"x-request-id", encoded_id)]
+                fields = [*message["headers"], *self._common_headers(scope, request_id)]
+                if not any(name == b"cache-control" for name, _ in fields):
+                    # What a client said must not stay in a proxy, and an error must not outlive its cause.
+                    fields.append((b"cache-control", b"no-store"))
                 if self._engine.draining or message["status"] == 408:
                     # The client's next request must reach another node; a slow upload must not go on.
                     fields.append((b"connection", b"close"))
@@ -77,19 +84,26 @@ class Front:
             # nginx's status for a client that left before the response.
             answer.status = "499"
             try:
-                self._admit(scope)
-                with self._engine.budget.request():
-                    await self._app(scope, receive, send_identified)
-            except ServiceError as error:  # raised by `_admit`; Litestar handles those of its handlers
-                await send_error(scope, send_identified, error)
+                if (allowed := self._cors.preflight(scope)) is not None:
+                    await send_completed({"type": "http.response.start", "status": 204, "headers": allowed})
+                    await send_completed({"type": "http.response.body", "body": b"", "more_body": False})
+                else:
+                    self._admit(scope)
+                    with self._engine.budget.request():
+                        await self._app(routed, receive, send_completed)
+            except ServiceError as error:  # not from Litestar, which handles those of its handlers
+                await send_error(scope, send_completed, error)
             except asyncio.CancelledError:
                 # Uvicorn cancels the requests that still run at the end of the grace time.
                 if not started:
                     await send_error(
-                        scope, send_identified, Draining("the node stopped before the request was done")
+                        scope, send_completed, Draining("the node stopped before the request was done")
                     )
-            answer.route = str(scope.get("path_template") or "unmatched")
+            answer.route = str(routed.get("path_template") or "unmatched")
         logs.access(scope, request_id, answer.status, perf_counter() - begun)
+
+    def _common_headers(self, scope: Scope, request_id: str) -> Headers:
+        return [(b"x-request-id", request_id.encode("ascii")), *self._cors.headers(scope)]
 
     def _admit(self, scope: HTTPScope) -> None:
         path = scope["path"]
@@ -103,8 +117,26 @@ class Front:
 
     async def _websocket(self, scope: WebSocketScope, receive: Receive, send: Send) -> None:
         request_id = self._identify(scope)
+        accepted = False
+
+        async def send_completed(message: Message) -> None:
+            nonlocal accepted
+            if message["type"] == "websocket.accept":
+                accepted = True
+            elif message["type"] == "websocket.close" and not accepted:
+                # Litestar's router: the path has no WebSocket.
+                error = NotFound(f"there is no WebSocket {scope['path'][:200]}")
+                answer.status = str(error.status)
+                await send_error(scope, send_completed, error)
+                return
+            elif message["type"] == "websocket.http.response.start":
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode("ascii"))]
+            await send(message)
+
         with metrics.request("websocket", "unmatched") as answer:
+            answer.status = "101"
             try:
+                self._cors.check_websocket(scope)
                 api_key = _text(scope, b"x-api-key") or _key_of_subprotocols(scope)
                 self._keys.check(api_key, _text(scope, b"authorization"))
                 self._engine.accept()
@@ -112,14 +144,9 @@ class Front:
                 # Refused before the handshake, so the client gets an HTTP status.
                 answer.status = str(error.status)
                 await receive()
-                body = enveloped(error.status, str(error), None, request_id)
-                fields = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-                start = {"type": "websocket.http.response.start", "status": error.status, "headers": fields}
-                await send(start)  # type: ignore[arg-type]
-                await send({"type": "websocket.http.response.body", "body": body, "more_body": False})
+                await send_error(scope, send_completed, error)
                 return
-            await self._app(scope, receive, send)
-            answer.status = "101"
+            await self._app(scope, receive, send_completed)
             answer.route = str(scope.get("path_template") or "unmatched")
 
     def _identify(self, scope: Scope) -> str:

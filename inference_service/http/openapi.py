@@ -23,7 +23,7 @@ from inference_service.audio import wav
 from inference_service.engine import Engine
 from inference_service.http import schemas
 from inference_service.http.analysis import BASE, AnalyzeAnswer, BatchAnswer, SetupAnswer
-from inference_service.http.envelope import Envelope
+from inference_service.http.envelope import PAGE_HEADERS, Envelope
 from inference_service.http.openai import description as openai_description
 from inference_service.http.requests import (
     MAX_COUNT,
@@ -45,24 +45,25 @@ def routes(engine: Engine) -> Sequence[HTTPRouteHandler]:
 
     @get(["/openapi.json", f"{BASE}/openapi.json"])
     async def description() -> Response[bytes]:
-        return Response(
-            msgspec.json.encode(document(engine.settings.ai.request)), media_type="application/json"
-        )
+        body = msgspec.json.encode(document(engine.settings.ai.request))
+        return Response(body, media_type="application/json", headers=PAGE_HEADERS)
 
     @get(["/docs", f"{BASE}/docs"])
     async def page() -> Response[str]:
-        return Response(_PAGE, media_type="text/html")
+        return Response(_PAGE, media_type="text/html", headers=PAGE_HEADERS)
 
     @get(["/docs/{name:str}", f"{BASE}/docs/{{name:str}}"])
     async def asset(name: FromPath[str]) -> Response[bytes]:
         if name not in _ASSETS:
             raise NotFoundException
         content = (_swagger_ui() / name).read_bytes()
-        return Response(content, media_type=_ASSETS[name], headers={"cache-control": "max-age=86400"})
+        return Response(content, media_type=_ASSETS[name], headers=_ASSET_HEADERS)
 
     return [description, page, asset]
 
 
+#: The page's files change only with the service's version; a day later every browser has the new ones.
+_ASSET_HEADERS = {"cache-control": "public, max-age=86400"}
 _ASSETS = {"swagger-ui.css": "text/css", "swagger-ui-bundle.js": "text/javascript"}
 
 _PAGE = """<!doctype html>

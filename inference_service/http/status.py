@@ -14,9 +14,9 @@ from litestar.handlers import HTTPRouteHandler
 
 from inference_service import __version__, metrics
 from inference_service.engine import Engine
-from inference_service.errors import NotReady
+from inference_service.errors import Draining, NotReady
 from inference_service.http.analysis import BASE
-from inference_service.http.envelope import JSON, now, success
+from inference_service.http.envelope import JSON, error_headers, now, success
 from inference_service.model_cards import ModelDescription
 from inference_service.settings import BackendName
 from inference_service.tasks import Task
@@ -65,7 +65,9 @@ def routes(engine: Engine) -> list[HTTPRouteHandler]:
         # A load balancer that checks this route must stop sending to a node that drains.
         health = ProcessHealth("draining" if engine.draining else "ok", SERVICE, now())
         body = msgspec.json.encode(health)
-        return Response(body, status_code=503 if engine.draining else 200, media_type=JSON)
+        if engine.draining:
+            return Response(body, status_code=503, headers=error_headers(Draining()), media_type=JSON)
+        return Response(body, status_code=200, media_type=JSON)
 
     @get("/metrics")
     async def prometheus() -> Response[bytes]:

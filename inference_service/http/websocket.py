@@ -22,7 +22,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from inference_service.engine import Engine
 from inference_service.errors import BadRequest, Busy, Draining, ServiceError, StreamIdle
 from inference_service.http.analysis import BASE
-from inference_service.http.envelope import request_id_of
+from inference_service.http.envelope import PAGE_HEADERS, request_id_of
 from inference_service.http.requests import Id, id_text
 from inference_service.request_fields import language
 from inference_service.runtimes.base import Call
@@ -96,7 +96,7 @@ def routes(engine: Engine) -> list[HTTPRouteHandler | WebsocketRouteHandler]:
     @get("/demo", sync_to_thread=False)
     def demo() -> Response[bytes]:
         page = files("inference_service.http").joinpath("static/demo.html").read_bytes()
-        return Response(page, media_type="text/html")
+        return Response(page, media_type="text/html", headers=PAGE_HEADERS)
 
     return [stream, demo]
 

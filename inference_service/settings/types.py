@@ -10,7 +10,7 @@ from inference_service import addresses
 from inference_service.settings import shares
 from inference_service.settings.models import ModelsSettings
 from inference_service.settings.runtime import BackendName, RemoteSettings, RuntimeSettings
-from inference_service.settings.values import OptionalPath, Port, Seconds, Section, split_items
+from inference_service.settings.values import OptionalPath, Origins, Port, Seconds, Section, split_items
 
 #: Bytes that a node may hold for its clients where the settings do not say.
 DEFAULT_BYTE_BUDGET = 1_000_000_000
@@ -102,6 +102,10 @@ class ServerSettings(Section):
     )
     api_keys: Annotated[list[SecretStr], BeforeValidator(split_items)] = Field(
         default=[], description="Any of them is accepted; empty: requests need no key."
+    )
+    cors_origins: Origins = Field(
+        default=[],
+        description="Origins of web pages that may call the API from a browser, beside the service's own.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     runtime_dir: OptionalPath = Field(

@@ -7,6 +7,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from inference_service.origins import parse_origin
+
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)")
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -57,6 +59,10 @@ Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0, allow_inf_nan=
 Names = Annotated[list[str], BeforeValidator(split_items)]
 OptionalText = Annotated[str | None, BeforeValidator(none_if_empty)]
 OptionalPath = Annotated[Path | None, BeforeValidator(none_if_empty)]
+Origins = Annotated[
+    list[Annotated[str, AfterValidator(parse_origin)]],
+    BeforeValidator(split_items),
+]
 HostPort = Annotated[str, AfterValidator(host_port)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 

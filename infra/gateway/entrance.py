@@ -19,6 +19,7 @@ def site(stack: Stack, away: Set[str] = frozenset()) -> Site:
         tls=Tls(gateway.tls.certificate, gateway.tls.key) if gateway.tls else None,
         rate_limit=RateLimit(limit.requests_per_second, limit.burst) if limit else None,
         api_keys=tuple(key.get_secret_value() for key in stack.api_keys),
+        cors_origins=tuple(stack.cors.origins),
         # The service's own limit, so that both refuse the same bodies.
         body_limit=int(request.get("max_body_bytes", RequestSettings().max_body_bytes)),
         grpc_balancing=gateway.grpc_balancing,

@@ -7,11 +7,19 @@ nginx includes into its `upstream ai_inference_service {}`. The templates are in
 import ipaddress
 import re
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from inference_service.addresses import GATEWAY_GRPC_PORT, GATEWAY_HTTP_PORT
+from inference_service.origins import (
+    ALLOWED_METHODS,
+    ANY,
+    EXPOSED_HEADERS,
+    PREFLIGHT_SECONDS,
+    origin_pattern,
+    parse_origin,
+)
 from inference_service.request_fields import REQUEST_ID_PATTERN
 from infra.names import STACK_NAME
 from infra.paths import PACKAGE
@@ -136,6 +144,7 @@ class Site:
     tls: Tls | None = None
     rate_limit: RateLimit | None = field(default_factory=RateLimit)
     api_keys: tuple[str, ...] = field(default=(), repr=False)
+    cors_origins: tuple[str, ...] = ()
     body_limit: int = 100_000_000
     grpc_balancing: Literal["http2", "layer4"] = "http2"
     worker_processes: int | Literal["auto"] = "auto"
@@ -160,6 +169,9 @@ class Site:
                 raise ValueError(
                     f"api_keys[{number}]: expected 8 to 256 letters, digits or any of . _ ~ + / = -"
                 )
+        for origin in self.cors_origins:
+            if parse_origin(origin) != origin:
+                raise ValueError(f"cors_origins: expected {parse_origin(origin)}, got {origin!r}")
         _check_distinct(self.servers, "name", "http_address", "grpc_address")
 
 
@@ -181,6 +193,7 @@ def render_site(site: Site) -> RenderedSite:
         paths=site.paths,
         grpc_errors=_GRPC_ERRORS,
         request_id_pattern=REQUEST_ID_PATTERN,
+        cors=_cors(site.cors_origins),
     )
     keys = None
     if site.api_keys:
@@ -196,6 +209,19 @@ def render_servers(stack: str, servers: tuple[UpstreamServer, ...]) -> str:
     _check(STACK_NAME, stack, "stack", "letters, digits, hyphens, dots and underscores")
     _check_distinct(servers, "name", "http_address")
     return _template("servers.conf.j2").render(stack=stack, servers=servers or (_NO_NODE,), site=None)
+
+
+def _cors(origins: tuple[str, ...]) -> dict[str, Any] | None:
+    """What the templates need to let pages of `origins` read nginx's own answers."""
+    if not origins:
+        return None
+    return {
+        "any": ANY in origins,
+        "patterns": [origin_pattern(origin) for origin in origins],
+        "methods": ALLOWED_METHODS,
+        "exposed": EXPOSED_HEADERS,
+        "seconds": PREFLIGHT_SECONDS,
+    }
 
 
 def _template(name: str) -> Template:

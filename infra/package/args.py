@@ -142,6 +142,14 @@ class RateLimit(TypedDict):
     """Requests above the rate that pass before nginx refuses more with 429."""
 
 
+class Cors(TypedDict):
+    """Web pages that may call the API from a browser, beside those of its own origin."""
+
+    origins: NotRequired[Sequence[str]]
+    """Their origins, such as https://app.example.com, https://*.example.com or http://localhost:*; "*": every
+    page."""
+
+
 class Rollout(TypedDict):
     """The order in which nodes change."""
 
@@ -251,6 +259,7 @@ class NodeArgs(NodeSettings):
     """The folder on each host for synced models and the gateway's configuration."""
     api_keys: NotRequired[pulumi.Input[Sequence[pulumi.Input[str]]]]
     """Keys, one of which each client must send; without keys every client is served. Kept as a secret."""
+    cors: NotRequired[Cors]
     ready_timeout_seconds: NotRequired[int]
     """How long a changed node may take until its health route answers 200."""
 
@@ -267,6 +276,7 @@ class GatewayArgs(GatewaySettings):
     """The folder on each host for synced models and the gateway's configuration."""
     api_keys: NotRequired[pulumi.Input[Sequence[pulumi.Input[str]]]]
     """Keys, one of which each client must send; without keys every client is served. Kept as a secret."""
+    cors: NotRequired[Cors]
 
 
 class FleetArgs(TypedDict):
@@ -287,3 +297,4 @@ class FleetArgs(TypedDict):
     """The folder on each host for synced models and the gateway's configuration."""
     api_keys: NotRequired[Sequence[str]]
     """Keys, one of which each client must send; without keys every client is served. Kept as a secret."""
+    cors: NotRequired[Cors]

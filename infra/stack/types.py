@@ -14,7 +14,7 @@ from infra.stack.images import Images
 from infra.stack.node import Node, Ports, Remote
 from infra.stack.runtimes import EdgeLlm, Models, Service, Triton
 from infra.stack.section import Section
-from infra.stack.values import Batch, HostPath, Keys, NonEmpty
+from infra.stack.values import Batch, HostPath, Keys, NonEmpty, Origin
 
 
 class Rollout(Section):
@@ -42,6 +42,14 @@ class Ssh(Section):
     """An SSH configuration file, as `ssh -F` takes it."""
 
 
+class Cors(Section):
+    """Web pages that may call the API from a browser, beside those of its own origin."""
+
+    origins: list[Origin] = Field(default_factory=list)
+    """Their origins, such as https://app.example.com, https://*.example.com or http://localhost:*; "*": every
+    page."""
+
+
 class Stack(Section):
     """One fleet."""
 
@@ -60,6 +68,8 @@ class Stack(Section):
     """The folder on each host for synced models and the gateway's configuration."""
     api_keys: Keys = Field(default_factory=list)
     """Keys, one of which each client must send; without keys every client is served. Kept as a secret."""
+
+    cors: Cors = Field(default_factory=Cors)
 
     _name: str = PrivateAttr(default="stack")
     _encrypted: tuple[str, ...] = PrivateAttr(default=())

@@ -17,6 +17,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from inference_service.origins import ORIGIN_PATTERN, parse_origin
 from infra.stack.hosts import PATTERN, Host, parse_host
 from infra.stack.shown import shown
 
@@ -133,6 +134,11 @@ Name = Annotated[str, StringConstraints(pattern=f"^{NAME}$")]
 NonEmpty = Annotated[str, StringConstraints(min_length=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 RuntimeName = Literal["triton", "edge-llm", "remote"]
+Origin = Annotated[
+    str,
+    AfterValidator(parse_origin),
+    Field(json_schema_extra={"pattern": ORIGIN_PATTERN}),
+]
 Secret = Annotated[SecretStr, Field(strict=False)]
 Keys = Annotated[
     list[Secret],

@@ -51,7 +51,8 @@ def test_a_setting_that_the_stack_decides_is_named_with_the_key_that_does() -> N
     assert DECIDED["server.workers"] == "service.workers"
     assert DECIDED["server.api_keys"] == "apiKeys"
     assert DECIDED["ai.http.token"] == "remote.token"
-    assert len(DECIDED) == 11
+    assert DECIDED["server.cors_origins"] == "cors.origins"
+    assert len(DECIDED) == 12
 
 
 def paths(settings: Any, prefix: str = "") -> set[str]:
@@ -65,7 +66,8 @@ def test_every_setting_that_a_key_decides_is_in_the_file_or_a_secret() -> None:
     decided: set[str] = set()
     for runtime in ("triton", "remote"):
         models = {"allowRules": False}
-        stack = stack_of("ssh://root@192.0.2.1", runtime, remote=REMOTE, models=models)
+        cors = {"origins": ["https://app.example.com"]}
+        stack = stack_of("ssh://root@192.0.2.1", runtime, remote=REMOTE, models=models, cors=cors)
         decided |= paths(service_settings(stack, stack.nodes[0]))
         decided |= {name.lower().replace("__", ".") for name in service_secrets(stack, stack.nodes[0])}
     without_key = {"server.host", "ai.runtime.triton.endpoint", "ai.runtime.triton.grpc_endpoint"}

@@ -18,7 +18,7 @@ from inference_service.grpc_api.caller import abort, texts
 from inference_service.keys import Keys
 from inference_service.request_fields import request_id_or_new
 
-#: Methods that need no API key, like HTTP's /health. Reflection needs one: its messages may be as long as any.
+#: Methods that need no API key, like HTTP's /health. Reflection needs one: its messages may be any length.
 _OPEN = "/grpc.health.v1.Health/"
 
 #: Calls whose message may arrive without being counted, for a second each. What takes longer is slow or

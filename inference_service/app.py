@@ -15,6 +15,7 @@ from inference_service.http.body import ClientGone
 from inference_service.http.errors import client_gone, http_exception, internal_error, service_error
 from inference_service.http.front import Front
 from inference_service.http.openai import models, transcriptions
+from inference_service.http.openai.realtime import route as realtime
 
 _log = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ ROUTES: tuple[Callable[[Engine], Sequence[ControllerRouterHandler]], ...] = (
     websocket.routes,
     transcriptions.routes,
     models.routes,
+    realtime.routes,
 )
 
 

@@ -21,8 +21,8 @@ OPEN_ROUTES = frozenset({"/health", "/metrics", "/api/v1/ai/health"})
 OPEN_PREFIXES = ("/demo", "/docs", "/openapi.json", "/api/v1/ai/docs", "/api/v1/ai/openapi.json")
 
 
-#: Browsers cannot set a WebSocket's headers, only its subprotocols: one with this prefix carries the key.
-_KEY_SUBPROTOCOL = "api-key."
+#: Browsers cannot set a WebSocket's headers, only its subprotocols: one with such a prefix carries the key.
+_KEY_SUBPROTOCOLS = ("api-key.", "openai-insecure-api-key.")
 
 
 def _text(scope: Scope, name: bytes) -> str | None:
@@ -32,8 +32,11 @@ def _text(scope: Scope, name: bytes) -> str | None:
 
 def _key_of_subprotocols(scope: Scope) -> str | None:
     offered = (_text(scope, b"sec-websocket-protocol") or "").split(",")
-    keys = [name.strip() for name in offered if name.strip().startswith(_KEY_SUBPROTOCOL)]
-    return keys[0].removeprefix(_KEY_SUBPROTOCOL) if keys else None
+    for name in map(str.strip, offered):
+        for prefix in _KEY_SUBPROTOCOLS:
+            if name.startswith(prefix):
+                return name.removeprefix(prefix)
+    return None
 
 
 class Front:

@@ -9,6 +9,7 @@ with `{"type": "ready", …}`, every flush with `{"type": "result", …}` (the f
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Any
@@ -20,10 +21,11 @@ from litestar.handlers import HTTPRouteHandler, WebsocketRouteHandler
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from inference_service.engine import Engine
-from inference_service.errors import BadRequest, Busy, Draining, ServiceError, StreamIdle
+from inference_service.errors import BadRequest, ServiceError, StreamIdle
 from inference_service.http.analysis import BASE
 from inference_service.http.envelope import PAGE_HEADERS, request_id_of
 from inference_service.http.requests import Id, id_text
+from inference_service.http.sockets import close, receive, send
 from inference_service.request_fields import language
 from inference_service.runtimes.base import Call
 from inference_service.streaming import Chunk, ClientGone, Streaming, StreamResult
@@ -35,15 +37,6 @@ SUBPROTOCOL = "ai-stream"
 
 #: Seconds within which the hello must come.
 _HELLO_SECONDS = 10.0
-
-#: RFC 6455 close codes by the error that ended the stream.
-_CLOSE_CODES: dict[type[ServiceError], int] = {
-    BadRequest: 1007,
-    Draining: 1012,
-    Busy: 1013,
-    StreamIdle: 1008,
-}
-_INTERNAL_ERROR = 1011
 
 
 class Hello(msgspec.Struct, forbid_unknown_fields=True):
@@ -109,16 +102,16 @@ async def _serve(socket: WebSocket[Any, Any, Any], streaming: Streaming) -> None
     ) as connection:
         await _send(socket, {**msgspec.structs.asdict(hello), "type": "ready"})
 
-        async def send(result: StreamResult) -> None:
+        async def answer(result: StreamResult) -> None:
             await _send(socket, _message(result))
 
-        await connection.run(_chunks(socket, hello), send)
+        await connection.run(_chunks(socket, hello), answer)
 
 
 async def _hello(socket: WebSocket[Any, Any, Any]) -> Hello:
     try:
         async with asyncio.timeout(_HELLO_SECONDS):
-            message = await _receive(socket)
+            message = await receive(socket)
     except TimeoutError:
         raise StreamIdle(f"no hello came within {_HELLO_SECONDS:g} s") from None
     if isinstance(message, bytes):
@@ -139,7 +132,7 @@ async def _chunks(socket: WebSocket[Any, Any, Any], hello: Hello) -> AsyncIterat
         tasks=tuple(hello.tasks),
     )
     sequence = 0
-    while isinstance(message := await _receive(socket), bytes):
+    while isinstance(message := await receive(socket), bytes):
         sequence += 1
         yield Chunk(message, sequence, hello.stream_id)
     try:
@@ -150,28 +143,14 @@ async def _chunks(socket: WebSocket[Any, Any, Any], hello: Hello) -> AsyncIterat
         raise BadRequest(f'type: {control.type[:40]!r} is not known; after the hello only "end" is')
 
 
-async def _receive(socket: WebSocket[Any, Any, Any]) -> bytes | str:
-    message: Any = await socket.receive()
-    if message["type"] == "websocket.disconnect":
-        raise ClientGone
-    data: bytes | str | None = message.get("bytes")
-    return message["text"] if data is None else data
-
-
 async def _send(socket: WebSocket[Any, Any, Any], message: dict[str, Any]) -> None:
-    try:
-        await socket.send_text(msgspec.json.encode(message).decode("utf-8"))
-    except (OSError, WebSocketDisconnect) as error:  # uvicorn's ClientDisconnected is an OSError
-        raise ClientGone from error
+    await send(socket, msgspec.json.encode(message).decode("utf-8"))
 
 
 async def _refuse(socket: WebSocket[Any, Any, Any], error: ServiceError) -> None:
-    try:
+    with suppress(ClientGone):
         await _send(socket, {"type": "error", "code": error.status, "message": str(error)})
-    except ClientGone:
-        return
-    reason = str(error).encode("utf-8")[:123].decode("utf-8", "ignore")  # as much as a close frame holds
-    await socket.close(_CLOSE_CODES.get(type(error), _INTERNAL_ERROR), reason)
+        await close(socket, error)
 
 
 def _message(result: StreamResult) -> dict[str, Any]:

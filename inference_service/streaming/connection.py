@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from typing import Protocol
 
 from inference_service.engine import Engine
 from inference_service.errors import BadRequest, Draining, ServiceError, StreamIdle
@@ -12,6 +13,7 @@ from inference_service.runtimes.base import Call
 from inference_service.streaming.chunk import Chunk, StreamResult
 from inference_service.streaming.recognition import Recogniser
 from inference_service.streaming.session import Session, StreamOptions
+from inference_service.tasks import TranscribeOptions
 
 #: Results that wait for a slow reader; further inferences of the connection wait too.
 _UNREAD_RESULTS = 8
@@ -161,18 +163,33 @@ class Connection:
         return None
 
 
+class Admitted(Protocol):
+    """What `Streaming` ends when the node drains: a connection, or a session of several after each other."""
+
+    def end(self) -> None:
+        """Read no more, answer what was read, and end with Draining."""
+
+    def abort(self) -> None:
+        """End with Draining now, without further answers."""
+
+
 class Streaming:
     """All connections of one entrance, so that they end properly when the node drains."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._recogniser = Recogniser(engine)
-        self._connections: set[Connection] = set()
+        self._admitted: set[Admitted] = set()
         self._empty = asyncio.Event()
         self._empty.set()
         self._draining: asyncio.Task[None] | None = None
         self._trimmer = Trimmer()
         engine.when_draining(self._begin_draining)
+
+    @property
+    def flush_interval_ms(self) -> int:
+        """The node's own interval of partial results in milliseconds; 0: never."""
+        return self._engine.settings.ai.streaming.flush_interval_ms
 
     @contextmanager
     def connect(
@@ -182,26 +199,42 @@ class Streaming:
 
         Raises Draining, Busy if too many are open, and BadRequest for an interval that is not allowed.
         """
-        self._engine.accept()
-        settings = self._engine.settings.ai.streaming
+        speech = TranscribeOptions(language=language)
+        connection = self.connection(call, speech, flush_interval_ms=flush_interval_ms)
+        with self.admit(connection):
+            yield connection
+
+    def connection(
+        self, call: Call, speech: TranscribeOptions, *, flush_interval_ms: int | None = None
+    ) -> Connection:
+        """A connection that is not admitted yet: something that is, holds the place of its first stream.
+
+        `speech` are the options of speech recognition. Raises BadRequest for an interval that is not allowed.
+        """
         if flush_interval_ms is None:
-            flush_interval_ms = settings.flush_interval_ms
+            flush_interval_ms = self.flush_interval_ms
         elif 0 != flush_interval_ms < MIN_FLUSH_INTERVAL_MS:
             raise BadRequest(
                 f"flush_interval_ms: {flush_interval_ms} is not allowed; "
                 f"0 (never) and {MIN_FLUSH_INTERVAL_MS} or more are"
             )
-        options = StreamOptions(flush_interval_ms, settings.max_buffer_ms, language)
+        max_buffer_ms = self._engine.settings.ai.streaming.max_buffer_ms
+        options = StreamOptions(flush_interval_ms, max_buffer_ms, speech)
+        return Connection(self._engine, self._recogniser, options, call)
+
+    @contextmanager
+    def admit(self, admitted: Admitted) -> Iterator[None]:
+        """Hold a place for one stream, and end it when the node drains. Raises Draining, Busy."""
+        self._engine.accept()
         with self._engine.streams.slot():
-            connection = Connection(self._engine, self._recogniser, options, call)
-            self._connections.add(connection)
+            self._admitted.add(admitted)
             self._empty.clear()
             try:
-                yield connection
+                yield
             finally:
-                self._connections.discard(connection)
+                self._admitted.discard(admitted)
                 self._trimmer.work_ended()
-                if not self._connections:
+                if not self._admitted:
                     self._empty.set()
 
     def _begin_draining(self) -> None:
@@ -212,16 +245,16 @@ class Streaming:
         last abort them."""
         grace = max(0.0, self._engine.grace_left() - _SAFETY_SECONDS)
         steps = [
-            (grace * _ENDING_STARTS_AT, Connection.end),
-            (grace * (1 - _ENDING_STARTS_AT), Connection.abort),
+            (grace * _ENDING_STARTS_AT, "end"),
+            (grace * (1 - _ENDING_STARTS_AT), "abort"),
         ]
         for seconds, then in steps:
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await self._empty.wait()
                 return
-            for connection in list(self._connections):
-                then(connection)
+            for admitted in list(self._admitted):
+                admitted.end() if then == "end" else admitted.abort()
 
 
 def _draining() -> Draining:

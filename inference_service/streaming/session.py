@@ -5,7 +5,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from inference_service.audio import Audio
 from inference_service.engine import Engine
@@ -31,11 +31,11 @@ Emit = Callable[[StreamResult | ServiceError], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class StreamOptions:
-    """How streams are flushed. `flush_interval_ms` 0: never by time."""
+    """How streams are flushed and recognised. `flush_interval_ms` 0: never by time."""
 
     flush_interval_ms: int
     max_buffer_ms: int
-    language: str | None = None
+    speech: TranscribeOptions = field(default_factory=TranscribeOptions)
 
 
 class Session:
@@ -67,7 +67,7 @@ class Session:
         self._stream_id = stream_id
         self._engine = engine
         self._recogniser = recogniser
-        self._options = TranscribeOptions(language=options.language)
+        self._options = options.speech
         self._call = call
         self._emit = emit
         self._limit = options.max_buffer_ms * STREAM_RATE // 1000

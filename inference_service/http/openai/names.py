@@ -27,10 +27,15 @@ class ModelNotFound(NotFound):
     code = "model_not_found"
 
 
+def is_transcriber(name: str) -> bool:
+    """Whether OpenAI's model of this name transcribes and does no more."""
+    return _DATE.sub("", name) in OPENAI_NAMES
+
+
 def check_model(name: str, own: str) -> None:
     """Raise ModelNotFound unless `name` is the node's `own` model or one of OpenAI's names."""
     known = (own, *OPENAI_NAMES)
-    if name in known or _DATE.sub("", name) in OPENAI_NAMES:
+    if name == own or is_transcriber(name):
         return
     if _DIARIZE.fullmatch(name):
         raise ModelNotFound(f"model: {name[:60]!r} tells speakers apart, which this node cannot do")

@@ -1,0 +1,1 @@
+"""OpenAI's real-time API for transcription: the WebSocket /v1/realtime."""

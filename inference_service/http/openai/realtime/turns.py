@@ -1,0 +1,100 @@
+"""Server-side turn detection: where speech begins and ends in audio that is still coming.
+
+As everywhere in the service, levels decide: a frame is speech if it is louder than the quiet of the last
+seconds. What is no speech costs an empty transcript; a word that a stricter detector drops is lost.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Seconds of one frame.
+FRAME_SECONDS = 0.03
+
+#: Frames whose quietest are the quiet: natural speech of ten seconds has pauses between words.
+_REMEMBERED = 333
+_QUIET_PERCENTILE = 5
+
+#: Decibels of full scale of the quiet that a stream is taken to begin with, and for how many frames of it
+#: that weighs: a stream that begins with speech has no quiet yet.
+_FIRST_QUIET, _FIRST_FRAMES = -65.0, 33
+
+#: Decibels above the quiet, and of full scale, from which a frame is speech: at a threshold of 0, and by how
+#: much more at a threshold of 1.
+_ABOVE_QUIET, _MORE_ABOVE_QUIET = 3.0, 12.0
+_AUDIBLE, _MORE_AUDIBLE = -75.0, 30.0
+
+#: Speech goes on at levels this much lower than those at which it begins.
+_HYSTERESIS = 3.0
+
+#: Speech begins with so many loud frames of the last ones: a click is shorter.
+_LOUD_FRAMES, _LAST_FRAMES = 3, 5
+
+
+@dataclass(frozen=True, slots=True)
+class TurnSettings:
+    """`server_vad`: `threshold` in [0, 1], times in milliseconds. The defaults are OpenAI's."""
+
+    threshold: float = 0.5
+    prefix_padding_ms: int = 300
+    silence_duration_ms: int = 500
+
+
+class TurnDetector:
+    """Detects turns in 16-bit mono samples of one rate."""
+
+    def __init__(
+        self, settings: TurnSettings, sample_rate: int, position: int = 0, *, is_speech: bool = False
+    ) -> None:
+        """`position`: of the first sample. `is_speech`: the first samples belong to a turn."""
+        self._size = max(1, round(FRAME_SECONDS * sample_rate))
+        self._above = _ABOVE_QUIET + _MORE_ABOVE_QUIET * settings.threshold
+        self._audible = _AUDIBLE + _MORE_AUDIBLE * settings.threshold
+        self._silent_frames = max(1, round(settings.silence_duration_ms / 1000 / FRAME_SECONDS))
+        self._rest = np.empty(0, dtype=np.int16)
+        self._levels: deque[float] = deque([_FIRST_QUIET] * _FIRST_FRAMES, maxlen=_REMEMBERED)
+        self._last: deque[bool] = deque(maxlen=_LAST_FRAMES)
+        self._quiet_for = 0
+        self._position = position  # after the last whole frame
+        self._is_speech = is_speech
+
+    @property
+    def onset_samples(self) -> int:
+        """The most samples by which the beginning of speech lies before the moment of its detection."""
+        return (_LAST_FRAMES + 1) * self._size
+
+    def feed(self, samples: NDArray[np.int16]) -> list[tuple[bool, int]]:
+        """The changes in `samples`, which continue the earlier ones: whether speech begins, and its position
+        in samples. It begins with its first loud frame, and ends with the silence after it."""
+        samples = np.concatenate((self._rest, samples)) if len(self._rest) else samples
+        whole = len(samples) // self._size
+        self._rest = samples[whole * self._size :].copy()
+        frames = samples[: whole * self._size].reshape(whole, self._size).astype(np.float32) / 32768
+        levels = 10 * np.log10(np.square(frames).mean(axis=1) + 1e-10)
+        return [change for level in levels.tolist() if (change := self._frame(level)) is not None]
+
+    def forget_turn(self) -> None:
+        """End the turn in which the speech is: its audio was committed or dropped."""
+        self._is_speech = False
+        self._last.clear()
+
+    def _frame(self, level: float) -> tuple[bool, int] | None:
+        self._position += self._size
+        self._levels.append(level)
+        quiet = float(np.percentile(self._levels, _QUIET_PERCENTILE))
+        needed = max(self._audible, quiet + self._above)
+        if self._is_speech:
+            self._quiet_for = 0 if level > needed - _HYSTERESIS else self._quiet_for + 1
+            if self._quiet_for >= self._silent_frames:
+                self.forget_turn()
+                return False, self._position
+            return None
+        self._last.append(level > needed)
+        if sum(self._last) < _LOUD_FRAMES:
+            return None
+        start = self._position - self._size * (len(self._last) - self._last.index(True))
+        self._is_speech = True
+        self._quiet_for = 0
+        return True, start

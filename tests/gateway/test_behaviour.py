@@ -480,7 +480,14 @@ def test_where_keys_are_set_only_they_come_in(start: Start, nodes: tuple[Node, N
         assert client.get(path).status_code == 200, f"{path} needs no key, as on the nodes"
 
 
-@pytest.mark.parametrize("offered", ["api-key.first-key.0123", "ai-stream, api-key.first-key.0123"])
+@pytest.mark.parametrize(
+    "offered",
+    [
+        "api-key.first-key.0123",
+        "ai-stream, api-key.first-key.0123",
+        "realtime, openai-insecure-api-key.first-key.0123, openai-beta.realtime-v1",
+    ],
+)
 def test_a_browsers_websocket_brings_its_key_as_a_subprotocol(
     start: Start, nodes: tuple[Node, Node], offered: str
 ) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import json
+import re
 import ssl
 import threading
 import time
@@ -16,6 +18,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from openai import OpenAI
 from websockets.asyncio.client import connect as connect_async
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
@@ -201,6 +204,38 @@ def test_a_websocket_needs_an_accepted_key(start: Start, node: ServiceNode) -> N
     assert handshake_status(site, additional_headers={"X-API-Key": "wrong-key"}) == 401
     assert handshake_status(site, additional_headers={"Authorization": f"Bearer {KEY}"}) == 101
     assert handshake_status(site, subprotocols=["ai-stream", f"api-key.{KEY}"]) == 101
+
+
+def test_openai_s_real_time_client_is_served_with_its_key(start: Start, node: ServiceNode) -> None:
+    site = start(node, api_keys=(KEY,))
+    base = f"http://127.0.0.1:{site.http}/v1"
+    for key in ("wrong-key", KEY):
+        with OpenAI(base_url=base, api_key=key) as client:
+            session = client.realtime.connect(extra_query={"intent": "transcription"})
+            if key != KEY:
+                with pytest.raises(InvalidStatus) as refused:
+                    session.enter()
+                assert refused.value.response.status_code == 401
+                continue
+            with session as connection:
+                for part in (bytes(48000), tone(1.0, 24000), bytes(48000)):
+                    connection.input_audio_buffer.append(audio=base64.b64encode(part).decode())
+                kinds = []
+                while "conversation.item.input_audio_transcription.completed" not in kinds:
+                    kinds.append(connection.recv().type)
+    assert kinds[0] == "session.created"
+    assert "input_audio_buffer.speech_started" in kinds
+
+
+@pytest.mark.parametrize("path", ["/v1/nowhere", "/api/v1/ai/nowhere", "/nowhere"])
+def test_a_websocket_that_there_is_not_is_404_with_a_text(start: Start, node: ServiceNode, path: str) -> None:
+    site = start(node, api_keys=(KEY,))
+    with pytest.raises(InvalidStatus) as refused:
+        connect(f"ws://127.0.0.1:{site.http}{path}", additional_headers={"X-API-Key": KEY})
+    assert refused.value.response.status_code == 404
+    answer = json.loads(refused.value.response.body)
+    message = answer["error"]["message"] if path.startswith("/v1/") else answer["message"]
+    assert re.search("there is no WebSocket .*/nowhere|no such route", message)
 
 
 def test_the_rate_limit_counts_streams_and_not_their_chunks(

@@ -62,6 +62,10 @@ class UnsupportedMedia(ServiceError):
     grpc_code = "INVALID_ARGUMENT"
 
 
+class UnsupportedCoding(UnsupportedMedia):
+    """A body that is packed in a way that the service does not unpack."""
+
+
 class Unsupported(ServiceError):
     """The node's runtime cannot do this task."""
 

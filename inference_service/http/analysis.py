@@ -203,7 +203,7 @@ def _source(post: Post, task: Task) -> Source:
 
 def _analyze_source(request: AnalyzeRequest, task: Task) -> Source:
     """Return the source of /analyze. For emotion without a format, `input_data` is text."""
-    params = {key: str(value) for key, value in (request.params or {}).items() if value not in (None, "")}
+    params = {key: _param(value) for key, value in (request.params or {}).items() if value not in (None, "")}
     text: str | None = None
     audio: bytes | None = None
     if task is Task.EMOTION and "format" not in params:
@@ -223,6 +223,10 @@ def _analyze_source(request: AnalyzeRequest, task: Task) -> Source:
         language=language(params.get("language"), "params.language"),
         meeting_id=id_text(request.meeting_id),
     )
+
+
+def _param(value: str | float | None) -> str:
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _text_of(content: bytes | None) -> str | None:

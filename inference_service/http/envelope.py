@@ -7,7 +7,8 @@ import msgspec
 from litestar import Request, Response
 from litestar.types import Scope, Send
 
-from inference_service.errors import Busy, ServiceError, Unauthorized
+from inference_service.errors import Busy, ServiceError, Unauthorized, UnsupportedCoding
+from inference_service.http.compression import CODINGS
 from inference_service.http.openai import errors as openai_errors
 
 JSON = "application/json"
@@ -69,6 +70,8 @@ def error_headers(error: ServiceError) -> dict[str, str]:
     """The headers that go with the error."""
     if isinstance(error, Unauthorized):
         return {"www-authenticate": "Bearer"}
+    if isinstance(error, UnsupportedCoding):
+        return {"accept-encoding": ", ".join(CODINGS)}
     if error.status in (429, 503):
         return {"retry-after": str(error.retry_after if isinstance(error, Busy) else _RETRY_AFTER)}
     return {}

@@ -1,5 +1,6 @@
 """POST requests with a body: limits of size and time, content encoding, and the client that leaves."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -7,9 +8,10 @@ import msgspec
 from litestar import Request, Response, post
 from litestar.handlers import HTTPRouteHandler
 
+from inference_service import budget
 from inference_service.engine import Engine
-from inference_service.errors import UnsupportedMedia
 from inference_service.http.body import header, read_body, unless_client_leaves
+from inference_service.http.compression import coding_of, unpack
 from inference_service.http.envelope import request_id_of, success
 from inference_service.http.upload import media_type
 from inference_service.runtimes.base import Call
@@ -30,19 +32,24 @@ class Post(msgspec.Struct):
 
 
 async def read_post(request: Request[Any, Any, Any], engine: Engine) -> Post:
-    """Read the request. Raises UnsupportedMedia for a compressed body, and what `read_body` raises.
+    """Read the request, and unpack it if it is compressed.
 
-    Not through Litestar, which would read a body of any speed, and whose limit of size has no envelope.
+    Raises UnsupportedCoding, what `read_body` raises and what `unpack` raises. Not through Litestar, which
+    would read a body of any speed, and whose limit of size has no envelope.
     """
     limits = engine.settings.ai.request
     scope = request.scope
+    coding = coding_of(header(scope, b"content-encoding"))
     body = await read_body(
         scope, request.receive, max_bytes=limits.max_body_bytes, seconds=limits.upload_timeout
     )
-    encoding = header(scope, b"content-encoding")
-    if encoding is not None and encoding.lower() not in (b"", b"identity"):
-        name = encoding.decode("latin-1")[:40]
-        raise UnsupportedMedia(f"Content-Encoding {name} is not supported; send the body uncompressed")
+    if coding is not None:
+        lease = budget.current()
+        packed, body = (
+            body,
+            await asyncio.to_thread(unpack, body, coding, max_bytes=limits.max_body_bytes, lease=lease),
+        )
+        lease.give(len(packed))
     kind, options = media_type(header(scope, b"content-type"))
     return Post(request_id_of(scope), kind, options, scope["query_string"], body)
 

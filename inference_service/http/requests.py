@@ -1,5 +1,6 @@
 """Requests in JSON, and their conversion to audio, text and options. Errors name the field."""
 
+import codecs
 import re
 from typing import Annotated, TypeVar
 
@@ -23,7 +24,11 @@ MAX_COUNT = 2**31 - 1
 
 # `Meta` of the fields below is for the API's description alone; the functions below check them.
 _TaskName = Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(TASK_NAMES)})]
-_Count = Annotated[int | float, msgspec.Meta(extra_json_schema={"minimum": 0, "maximum": MAX_COUNT})]
+# Text, because pages and scripts pass on what a form field holds.
+_Count = Annotated[
+    int | float | str,
+    msgspec.Meta(extra_json_schema={"minimum": 0, "maximum": MAX_COUNT, "pattern": "^[0-9]{1,9}$"}),
+]
 _TEXT = {"type": "string"}
 
 
@@ -101,13 +106,21 @@ _decoders = {
 }
 
 
+#: Editors and shells on Windows write it before a text in UTF-8.
+_BYTE_ORDER_MARK = codecs.BOM_UTF8
+
+
 def decode_json(body: bytes | memoryview, kind: type[_T], where: str = "") -> _T:
     """Decode `body` as a `kind`. Raises BadRequest with the field's path, which begins with `where`."""
+    if body[:3] == _BYTE_ORDER_MARK:
+        body = memoryview(body)[3:]
     try:
         return _decoders[kind].decode(body)  # type: ignore[index,return-value]
     except msgspec.ValidationError as error:
         raise BadRequest(_plain_reason(str(error), where)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        if body[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            raise BadRequest(f"{where or 'the body'} is UTF-16; send JSON in UTF-8") from None
         raise BadRequest(f"{where or 'the body'} is not JSON: {error}") from None
     except RecursionError:
         raise BadRequest(f"{where or 'the body'} is nested too deeply") from None
@@ -206,11 +219,13 @@ def _decode_unusual_base64(text: str, field: str) -> bytes | None:
         raise BadRequest(f"{field}: is not base64: {reason}") from None
 
 
-def whole(value: float | None, default: int, field: str) -> int:
+def whole(value: float | str | None, default: int, field: str) -> int:
     """Return a count or a rate as an int, `default` for None; 0 means "as in the file's header".
 
     Raises BadRequest unless it is a whole number from 0 to MAX_COUNT.
     """
+    if isinstance(value, str):
+        return whole_text(value, default, field)
     if value is None:
         return default
     if isinstance(value, float) and not value.is_integer():

@@ -117,7 +117,8 @@ async def _hello(socket: WebSocket[Any, Any, Any]) -> Hello:
     if isinstance(message, bytes):
         raise BadRequest("the first message must be the hello, a JSON text; audio comes after it")
     try:
-        return msgspec.json.decode(message, type=Hello)
+        # Not strict: pages take numbers from form fields, as text.
+        return msgspec.json.decode(message, type=Hello, strict=False)
     except msgspec.DecodeError as error:
         raise BadRequest(f"hello: {error}") from None
 

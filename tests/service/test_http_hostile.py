@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import gzip
 import json
 import socket
 import struct
@@ -90,7 +89,7 @@ def test_what_is_not_base64_names_its_field(client: httpx2.Client, text: str) ->
         ("sample_rate", 10**400),
         ("sample_rate", 16000.5),
         ("sample_rate", 1e300),
-        ("sample_rate", "16000"),
+        ("sample_rate", "16 kHz"),
         ("sample_rate", [16000]),
         ("sample_rate", True),
         ("channels", -2),
@@ -158,13 +157,6 @@ def test_json_that_would_fill_the_memory_is_refused_before_it_is_read(
 )
 def test_an_unknown_media_type_is_a_415_that_names_the_known_ones(client: httpx2.Client, kind: str) -> None:
     refused(client.post("/asr", content=WAV, headers={"content-type": kind}), 415, "audio/wav")
-
-
-def test_a_compressed_body_is_a_415_and_is_not_unpacked(client: httpx2.Client) -> None:
-    bomb = gzip.compress(bytes(10_000_000))
-    headers = {"content-type": "audio/wav", "content-encoding": "gzip"}
-    refused(client.post("/asr", content=bomb, headers=headers), 415, "Content-Encoding gzip")
-    data_of(client.post("/asr", content=WAV, headers={**headers, "content-encoding": "identity"}))
 
 
 def test_a_json_route_does_not_take_audio(client: httpx2.Client) -> None:

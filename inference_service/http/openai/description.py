@@ -23,7 +23,7 @@ _REASONS = {
     404: "No such model",
     408: "The form came too slowly",
     413: "The form or the audio is too large",
-    415: "The form is compressed",
+    415: "The form is compressed in another way than gzip or deflate",
     501: "The node's runtime cannot do this",
     503: "The node is full or about to stop, or the model or runtime is not ready",
     504: "The runtime took too long",

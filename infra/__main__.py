@@ -12,7 +12,7 @@ import pulumi  # noqa: E402
 from infra.image_references import ContextError  # noqa: E402
 from infra.models.files import ModelsError  # noqa: E402
 from infra.program.fleet import Fleet, FleetArgs  # noqa: E402
-from infra.stack import StackError, load  # noqa: E402
+from infra.stack import StackError, encrypted, load  # noqa: E402
 from infra.update import prepare  # noqa: E402
 
 
@@ -20,13 +20,15 @@ def main() -> None:
     """Declares the stack that Pulumi names; what is wrong ends it with the reasons, without a traceback."""
     # When a resource fails, the engine interrupts the program. A traceback would hide the resource's error.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    secrets: tuple[str, ...] = ()
     try:
         stack = load()
+        secrets = stack.secrets
         fleet = Fleet(stack.name, FleetArgs(stack, prepare.prepare(stack)))
         for name, value in fleet.outputs.items():
             pulumi.export(name, value)
     except (StackError, ContextError, ModelsError, prepare.CannotUpdate) as error:
-        raise pulumi.RunError(str(error)) from None
+        raise pulumi.RunError(encrypted.masked(str(error), secrets)) from None
 
 
 main()

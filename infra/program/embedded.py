@@ -18,6 +18,7 @@ from infra.paths import PACKAGE, PROJECT
 from infra.program import aliases
 from infra.program.command import step
 from infra.program.host import dependencies
+from infra.program.secrets import concealed
 from infra.stack import Node, Stack
 
 _MODULE = "infra.embedded"
@@ -67,7 +68,7 @@ class EmbeddedGateway(pulumi.ComponentResource):
             **_gateway(args.stack, args.away),
             opts=_options(self, "Gateway", f"{name}-process", opts),
         )
-        self.register_outputs({"http": args.url})
+        self.register_outputs(concealed({"http": args.url}, args.stack.secrets))
 
 
 def _options(

@@ -8,7 +8,7 @@ import pulumi
 
 from infra.connection import HERE, Connection
 from infra.gateway.plan import GatewayPlan, gateway_plan
-from infra.program import model_kinds, outputs
+from infra.program import model_kinds, outputs, secrets
 from infra.program.embedded import EmbeddedGateway, EmbeddedGatewayArgs, EmbeddedNode, EmbeddedNodeArgs
 from infra.program.gateway import Gateway, GatewayArgs
 from infra.program.host import Host, HostArgs, label_of
@@ -34,7 +34,7 @@ class Fleet(pulumi.ComponentResource):
     """All nodes, the gateway over them, and their hosts. `outputs` are the stack's outputs."""
 
     def __init__(self, name: str, args: FleetArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__("gpu-inference:index:Fleet", name, None, opts)
+        super().__init__("gpu-inference:index:Fleet", name, None, secrets.inside(opts, args.stack.secrets))
         # All that is declared stays until the program ends. With the default thresholds, the collector
         # searches it again and again: 3.1 s instead of 2.2 s of processor time for 64 nodes.
         gc.set_threshold(100_000, 20, 100)
@@ -49,9 +49,8 @@ class Fleet(pulumi.ComponentResource):
         healthy = self._roll_out(prepared, plan)
         self._gateway(plan, healthy)
         versions = {node: each.models.versions for node, each in prepared.items()}
-        self.outputs: dict[str, Any] = outputs.of(
-            args.stack, plan.url, self._images.tags, versions, set(args.away.nodes)
-        )
+        told = outputs.of(args.stack, plan.url, self._images.tags, versions, set(args.away.nodes))
+        self.outputs: dict[str, Any] = secrets.concealed(told, args.stack.secrets)
         self.register_outputs(self.outputs)
 
     def _host(self, address: Address) -> Host:

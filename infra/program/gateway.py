@@ -13,6 +13,7 @@ from infra.gateway.configuration import Configuration, ContainerConfiguration
 from infra.program.command import step
 from infra.program.containers import container
 from infra.program.host import Host, dependencies
+from infra.program.secrets import concealed
 from infra.stack import Stack
 from infra.stack.hosts import bracketed
 
@@ -81,8 +82,10 @@ class Gateway(pulumi.ComponentResource):
         )
         if isinstance(configuration, ContainerConfiguration):
             self._container(name, args, configuration, configured)
-        self.http = pulumi.Output.from_input(args.url)
-        self.grpc = pulumi.Output.from_input(f"{bracketed(stack.gateway.public_host)}:{stack.gateway.grpc}")
+        grpc = f"{bracketed(stack.gateway.public_host)}:{stack.gateway.grpc}"
+        told = concealed({"http": args.url, "grpc": grpc}, stack.secrets)
+        self.http = pulumi.Output.from_input(told["http"])
+        self.grpc = pulumi.Output.from_input(told["grpc"])
         self.register_outputs({"http": self.http, "grpc": self.grpc})
 
     def _container(

@@ -10,6 +10,7 @@ import pulumi_docker as docker
 
 from infra.connection import Connection, portable
 from infra.program import aliases, leftovers
+from infra.program.secrets import concealed
 from infra.stack import Host as Address
 from infra.stack import SshHost, Stack
 
@@ -87,10 +88,12 @@ class Host(pulumi.ComponentResource):
                 )
             ]
         before_0_1 = aliases.of_host(docker.Provider, f"{aliases.label(args.address)}-docker")
+        # The provider's list of options is JSON by the time that transformations see it.
+        options = concealed({"ssh": list(of_provider.options) or None}, args.stack.secrets)["ssh"]
         self.provider = docker.Provider(
             f"docker@{name}",
             host=str(args.address),
-            ssh_opts=list(of_provider.options) or None,
+            ssh_opts=options,
             registry_auth=registry,
             opts=pulumi.ResourceOptions(parent=self, aliases=[before_0_1]),
         )

@@ -18,9 +18,10 @@ from infra.program.host import Host, dependencies
 from infra.program.images import Images
 from infra.program.models import NodeModels, NodeModelsArgs
 from infra.program.runtimes.base import Place
-from infra.service_settings import service_secrets, settings_file
+from infra.program.secrets import concealed
+from infra.service_settings import service_secrets, service_settings, settings_file
 from infra.stack import Node as NodeSettings
-from infra.stack import Stack, memory_bytes
+from infra.stack import Stack, encrypted, memory_bytes
 from infra.stack.hosts import bracketed
 from infra.steps.readiness import Readiness, Reload
 
@@ -192,11 +193,19 @@ class Node(pulumi.ComponentResource):
             "grpc": node.public_grpc_port,
             "drained": node.drained,
         }
-        # A gateway sends traffic to a node that is healthy.
-        self.upstream = self.ready.urn.apply(lambda _: dialled)
         address = bracketed(node.public_host)
-        self.http = pulumi.Output.from_input(f"http://{address}:{node.public_http_port}")
-        self.grpc = pulumi.Output.from_input(f"{address}:{node.public_grpc_port}")
+        told = concealed(
+            {
+                "dialled": dialled,
+                "http": f"http://{address}:{node.public_http_port}",
+                "grpc": f"{address}:{node.public_grpc_port}",
+            },
+            stack.secrets,
+        )
+        # A gateway sends traffic to a node that is healthy.
+        self.upstream = pulumi.Output.all(told["dialled"], self.ready.urn).apply(lambda both: both[0])
+        self.http = pulumi.Output.from_input(told["http"])
+        self.grpc = pulumi.Output.from_input(told["grpc"])
         self.register_outputs({"http": self.http, "grpc": self.grpc, "upstream": self.upstream})
 
     def _service(self, needs: list[pulumi.Resource]) -> docker.Container:
@@ -204,6 +213,8 @@ class Node(pulumi.ComponentResource):
         shared_memory = docker.ContainerMountArgs(
             type="volume", source=names.shared_memory_volume(stack, node), target="/dev/shm"
         )
+        # YAML writes some texts in a form of its own, in which nothing finds them again.
+        settings = [docker.ContainerUploadArgs(file=names.SETTINGS_FILE, content=settings_file(stack, node))]
         return self._prepared.container(
             names.SERVICE,
             parent=self,
@@ -213,9 +224,9 @@ class Node(pulumi.ComponentResource):
             memory=stack.service.memory,
             stop_seconds=stack.service.shutdown_grace_seconds + _STOP_MARGIN_SECONDS,
             user=USER,
-            uploads=[
-                docker.ContainerUploadArgs(file=names.SETTINGS_FILE, content=settings_file(stack, node))
-            ],
+            uploads=pulumi.Output.secret(settings)
+            if encrypted.hides(service_settings(stack, node), stack.secrets)
+            else settings,
             mounts=[shared_memory] if node.runtime == "triton" else None,
             healthcheck=healthcheck(["python3", "-m", "inference_service.healthcheck"], start_seconds=30),
         )

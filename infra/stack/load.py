@@ -9,7 +9,8 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from infra.stack import rules
+from infra.paths import PROJECT as FOLDER
+from infra.stack import encrypted, rules
 from infra.stack.gateway import Gateway
 from infra.stack.node import Node
 from infra.stack.problems import Problem, StackError, from_validation, unknown_key
@@ -89,6 +90,23 @@ def load_file(path: str | Path) -> Stack:
     """
     path = Path(path)
     name = path.stem.removeprefix("Pulumi.")
+    own = _own_keys(path)
+    paths: list[str] = []
+    try:
+        stack = parse(encrypted.without(own, "", paths), name, str(path))
+    except StackError as error:
+        problems = [*encrypted.refusals(paths), *(_reworded(problem, paths) for problem in error.problems)]
+        # A missing key and an encrypted one that must not be are one mistake.
+        unlike = {problem.path: problem for problem in reversed(problems)}
+        raise StackError(reversed(unlike.values()), str(path)) from None
+    if refused := list(encrypted.refusals(paths)):
+        raise StackError(refused, str(path))
+    stack._encrypted = tuple(paths)
+    return stack
+
+
+def _own_keys(path: Path) -> dict[str, Any]:
+    """The keys of this project in a stack file, without `gpu-inference:`. Raises StackError."""
     try:
         with path.open(encoding="utf-8") as file:
             document = yaml.load(file, _Loader)
@@ -103,23 +121,16 @@ def load_file(path: str | Path) -> Stack:
     if not isinstance(config, dict):
         raise StackError([Problem("config", f"expected the keys {PROJECT}:nodes, …")], str(path))
     # Keys of other namespaces belong to providers.
-    own = {
+    return {
         str(key).removeprefix(f"{PROJECT}:"): value
         for key, value in config.items()
         if str(key).startswith(f"{PROJECT}:") or ":" not in str(key)
     }
-    encrypted: list[str] = []
-    try:
-        stack = parse(_without_encrypted(own, "", encrypted), name, str(path))
-    except StackError as error:
-        raise StackError((_encrypted(problem, encrypted) for problem in error.problems), str(path)) from None
-    stack._encrypted = tuple(encrypted)
-    return stack
 
 
-def _encrypted(problem: Problem, encrypted: Collection[str]) -> Problem:
+def _reworded(problem: Problem, paths: Collection[str]) -> Problem:
     """The problem, reworded if the key is not missing but encrypted."""
-    if problem.path in encrypted and problem.message.startswith("required"):
+    if problem.path in paths and problem.message.startswith("required"):
         return Problem(
             problem.path, "is encrypted, and only Pulumi can decrypt it; this command needs its value"
         )
@@ -148,6 +159,7 @@ def load(project: str = PROJECT) -> Stack:
     Raises StackError.
     """
     import pulumi
+    from pulumi.runtime.config import is_config_secret
 
     keys = {info.alias or field for field, info in Stack.model_fields.items()}
     # `pulumi.Config` cannot list its keys; a key that no section has is to be reported.
@@ -156,7 +168,31 @@ def load(project: str = PROJECT) -> Stack:
     values = {key: pulumi.runtime.get_config(f"{project}:{key}") for key in sorted(keys)}
     own = {key: _structured(value) for key, value in values.items() if value is not None}
     name = pulumi.get_stack()
-    return parse(own, name, f"Pulumi.{name}.yaml")
+    source = f"Pulumi.{name}.yaml"
+    found = _decrypted(own, {key for key in own if is_config_secret(f"{project}:{key}")}, FOLDER / source)
+    hidden = encrypted.secrets(found)
+    try:
+        stack = parse(own, name, source)
+    except StackError as error:
+        problems = [Problem(each.path, encrypted.masked(each.message, hidden)) for each in error.problems]
+        raise StackError([*encrypted.refusals(found), *problems], source) from None
+    if refused := list(encrypted.refusals(found)):
+        raise StackError(refused, source)
+    stack._secrets = hidden
+    return stack
+
+
+def _decrypted(own: Mapping[str, Any], keys: Collection[str], file: Path) -> dict[str, str]:
+    """The values that were encrypted, by path. `keys` are those of `own` that hold one."""
+    try:
+        written = _own_keys(file) if keys else {}
+    except StackError:  # Pulumi has the configuration from another file, or from an environment.
+        written = {}
+    return {
+        path: text
+        for key in sorted(keys)
+        for path, text in encrypted.values(written.get(key), own[key], key).items()
+    }
 
 
 def _structured(value: str) -> Any:
@@ -167,26 +203,6 @@ def _structured(value: str) -> Any:
         except json.JSONDecodeError:
             return value
     return value
-
-
-def _without_encrypted(value: Any, path: str, encrypted: list[str]) -> Any:
-    """`value` without encrypted values and lists that hold one; adds their paths to `encrypted`."""
-    if isinstance(value, dict):
-        kept = {}
-        for key, inner in value.items():
-            inner_path = f"{path}.{key}" if path else str(key)
-            if any(_is_encrypted(each) for each in (inner if isinstance(inner, list) else [inner])):
-                encrypted.append(inner_path)
-            else:
-                kept[key] = _without_encrypted(inner, inner_path, encrypted)
-        return kept
-    if isinstance(value, list):
-        return [_without_encrypted(inner, f"{path}[{i}]", encrypted) for i, inner in enumerate(value)]
-    return value
-
-
-def _is_encrypted(value: Any) -> bool:
-    return isinstance(value, dict) and value.keys() == {"secure"}
 
 
 def _with_shared(given: Any, shared: Mapping[str, Any]) -> Any:

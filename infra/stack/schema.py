@@ -8,6 +8,15 @@ from infra.stack.images import ImageSource
 from infra.stack.load import PROJECT
 from infra.stack.types import Stack
 
+# What names and images show; `encrypted` refuses these too.
+_NEVER_ENCRYPTED = [
+    ("Node", "name"),
+    ("Node", "host"),
+    ("Gateway", "host"),
+    ("Triton", "shmSize"),
+    ("Build", "args"),
+]
+
 FILE = Path(__file__).resolve().parents[2] / "stack.schema.json"
 
 
@@ -20,20 +29,24 @@ def schema() -> dict[str, Any]:
         for key in ("host", "mode"):
             definitions[name]["properties"].get(key, {}).pop("default", None)
     definitions["Gateway"]["properties"]["rateLimit"]["anyOf"].append({"const": False})
-    for section in ImageSource.__subclasses__():
-        if section.own_build is not None:
-            definitions[section.__name__]["properties"]["build"]["anyOf"].append({"const": True})
-    # A bare address is a node too.
-    own["properties"]["nodes"]["items"] = {
-        "anyOf": [{"$ref": "#/$defs/Node"}, definitions["Node"]["properties"]["host"]]
-    }
+    for source in ImageSource.__subclasses__():
+        if source.own_build is not None:
+            definitions[source.__name__]["properties"]["build"]["anyOf"].append({"const": True})
     encrypted = {
         "type": "object",
         "properties": {"secure": {"type": "string"}},
         "required": ["secure"],
         "additionalProperties": False,
     }
+    plain = [(definitions[section]["properties"], key) for section, key in _NEVER_ENCRYPTED]
+    never = [properties[key] for properties, key in plain]
+    for properties, key in plain:
+        properties[key] = {}
     definitions, keys = _or_encrypted(definitions), _or_encrypted(own["properties"])
+    for (section, key), part in zip(_NEVER_ENCRYPTED, never, strict=True):
+        definitions[section]["properties"][key] = part
+    # A bare address is a node too.
+    keys["nodes"]["items"] = {"anyOf": [{"$ref": "#/$defs/Node"}, definitions["Node"]["properties"]["host"]]}
     definitions["Encrypted"] = encrypted | {"description": "What `pulumi config set --secret` writes."}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -62,13 +75,15 @@ def schema() -> dict[str, Any]:
 
 
 def _or_encrypted(part: Any) -> Any:
-    """A part of the schema, in which each secret may also be an encrypted value."""
+    """A part of the schema, in which each text may also be an encrypted value."""
     if isinstance(part, list):
         return [_or_encrypted(each) for each in part]
     if not isinstance(part, dict):
         return part
-    if part.get("format") == "password":
-        return {"anyOf": [part, {"$ref": "#/$defs/Encrypted"}]}
+    if part.get("type") == "string":
+        about = {key: part[key] for key in ("description", "title", "default") if key in part}
+        text = {key: value for key, value in part.items() if key not in about}
+        return {**about, "anyOf": [text, {"$ref": "#/$defs/Encrypted"}]}
     return {key: _or_encrypted(value) for key, value in part.items()}
 
 

@@ -73,6 +73,7 @@ class Stack(Section):
 
     _name: str = PrivateAttr(default="stack")
     _encrypted: tuple[str, ...] = PrivateAttr(default=())
+    _secrets: tuple[str, ...] = PrivateAttr(default=())
 
     @property
     def name(self) -> str:
@@ -83,6 +84,11 @@ class Stack(Section):
     def encrypted(self) -> tuple[str, ...]:
         """The paths of keys with encrypted values, which files read without Pulumi lack."""
         return self._encrypted
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The texts that were encrypted in the file, under any key: nothing may show them."""
+        return self._secrets
 
     def node(self, name: str) -> Node:
         """The node of that name. Raises KeyError when there is none."""

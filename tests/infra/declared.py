@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +14,7 @@ from pulumi.runtime.mocks import MockMonitor, MockResourceArgs, Mocks, set_mocks
 
 from infra.program.fleet import Fleet as FleetComponent
 from infra.program.fleet import FleetArgs
-from infra.stack import parse
+from infra.stack import Stack, parse
 from infra.update.prepare import Away
 
 # How Pulumi marks a secret on its way to the engine.
@@ -57,6 +58,8 @@ class Fleet:
     resources: dict[str, Resource] = field(default_factory=dict)
     components: dict[str, tuple[str, str]] = field(default_factory=dict)
     outputs: dict[str, Any] = field(default_factory=dict)
+    told: list[str] = field(default_factory=list)
+    """The components' outputs as JSON without the values of secrets."""
 
     def __getitem__(self, name: str) -> Resource:
         return self.resources[name]
@@ -121,6 +124,10 @@ class Monitor(MockMonitor):
         with self._registering:
             return self._register(request)
 
+    def RegisterResourceOutputs(self, request: Any) -> Any:
+        self._fleet.told.append(json.dumps(_without_secrets(json_format.MessageToDict(request.outputs))))
+        return super().RegisterResourceOutputs(request)
+
     def _register(self, request: Any) -> Any:
         urn = self.make_urn(request.parent, request.type, request.name)
         assert urn not in self.resources, f"declared twice: {urn}"
@@ -181,12 +188,20 @@ def _plain(value: Any) -> Any:
 
 def declare(config: dict[str, Any], away: Away | None = None) -> Fleet:
     """The resources of the stack `prod` with these keys."""
+    return declare_loaded(lambda: parse(config, "prod"), away)
+
+
+def declare_loaded(load: Callable[[], Stack], away: Away | None = None) -> Fleet:
+    """The resources of the stack that `load` gives as a Pulumi program that runs."""
     fleet = Fleet()
     set_mocks(Engine(), project="gpu-inference", stack="prod", preview=True, monitor=Monitor(fleet))
 
     @pulumi.runtime.test
     def run() -> None:
-        fleet.outputs = FleetComponent("prod", FleetArgs(parse(config, "prod"), away or Away())).outputs
+        component = FleetComponent("prod", FleetArgs(load(), away or Away()))
+        fleet.outputs = component.outputs
+        for name, value in component.outputs.items():
+            pulumi.export(name, value)
 
     run()
     return fleet

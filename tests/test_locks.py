@@ -13,7 +13,7 @@ from infra.paths import PROJECT
 
 pytestmark = pytest.mark.fast
 
-LOCKS = ("convert", "dev", "models", "models-embedded", "service", "weights")
+LOCKS = ("convert", "dev", "gpu", "models", "models-embedded", "service", "weights")
 
 _PINNED = re.compile(r"^([A-Za-z0-9._-]+)==([^ ;]+).*?((?: \\\n    --hash=sha256:[0-9a-f]{64})+)$", re.M)
 

@@ -8,7 +8,7 @@ import pulumi
 
 from infra.connection import HERE, Connection
 from infra.gateway.plan import GatewayPlan, gateway_plan
-from infra.program import model_kinds, outputs, secrets
+from infra.program import model_kinds, outputs, secrets, triton_release
 from infra.program.embedded import EmbeddedGateway, EmbeddedGatewayArgs, EmbeddedNode, EmbeddedNodeArgs
 from infra.program.gateway import Gateway, GatewayArgs
 from infra.program.host import Host, HostArgs, label_of
@@ -41,8 +41,9 @@ class Fleet(pulumi.ComponentResource):
         self._stack, self._away = args.stack, args.away
         self._inside = pulumi.ResourceOptions(parent=self)
         self._hosts: dict[Address, Host] = {}
-        if (warning := model_kinds.warning(args.stack)) is not None:
-            pulumi.log.warn(warning)
+        for warning in (model_kinds.warning(args.stack), triton_release.warning(args.stack)):
+            if warning is not None:
+                pulumi.log.warn(warning)
         keep(args.stack, args.away, self)
         plan = gateway_plan(args.stack, set(args.away.nodes))
         prepared = self._prepare()

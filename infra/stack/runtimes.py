@@ -9,7 +9,7 @@ from infra.stack.images import ImageSource, OwnBuild
 from infra.stack.section import Section
 from infra.stack.values import HostPath, Memory, NonEmpty, Secret
 
-TRITON_IMAGE = "nvcr.io/nvidia/tritonserver:24.10-py3"
+TRITON_IMAGE = "nvcr.io/nvidia/tritonserver:26.09-py3"
 
 
 class Triton(ImageSource):

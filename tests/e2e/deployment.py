@@ -143,7 +143,7 @@ def first_config(fleet: Fleet, program: Program) -> dict[str, Any]:
     ]
     return {
         "nodes": nodes,
-        "triton": {"build": {"args": {"BASE_IMAGE": TRITON_BASE}}},
+        "triton": {"build": {"args": {"BASE_IMAGE": TRITON_BASE, "CUBLAS": ""}}},
         "service": {"build": {"args": {"BASE_IMAGE": SERVICE_BASE}}, "workers": 2},
         "models": {"source": "sync", "path": "./model_repository", "allowRules": True},
         "gateway": {"host": fleet.hosts["gateway"].url, "image": NGINX_IMAGE, "rateLimit": False},

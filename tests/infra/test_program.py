@@ -101,6 +101,27 @@ def test_a_preview_refuses_a_model_with_an_unfit_name(repository: Path, name: st
         declare(config(1, models={"source": "sync", "path": str(repository)}))
 
 
+@pytest.mark.parametrize(
+    ("triton", "warned"),
+    [
+        ({}, False),
+        ({"build": True}, False),
+        ({"image": "nvcr.io/nvidia/tritonserver:26.07-py3"}, False),
+        ({"image": "nvcr.io/nvidia/tritonserver:26.06-py3"}, True),
+        ({"image": "registry.example.com/tritonserver:24.10-trtllm-python-py3"}, True),
+        ({"build": {"args": {"BASE_IMAGE": "nvcr.io/nvidia/tritonserver:25.06-py3"}}}, True),
+        ({"image": "registry.example.com/own:1"}, False),
+    ],
+)
+def test_a_preview_warns_of_a_triton_with_known_faults(
+    monkeypatch: pytest.MonkeyPatch, triton: dict[str, Any], warned: bool
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(pulumi.log, "warn", said.append)
+    declare(config(1, triton=triton))
+    assert ["has known faults" in each for each in said] == ([True] if warned else [])
+
+
 # Preview tells the truth --------------------------------------------------------------------------------
 
 

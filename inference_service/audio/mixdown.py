@@ -34,19 +34,31 @@ def loudest(channels: Sequence[float]) -> int:
     return int(np.argmax(channels))
 
 
-def mix_into(
-    out: NDArray[np.float32], samples: NDArray[np.int16] | NDArray[np.int32] | NDArray[np.float32]
-) -> None:
-    """Write the average of `samples` [frames, channels] into `out`, float32 [frames], in the samples' own
-    scale. If the channels cancel each other, write the loudest channel instead."""
-    channels = samples.shape[1]
-    energies = []
-    out.fill(0.0)
-    # Channel by channel: several times faster than a mean over a short last axis.
-    for number in range(channels):
-        channel = samples[:, number].astype(np.float32)
-        energies.append(energy(channel))
-        out += channel
-    out *= np.float32(1.0 / channels)
-    if len(out) >= _MIN_FRAMES and cancel(energy(out), energies):
-        np.copyto(out, samples[:, loudest(energies)])
+class Mixer:
+    """Mixes the blocks of one recording or stream. It keeps to the channel that it chose while the channels
+    cancel each other, because another one may be in opposite phase to it."""
+
+    def __init__(self) -> None:
+        self._kept: int | None = None
+
+    def mixed(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the mono block [frames] of `samples` [frames, channels]."""
+        channels = samples.shape[1]
+        if channels == 1:
+            return samples[:, 0]
+        # Channel by channel: several times faster than a mean over a short last axis.
+        average = np.zeros(len(samples), dtype=np.float32)
+        energies = []
+        for number in range(channels):
+            channel = np.ascontiguousarray(samples[:, number])
+            energies.append(energy(channel))
+            average += channel
+        average *= np.float32(1.0 / channels)
+        if len(samples) >= _MIN_FRAMES:
+            if not cancel(energy(average), energies):
+                self._kept = None
+            elif self._kept is None:
+                self._kept = loudest(energies)
+        if self._kept is None or self._kept >= channels:
+            return average
+        return np.ascontiguousarray(samples[:, self._kept])

@@ -1,11 +1,13 @@
 """WAV headers: reads those that libsndfile refuses or misreads, and writes them.
 
-Recorders and pipes leave open-ended sizes and an incomplete last frame, and a stream's header arrives before
-its samples. libsndfile converts the samples, except those that numpy can use in place.
+Recorders and pipes leave open-ended sizes and an incomplete last frame, a stream's header arrives before its
+samples, and some files are several WAVs in a row. libsndfile converts the samples, except those that numpy
+can use in place.
 """
 
 import io
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,8 +20,8 @@ from inference_service.errors import BadRequest
 
 Buffer = bytes | bytearray | memoryview
 
-#: Format tags: integer and floating-point samples.
-PCM, FLOAT = 1, 3
+#: Format tags: integer and floating-point samples, and the two companded codings of telephony.
+PCM, FLOAT, ALAW, MULAW = 1, 3, 6, 7
 _EXTENSIBLE = 0xFFFE
 
 #: libsndfile's names of the sample types that are read here, by format tag and bytes in a sample.
@@ -30,8 +32,8 @@ _SUBTYPES = {
     (PCM, 4): "PCM_32",
     (FLOAT, 4): "FLOAT",
     (FLOAT, 8): "DOUBLE",
-    (6, 1): "ALAW",
-    (7, 1): "ULAW",
+    (ALAW, 1): "ALAW",
+    (MULAW, 1): "ULAW",
 }
 
 #: Sample types that need no conversion: the samples stay a view of the request's bytes.
@@ -42,6 +44,12 @@ _SUBFORMAT_TAIL = bytes.fromhex("000000001000800000aa00389b71")
 
 #: Writers that cannot seek back leave 0, 0xFFFFFFFF, or something just under 2 GiB as the size of the data.
 _OPEN_ENDED_FROM = 0x7FFF0000
+
+#: Tags that are appended to files of any kind, with bytes that are no RIFF chunk.
+_TAGS = (b"TAG", b"ID3", b"APE", b"LYR")
+
+#: Seconds of what follows the samples that are not worth an error: a writer's rounding.
+_LEAST_SAMPLES_SECONDS = 0.1
 
 #: Chunks before the samples. Recorders write a few; a hundred megabytes of empty ones take seconds to skip.
 _MAX_CHUNKS = 1000
@@ -75,15 +83,6 @@ def is_wav(data: Buffer) -> bool:
     return bytes(data[:4]) == b"RIFF" and bytes(data[8:12]) == b"WAVE"
 
 
-def is_16_bit(data: Buffer) -> bool:
-    """Return whether a file that `is_wav` holds 16-bit PCM; False also for an invalid header."""
-    try:
-        layout = read_header(data)
-    except BadRequest:
-        return False
-    return layout is not None and (layout.tag, layout.width) == (PCM, 2)
-
-
 def read_header(data: Buffer) -> Layout | None:
     """Read the header of a file or stream that `is_wav`; None if `data` ends before the samples.
 
@@ -105,25 +104,86 @@ def read_header(data: Buffer) -> Layout | None:
     raise BadRequest(f"audio: WAV header has more than {_MAX_CHUNKS} chunks before its samples")
 
 
-def sample_bytes(data: Buffer, layout: Layout) -> memoryview:
-    """Return the samples of the file `data` in whole frames. Raises BadRequest if some are missing."""
-    available = len(data) - layout.offset
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One WAV of a file: all of its bytes, and its samples in whole frames."""
+
+    layout: Layout
+    file: memoryview
+    samples: memoryview
+
+
+def parts(data: memoryview) -> Iterator[Part]:
+    """Yield the WAVs of a file that `is_wav`: mostly one, else several that were joined end to end.
+
+    Raises BadRequest if samples are missing, and if there are samples that no header declares.
+    """
+    start = 0
+    while start < len(data):
+        layout = read_header(data[start:])
+        if layout is None:
+            raise BadRequest(f"audio: WAV is truncated: its {len(data) - start} bytes end before the samples")
+        first = start + layout.offset
+        size = _present(layout, len(data) - first)
+        end = _next_wav(data, layout, first + size)
+        whole = size // layout.block * layout.block
+        yield Part(layout, data[start:end], data[first : first + whole])
+        start = end
+
+
+def _present(layout: Layout, available: int) -> int:
+    """The bytes of samples that are declared and there. Raises BadRequest if some are missing."""
     size = layout.size
     if size == 0 or (layout.is_open_ended and size > available):
-        size = available
+        return available
     # Up to one frame may be missing at the end: writers that stop in the middle of one are common.
     if size - available >= layout.block:
         raise BadRequest(f"audio: WAV is truncated: {size} bytes of samples declared, {available} are there")
-    size = min(size, available) // layout.block * layout.block
-    return memoryview(data)[layout.offset : layout.offset + size]
+    return min(size, available)
+
+
+def _next_wav(data: memoryview, layout: Layout, position: int) -> int:
+    """Where the next WAV begins, looking from the end of the samples on; the end of the file if none does.
+
+    Other RIFF chunks may follow the samples. Raises BadRequest if what follows is neither: samples beyond the
+    declared size would be lost.
+    """
+    declared_end = position
+    for _ in range(_MAX_CHUNKS):
+        # Chunks are padded to an even length, and some writers forget it.
+        if data[position : position + 1] == b"\0":
+            position += 1
+        if position + 8 > len(data):
+            return len(data)
+        if is_wav(data[position:]):
+            return position
+        name, size = struct.unpack_from("<4sI", data, position)
+        is_chunk = all(0x20 <= byte < 0x7F for byte in name) and position + 8 + size <= len(data) + 1
+        if not is_chunk and name[:3] not in _TAGS:
+            break
+        position += 8 + size if is_chunk else len(data)
+    beyond = len(data) - declared_end
+    if beyond < _LEAST_SAMPLES_SECONDS * layout.sample_rate * layout.block or not any(data[declared_end:]):
+        return len(data)
+    raise BadRequest(
+        f"audio: WAV goes on after the samples that its header declares: {layout.size} bytes are declared, "
+        f"{layout.size + beyond} are there; a size of 0 means up to the end of the file"
+    )
+
+
+def blocks(data: memoryview, layout: Layout) -> Iterator[tuple[NDArray[Any], int]]:
+    """Yield whole frames of a plain layout in blocks of a second: [frames, channels] and their rate in Hz."""
+    step = layout.sample_rate * layout.block
+    for start in range(0, len(data), step):
+        yield samples(data[start : start + step], layout), layout.sample_rate
 
 
 def samples(data: Buffer, layout: Layout) -> NDArray[np.int16] | NDArray[np.int32] | NDArray[np.float32]:
-    """Return whole frames of a plain layout as [frames] or [frames, channels], without a copy if possible."""
+    """Return whole frames of a plain layout as [frames, channels], without a copy if possible."""
     subtype = _SUBTYPES[layout.tag, layout.width]
     if subtype in _VIEWS:
         flat: NDArray[Any] = np.frombuffer(data, _VIEWS[subtype])
-        return flat.reshape(-1, layout.channels) if layout.channels > 1 else flat
+        return flat.reshape(-1, layout.channels)
     converted: NDArray[np.float32]
     converted, _ = soundfile.read(
         io.BytesIO(data),
@@ -133,6 +193,7 @@ def samples(data: Buffer, layout: Layout) -> NDArray[np.int16] | NDArray[np.int3
         format="RAW",
         subtype=subtype,
         endian="LITTLE",
+        always_2d=True,
     )
     return converted
 

@@ -67,7 +67,7 @@ class Audio:
         """
         scale = _FULL_SCALE.get(self.samples.dtype)
         if self.samples.ndim == 2:
-            mixdown.mix_into(out, self.samples)
+            np.copyto(out, mixdown.Mixer().mixed(self.samples.astype(np.float32)))
             if scale:
                 out *= np.float32(1.0 / scale)
         elif scale:

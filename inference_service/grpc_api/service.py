@@ -11,8 +11,7 @@ import msgspec
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from inference_service.audio import Audio
-from inference_service.audio.decode import decode_without_blocking
+from inference_service.audio import Audio, Limits, Recording, decode_beside_the_loop
 from inference_service.engine import Engine
 from inference_service.errors import BadRequest, NotFound, ServiceError, Unsupported
 from inference_service.grpc_api.caller import Answering, Caller
@@ -50,13 +49,15 @@ class AIService(ai_service_pb2_grpc.AIServiceServicer):
         async with self._answering.call(context, "ProcessAudioData") as caller:
             names = tuple(dict.fromkeys(request.tasks)) or (Task.ASR.value,)
             tasks = parse_tasks(names)
-            audio = await decode_without_blocking(
+            recording = Recording(
                 request.audio_data,
-                format=request.format or "wav",
-                sample_rate=request.sample_rate or 16000,
-                channels=request.channels or 1,
-                max_seconds=self._engine.settings.ai.request.max_audio_seconds,
+                request.format or None,
+                request.sample_rate or None,
+                request.channels or None,
             )
+            settings = self._engine.settings.ai
+            limits = Limits(settings.request.max_audio_seconds, settings.models.sample_rate)
+            audio = await decode_beside_the_loop(recording, limits)
             call = Call(caller.request_id, request.room_id, timeout=context.time_remaining())
             results = await self._infer_all(tasks, audio, caller, call)
             return await self._answer(names, results)

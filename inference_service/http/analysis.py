@@ -218,8 +218,8 @@ def _analyze_source(request: AnalyzeRequest, task: Task) -> Source:
         audio=audio,
         text=text,
         format=params.get("format", "pcm"),
-        sample_rate=whole_text(params.get("sample_rate"), 16000, "params.sample_rate"),
-        channels=whole_text(params.get("channels"), 1, "params.channels"),
+        sample_rate=whole_text(params.get("sample_rate"), "params.sample_rate"),
+        channels=whole_text(params.get("channels"), "params.channels"),
         language=language(params.get("language"), "params.language"),
         meeting_id=id_text(request.meeting_id),
     )

@@ -18,7 +18,7 @@ from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
-from inference_service import __version__
+from inference_service import __version__, audio_formats
 from inference_service.audio import wav
 from inference_service.engine import Engine
 from inference_service.http import schemas
@@ -202,8 +202,8 @@ def _audio_route(summary: str, data: type[msgspec.Struct]) -> Schema:
     binary = {"schema": {"type": "string", "format": "binary"}}
     return {
         "summary": summary,
-        "description": "Audio as base64 in JSON, as the body itself (raw PCM is 16-bit little-endian and "
-        "described by the query), or as a file of a form.",
+        "description": "Audio as base64 in JSON, as the body itself (without a header it is described by the "
+        "query), or as a file of a form.",
         "parameters": [
             {"name": name, "in": "query", "description": description, "schema": schema, "example": example}
             for name, (schema, description, example) in _AUDIO_FIELDS.items()
@@ -246,9 +246,9 @@ _COUNT = {"type": "integer", "minimum": 0, "maximum": MAX_COUNT}
 
 # Of the query and of forms: schema, description, example.
 _AUDIO_FIELDS: dict[str, tuple[Schema, str, Any]] = {
-    "format": (TEXT, "The format of an application/octet-stream body; default pcm", "pcm"),
-    "sample_rate": (_COUNT, "Hz of a raw PCM body; default 16000", 16000),
-    "channels": (_COUNT, "Channels of a raw PCM body; default 1", 1),
+    "format": (TEXT, audio_formats.FIELD, "pcm"),
+    "sample_rate": (_COUNT, audio_formats.RATE_FIELD, 16000),
+    "channels": (_COUNT, audio_formats.CHANNELS_FIELD, 1),
     "language": (TEXT, "The language spoken, when known", "en"),
     "meeting_id": (TEXT, "The meeting that the audio belongs to", "42"),
 }

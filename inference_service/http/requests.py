@@ -7,8 +7,8 @@ from typing import Annotated, TypeVar
 import msgspec
 import pybase64
 
-from inference_service.audio import Audio
-from inference_service.audio.decode import decode_without_blocking
+from inference_service import audio_formats
+from inference_service.audio import Audio, Limits, Recording, decode_beside_the_loop
 from inference_service.errors import BadRequest
 from inference_service.request_fields import language
 from inference_service.settings import Settings
@@ -39,9 +39,9 @@ class AudioRequest(msgspec.Struct):
     audio_data: Annotated[
         msgspec.Raw, msgspec.Meta(description="The recording in base64", extra_json_schema=_TEXT)
     ] = msgspec.field(default_factory=msgspec.Raw)
-    format: Annotated[str | None, msgspec.Meta(description="wav (default), pcm, flac, ogg, mp3, …")] = None
-    sample_rate: Annotated[_Count | None, msgspec.Meta(description="Hz of raw PCM; default 16000")] = None
-    channels: Annotated[_Count | None, msgspec.Meta(description="Channels of raw PCM; default 1")] = None
+    format: Annotated[str | None, msgspec.Meta(description=audio_formats.FIELD)] = None
+    sample_rate: Annotated[_Count | None, msgspec.Meta(description=audio_formats.RATE_FIELD)] = None
+    channels: Annotated[_Count | None, msgspec.Meta(description=audio_formats.CHANNELS_FIELD)] = None
     language: Annotated[str | None, msgspec.Meta(description="The language spoken; default: detected")] = None
     meeting_id: Id | None = None
     text: Annotated[str | None, msgspec.Meta(description="For /emotion, instead of audio_data")] = None
@@ -94,9 +94,9 @@ class Source(msgspec.Struct):
 
     audio: bytes | bytearray | memoryview | None
     text: str | None
-    format: str
-    sample_rate: int
-    channels: int
+    format: str | None
+    sample_rate: int | None
+    channels: int | None
     language: str | None
     meeting_id: str
 
@@ -151,9 +151,9 @@ def source_of(request: AudioRequest, task: Task, where: str = "") -> Source:
     return Source(
         audio=audio,
         text=text,
-        format=request.format or "wav",
-        sample_rate=whole(request.sample_rate, 16000, f"{prefix}sample_rate"),
-        channels=whole(request.channels, 1, f"{prefix}channels"),
+        format=request.format or None,
+        sample_rate=whole(request.sample_rate, f"{prefix}sample_rate"),
+        channels=whole(request.channels, f"{prefix}channels"),
         language=language(request.language, f"{prefix}language"),
         meeting_id=id_text(request.meeting_id),
     )
@@ -162,17 +162,17 @@ def source_of(request: AudioRequest, task: Task, where: str = "") -> Source:
 async def audio_of(source: Source, settings: Settings) -> Audio | None:
     """Decode the source's audio. Returns None for text.
 
-    Raises BadRequest and TooLarge.
+    Raises BadRequest, TooLarge and RuntimeTimeout.
     """
     if source.audio is None:
         return None
-    return await decode_without_blocking(
-        source.audio,
-        format=source.format,
-        sample_rate=source.sample_rate,
-        channels=source.channels,
-        max_seconds=settings.ai.request.max_audio_seconds,
-    )
+    recording = Recording(source.audio, source.format, source.sample_rate, source.channels)
+    return await decode_beside_the_loop(recording, audio_limits(settings))
+
+
+def audio_limits(settings: Settings) -> Limits:
+    """Return the bounds of decoding one request's audio."""
+    return Limits(settings.ai.request.max_audio_seconds, settings.ai.models.sample_rate)
 
 
 def decode_base64(raw: msgspec.Raw, field: str) -> bytes | None:
@@ -219,15 +219,15 @@ def _decode_unusual_base64(text: str, field: str) -> bytes | None:
         raise BadRequest(f"{field}: is not base64: {reason}") from None
 
 
-def whole(value: float | str | None, default: int, field: str) -> int:
-    """Return a count or a rate as an int, `default` for None; 0 means "as in the file's header".
+def whole(value: float | str | None, field: str) -> int | None:
+    """Return a count or a rate as an int, None for None.
 
     Raises BadRequest unless it is a whole number from 0 to MAX_COUNT.
     """
     if isinstance(value, str):
-        return whole_text(value, default, field)
+        return whole_text(value, field)
     if value is None:
-        return default
+        return None
     if isinstance(value, float) and not value.is_integer():
         raise BadRequest(f"{field}: expected a whole number, got {value:g}")
     if not 0 <= value <= MAX_COUNT:
@@ -235,13 +235,13 @@ def whole(value: float | str | None, default: int, field: str) -> int:
     return int(value)
 
 
-def whole_text(text: str | None, default: int, field: str) -> int:
+def whole_text(text: str | None, field: str) -> int | None:
     """Like `whole`, for numbers that arrive as text: in a query, a form or `params`."""
     if text is None or text == "":
-        return default
+        return None
     if not re.fullmatch(r"[0-9]{1,10}", text.strip()):
         raise BadRequest(f"{field}: expected a whole number, got {text[:40]!r}")
-    return whole(int(text), default, field)
+    return whole(int(text), field)
 
 
 def id_text(value: Id | None) -> str:

@@ -6,38 +6,16 @@ from urllib.parse import parse_qsl
 import multipart  # type: ignore[import-untyped]
 import numpy as np
 
+from inference_service import audio_formats
+from inference_service.audio.sniff import sniff
 from inference_service.errors import BadRequest, TooLarge, UnsupportedMedia
 from inference_service.http.requests import Source, whole_text
 from inference_service.request_fields import language
 from inference_service.tasks import Task
 
-#: Media types of audio with a header, and the format's name for the decoder.
-_CONTAINERS = {
-    "audio/wav": "wav",
-    "audio/wave": "wav",
-    "audio/x-wav": "wav",
-    "audio/vnd.wave": "wav",
-    "audio/flac": "flac",
-    "audio/x-flac": "flac",
-    "audio/ogg": "ogg",
-    "application/ogg": "ogg",
-    "audio/opus": "ogg",
-    "audio/mpeg": "mp3",
-    "audio/mp3": "mp3",
-    "audio/aiff": "aiff",
-    "audio/x-aiff": "aiff",
-    "audio/basic": "au",
-    "audio/x-caf": "caf",
-}
-#: Media types of raw samples.
-_PCM = {"application/octet-stream", "audio/pcm", "audio/x-pcm", "audio/l16"}
-
 JSON_TYPES = ("application/json", "text/json")
 MULTIPART = "multipart/form-data"
-AUDIO_TYPES = (*_CONTAINERS, *sorted(_PCM))
-
-#: The first bytes of formats, for files whose name does not tell the format. The decoder recognises WAV.
-_MAGIC = {b"fLaC": "flac", b"OggS": "ogg", b"ID3": "mp3"}
+AUDIO_TYPES = audio_formats.MEDIA_TYPES
 
 #: Limits of a form. Each of OpenAI's `keywords[]` is a part; a field is a text, a word or a number.
 _MAX_PARTS = 1024
@@ -58,28 +36,29 @@ def source_of_body(kind: str, options: dict[str, str], query: bytes, body: bytes
     `kind` and `options` are its media type. The query may have format, sample_rate, channels, language and
     meeting_id. Raises UnsupportedMedia for a type that is not audio, BadRequest.
     """
-    if kind not in _CONTAINERS and kind not in _PCM:
+    fields = _fields_of_query(query)
+    named = audio_formats.of_media_type(kind)
+    # The content decides what other audio is; where it does not, the type is one that is not read.
+    if named is None and not (kind.startswith(("audio/", "video/")) and sniff(body) is not None):
         raise UnsupportedMedia(
             f"Content-Type {kind[:80]} is not supported; send application/json, {MULTIPART}, or the "
             f"audio itself as one of {', '.join(AUDIO_TYPES)}"
         )
-    fields = _fields_of_query(query)
-    if kind == "audio/l16":
-        # RFC 2586: rate and channels are parameters of the type, samples are big-endian.
+    if isinstance(named, audio_formats.Headerless):
+        # RFC 2586 and 4856: rate and channels are parameters of the type.
         fields = {"sample_rate": options.get("rate", ""), "channels": options.get("channels", ""), **fields}
-        if options.get("endianness", "big-endian") != "little-endian":
-            body = _swapped(body)
-    named = "pcm" if kind in _PCM else _CONTAINERS[kind]
-    if kind == "application/octet-stream":
-        named = _guessed(body) or named
-    return _source(body, fields.get("format") or named, fields, task)
+    # RFC 2586: the samples of L16 are big-endian.
+    big_endian = kind == "audio/l16" and options.get("endianness", "big-endian") != "little-endian"
+    if big_endian and sniff(body) is None:
+        body = _swapped(body)
+    return _source(body, fields.get("format") or (named.name if named else None), fields, task)
 
 
 def source_of_form(options: dict[str, str], query: bytes, body: bytes, task: Task) -> Source:
     """Return the source of a form: one file (any field name), and text fields. Raises BadRequest."""
     fields = _fields_of_query(query)
     audio: bytes | None = None
-    named = "wav"
+    named: str | None = None
     for part in form_parts(options, body):
         if part.filename is None and part.name != "file":
             fields[part.name] = part.text()
@@ -112,21 +91,21 @@ class FormPart:
             raise BadRequest(f"{self.name[:40]}: is not UTF-8 text; send audio as a file") from None
 
 
-def format_of_file(part: FormPart) -> str:
-    """Return the decoder's name of the file's format, from its media type, file name or first bytes."""
-    suffix = (part.filename or "").rpartition(".")[2].lower()
-    return _CONTAINERS.get(part.kind) or (
-        "pcm" if suffix in ("pcm", "raw") else _guessed(part.content) or "wav"
-    )
+def format_of_file(part: FormPart) -> str | None:
+    """Return the name of the file's format by its media type or its own name, None if neither tells."""
+    # application/octet-stream is what clients send for files whose type they do not know.
+    by_type = None if part.kind == "application/octet-stream" else audio_formats.of_media_type(part.kind)
+    named = by_type or audio_formats.of_file_name(part.filename or "")
+    return named.name if named else None
 
 
-def _source(audio: bytes | None, format: str, fields: dict[str, str], task: Task) -> Source:
+def _source(audio: bytes | None, format: str | None, fields: dict[str, str], task: Task) -> Source:
     return Source(
         audio=audio,
         text=fields.get("text") if audio is None and task is Task.EMOTION else None,
         format=format,
-        sample_rate=whole_text(fields.get("sample_rate"), 16000, "sample_rate"),
-        channels=whole_text(fields.get("channels"), 1, "channels"),
+        sample_rate=whole_text(fields.get("sample_rate"), "sample_rate"),
+        channels=whole_text(fields.get("channels"), "channels"),
         language=language(fields.get("language")),
         meeting_id=fields.get("meeting_id", ""),
     )
@@ -141,10 +120,6 @@ def _fields_of_query(query: bytes) -> dict[str, str]:
         )
     except (UnicodeDecodeError, ValueError) as error:
         raise BadRequest(f"the query cannot be read: {error}") from None
-
-
-def _guessed(body: bytes) -> str | None:
-    return next((name for magic, name in _MAGIC.items() if body.startswith(magic)), None)
 
 
 def _swapped(body: bytes) -> bytes:

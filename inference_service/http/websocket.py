@@ -29,6 +29,7 @@ from inference_service.http.sockets import close, receive, send
 from inference_service.request_fields import language
 from inference_service.runtimes.base import Call
 from inference_service.streaming import Chunk, ClientGone, Streaming, StreamResult
+from inference_service.streaming.format import StreamFormat
 
 PATH = f"{BASE}/stream"
 
@@ -44,7 +45,7 @@ class Hello(msgspec.Struct, forbid_unknown_fields=True):
 
     type: str = "start"
     format: str = "pcm"
-    sample_rate: int = 48000
+    sample_rate: int | None = None  # of audio without a header; absent: the format's default
     channels: int = 1
     tasks: list[str] = []
     language: str | None = None
@@ -100,12 +101,14 @@ async def _serve(socket: WebSocket[Any, Any, Any], streaming: Streaming) -> None
     with streaming.connect(
         call, language=language(hello.language), flush_interval_ms=hello.flush_interval_ms
     ) as connection:
-        await _send(socket, {**msgspec.structs.asdict(hello), "type": "ready"})
+        opening = _opening(hello)
+        rate = StreamFormat().changed_by(opening).rate
+        await _send(socket, {**msgspec.structs.asdict(hello), "sample_rate": rate, "type": "ready"})
 
         async def answer(result: StreamResult) -> None:
             await _send(socket, _message(result))
 
-        await connection.run(_chunks(socket, hello), answer)
+        await connection.run(_chunks(socket, opening), answer)
 
 
 async def _hello(socket: WebSocket[Any, Any, Any]) -> Hello:
@@ -123,19 +126,23 @@ async def _hello(socket: WebSocket[Any, Any, Any]) -> Hello:
         raise BadRequest(f"hello: {error}") from None
 
 
-async def _chunks(socket: WebSocket[Any, Any, Any], hello: Hello) -> AsyncIterator[Chunk]:
-    # The format is a chunk of its own, so that a wrong one is refused before any audio.
-    yield Chunk(
+def _opening(hello: Hello) -> Chunk:
+    """The hello as a chunk of its own, so that a wrong format is refused before any audio."""
+    return Chunk(
         stream_id=hello.stream_id,
         format=hello.format,
-        sample_rate=hello.sample_rate,
+        sample_rate=hello.sample_rate or 0,
         channels=hello.channels,
         tasks=tuple(hello.tasks),
     )
+
+
+async def _chunks(socket: WebSocket[Any, Any, Any], opening: Chunk) -> AsyncIterator[Chunk]:
+    yield opening
     sequence = 0
     while isinstance(message := await receive(socket), bytes):
         sequence += 1
-        yield Chunk(message, sequence, hello.stream_id)
+        yield Chunk(message, sequence, opening.stream_id)
     try:
         control = msgspec.json.decode(message, type=_Control)
     except msgspec.DecodeError as error:

@@ -144,6 +144,11 @@ class ModelsSettings(Section):
         return self.for_task(role.task).model_name
 
     @property
+    def sample_rate(self) -> int:
+        """The rate in Hz to which recordings are decoded: the highest that an enabled model takes."""
+        return max([16_000, *(self.for_task(task).sample_rate for task in self.tasks)])
+
+    @property
     def roles(self) -> list[ModelRole]:
         """The roles of the models that the enabled tasks use."""
         return [role for role in ModelRole if role.task in self.tasks and self.name_of(role)]

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import msgspec
 
 from inference_service.audio import Audio
+from inference_service.audio.mono import Waveform
 from inference_service.streaming.buffer import Piece
-from inference_service.streaming.decoder import STREAM_RATE, Waveform
+from inference_service.streaming.decoder import STREAM_RATE
 from inference_service.tasks import UNDETERMINED, Transcript
 from inference_service.windows.sound import frame_size, is_sound, levels
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from inference_service.streaming.decoder import STREAM_RATE, Waveform
+from inference_service.audio.mono import Waveform
+from inference_service.streaming.decoder import STREAM_RATE
 
 #: Seconds over which loudness is averaged in the search for a pause: the gaps inside words are shorter.
 _PAUSE_SECONDS = 0.3

@@ -1,18 +1,15 @@
-"""Turns a stream's bytes, cut anywhere, into one continuous waveform."""
+"""Turns a stream's bytes, cut anywhere, into one continuous waveform: WAV and audio without a header."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import AsyncIterator
 
-import numpy as np
-import soxr
-from numpy.typing import NDArray
-
-from inference_service.audio import Audio, wav
+from inference_service import audio_formats as formats
+from inference_service.audio import SPEECH_RATE, headerless, wav
+from inference_service.audio.mono import Mono, Waveform
 from inference_service.errors import BadRequest
-from inference_service.streaming.format import StreamFormat
+from inference_service.streaming.format import WAV, StreamFormat
 
 #: Hz, the rate of speech models. Streams are converted to it when they arrive.
-STREAM_RATE = 16_000
+STREAM_RATE = SPEECH_RATE
 
 #: Bytes; no recorder writes more before a WAV's samples.
 _MAX_WAV_HEADER = 64 * 1024
@@ -20,25 +17,22 @@ _MAX_WAV_HEADER = 64 * 1024
 #: Seconds of audio that are decoded at once, so that a big chunk does not block the event loop.
 _SLICE_SECONDS = 1.0
 
-Waveform = NDArray[np.float32]
-
 
 class Decoder:
     """Decodes the bytes of one `StreamFormat` into float32 mono in [-1, 1] at `STREAM_RATE`.
 
-    A chunk may end inside a sample: the sample's first bytes wait for the rest. The resampler keeps its state
-    between chunks, so the borders are inaudible.
+    A chunk may end inside a sample: the sample's first bytes wait for the rest.
     """
 
     def __init__(self, format: StreamFormat) -> None:
-        self._is_wav = format.is_wav
+        self._is_wav = format.kind is WAV
         self._held = b""  # the start of a frame or of a WAV header, which the next chunk completes
         self._left: int | None = None  # bytes of samples until the WAV ends; None: until the stream ends
         self._layout: wav.Layout | None = None
-        self._resampler: soxr.ResampleStream | None = None
+        self._mono = Mono(STREAM_RATE)
         self._frames = 0
-        if not format.is_wav:
-            self._start(wav.Layout(wav.PCM, format.channels, format.sample_rate, 2, 2 * format.channels))
+        if isinstance(format.kind, formats.Headerless):
+            self._layout = headerless.layout(format.kind, format.rate, format.channels)
 
     @property
     def received(self) -> int:
@@ -47,8 +41,8 @@ class Decoder:
             return 0
         return -(-self._frames * STREAM_RATE // self._layout.sample_rate)
 
-    def decode(self, data: bytes) -> Iterator[Waveform]:
-        """The waveform of `data`, a second at a time. Raises BadRequest for a WAV that cannot be read."""
+    async def decode(self, data: bytes) -> AsyncIterator[Waveform]:
+        """Yield the waveform of `data`, a second at a time. Raises BadRequest for an unreadable WAV."""
         if self._is_wav:
             data = self._without_header(data)
         layout = self._layout
@@ -67,17 +61,14 @@ class Decoder:
         for start in range(0, whole, step):
             part = memoryview(data)[start : min(start + step, whole)]
             self._frames += len(part) // frame
-            samples = wav.samples(part, layout)
-            _check_finite(samples)
-            mono = Audio(samples, layout.sample_rate).waveform(layout.sample_rate)
-            np.clip(mono, -1.0, 1.0, out=mono)  # clips floats beyond full scale, as a player does
-            yield mono if self._resampler is None else self._resampled(mono, last=False)
+            yield self._mono.add(wav.samples(part, layout), layout.sample_rate)
 
-    def finish(self) -> Waveform:
-        """The rest of the waveform, from the resampler. Nothing may be decoded afterwards."""
-        if self._resampler is None:
-            return np.empty(0, dtype=np.float32)
-        return self._resampled(np.empty(0, dtype=np.float32), last=True)
+    async def finish(self) -> AsyncIterator[Waveform]:
+        """Yield the rest of the waveform, from the resampler. Nothing may be decoded afterwards."""
+        yield self._mono.finish()
+
+    def close(self) -> None:
+        """There is nothing to release."""
 
     def check_whole(self) -> None:
         """Raises BadRequest if the bytes so far end inside a sample or a WAV header."""
@@ -86,21 +77,11 @@ class Decoder:
                 raise BadRequest(f"audio: WAV header is cut short after {len(self._held)} bytes")
         elif self._held and not self._is_wav:  # a stopped recorder leaves a WAV with half a frame
             frame = self._layout.block
+            bits = 8 * self._layout.width
             raise BadRequest(
                 f"audio: the PCM ends in the middle of a frame: {len(self._held)} of its {frame} bytes came"
-                f" (16-bit samples, channels: {self._layout.channels})"
+                f" ({bits}-bit samples, channels: {self._layout.channels})"
             )
-
-    def _start(self, layout: wav.Layout) -> None:
-        self._layout = layout
-        if layout.sample_rate != STREAM_RATE:
-            self._resampler = soxr.ResampleStream(
-                layout.sample_rate, STREAM_RATE, 1, dtype="float32", quality="HQ"
-            )
-
-    def _resampled(self, mono: Waveform, *, last: bool) -> Waveform:
-        assert self._resampler is not None
-        return np.asarray(self._resampler.resample_chunk(mono, last=last), dtype=np.float32)
 
     def _without_header(self, data: bytes) -> bytes:
         """The bytes of `data` that are samples. Reads the header if it has not been read, and skips the same
@@ -128,7 +109,7 @@ class Decoder:
                     raise BadRequest(f"audio: no samples in the first {_MAX_WAV_HEADER} bytes of the WAV")
                 self._held = data
                 return b""
-            self._start(layout)
+            self._layout = layout
         self._left = None if layout.is_open_ended else layout.size
         return data[layout.offset :]
 
@@ -147,8 +128,3 @@ def _check_not_audio(after: bytes) -> None:
     name = after[:4].lstrip(b"\0")  # an odd length is padded
     if not all(0x20 <= byte < 0x7F for byte in name):
         raise BadRequest("audio: the WAV goes on after the samples that its header declares")
-
-
-def _check_finite(samples: NDArray[Any]) -> None:
-    if samples.dtype == np.float32 and not np.isfinite(samples).all():
-        raise BadRequest("audio has samples that are not finite numbers (NaN or infinity)")

@@ -15,10 +15,11 @@ from time import monotonic
 import msgspec
 
 from inference_service.audio import Audio
+from inference_service.audio.mono import Waveform
 from inference_service.engine import Engine
 from inference_service.runtimes.base import Call
 from inference_service.streaming.buffer import Piece
-from inference_service.streaming.decoder import STREAM_RATE, Waveform
+from inference_service.streaming.decoder import STREAM_RATE
 from inference_service.streaming.pace import Pace
 from inference_service.tasks import DetailedTranscript, Segment, TranscribeOptions, Transcript, Word
 from inference_service.word_times import on_the_sound, passed_over

@@ -8,13 +8,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from inference_service.audio import Audio
+from inference_service.audio.mono import Waveform
 from inference_service.engine import Engine
 from inference_service.errors import Busy, ServiceError
 from inference_service.runtimes.base import Call
 from inference_service.streaming.agreement import Agreement
 from inference_service.streaming.buffer import PendingAudio, Piece, quietest_point
 from inference_service.streaming.chunk import Chunk, StreamResult
-from inference_service.streaming.decoder import STREAM_RATE, Decoder, Waveform
+from inference_service.streaming.decoder import STREAM_RATE
+from inference_service.streaming.decoders import StreamDecoder, decoder_of
 from inference_service.streaming.format import StreamFormat
 from inference_service.streaming.recognition import Recogniser
 from inference_service.tasks import Priority, Task, TaskResult, TranscribeOptions, Transcript
@@ -73,7 +75,7 @@ class Session:
         self._limit = options.max_buffer_ms * STREAM_RATE // 1000
         self._interval = options.flush_interval_ms / 1000
         self._format = StreamFormat()
-        self._decoder: Decoder | None = None
+        self._decoder: StreamDecoder | None = None
         self._pending = PendingAudio(round(_REMEMBERED_SECONDS * STREAM_RATE))
         self._border = 0.0  # seconds from the first pending sample to the first pending word
         self._sequence = 0
@@ -104,19 +106,19 @@ class Session:
         if chunk.meeting_id and not self._call.meeting_id:
             self._call = replace(self._call, meeting_id=chunk.meeting_id)
         if chunk.data:
-            if self._decoder is None:
-                self._decoder = Decoder(self._format)
-            for samples in self._decoder.decode(chunk.data):
+            self._decoder = self._decoder or decoder_of(self._format)
+            async for samples in self._decoder.decode(chunk.data):
                 await self._append(samples, self._base + self._decoder.received)
 
     async def finish(self) -> None:
         """Give all pending audio its final result. The next chunk may have another format.
 
-        Raises the errors of an inference, and BadRequest if the audio ends inside a sample.
+        Raises the errors of an inference, and BadRequest if the audio is not whole.
         """
         decoder, self._decoder = self._decoder, None
         if decoder is not None:
-            await self._append(decoder.finish(), self._base + decoder.received)
+            async for samples in decoder.finish():
+                await self._append(samples, self._base + decoder.received)
             self._base = self._pending.end
         self._final_is_due()
         while self._work is not None:
@@ -138,7 +140,8 @@ class Session:
             await asyncio.wait({self._work})
         # A cancelled task lives until the garbage collector runs; its audio does not have to.
         self._pending = PendingAudio()
-        self._decoder = None
+        if self._decoder is not None:
+            self._decoder.close()
 
     # Input -------------------------------------------------------------------------------------------------
 

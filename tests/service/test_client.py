@@ -89,7 +89,7 @@ def speech(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
 def test_a_file_is_sent_whole_and_its_text_printed(speech: Run, service: Service, recording: Path) -> None:
     status, output, errors = speech("transcribe", recording, "--url", service.url, "--language", "de")
 
-    assert (status, output, errors) == (0, "66150 samples at 22050 Hz\n", "")
+    assert (status, output, errors) == (0, "48000 samples at 16000 Hz\n", "")
     assert service.runtime.options[0].language == "de"
 
 

@@ -152,9 +152,7 @@ def test_json_that_would_fill_the_memory_is_refused_before_it_is_read(
     refused(client.post(f"/{route}", content=body, headers=JSON), 400, "more than 1000000")
 
 
-@pytest.mark.parametrize(
-    "kind", ["text/plain", "image/png", "video/mp4", "application/xml", "nonsense", "a/b/c;;="]
-)
+@pytest.mark.parametrize("kind", ["text/plain", "image/png", "application/xml", "nonsense", "a/b/c;;="])
 def test_an_unknown_media_type_is_a_415_that_names_the_known_ones(client: httpx2.Client, kind: str) -> None:
     refused(client.post("/asr", content=WAV, headers={"content-type": kind}), 415, "audio/wav")
 

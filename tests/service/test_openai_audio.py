@@ -230,9 +230,9 @@ def test_the_models_are_listed_and_found(client: OpenAI) -> None:
         ({"extra_body": {"translate": "true"}}, "/v1/audio/translations", "translate"),
         ({"extra_body": {"num_beams": 3}}, "num_beams: is not a field of this route", "num_beams"),
         ({"stream": True, "response_format": "srt"}, "stream: true goes with", "stream"),
-        ({"file": ("a.wav", b"RIFF")}, "cannot be read as wav", "file"),
-        ({"file": ("a.m4a", b"\0\0\0\x1cftypM4A ")}, "convert it to FLAC, MP3 or Ogg", "file"),
-        ({"file": ("a.webm", b"\x1a\x45\xdf\xa3webm")}, "convert it to FLAC, MP3 or Ogg", "file"),
+        ({"file": ("a.wav", b"RIFF")}, "its 4 bytes do not begin as WAV does", "file"),
+        ({"file": ("a.m4a", b"\0\0\0\x1cftypM4A ")}, "its index .moov., without which", "file"),
+        ({"file": ("a.webm", b"\x1a\x45\xdf\xa3webm")}, "WebM cannot be read: its data is damaged", "file"),
         ({"file": ("a.wav", b"")}, "audio is empty", None),
     ],
 )  # fmt: skip

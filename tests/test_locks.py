@@ -13,7 +13,7 @@ from infra.paths import PROJECT
 
 pytestmark = pytest.mark.fast
 
-LOCKS = ("convert", "dev", "gpu", "models", "models-embedded", "service", "weights")
+LOCKS = ("clients", "convert", "dev", "gpu", "models", "models-embedded", "service", "weights")
 
 _PINNED = re.compile(r"^([A-Za-z0-9._-]+)==([^ ;]+).*?((?: \\\n    --hash=sha256:[0-9a-f]{64})+)$", re.M)
 
@@ -45,16 +45,17 @@ def extra(name: str) -> Iterator[Requirement]:
             yield requirement
 
 
-def file(name: str) -> Iterator[Requirement]:
-    """The requirements in a file of the model repository, with those of the files that it names."""
-    for line in (PROJECT / "model_repository" / name).read_text().splitlines():
+def file(name: str, folder: str = "model_repository") -> Iterator[Requirement]:
+    """The requirements in a file of the folder, with those of the files that it names."""
+    for line in (PROJECT / folder / name).read_text().splitlines():
         if line.startswith("-r "):
-            yield from file(line.removeprefix("-r "))
+            yield from file(line.removeprefix("-r "), folder)
         elif line and not line.startswith("#"):
-            yield Requirement(line)
+            yield Requirement(line.partition("  #")[0])
 
 
 INPUTS = {
+    "clients": lambda: file("requirements.txt", "tests/clients"),
     "convert": lambda: (
         each for name in ("service", "infra", "embedded", "convert", "dev") for each in extra(name)
     ),

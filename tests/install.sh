@@ -1,13 +1,13 @@
 #!/bin/sh
 # Installs the Debian packages without which some tests of `make test` skip, on Debian or Ubuntu, as root: recorded
-# prompts with their texts in five languages, and music.
+# prompts with their texts in five languages, music, and a browser.
 set -eu
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-  echo "install these yourself: asterisk-core-sounds-{en,es,fr,it,ru}{,-wav} asterisk-moh-opsound-wav" >&2
+  echo "install these yourself: asterisk-core-sounds-{en,es,fr,it,ru}{,-wav} asterisk-moh-opsound-wav chromium" >&2
   exit 1
 fi
 wanted=""
-for package in asterisk-moh-opsound-wav $(for language in en es fr it ru; do
+for package in asterisk-moh-opsound-wav chromium $(for language in en es fr it ru; do
   echo "asterisk-core-sounds-$language asterisk-core-sounds-$language-wav"
 done); do
   dpkg-query --show "$package" >/dev/null 2>&1 || wanted="$wanted $package"

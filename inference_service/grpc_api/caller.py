@@ -26,10 +26,9 @@ class Caller:
     _is_answered: bool = False
 
     async def begin_answer(self) -> None:
-        """Send the initial metadata, before the first message.
+        """Send the initial metadata, unless it was sent: with it a node has taken the call.
 
-        Not earlier: while no response has begun, a gateway can retry the call of a node that dies at another
-        node, or answer UNAVAILABLE.
+        A gateway can pass on a call, or answer UNAVAILABLE for a node that dies, only before.
         """
         if not self._is_answered:
             self._is_answered = True

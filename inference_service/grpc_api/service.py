@@ -72,9 +72,10 @@ class AIService(ai_service_pb2_grpc.AIServiceServicer):
                 language=caller.language,
                 flush_interval_ms=caller.flush_interval_ms,
             ) as connection:
+                # At once: clients such as tonic give their caller the stream only when the response began.
+                await caller.begin_answer()
 
                 async def send(result: StreamResult) -> None:
-                    await caller.begin_answer()
                     await context.write(_stream_result(result))
 
                 await connection.run(_chunks(request_iterator), send)

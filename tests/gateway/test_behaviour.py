@@ -604,13 +604,15 @@ def test_grpc_over_the_rate_is_resource_exhausted(start: Start, open_channel: Op
     assert grpc.StatusCode.RESOURCE_EXHAUSTED in codes
 
 
-def test_plain_http_on_the_grpc_entrance_is_refused_and_held_against_no_node(
-    start: Start, open_channel: OpenChannel
+@pytest.mark.parametrize("headers", [{}, {"Content-Type": "application/grpc-web+proto"}])
+def test_what_is_not_grpc_is_refused_on_the_grpc_entrance_and_held_against_no_node(
+    start: Start, open_channel: OpenChannel, headers: dict[str, str]
 ) -> None:
     with grpc_node() as port:
         client = start(upstream(1, 0, port))
         for _ in range(6):
-            answer = httpx2.get(f"http://127.0.0.1:{client.grpc_port}/", timeout=5)  # type: ignore[attr-defined]
+            address = f"http://127.0.0.1:{client.grpc_port}/"  # type: ignore[attr-defined]
+            answer = httpx2.post(address, headers=headers, timeout=5)
             assert answer.headers["grpc-status"] == "13"
             assert answer.headers["grpc-message"] == "not a valid gRPC request"
         assert serving_status(open_channel(client)) == "SERVING"

@@ -17,10 +17,20 @@ from inference_service import metrics
 from inference_service.admission import Admission, Streams
 from inference_service.audio import Audio
 from inference_service.budget import Budget
-from inference_service.errors import BadRequest, Draining, RuntimeTimeout, ServiceError, TooLarge
+from inference_service.errors import (
+    BadRequest,
+    Draining,
+    NotReady,
+    RuntimeFailed,
+    RuntimeTimeout,
+    ServiceError,
+    StoreFailed,
+    TooLarge,
+)
 from inference_service.model_cards import ModelRole
 from inference_service.offer import Offer
-from inference_service.results import ResultStore
+from inference_service.readiness import ReadinessCheck
+from inference_service.results import Analysis, ResultStore
 from inference_service.runtimes.base import Call, Readiness, Runtime
 from inference_service.settings import Settings
 from inference_service.tasks import (
@@ -35,11 +45,6 @@ from inference_service.windows import Window, cut, in_turn, joined
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
-
-#: Seconds for which a readiness is reused. With the time of a check, a change is visible within 2 s.
-READINESS_AGE = 0.8
-#: Seconds after which a runtime that has not answered counts as not ready.
-READINESS_TIMEOUT = 1.1
 
 #: Seconds of the windows of a transcript that is wanted in parts, of a runtime that has no windows.
 _WINDOW_SECONDS = 30.0
@@ -79,8 +84,7 @@ class Engine:
         self.streams = Streams(server.max_streams, settings.ai.streaming.max_lag)
         self.budget = Budget(settings.byte_budget)
         self.results = ResultStore(server.directory, max_entries=server.results_max, ttl=server.results_ttl)
-        self._readiness: tuple[float, Readiness] | None = None
-        self._checking: asyncio.Task[Readiness] | None = None
+        self._readiness = ReadinessCheck(runtime)
 
     @property
     def capabilities(self) -> frozenset[Task]:
@@ -93,8 +97,7 @@ class Engine:
 
     async def close(self) -> None:
         """Release the runtime and the result store."""
-        if self._checking is not None:
-            self._checking.cancel()
+        self._readiness.close()
         await self.runtime.close()
         await self.results.close()
 
@@ -228,30 +231,17 @@ class Engine:
         return ModelStatus(model.model_name, ready=False, model_path=model.model_path, error=reason)
 
     async def readiness(self) -> Readiness:
-        """Whether this node can answer now, at most `READINESS_AGE` seconds old. A draining node cannot."""
+        """Whether this node can answer now, at most a second old. A draining node cannot."""
         if self.draining:
             return Readiness(False, ["draining: the node is stopping"])
-        if self._readiness is not None and monotonic() - self._readiness[0] < READINESS_AGE:
-            return self._readiness[1]
-        # Concurrent callers share one check of the runtime. It is shielded: a caller that is cancelled must
-        # not cancel it for the others.
-        if self._checking is None or self._checking.done():
-            self._checking = asyncio.create_task(self._check_readiness())
-        return await asyncio.shield(self._checking)
+        return await self._readiness.now()
 
-    async def _check_readiness(self) -> Readiness:
+    async def remember(self, analysis: Analysis) -> None:
+        """Store a result under its task id. A failure is logged: the client has the result all the same."""
         try:
-            async with asyncio.timeout(READINESS_TIMEOUT):
-                readiness = await self.runtime.readiness()
-        except TimeoutError:
-            readiness = Readiness(False, [f"the {self.runtime.name} runtime did not answer within a second"])
-        except ServiceError as error:
-            readiness = Readiness(False, [str(error)])
-        if self._readiness is None or self._readiness[1] != readiness:
-            level, state = (logging.INFO, "ready") if readiness.ready else (logging.WARNING, "not ready")
-            _log.log(level, state, extra={"problems": readiness.problems})
-        self._readiness = (monotonic(), readiness)
-        return readiness
+            await self.results.put(analysis)
+        except StoreFailed as error:
+            _log.error("a result is not stored: %s", error, extra={"task_id": analysis.task_id})
 
     def check_offered(self, task: Task) -> None:
         """Raise Unsupported if this node does not offer `task` on audio."""
@@ -290,6 +280,9 @@ class Engine:
                 raise RuntimeTimeout(f"{task} took longer than {limit:g} s") from None
             except ServiceError as error:
                 outcome = type(error).__name__
+                if isinstance(error, NotReady | RuntimeFailed):
+                    extra = {"request_id": call.request_id, "runtime": self.runtime.address}
+                    _log.warning("an inference failed: %s", error, extra=extra)
                 raise
             finally:
                 metrics.RUNTIME_SECONDS.labels(self.runtime.name, task, outcome).observe(

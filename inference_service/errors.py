@@ -78,6 +78,8 @@ class Busy(ServiceError):
 
     status = 503
     grpc_code = "RESOURCE_EXHAUSTED"
+    #: How each reason begins, so that a remote node tells a full node from one that is not ready.
+    BEGINS: ClassVar[str] = "the node is full"
 
     def __init__(self, reason: str, retry_after: int = 1) -> None:
         super().__init__(reason)
@@ -99,10 +101,27 @@ class NotReady(ServiceError):
 
 
 class RuntimeFailed(ServiceError):
-    """The runtime answered with a failure, or with an invalid answer."""
+    """The runtime answered with a failure, or with an invalid answer: it will do so again, at any node.
 
-    status = 503
-    grpc_code = "UNAVAILABLE"
+    Not 503, because a gateway would try a 503 at every node and count it as each node's own failure.
+    """
+
+    status = 500
+    grpc_code = "INTERNAL"
+
+
+class Loop(ServiceError):
+    """The request has come back to a node that forwarded it."""
+
+    status = 508
+    grpc_code = "FAILED_PRECONDITION"
+
+
+class StoreFailed(ServiceError):
+    """The store of results cannot be used: its disk is full, or its file is damaged."""
+
+    status = 500
+    grpc_code = "INTERNAL"
 
 
 class RuntimeTimeout(ServiceError):

@@ -9,6 +9,8 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from inference_service.errors import StoreFailed
+
 _T = TypeVar("_T")
 
 _SCHEMA = """
@@ -49,7 +51,7 @@ class ResultStore:
         self._connection: sqlite3.Connection | None = None
 
     async def put(self, analysis: Analysis) -> None:
-        """Store `analysis` under its task id."""
+        """Store `analysis` under its task id. Raises StoreFailed."""
         await self._run(
             lambda: self._execute(
                 ("INSERT OR REPLACE INTO analyses VALUES (?, ?, ?, ?, ?, ?)", astuple(analysis)),
@@ -63,7 +65,7 @@ class ResultStore:
         )
 
     async def get(self, task_id: str) -> Analysis | None:
-        """The result under `task_id`; None if there is none or it is too old."""
+        """The result under `task_id`; None if there is none or it is too old. Raises StoreFailed."""
         oldest = time.time() - self._ttl
         rows = await self._run(
             lambda: self._execute(
@@ -79,7 +81,10 @@ class ResultStore:
         self._thread.shutdown()
 
     async def _run(self, work: Callable[[], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        except (sqlite3.Error, OSError) as error:
+            raise StoreFailed(f"the store of results: {error}") from error
 
     def _execute(self, *statements: tuple[str, tuple[Any, ...]]) -> list[Any]:
         """Execute the statements; returns the rows of the last one."""

@@ -11,6 +11,7 @@ import pickle
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -80,6 +81,7 @@ def _prepare(directory: Path) -> None:
     """
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _check_owner(directory)
         shutil.rmtree(directory / "metrics", ignore_errors=True)
         (directory / "metrics").mkdir()
         for left in directory.glob("results.sqlite3*"):
@@ -89,6 +91,16 @@ def _prepare(directory: Path) -> None:
             f"server.runtime_dir: {directory} cannot be used: {error.strerror}; set SERVER__RUNTIME_DIR"
         ) from None
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory / "metrics")
+
+
+def _check_owner(directory: Path) -> None:
+    """Anybody can create a folder of this name in /tmp before the service does, and fill it."""
+    found = directory.lstat()
+    if stat.S_ISLNK(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & stat.S_IWOTH:
+        raise StartError(
+            f"server.runtime_dir: {directory} is a link, another user's, or writable for everybody; remove "
+            "it, or set SERVER__RUNTIME_DIR"
+        )
 
 
 class _Worker:

@@ -33,10 +33,10 @@ INFRA = (
 SERVICE = (
     ("", "tasks", "errors", "addresses", "audio_formats", "languages", "origins", "grpc_api.generated"),
     ("model_cards",),
-    ("settings", "audio", "request_fields", "word_times", "memory"),
+    ("settings", "audio", "request_fields", "word_times", "memory", "hops"),
     ("logs", "keys", "metrics", "results", "windows"),
     ("admission", "budget", "runtimes"),
-    ("offer",),
+    ("offer", "readiness"),
     ("engine", "diagnosis"),
     ("streaming",),
     ("http", "grpc_api", "client"),

@@ -154,7 +154,7 @@ class AIService(ai_service_pb2_grpc.AIServiceServicer):
         status = "ok" if not errors else "partial" if results else "error"
         now = time.time()
         task_id = uuid.uuid4().hex
-        await self._engine.results.put(_analysis(task_id, status, results, now))
+        await self._engine.remember(_analysis(task_id, status, results, now))
         return pb.ProcessAudioDataResponse(
             task_id=task_id,
             status=status,

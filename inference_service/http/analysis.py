@@ -138,7 +138,7 @@ class _Routes:
         source = _analyze_source(request, task)
         result = await self._infer(task, source, post.call(source.meeting_id))
         task_id = uuid.uuid4().hex
-        await self._engine.results.put(
+        await self._engine.remember(
             Analysis(
                 task_id=task_id,
                 status="ok",
@@ -156,8 +156,8 @@ class _Routes:
         limit = self._engine.settings.ai.request.max_batch_tasks
         if len(request.tasks) > limit:
             raise BadRequest(f"tasks: {len(request.tasks)} are given; at most {limit} are allowed")
-        # No more tasks at once than there are slots, so that a batch does not fill the queue.
-        places = asyncio.Semaphore(self._engine.admission.limit)
+        # One batch leaves half of the node's slots to others, and does not fill the queue.
+        places = asyncio.Semaphore(max(1, self._engine.admission.limit // 2))
 
         async def one(at: int, item: BatchTask) -> BatchItem:
             task_id = item.task_id if item.task_id is not None else ""

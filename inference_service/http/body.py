@@ -36,6 +36,11 @@ def header(scope: Scope, name: bytes) -> bytes | None:
     return None
 
 
+def via_of(scope: Scope) -> str:
+    """The nodes and proxies that forwarded the request: its `Via` headers in one, "" without any."""
+    return ", ".join(value.decode("latin-1") for key, value in scope["headers"] if key == b"via")
+
+
 async def read_body(scope: Scope, receive: Receive, *, max_bytes: int, seconds: float) -> bytes:
     """Read the whole body, which the request's lease of the byte budget holds from then on.
 

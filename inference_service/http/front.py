@@ -7,10 +7,10 @@ from typing import cast
 
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send, WebSocketScope
 
-from inference_service import logs, metrics
+from inference_service import hops, logs, metrics
 from inference_service.engine import Engine
 from inference_service.errors import Draining, NotFound, ServiceError
-from inference_service.http.body import header
+from inference_service.http.body import header, via_of
 from inference_service.http.cors import Cors, Headers
 from inference_service.http.envelope import REQUEST_ID, send_error
 from inference_service.keys import Keys
@@ -110,6 +110,7 @@ class Front:
 
     def _admit(self, scope: HTTPScope) -> None:
         path = scope["path"]
+        hops.check(via_of(scope), self._engine.settings.node_id)
         if path in OPEN_ROUTES or path.startswith(OPEN_PREFIXES):
             return
         self._keys.check(_text(scope, b"x-api-key"), _text(scope, b"authorization"))

@@ -10,7 +10,7 @@ from litestar.handlers import HTTPRouteHandler
 
 from inference_service import budget
 from inference_service.engine import Engine
-from inference_service.http.body import header, read_body, unless_client_leaves
+from inference_service.http.body import header, read_body, unless_client_leaves, via_of
 from inference_service.http.compression import coding_of, unpack
 from inference_service.http.envelope import request_id_of, success
 from inference_service.http.upload import media_type
@@ -25,10 +25,11 @@ class Post(msgspec.Struct):
     options: dict[str, str]  # the media type's parameters
     query: bytes
     body: bytes
+    via: str
 
     def call(self, meeting_id: str = "") -> Call:
         """The context of this request's inferences."""
-        return Call(request_id=self.request_id, meeting_id=meeting_id)
+        return Call(request_id=self.request_id, meeting_id=meeting_id, via=self.via)
 
 
 async def read_post(request: Request[Any, Any, Any], engine: Engine) -> Post:
@@ -51,7 +52,7 @@ async def read_post(request: Request[Any, Any, Any], engine: Engine) -> Post:
         )
         lease.give(len(packed))
     kind, options = media_type(header(scope, b"content-type"))
-    return Post(request_id_of(scope), kind, options, scope["query_string"], body)
+    return Post(request_id_of(scope), kind, options, scope["query_string"], body, via_of(scope))
 
 
 def post_route(path: str, engine: Engine, answer: Callable[[Post], Awaitable[Any]]) -> HTTPRouteHandler:

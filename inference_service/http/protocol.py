@@ -16,12 +16,15 @@ class HttpProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
         try:
-            while data:
-                data = self._parse(data)
+            left = memoryview(data)
+            while left:
+                left = self._parse(left)
         except httptools.HttpParserError:
             self.send_400_response("Invalid HTTP request received.")
 
-    def _parse(self, data: bytes) -> bytes:
+    def _parse(self, data: memoryview) -> memoryview:
+        """Parse `data`; what follows the head of a declined offer is returned, and not copied: a client can
+        send thousands of them at once."""
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as offer:
@@ -30,10 +33,11 @@ class HttpProtocol(HttpToolsProtocol):
                 head = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, version)]
                 head += [b"%s: %s" % field for field in self.headers if field[0] != b"upgrade"]
                 self.parser = httptools.HttpRequestParser(self)
-                return b"\r\n".join([*head, b"", data[offer.args[0] :]])
+                self.parser.feed_data(b"\r\n".join([*head, b"", b""]))
+                return data[offer.args[0] :]
             if self._should_upgrade():
                 self.handle_websocket_upgrade()
-        return b""
+        return data[:0]
 
     def _should_upgrade(self) -> bool:  # the WebSocket library does not answer other methods
         return self.parser.get_method() == b"GET" and super()._should_upgrade()

@@ -33,6 +33,7 @@ class Call:
     meeting_id: str = ""
     timeout: float | None = None  # seconds; None: only the model's own limit
     priority: Priority = Priority.SHORT
+    via: str = ""  # the nodes that forwarded the request (`hops`)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,8 @@ class Runtime(Protocol):
     """Runs the models: Triton, Edge-LLM, or another inference service."""
 
     name: str  # triton, edge-llm or remote
+    #: Where the runtime is, for logs. Its errors go to clients and name no address.
+    address: str
     capabilities: frozenset[Task]
     #: The longest audio of one call of `transcribe` in seconds. None: the runtime cuts recordings itself.
     window_seconds: float | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 from time import monotonic
 from typing import Any, TypeVar
@@ -11,10 +12,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from inference_service import hops
 from inference_service.audio import Audio, wav
 from inference_service.errors import (
     BadRequest,
     Busy,
+    Loop,
     NotReady,
     RuntimeFailed,
     RuntimeTimeout,
@@ -36,6 +39,7 @@ from inference_service.tasks import (
 )
 
 _T = TypeVar("_T")
+_log = logging.getLogger(__name__)
 
 #: Seconds for a check of readiness, which must end within one.
 _HEALTH_TIMEOUT = 0.9
@@ -53,6 +57,7 @@ _SAME_ERRORS: dict[int, type[ServiceError]] = {
     502: NotReady,
     503: NotReady,
     504: RuntimeTimeout,
+    508: Loop,
 }
 
 
@@ -64,6 +69,8 @@ class RemoteRuntime:
 
     def __init__(self, settings: Settings) -> None:
         self._remote = settings.ai.http
+        self._node_id = settings.node_id
+        self.address = self._remote.endpoint or ""
         self._models = settings.ai.models
         self.capabilities: frozenset[Task] = self._models.tasks
         self._described: dict[ModelRole, tuple[float, ModelDescription]] = {}
@@ -133,7 +140,7 @@ class RemoteRuntime:
 
     @property
     def _where(self) -> str:
-        return f"the service at {self._remote.endpoint}{_BASE}"
+        return f"the remote service's {_BASE}"
 
     async def _infer(self, path: str, kind: type[_T], audio: Audio, call: Call, query: dict[str, str]) -> _T:
         if call.meeting_id:
@@ -162,7 +169,7 @@ class RemoteRuntime:
     async def _send(
         self, method: str, path: str, call: Call, *, time_limit: float | None, **request: Any
     ) -> httpx2.Response:
-        headers = request.pop("headers", {})
+        headers = {**request.pop("headers", {}), "Via": hops.passed_on(call.via, self._node_id)}
         if call.request_id:
             headers["X-Request-ID"] = call.request_id
         limit = self._remote.timeout if time_limit is None else min(time_limit, self._remote.timeout)
@@ -171,8 +178,8 @@ class RemoteRuntime:
         except httpx2.TimeoutException as error:
             raise RuntimeTimeout(f"{self._where}{path} did not answer within {limit:g} s") from error
         except httpx2.TransportError as error:
-            reason = str(error) or type(error).__name__
-            raise NotReady(f"{self._where} cannot be reached: {reason}") from error
+            _log.warning("%s%s cannot be reached: %s", self.address, _BASE, error)
+            raise NotReady("the remote service (ai.http.endpoint) cannot be reached") from error
 
     def _refusal(self, response: httpx2.Response) -> ServiceError:
         """The error for a status other than 200, with the other service's reason."""
@@ -181,7 +188,7 @@ class RemoteRuntime:
         retry_after = response.headers.get("retry-after", "")
         if status in (401, 403):
             return RuntimeFailed(f"{self._where} refuses the token (ai.http.token): {reason}")
-        if status == 429 or (status == 503 and retry_after.isdecimal()):
+        if status == 429 or (status == 503 and reason.startswith(Busy.BEGINS)):
             return Busy(reason, int(retry_after) if retry_after.isdecimal() else 1)
         if status in _SAME_ERRORS:
             return _SAME_ERRORS[status](reason)
@@ -234,6 +241,7 @@ def _envelope(response: httpx2.Response) -> dict[str, Any]:
         envelope = None
     if not isinstance(envelope, dict):
         raise RuntimeFailed(
-            f"{response.request.url} answered {response.status_code}, but not with this service's JSON"
+            f"the remote service's {response.request.url.path} answered {response.status_code}, but not with "
+            "this service's JSON"
         )
     return envelope

@@ -1,10 +1,11 @@
 """The settings as one type: the sections `ai` and `server`, with defaults and limits."""
 
+import secrets
 import tempfile
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, SecretStr, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, SecretStr, model_validator
 
 from inference_service import addresses
 from inference_service.settings import shares
@@ -126,6 +127,13 @@ class Settings(Section):
 
     ai: AiSettings = AiSettings()
     server: ServerSettings = ServerSettings()
+    #: The node's name in `Via`, the same in all of its workers.
+    _node_id: str = PrivateAttr(default_factory=lambda: secrets.token_hex(8))
+
+    @property
+    def node_id(self) -> str:
+        """A name of this node that no other has, for as long as it runs."""
+        return self._node_id
 
     @model_validator(mode="after")
     def _remote_has_endpoint(self) -> Self:

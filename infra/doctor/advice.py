@@ -14,7 +14,7 @@ _ADVICE: Final = (
         "which `pulumi up` creates",
     ),
     (
-        r"the unit manager at .* (cannot be reached|did not answer|closes its connections)",
+        r"the unit manager (at .* )?(cannot be reached|did not answer|closes its connections)",
         "start the unit manager: docker start its container, or `pulumi up`; look at both containers' logs",
     ),
     (
@@ -58,7 +58,7 @@ _ADVICE: Final = (
         "correct what Triton reports of the model (its log has more), then restart Triton",
     ),
     (
-        r"Triton at \S+ says that it is not ready",
+        r"Triton (at \S+ )?says that it is not ready",
         "a model that the service does not use does not load, or Triton still loads; see Triton's log",
     ),
     (

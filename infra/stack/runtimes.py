@@ -28,7 +28,8 @@ class Triton(ImageSource):
     """Additional arguments of tritonserver."""
     env: dict[str, str] = Field(default_factory=dict)
     user: NonEmpty | None = None
-    """The user that the container runs as. Default: 1000:1000."""
+    """The user that the container runs as. Default: 1000:1000. Another one needs the group 1000: the service
+    shares its audio with Triton's user and group alone, and sends it over gRPC otherwise."""
 
 
 class EdgeLlmPart(ImageSource):

@@ -19,7 +19,7 @@ from inference_service.engine import Engine
 from inference_service.http.protocol import HttpProtocol
 from inference_service.http.websocket import StreamProtocol
 from inference_service.model_cards import ModelDescription, ModelRole
-from inference_service.runtimes.base import Call, Readiness
+from inference_service.runtimes.base import Call, Readiness, Runtime
 from inference_service.settings import Settings, load
 from inference_service.tasks import (
     DetailedTranscript,
@@ -40,6 +40,7 @@ class DoubleRuntime:
     when `hold` is cleared, or with `error`. It records its calls and counts the cancelled ones."""
 
     name = "triton"
+    address = "double.invalid"
     window_seconds: float | None = 30.0
 
     def __init__(self) -> None:
@@ -116,9 +117,10 @@ class DoubleRuntime:
 class Service:
     """One worker's application on a loopback port, in a thread of this process."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, runtime: Runtime | None = None) -> None:
+        """`runtime` None: a DoubleRuntime, which `self.runtime` is."""
         self.runtime = DoubleRuntime()
-        self.engine = Engine(settings, self.runtime)
+        self.engine = Engine(settings, runtime or self.runtime)
         self.port = settings.server.http_port
         self.url = f"http://127.0.0.1:{self.port}"
         self._server = uvicorn.Server(
@@ -237,7 +239,7 @@ def service(shared_service: Service) -> Service:
     # The service notices later that the previous test's client left; its cancelled call would count here.
     shared_service.wait_until(lambda: shared_service.runtime.running == 0, seconds=20)
     shared_service.runtime.__init__()  # type: ignore[misc]
-    shared_service.engine._readiness = None
+    shared_service.engine._readiness.forget()
     return shared_service
 
 

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from inference_service.audio import Audio
-from inference_service.errors import RuntimeFailed
+from inference_service.errors import NotReady
 from inference_service.runtimes.base import Call
 from inference_service.runtimes.triton import TritonRuntime
 from inference_service.settings import Settings
@@ -126,7 +126,7 @@ async def test_a_failed_window_fails_the_request_with_its_reason(triton: SmallTr
     models["synthesis"] |= {"window_seconds": 1, "output_names": ["scores"]}
     runtime = await started(triton, models)
     try:
-        with pytest.raises(RuntimeFailed, match="output 'scores' is not there"):
+        with pytest.raises(NotReady, match="output 'scores' is not there"):
             await runtime.detect_synthesis(audio(0.1, 0.2), CALL)
     finally:
         await runtime.close()

@@ -7,6 +7,7 @@ import io
 import wave
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 
 import httpx2
 import numpy as np
@@ -245,6 +246,18 @@ def test_analyze_keeps_what_it_found_under_its_task_id(client: httpx2.Client, se
     assert (analysis.status, analysis.result_type) == ("ok", "emotion_detection")
 
 
+def test_a_result_that_cannot_be_stored_is_answered_all_the_same(
+    serve: Callable[..., Service], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "results.sqlite3").mkdir()  # SQLite cannot open it, as a damaged file or a full disk
+    service = serve()
+    request = {"task_type": "asr", "input_data": b64(bytes(3200))}
+    with httpx2.Client(base_url=f"{service.url}/api/v1/ai", timeout=20) as client:
+        data = data_of(client.post("/analyze", json=request))
+    assert data["task_id"]
+    assert "a result is not stored" in caplog.text
+
+
 def test_analyze_of_emotion_with_a_format_takes_audio(client: httpx2.Client) -> None:
     body = {"task_type": "emotion_detection", "input_data": b64(wav()), "params": {"format": "wav"}}
     assert data_of(client.post("/analyze", json=body))["result"]["duration_ms"] == 1000
@@ -278,16 +291,28 @@ def test_batch_keeps_the_order_and_one_failure_is_that_tasks_alone(client: httpx
     assert "tasks[2].data.audio_data" in results[2]["error"]
 
 
-def test_batch_runs_its_tasks_at_once_but_never_more_than_there_are_places(
+def test_batch_runs_its_tasks_at_once_but_leaves_half_of_the_places_to_others(
     serve: Callable[..., Service],
 ) -> None:
-    service = serve(SERVER__MAX_CONCURRENCY="3", SERVER__MAX_QUEUE="0")
-    service.runtime.delay = 0.02
+    service = serve(SERVER__MAX_CONCURRENCY="4", SERVER__MAX_QUEUE="0")
+    service.runtime.hold = True
     tasks = [{"task_id": str(at), "type": "emotion", "data": {"text": "x"}} for at in range(9)]
-    with httpx2.Client(base_url=f"{service.url}/api/v1/ai") as client:
-        results = data_of(client.post("/batch", json={"tasks": tasks}))["results"]
+    results = []
+
+    def send() -> None:
+        with httpx2.Client(base_url=f"{service.url}/api/v1/ai", timeout=60) as client:
+            results.extend(data_of(client.post("/batch", json={"tasks": tasks}))["results"])
+
+    with service.meanwhile(send):
+        service.wait_until(lambda: service.runtime.running == 2)
+        # There is room for others beside the batch.
+        for _ in range(2):
+            with pytest.raises(httpx2.ReadTimeout):
+                httpx2.post(f"{service.url}/api/v1/ai/emotion", json={"text": "y"}, timeout=0.5)
+        service.runtime.hold = False
     assert all("result" in result for result in results)
-    assert service.runtime.most_running == 3
+    assert service.runtime.texts.count("y") == 2
+    assert service.runtime.most_running <= 4
 
 
 # Status routes
@@ -304,7 +329,7 @@ def test_health_of_the_node_is_503_with_the_reason_when_a_model_is_not_ready(
 ) -> None:
     assert set(data_of(client.get("/health"))) == {"status", "service", "timestamp"}
     service.runtime.problems = ["model asr: unloaded"]
-    service.engine._readiness = None
+    service.engine._readiness.forget()
     response = client.get("/health")
     assert response.status_code == 503
     assert "model asr: unloaded" in response.json()["message"]
@@ -339,7 +364,7 @@ def test_metrics_count_requests_audio_and_runtime_time(client: httpx2.Client, se
     [
         (Unsupported("no"), 501),
         (NotReady("model asr is not loaded"), 503),
-        (RuntimeFailed("no text in the answer"), 503),
+        (RuntimeFailed("no text in the answer"), 500),
         (RuntimeTimeout("too long"), 504),
     ],
 )

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import http.server
 import json
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any
 
+import httpx2
 import numpy as np
 import pytest
 
@@ -27,8 +30,10 @@ from inference_service.errors import (
 )
 from inference_service.runtimes.base import Call
 from inference_service.runtimes.remote import RemoteRuntime, as_wav
-from inference_service.settings import Settings
+from inference_service.settings import Settings, load
 from inference_service.tasks import Task, TranscribeOptions
+from tests.ports import free_ports
+from tests.service.conftest import Service
 
 CALL = Call("request-7", meeting_id="42")
 SECOND = Audio(np.arange(-8000, 8000, dtype=np.int16), 16000)
@@ -92,6 +97,31 @@ def test_audio_is_sent_as_the_same_samples(samples: np.ndarray) -> None:
     assert np.array_equal(received.samples, samples)
 
 
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_nodes_that_forward_to_themselves_say_so(tmp_path: Path, nodes: int) -> None:
+    ports = free_ports(nodes)
+    running = []
+    for number, port in enumerate(ports):
+        settings = load(
+            None,
+            {
+                "AI__HTTP__ENDPOINT": f"http://127.0.0.1:{ports[(number + 1) % nodes]}",
+                "SERVER__HTTP_PORT": str(port),
+                "SERVER__RUNTIME_DIR": str(tmp_path / str(number)),
+            },
+        )[0]
+        running.append(Service(settings, RemoteRuntime(settings)))
+        running[-1].start()
+    try:
+        body = {"audio_data": base64.b64encode(bytes(3200)).decode(), "format": "pcm"}
+        response = httpx2.post(f"{running[0].url}/api/v1/ai/asr", json=body, timeout=20)
+        assert response.status_code == 508
+        assert "leads to its own gateway" in response.json()["message"]
+    finally:
+        for node in running:
+            node.stop()
+
+
 async def test_every_task_gets_the_other_service_s_answer(service: Any) -> None:
     async with remote(service.url) as runtime:
         heard = await runtime.transcribe(SECOND, TranscribeOptions(language="de"), CALL)
@@ -149,7 +179,8 @@ async def test_readiness_is_the_other_service_s_own(service: Any) -> None:
         assert readiness.problems == ["model asr is not ready: no weights"]
     async with remote("http://127.0.0.1:9") as runtime:
         readiness = await runtime.readiness()
-        assert "http://127.0.0.1:9/api/v1/ai cannot be reached" in readiness.problems[0]
+        # Clients read this: it names no address.
+        assert readiness.problems == ["the remote service (ai.http.endpoint) cannot be reached"]
         with pytest.raises(NotReady):
             await runtime.emotion_of_text("hello", CALL)
 

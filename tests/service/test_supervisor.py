@@ -252,6 +252,19 @@ def run(**environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.parametrize("kind", ["a link", "writable for everybody"])
+def test_a_runtime_folder_that_another_user_may_have_made_is_refused(tmp_path: Path, kind: str) -> None:
+    folder = tmp_path / "run"
+    if kind == "a link":
+        folder.symlink_to(tmp_path)
+    else:
+        folder.mkdir()
+        folder.chmod(0o777)
+    ended = run(SERVER__RUNTIME_DIR=str(folder), SERVER__HTTP_PORT=str(free_port()))
+    assert ended.returncode != 0
+    assert f"server.runtime_dir: {folder} is a link, another user's, or writable" in ended.stderr
+
+
 def test_a_taken_port_is_reported_with_the_setting_to_change(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])

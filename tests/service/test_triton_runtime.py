@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import shutil
+import stat
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -225,7 +226,7 @@ async def test_a_model_that_does_not_match_is_named_with_the_existing_ones(
             for problem, beginning in zip(problems, expected, strict=True):
                 assert problem.startswith(beginning)
                 assert problem in caplog.text
-            with pytest.raises(RuntimeFailed, match="datatype FP64, expected FP32"):
+            with pytest.raises(NotReady, match="datatype FP64, expected FP32"):
                 await models.emotion_of_audio(samples(), CALL)
             with pytest.raises(Unsupported, match="text_model_name"):
                 await models.emotion_of_text("hello", CALL)
@@ -340,6 +341,35 @@ async def test_a_cancelled_request_s_slot_rests_before_it_is_used_again(triton: 
         assert [slot.name for slot in models._pool._free[65536]] != [resting]
         await asyncio.sleep(1.6)
         assert {slot.name for slot in models._pool._free[65536]} == set(models._pool._all)
+
+
+async def test_a_slot_is_not_used_again_while_a_triton_that_hangs_may_read_it(
+    own_triton: SmallTriton,
+) -> None:
+    async with runtime(own_triton) as models:
+        await models.emotion_of_audio(samples(), CALL)
+        pool = models._pool
+        slot = await pool.acquire(64)
+        assert slot is not None
+        own_triton.freeze()
+        try:
+            pool.rest(slot, 0.2)  # as after an inference that was given up
+            await asyncio.sleep(2)
+            assert slot not in pool._free[slot.size]
+        finally:
+            own_triton.thaw()
+
+        async def is_free() -> bool:
+            return slot in pool._free[slot.size]
+
+        await until(is_free)
+
+
+async def test_only_the_services_user_and_group_can_open_a_slot(triton: SmallTriton) -> None:
+    async with runtime(triton) as models:
+        await models.emotion_of_audio(samples(), CALL)
+        for name in files(models._pool._token):
+            assert stat.S_IMODE((shm.FOLDER / name).stat().st_mode) & 0o007 == 0
 
 
 async def test_what_a_killed_worker_left_is_removed(triton: SmallTriton) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import secrets
 import socket
 from typing import Final, Self
@@ -58,8 +59,10 @@ class Connection:
         except TimeoutError:
             reason = f"no connection within {time_limit:g} s"
         except OSError as error:
-            reason = error.strerror or str(error)
-        raise NotReady(f"the unit manager at {address} cannot be reached: {reason}")
+            # asyncio's own text names the address, which must not reach clients.
+            number = error.errno or 0  # below 0: of the resolver, whose text names no address
+            reason = os.strerror(number) if number > 0 else error.strerror or type(error).__name__
+        raise NotReady(f"the unit manager cannot be reached: {reason}")
 
     @property
     def broken(self) -> bool:

@@ -45,12 +45,12 @@ class Probe:
                         return await self._ask()
                     except SessionLost:
                         self.close()
-            raise NotReady(f"the unit manager at {self._address} closes its connections")
+            raise NotReady("the unit manager closes its connections")
         except (TimeoutError, NotReady, ProtocolError) as error:
             self.close()
             if isinstance(error, TimeoutError):
                 raise NotReady(
-                    f"the unit manager at {self._address} did not answer within {self._time_limit:g} s "
+                    f"the unit manager did not answer within {self._time_limit:g} s "
                     "(it waits for an llm node that does not answer, or it is stuck)"
                 ) from None
             raise
@@ -73,8 +73,8 @@ class Probe:
             elif reply.request_id in (to_no_unit, "0"):
                 if not node_called:
                     raise NotReady(
-                        f"the unit manager at {self._address} has no llm node: it is not running, or the two "
-                        "do not share one /tmp"
+                        "the unit manager has no llm node: it is not running, or the two do not share "
+                        "one /tmp"
                     )
                 return
 

@@ -76,6 +76,7 @@ class EdgeLlmRuntime:
             clock=clock,
             on_lost=self._note_lost,
         )
+        self.address = edge.address
         self._newest = -1  # number of the latest work id since the unit manager's last restart
         self._left_behind: dict[int, str] = {}  # work ids, by number, of units that got no exit message
         self._dismissing = asyncio.Lock()  # held while these units exit

@@ -4,6 +4,7 @@ tritonclient's generated stubs on a `grpc.aio` channel: its `InferInput` would c
 One channel carries all calls of a worker at once: waveforms lie in shared memory, so its messages are small.
 """
 
+import re
 from typing import Any
 
 import grpc
@@ -15,6 +16,9 @@ from inference_service.runtimes.triton.hang import HangDetector
 
 #: Seconds for calls about the server itself; `Runtime.readiness` has one second.
 CONTROL_TIMEOUT = 0.9
+
+#: What gRPC says of a connection, up to the reason: it names internal addresses.
+_PEER = re.compile(r".*\b(?:ipv4|ipv6|unix|dns):\S+: ")
 
 _CHANNEL_OPTIONS: list[tuple[str, int]] = [
     # Reconnects to a restarted Triton within a second; gRPC's own backoff grows to two minutes.
@@ -60,6 +64,10 @@ class TritonClient:
     def start(self) -> None:
         """Begin to watch for a server that hangs, in the running event loop."""
         self._hang.start()
+
+    def check_live(self) -> None:
+        """Raise NotReady while the server hangs."""
+        self._hang.check()
 
     async def close(self) -> None:
         """Close the connection; calls still running are cancelled."""
@@ -159,7 +167,7 @@ class TritonClient:
             case grpc.StatusCode.DEADLINE_EXCEEDED:
                 return RuntimeTimeout(f"{what} did not answer in time")
             case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED | grpc.StatusCode.NOT_FOUND:
-                return NotReady(f"{what} is not ready: {reason} (Triton at {self.address})")
+                return NotReady(f"{what} is not ready: {_PEER.sub('', reason)}")
             case code:
                 return RuntimeFailed(f"{what} failed ({code.name}): {reason}")
 

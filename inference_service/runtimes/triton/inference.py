@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2 as pb
 
-from inference_service.errors import RuntimeTimeout
+from inference_service.errors import NotReady, RuntimeTimeout
 from inference_service.runtimes.base import Call
 from inference_service.runtimes.triton.answers import Answer
 from inference_service.runtimes.triton.client import ModelDied, SharedMemoryGone, TritonClient
@@ -52,7 +52,9 @@ class Inference:
         self, count: int, write: Callable[[NDArray[np.float32]], None], *, longest: float
     ) -> AsyncIterator[TensorSlot]:
         """A slot with the `count` float32 values that `write` writes into it. After an abandoned inference it
-        is not reused for `longest` seconds, the time that an inference may take."""
+        is not reused for `longest` seconds, the time that an inference may take. Raises NotReady while Triton
+        hangs."""
+        self._client.check_live()
         shared = await self._pool.acquire(4 * count)
         array = np.empty(count, dtype=np.float32) if shared is None else shared.array(count)
         abandoned = False
@@ -62,7 +64,8 @@ class Inference:
             else:
                 await _in_thread(lambda: write(array))
             yield TensorSlot(array, shared)
-        except (asyncio.CancelledError, RuntimeTimeout):
+        except (asyncio.CancelledError, RuntimeTimeout, NotReady):
+            # NotReady: the connection is lost or the server hangs, and the model may run on.
             abandoned = True
             raise
         finally:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from inference_service.errors import NotReady, RuntimeFailed, ServiceError
+from inference_service.errors import NotReady, ServiceError
 from inference_service.model_cards import RULES, ModelDescription, ModelRole, describe
 from inference_service.runtimes.triton.client import TritonClient
 from inference_service.runtimes.triton.contract import ANY, Interface, contracts, mismatches
@@ -47,10 +47,10 @@ class TritonModels:
         self._loaded.clear()
 
     async def get(self, name: str) -> LoadedModel:
-        """The model called `name`. Raises RuntimeFailed when it does not match its contract."""
+        """The model called `name`. Raises NotReady if it does not match its contract: another node's may."""
         loaded = self._loaded.get(name) or await self._inspect(name)
         if loaded.problems:
-            raise RuntimeFailed("; ".join(loaded.problems))
+            raise NotReady("; ".join(loaded.problems))
         return loaded
 
     def known(self, role: ModelRole) -> ModelDescription | None:

@@ -50,6 +50,7 @@ class TritonRuntime:
 
     def __init__(self, settings: Settings) -> None:
         self._triton = settings.ai.runtime.triton
+        self.address = self._triton.grpc_address
         self._settings = settings.ai.models
         self.capabilities: frozenset[Task] = self._settings.tasks
         self.window_seconds: float | None = self._settings.asr.window_seconds

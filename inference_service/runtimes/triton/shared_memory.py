@@ -25,6 +25,10 @@ _log = logging.getLogger(__name__)
 FOLDER = Path("/dev/shm")
 _PREFIX = "ai-inference-"
 
+#: Other users could read and change the audio. A Triton of another user needs the service's group: it opens
+#: a region for reading and writing.
+_MODE = 0o660
+
 #: Slots come in powers of two from here …
 _SMALLEST = 64 * 1024
 #: … up to here (65 s at 16 kHz); larger ones are made for one request and not kept.
@@ -41,10 +45,9 @@ class Slot:
     def __init__(self, name: str, size: int) -> None:
         self.name = name
         self.size = size
-        descriptor = os.open(FOLDER / name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        descriptor = os.open(FOLDER / name, os.O_RDWR | os.O_CREAT | os.O_EXCL, _MODE)
         try:
-            # A Triton of another user must be able to read it, whatever the umask.
-            os.fchmod(descriptor, 0o666)
+            os.fchmod(descriptor, _MODE)  # whatever the umask
             # Reserves the pages now: otherwise a full /dev/shm is a SIGBUS at the first write.
             os.posix_fallocate(descriptor, 0, size)
             self.memory = np.frombuffer(mmap.mmap(descriptor, size), dtype=np.uint8)
@@ -147,10 +150,25 @@ class SharedMemoryPool:
         """Return the slot of an abandoned request, which Triton may still read: reuse it after `seconds`.
 
         Triton does not report the end of a cancelled request, so `seconds` is the longest time of an
-        inference. Unregistering the slot earlier would take the memory away from a running model.
+        inference; it begins again while Triton does not answer. Unregistering the slot earlier would take the
+        memory away from a running model.
         """
         self._resting.add(slot.name)
-        asyncio.get_running_loop().call_later(seconds, self.release, slot)
+
+        def ended() -> None:
+            if slot.name in self._all:  # else the pool was closed meanwhile
+                self._in_background(self._release_or_rest(slot, seconds))
+
+        asyncio.get_running_loop().call_later(seconds, ended)
+
+    async def _release_or_rest(self, slot: Slot, seconds: float) -> None:
+        try:
+            await self._client.registered()
+        except (NotReady, RuntimeFailed):
+            # A server that hangs goes on where it stopped: it may read the slot after any time.
+            self.rest(slot, seconds)
+        else:
+            self.release(slot)
 
     async def close(self) -> None:
         """Unregister and remove every slot."""
@@ -221,7 +239,7 @@ def _lock_token() -> tuple[str, int]:
     while True:
         token = secrets.token_hex(6)
         path = FOLDER / f"{_PREFIX}{token}.lock"
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         if path.exists():  # else another worker that starts now has removed it as a leftover
             return token, descriptor

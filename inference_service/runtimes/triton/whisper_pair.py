@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2 as pb
 
 from inference_service.audio import Audio, mel
-from inference_service.errors import BadRequest, RuntimeFailed
+from inference_service.errors import BadRequest, NotReady, RuntimeFailed
 from inference_service.runtimes.base import Call, refuse_options
 from inference_service.runtimes.triton import whisper_decoding
 from inference_service.runtimes.triton.contract import mel_bands
@@ -34,7 +34,7 @@ class WhisperPair:
         """What is wrong with the tokenizer's files."""
         try:
             self._vocabulary()
-        except RuntimeFailed as error:
+        except NotReady as error:
             return [str(error)]
         return []
 
@@ -82,9 +82,12 @@ class WhisperPair:
     def _vocabulary(self) -> tuple[Tokenizer, whisper_decoding.Suppressed]:
         if self._loaded is None:
             if self._asr.tokenizer_path is None:
-                raise RuntimeFailed("ai.models.asr.tokenizer_path: needed with decoder_path")
-            tokenizer = load_tokenizer(self._asr.tokenizer_path, self._asr.special_tokens_path)
-            self._loaded = tokenizer, whisper_decoding.load_suppressed(self._asr.config_path, tokenizer)
+                raise NotReady("ai.models.asr.tokenizer_path: needed with decoder_path")
+            try:
+                tokenizer = load_tokenizer(self._asr.tokenizer_path, self._asr.special_tokens_path)
+                self._loaded = tokenizer, whisper_decoding.load_suppressed(self._asr.config_path, tokenizer)
+            except RuntimeFailed as error:
+                raise NotReady(str(error)) from error  # another node may have the files
         return self._loaded
 
     def _slot(self, values: NDArray[np.float32]) -> AbstractAsyncContextManager[TensorSlot]:

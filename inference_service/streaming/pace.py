@@ -7,8 +7,9 @@ from time import monotonic
 
 from inference_service import metrics
 
-#: Partial results of one worker that are recognised at once; the rest of the node is for other work.
-_AT_ONCE = 2
+#: Partial results of one worker that are recognised at once; the rest of the node is for other work. Streams
+#: that have no text yet have places of their own: people wait for the first words.
+_AT_ONCE, _FIRST_AT_ONCE = 3, 2
 
 #: A partial result that takes so many times as long as on an idle node is still taken for normal.
 _NORMAL = 1.5
@@ -29,6 +30,7 @@ class Pace:
 
     def __init__(self) -> None:
         self._places = asyncio.Semaphore(_AT_ONCE)
+        self._first_places = asyncio.Semaphore(_FIRST_AT_ONCE)
         self._least = 0.0
         self._mean = 0.0
 
@@ -39,10 +41,12 @@ class Pace:
         return asked * min(_MOST, max(1.0, self._mean / (_NORMAL * self._least)))
 
     @asynccontextmanager
-    async def place(self) -> AsyncIterator[None]:
-        """Wait for a place, do a recognition in it, and take its time, the wait included."""
+    async def place(self, *, first: bool) -> AsyncIterator[None]:
+        """Wait for a place, do a recognition in it, and take its time, the wait included.
+
+        `first`: the stream has no text yet."""
         begun = monotonic()
-        async with self._places:
+        async with self._first_places if first else self._places:
             yield
         self.note(monotonic() - begun)
 

@@ -72,12 +72,14 @@ class Recogniser:
         alone = Heard(detailed.transcript)
         return alone if around is None else max(alone, around, key=_number_of_words)
 
-    async def draft(self, samples: Waveform, options: TranscribeOptions, call: Call) -> Transcript:
+    async def draft(
+        self, samples: Waveform, options: TranscribeOptions, call: Call, *, first: bool
+    ) -> Transcript:
         """A transcript that a later one replaces, of audio that grows, as cheaply as the model can.
 
-        Raises what `Engine.transcribe` raises.
+        `first`: the stream has no text yet. Raises what `Engine.transcribe` raises.
         """
-        async with self.pace.place():
+        async with self.pace.place(first=first):
             audio = Audio(samples, STREAM_RATE)
             return (await self._engine.transcribe(audio, replace(options, draft=True), call)).transcript
 

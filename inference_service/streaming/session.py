@@ -28,6 +28,7 @@ _MAX_BUSY_SECONDS = 60.0
 #: ten seconds they fit into one window of Whisper.
 _REMEMBERED_SECONDS = 10.0
 
+Results = list[tuple[Task, TaskResult]]
 Emit = Callable[[StreamResult | ServiceError], Awaitable[None]]
 
 
@@ -87,8 +88,9 @@ class Session:
         self._something_new = False
         self._flushed_at: float | None = None  # the loop's time of the last result, or of the first audio
         self._due_at: float | None = None  # the loop's time since which a final result is due
-        self._partial: asyncio.Task[list[tuple[Task, TaskResult]]] | None = None
+        self._partial: asyncio.Task[Results] | None = None
         self._agreement = Agreement()
+        self._has_text = False  # the stream has had words
 
     async def feed(self, chunk: Chunk) -> None:
         """Accept a chunk. Returns when there is room for the next one.
@@ -168,7 +170,7 @@ class Session:
         loop = asyncio.get_running_loop()
         if self._flushed_at is None:
             self._flushed_at = loop.time()
-        interval = self._recogniser.pace.interval(self._interval)
+        interval = self._recogniser.pace.interval(self._interval) if self._has_text else self._interval
         self._timer = loop.call_at(self._flushed_at + interval, self._flush_by_time)
 
     def _stop_timer(self) -> None:
@@ -217,7 +219,7 @@ class Session:
         self._room.set()
         self._something_new = len(self._pending) > 0
         if self._format.tasks == (Task.ASR,) and (settled := self._agreement.of_piece(piece)) is not None:
-            results: list[tuple[Task, TaskResult]] = [(Task.ASR, settled)]
+            results: Results = [(Task.ASR, settled)]
         else:
             results = await self._infer_patiently(piece)
         self._agreement = Agreement()
@@ -236,7 +238,7 @@ class Session:
             self._flushed_at = begun
             return
         self._partial = asyncio.create_task(self._infer(Piece(pending), is_partial=True))
-        results: list[tuple[Task, TaskResult]] = []
+        results: Results = []
         try:
             with suppress(Busy):  # a full node gives final results only
                 results = await self._partial
@@ -253,14 +255,12 @@ class Session:
         self._flushed_at = max(begun, loop.time() + took - self._interval)
         await self._emit_all(results, sequence, is_final=False)
 
-    async def _emit_all(
-        self, results: list[tuple[Task, TaskResult]], sequence: int, *, is_final: bool
-    ) -> None:
-        now = time.time()
+    async def _emit_all(self, results: Results, sequence: int, *, is_final: bool) -> None:
         for task, data in results:
-            await self._emit(StreamResult(self._stream_id, sequence, task, data, is_final, now))
+            self._has_text |= isinstance(data, Transcript) and bool(data.text)
+            await self._emit(StreamResult(self._stream_id, sequence, task, data, is_final, time.time()))
 
-    async def _infer_patiently(self, piece: Piece) -> list[tuple[Task, TaskResult]]:
+    async def _infer_patiently(self, piece: Piece) -> Results:
         """Infer, and retry while the node is full. The client waits meanwhile, and no audio is lost."""
         loop = asyncio.get_running_loop()
         give_up = loop.time() + _MAX_BUSY_SECONDS
@@ -273,7 +273,7 @@ class Session:
                 # Random, so that streams that were refused together do not retry together.
                 await asyncio.sleep(busy.retry_after * random.uniform(0.5, 1.0))
 
-    async def _infer(self, piece: Piece, *, is_partial: bool = False) -> list[tuple[Task, TaskResult]]:
+    async def _infer(self, piece: Piece, *, is_partial: bool = False) -> Results:
         tasks = self._format.tasks
         do = self._do_partially if is_partial else self._do
         try:
@@ -287,7 +287,7 @@ class Session:
         if task is Task.ASR:
             language = self._options.language or self._agreement.language
             options = replace(self._options, language=language)
-            return await self._recogniser.draft(piece.samples, options, self._call)
+            return await self._recogniser.draft(piece.samples, options, self._call, first=not self._has_text)
         return await self._engine.run(task, audio=Audio(piece.samples, STREAM_RATE), call=self._call)
 
     async def _do(self, task: Task, piece: Piece) -> TaskResult:

@@ -129,6 +129,19 @@ async def test_the_lag_of_results_is_a_metric(start: Start) -> None:
     assert results("partial") - before["partial"] == len(found) - 1
 
 
+async def test_a_new_stream_on_a_busy_node_gets_its_first_text_when_asked(start: Start) -> None:
+    streams = start()
+    runtime_of(streams).says = None
+    pace = streams._recogniser.pace
+    for seconds in [0.1] * 10 + [10.0] * 40:
+        pace.note(seconds)
+    assert pace.interval(0.2) > 1.0
+    async with pace.place(first=False), pace.place(first=False), pace.place(first=False):
+        # 0.6 s in all: the first partial result, and no further one.
+        results = await results_of(streams, paced(tone(3.0, RATE)), flush_interval_ms=200)
+    assert [result.is_final for result in results] == [False, True]
+
+
 def test_a_busy_node_stretches_the_interval_and_an_idle_one_keeps_it() -> None:
     pace = Pace()
     for _ in range(10):

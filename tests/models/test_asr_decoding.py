@@ -10,10 +10,12 @@ from __future__ import annotations
 import importlib
 import itertools
 import json
+import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,10 +32,12 @@ MODULES = (
     "windows",
     "limits",
     "loops",
+    "passes",
     "recogniser",
     "transcription",
     "device",
     "lanes",
+    "cpu_priority",
 )
 
 # Article 1 of the Universal Declaration of Human Rights.
@@ -69,9 +73,11 @@ class EngineDouble:
         self._answers = answers or {}
         self.batches: list[tuple[float, int]] = []
         self.encoded = 0
+        self.contexts: list[float] = []
 
-    def encode(self, windows: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def encode(self, windows: Sequence[np.ndarray], seconds: float = 30.0) -> list[np.ndarray]:
         self.encoded += len(windows)
+        self.contexts.append(seconds)
         return list(windows)
 
     def gather(self, encoded: Sequence[tuple[list[np.ndarray], int]]) -> list[np.ndarray]:
@@ -105,7 +111,7 @@ class EngineDouble:
             found = tokens[:room]
             sampled = len(found) * (1 if temperature == 0 else 5)
             hypotheses.append(
-                self._asr.recogniser.Hypothesis(found, self._logprob, 0.0, len(tokens) >= room, sampled)
+                self._asr.passes.Hypothesis(found, self._logprob, 0.0, len(tokens) >= room, sampled)
             )
         return hypotheses
 
@@ -132,8 +138,8 @@ def spoken(text: str, tokens_per_second: float) -> np.ndarray:
 
 
 def decode(asr: SimpleNamespace, engine: EngineDouble, *windows: np.ndarray, **options: Any) -> list[Any]:
-    request = asr.recogniser.Request("en")
-    speeches = [asr.recogniser.Speech(w, asr.options.Options(**options), request) for w in windows]
+    request = asr.passes.Request("en")
+    speeches = [asr.passes.Speech(w, asr.options.Options(**options), request) for w in windows]
     asr.recogniser.recognise(engine, speeches)
     return speeches
 
@@ -221,15 +227,15 @@ def test_windows_of_a_batch_are_decoded_in_one_call(asr):
 
 def test_windows_of_a_client_that_left_are_not_decoded(asr):
     engine = EngineDouble(asr)
-    left = asr.recogniser.Request("en", lambda: False)
-    asr.recogniser.recognise(engine, [asr.recogniser.Speech(spoken("gone", 10), asr.options.Options(), left)])
+    left = asr.passes.Request("en", lambda: False)
+    asr.recogniser.recognise(engine, [asr.passes.Speech(spoken("gone", 10), asr.options.Options(), left)])
     assert engine.batches == []
 
 
 def test_a_client_that_leaves_while_its_window_is_encoded_stops_it_there(asr):
     engine = EngineDouble(asr)
-    request = asr.recogniser.Request("en", lambda: engine.encoded == 0)
-    speech = asr.recogniser.Speech(spoken("gone", 10), asr.options.Options(), request)
+    request = asr.passes.Request("en", lambda: engine.encoded == 0)
+    speech = asr.passes.Speech(spoken("gone", 10), asr.options.Options(), request)
     asr.recogniser.recognise(engine, [speech])
     assert (engine.encoded, engine.batches) == (1, [])
 
@@ -237,13 +243,39 @@ def test_a_client_that_leaves_while_its_window_is_encoded_stops_it_there(asr):
 @pytest.mark.parametrize("text", ["text", "a text of a hundred and more letters, " * 4])
 def test_the_language_of_a_request_is_that_of_its_first_window(asr, text):
     """A short window in which it is uncertain is repeated for the detector."""
-    request = asr.recogniser.Request(None)
+    request = asr.passes.Request(None)
     engine = EngineDouble(asr)
-    speech = asr.recogniser.Speech(spoken(text, 10), asr.options.Options(), request)
+    speech = asr.passes.Speech(spoken(text, 10), asr.options.Options(), request)
     asr.recogniser.recognise(engine, [speech])
     assert request.language == "ka"
     assert [part.text for part in speech.parts] == [text.strip()]
     assert engine.encoded == (2 if text == "text" else 1)
+
+
+@pytest.mark.parametrize(
+    ("logprob", "options", "contexts"),
+    [(-0.1, {}, [30.0]),
+     (-0.1, {"priority": 2}, [30.0]),
+     (-0.1, {"priority": 1}, [14.0]),
+     (-0.7, {"priority": 1}, [14.0, 30.0]),
+     (-0.7, {"draft": True}, [14.0])],
+)  # fmt: skip
+def test_live_speech_is_heard_in_a_short_context_and_a_final_text_again_where_it_is_unsure(
+    asr, logprob, options, contexts
+):
+    text = "All human beings are born free and equal in dignity and rights"
+    engine = EngineDouble(asr, logprob=logprob)
+    (heard,) = decode(asr, engine, spoken(text, len(text) / 12), **options)
+    assert [part.text for part in heard.parts] == [text]
+    assert engine.contexts == pytest.approx(contexts, abs=0.01)
+
+
+def test_an_unsure_final_text_is_not_heard_again_while_others_wait(asr):
+    engine = EngineDouble(asr, logprob=-0.7)
+    options = asr.options.Options(priority=1)
+    speech = asr.passes.Speech(spoken("text", 1), options, asr.passes.Request("en"))
+    asr.recogniser.recognise(engine, [speech], hurried=lambda: True)
+    assert (speech.parts[0].text, engine.contexts) == ("text", [10.0])
 
 
 def test_windows_are_packed_with_speech(asr):
@@ -342,47 +374,93 @@ def test_the_instances_threads_fit_the_cores(asr, monkeypatch, cores, instances,
     assert (device.lanes, device.threads) == (lanes, threads)
 
 
-def test_long_files_leave_a_lane_to_short_requests(asr):
-    """Two lanes and the one for short requests; the long windows wait for an event."""
-    go, order, begun = threading.Event(), [], threading.Semaphore(0)
+class Decoder:
+    """Runs lanes on a function that takes each item of a call and waits, until `go`."""
 
-    def run(items: list[str]) -> None:
-        order.append(items)
-        begun.release()
-        if items[0].startswith("long"):
-            assert go.wait(10)
+    def __init__(self, asr: SimpleNamespace, *, lanes: int, long_apart: bool, batch: int) -> None:
+        self.go, self.calls = threading.Event(), []
+        batches = dict.fromkeys(asr.lanes.Work, batch)
+        self.lanes = asr.lanes.Lanes(self._run, asr.lanes.lanes_of(lanes, long_apart=long_apart), batches)
 
-    lanes = asr.lanes.Lanes(run, lanes=2, batch=2)
-    lanes.put([f"long {n}" for n in range(6)], 3)
-    assert begun.acquire(timeout=10)
-    assert begun.acquire(timeout=10)
-    lanes.put(["live"], 1)
-    assert begun.acquire(timeout=10)
-    assert order[2] == ["live"]
-    go.set()
-    lanes.close()
-    assert sorted(item for items in order[:2] + order[3:] for item in items) == [
-        f"long {n}" for n in range(6)
-    ]
+    def _run(self, items: list[str], work: int) -> None:
+        self.calls.append(items)
+        assert self.go.wait(10)
+
+    def put(self, work: int, *items: str) -> None:
+        self.lanes.put(items, work)
+
+    def begun(self, *items: str) -> bool:
+        wait_until(lambda: set(items) <= {item for items in self.calls for item in items})
+        return True
+
+    def never_begins(self, item: str) -> bool:
+        time.sleep(0.1)
+        return all(item not in items for items in self.calls)
+
+    def end(self) -> list[str]:
+        """Let all go on; returns what was decoded, in order."""
+        self.go.set()
+        self.lanes.close()
+        return [item for items in self.calls for item in items]
+
+
+@pytest.mark.parametrize("long_apart", [False, True])
+def test_long_files_leave_a_lane_to_urgent_requests(asr, long_apart):
+    work, decoder = asr.lanes.Work, Decoder(asr, lanes=2, long_apart=long_apart, batch=2)
+    long = [f"long {n}" for n in range(6)]
+    decoder.put(work.LONG, *long)
+    assert decoder.begun(*long[:4])
+    decoder.put(work.LIVE, "LIVE")
+    assert decoder.begun("LIVE")
+    assert sorted(decoder.end()) == sorted([*long, "LIVE"])
 
 
 def test_a_lane_of_long_files_rests_while_a_short_request_is_decoded(asr):
-    go, begun = threading.Event(), []
+    work, decoder = asr.lanes.Work, Decoder(asr, lanes=2, long_apart=False, batch=1)
+    decoder.put(work.LIVE, "live")
+    assert decoder.begun("live")
+    decoder.put(work.LONG, "long 0", "long 1")
+    assert decoder.begun("long 0")
+    assert decoder.never_begins("long 1")
+    assert decoder.end() == ["live", "long 0", "long 1"]
 
-    def run(items: list[str]) -> None:
-        begun.extend(items)
-        assert go.wait(10)
 
-    lanes = asr.lanes.Lanes(run, lanes=2, batch=1)
-    lanes.put(["live"], 1)
-    wait_until(lambda: begun == ["live"])
-    lanes.put(["long 0", "long 1"], 3)
-    wait_until(lambda: "long 0" in begun)
-    time.sleep(0.1)
-    assert "long 1" not in begun
-    go.set()
-    lanes.close()
-    assert begun == ["live", "long 0", "long 1"]
+def test_drafts_leave_half_of_the_lanes_and_final_results_find_one_free(asr):
+    work, decoder = asr.lanes.Work, Decoder(asr, lanes=2, long_apart=True, batch=1)
+    decoder.put(work.DRAFT, "draft 0", "draft 1")
+    assert decoder.begun("draft 0")
+    assert decoder.never_begins("draft 1")
+    decoder.put(work.SHORT, "short 0", "short 1")
+    assert decoder.begun("short 0")
+    assert decoder.never_begins("short 1")
+    decoder.put(work.LIVE, "final")
+    assert decoder.begun("final")
+    # Drafts go before short requests where a lane does both.
+    assert sorted(decoder.end()) == ["draft 0", "draft 1", "final", "short 0", "short 1"]
+
+
+def test_threads_of_low_priority_leave_the_others_theirs(asr):
+    def niceness() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    def started_thread() -> int:
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(niceness).result()
+
+    usual = niceness()
+    assert asr.cpu_priority.at_low_priority(started_thread) == min(19, usual + asr.cpu_priority.NICENESS)
+    assert (niceness(), started_thread()) == (usual, usual)
+
+
+def test_weights_are_loaded_twice_on_a_cpu_where_they_are_small(asr):
+    def device(instance: str, size: int) -> Any:
+        hardware = HardwareDouble(*[AMPERE] * (instance == "GPU"))
+        given = {"model_instance_kind": instance, "model_instance_device_id": "0"}
+        return asr.device.choose_device(given, {}, 1, hardware, weights_bytes=size)
+
+    assert device("CPU", 145_000_000).long_apart
+    assert not device("CPU", 3_000_000_000).long_apart
+    assert not device("GPU", 145_000_000).long_apart
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

@@ -13,7 +13,12 @@ _CPU_TYPES = ("int8", "int8_float32", "float32")
 
 # Windows in one call of the decoder. A CPU gains little from more; on a GPU they cost hardly more than one.
 _CPU_BATCH, _GPU_BATCH = 2, 16
+# Drafts are short, and half of their cost is that of a step of the decoder: four cost as much as two alone.
+_DRAFTS = 4
 _MOST_CPU_LANES = 4
+
+# Bytes of weights up to which an instance on the CPU loads them twice.
+_COPIED_WEIGHTS = 1 << 30
 
 
 class Hardware(Protocol):
@@ -26,8 +31,9 @@ class Hardware(Protocol):
 @dataclass(frozen=True)
 class Device:
     """`name`: cpu or cuda. `indices`: GPUs. `lanes`: calls of the decoder side by side, besides one that is
-    kept for short requests. `workers`: CTranslate2's workers of one GPU, or of the CPU, for all of these.
-    `threads`: of a worker, on the CPU. `batch`: windows in one call, at most."""
+    kept for urgent requests. `workers`: CTranslate2's workers of one GPU, or of the CPU, for all of these.
+    `threads`: of a worker, on the CPU. `batch`: windows in one call, at most. `drafts`: drafts in one call.
+    `long_apart`: long files have a copy of the weights and workers of their own, of low priority."""
 
     name: str
     indices: tuple[int, ...]
@@ -36,17 +42,25 @@ class Device:
     workers: int
     threads: int
     batch: int
+    drafts: int
+    long_apart: bool = False
 
 
 def choose_device(
-    instance: Mapping[str, str], parameters: Mapping[str, str], instances: int, hardware: Hardware
+    instance: Mapping[str, str],
+    parameters: Mapping[str, str],
+    instances: int,
+    hardware: Hardware,
+    *,
+    weights_bytes: int = 0,
 ) -> Device:
     """The device of an instance.
 
     `instance`: Triton's arguments `model_instance_kind` and `model_instance_device_id`. An instance on a GPU
     uses that GPU. One on the CPU uses every GPU that CTranslate2 sees, else the CPU, of which `instances`
     share the cores: so the model also uses GPUs under a Triton that was built without them.
-    `parameters`: of config.pbtxt. Raises `ValueError` for what the hardware cannot do.
+    `parameters`: of config.pbtxt. `weights_bytes`: the size of the weights. Raises `ValueError` for what the
+    hardware cannot do.
     """
     asked = parameters.get("device", "auto")
     kind = instance.get("model_instance_kind", "").removeprefix("KIND_")
@@ -62,7 +76,8 @@ def choose_device(
         raise ValueError("the parameter device is cuda, but CTranslate2 sees no GPU")
     if gpus and asked != "cpu":
         return _gpu(tuple(range(gpus)), parameters, hardware)
-    return _cpu(parameters, max(1, len(os.sched_getaffinity(0)) // max(1, instances)), hardware)
+    cores = max(1, len(os.sched_getaffinity(0)) // max(1, instances))
+    return _cpu(parameters, cores, hardware, weights_bytes)
 
 
 def _gpu(indices: tuple[int, ...], parameters: Mapping[str, str], hardware: Hardware) -> Device:
@@ -73,19 +88,27 @@ def _gpu(indices: tuple[int, ...], parameters: Mapping[str, str], hardware: Hard
     # CTranslate2 gives a call to any GPU that is free; one more call than GPUs for the short requests.
     lanes = _number(parameters, "workers") or len(indices)
     workers = -(-(lanes + 1) // len(indices))
-    return Device(
-        "cuda", indices, compute_type, lanes, workers, 0, _number(parameters, "batch") or _GPU_BATCH
-    )
+    batch = _number(parameters, "batch") or _GPU_BATCH
+    return Device("cuda", indices, compute_type, lanes, workers, 0, batch, drafts=batch)
 
 
-def _cpu(parameters: Mapping[str, str], cores: int, hardware: Hardware) -> Device:
+def _cpu(parameters: Mapping[str, str], cores: int, hardware: Hardware, weights_bytes: int) -> Device:
     supported = hardware.get_supported_compute_types("cpu", 0)
     # Side by side on a core each, windows cost a quarter less than one after the other on all cores.
     lanes = _number(parameters, "workers") or min(_MOST_CPU_LANES, cores)
     threads = _number(parameters, "threads") or max(1, cores // lanes)
     compute_type = _compute_type(parameters, _CPU_TYPES, supported, "CPU")
+    batch = _number(parameters, "batch") or _CPU_BATCH
     return Device(
-        "cpu", (0,), compute_type, lanes, lanes + 1, threads, _number(parameters, "batch") or _CPU_BATCH
+        "cpu",
+        (0,),
+        compute_type,
+        lanes,
+        lanes + 1,
+        threads,
+        batch,
+        drafts=max(batch, _DRAFTS),
+        long_apart=weights_bytes <= _COPIED_WEIGHTS,
     )
 
 

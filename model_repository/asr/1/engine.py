@@ -16,7 +16,7 @@ from faster_whisper.audio import pad_or_trim
 from faster_whisper.tokenizer import Tokenizer
 from faster_whisper.transcribe import get_suppressed_tokens
 from options import Options
-from recogniser import Hypothesis
+from passes import Hypothesis
 from windows import WINDOW_S
 
 # Hypotheses that are sampled at a temperature above 0, of which the best is taken.
@@ -31,6 +31,8 @@ class WhisperEngine:
 
     def __init__(self, weights: Path, device: Device, *, beam_size: int) -> None:
         self._beam_size = beam_size
+        # On a CPU a window alone fits the caches: four together take up to half as long again each.
+        self._one_by_one = device.name == "cpu"
         self._model = WhisperModel(
             str(weights),
             device=device.name,
@@ -60,6 +62,9 @@ class WhisperEngine:
             pad_or_trim(self._model.feature_extractor(window)[..., :-1], frames).astype(np.float32)
             for window in windows
         ]
+        if self._one_by_one and len(features) > 1:
+            encoded = [np.array(self._model.encode(each[None])) for each in features]
+            return ctranslate2.StorageView.from_array(np.concatenate(encoded))
         return self._model.encode(np.stack(features))
 
     def gather(self, encoded: Sequence[tuple[ctranslate2.StorageView, int]]) -> ctranslate2.StorageView:

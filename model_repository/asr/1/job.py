@@ -6,15 +6,17 @@ import threading
 from collections.abc import Callable
 
 import numpy as np
+from lanes import Work
 from options import PRIORITIES, Options
-from recogniser import Request, Speech
+from passes import Request, Speech
 from speech import at_speaking_level, find_speech
 from transcription import Transcription, transcription
 from windows import SAMPLE_RATE, Window, pack
 
 # Requests of at most so much audio are short: the lane that is kept free for them decodes them.
 SHORT_S = 15.0
-_, SHORT, LONG = PRIORITIES
+LIVE, SHORT, LONG = PRIORITIES
+_WORK = {LIVE: Work.LIVE, SHORT: Work.SHORT, LONG: Work.LONG}
 
 
 class JobSpeech(Speech):
@@ -36,7 +38,8 @@ class Job:
         answer: Callable[[Job], None],
     ) -> None:
         self.options = options
-        self.priority = options.priority or (SHORT if audio.size <= SHORT_S * SAMPLE_RATE else LONG)
+        priority = options.priority or (SHORT if audio.size <= SHORT_S * SAMPLE_RATE else LONG)
+        self.work = Work.DRAFT if options.draft else _WORK[priority]
         self.error: Exception | None = None
         self.answered = False
         self.speeches: list[JobSpeech] = []

@@ -6,19 +6,26 @@ decoded. Each request is answered, through its response sender, as soon as its o
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import ctranslate2
 import numpy as np
 import triton_python_backend_utils as pb_utils
+from cpu_priority import at_low_priority
 from device import choose_device
 from engine import WhisperEngine
 from job import Job
-from lanes import Lanes, Room
+from lanes import Lanes, Room, Work, lanes_of
 from options import Options, read_options
-from recogniser import Request, Speech, recognise
+from passes import Request, Speech
+from recogniser import recognise
 from weights import find_weights
 from windows import SAMPLE_RATE, WINDOW_S
+
+# Requests that wait inside the model, at most: more than a node's windows of long files, which would else
+# keep live speech in Triton's queue. Each is up to 2 MB.
+ROOM = 64
 
 
 class TritonPythonModel:
@@ -27,13 +34,20 @@ class TritonPythonModel:
         parameters = {key: value["string_value"] for key, value in config["parameters"].items()}
         instances = sum(group["count"] for group in config["instance_group"])
         weights = find_weights(parameters["model_path"], Path(args["model_repository"]))
-        device = choose_device(args, parameters, instances, ctranslate2)
-        self.engine = WhisperEngine(weights, device, beam_size=int(parameters["beam_size"]))
+        size = (weights / "model.bin").stat().st_size
+        device = choose_device(args, parameters, instances, ctranslate2, weights_bytes=size)
+        beam_size = int(parameters["beam_size"])
+        self.engine = self.engine_of_long = WhisperEngine(weights, device, beam_size=beam_size)
+        if device.long_apart:
+            apart = replace(device, workers=device.lanes)
+            self.engine_of_long = at_low_priority(lambda: WhisperEngine(weights, apart, beam_size=beam_size))
         # The first decoding allocates: let it happen before Triton says ready.
         noise = np.random.default_rng(0).normal(0, 0.01, SAMPLE_RATE).astype(np.float32)
-        recognise(self.engine, [Speech(noise, Options(), Request("en"))])
-        self.room = Room(max(16, 2 * device.batch * device.lanes))
-        self.lanes = Lanes(self._decode, lanes=device.lanes, batch=device.batch)
+        for engine in {self.engine, self.engine_of_long}:
+            recognise(engine, [Speech(noise, Options(), Request("en"))])
+        self.room = Room(max(ROOM, 2 * device.batch * device.lanes))
+        batch = {work: device.drafts if work is Work.DRAFT else device.batch for work in Work}
+        self.lanes = Lanes(self._decode, lanes_of(device.lanes, long_apart=device.long_apart), batch)
         # Speech is found in another thread, and in long files in one of their own.
         self.finders = ThreadPoolExecutor(device.lanes, "asr speech")
         self.long_finder = ThreadPoolExecutor(1, "asr long speech")
@@ -63,13 +77,19 @@ class TritonPythonModel:
         if job.answered:
             self.room.leave(job)
         else:
-            self.lanes.put(job.speeches, job.priority)
+            self.lanes.put(job.speeches, job.work)
 
-    def _decode(self, speeches):
+    def _decode(self, speeches, work):
         for speech in speeches:
             self.room.leave(speech.job)
         try:
-            recognise(self.engine, speeches, lambda speech: speech.job.finish(speech))
+            engine = self.engine_of_long if work is Work.LONG else self.engine
+            recognise(
+                engine,
+                speeches,
+                lambda speech: speech.job.finish(speech),
+                lambda: self.lanes.is_awaited(work),
+            )
         except Exception as error:  # noqa: BLE001 - the clients must be answered, the lane go on
             rest = [speech for speech in speeches if not speech.finished]
             if len(rest) == 1:
@@ -78,7 +98,7 @@ class TritonPythonModel:
             # One of them is to blame, and the others are not to suffer for it.
             for speech in rest:
                 speech.parts.clear()
-                self._decode([speech])
+                self._decode([speech], work)
 
     def _read(self, request):
         audio = pb_utils.get_input_tensor_by_name(request, "audio_input").as_numpy()

@@ -44,6 +44,11 @@ class Options:
     draft: bool = False
     languages: tuple[str, ...] = ()
 
+    @property
+    def live(self) -> bool:
+        """Whether somebody who speaks waits for the text."""
+        return self.priority == PRIORITIES[0]
+
 
 def read_options(language: str | None, text: str | None, languages: Collection[str]) -> Options:
     """Options from the two tensors' texts. `languages` are the codes that the weights know.

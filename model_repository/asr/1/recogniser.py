@@ -1,5 +1,6 @@
 """Decode a batch of windows, with all that one pass of the decoder may leave undone.
 
+- Live speech is heard in a short context first (`passes.py`).
 - The temperature fallback of OpenAI's Whisper and of faster-whisper: a window whose text loops, or is
   improbable, is decoded again, sampled at rising temperatures.
 - A window that fills the decoder's room goes on where it stopped: its words are aligned with the audio, and
@@ -11,42 +12,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 from detection import likeliest_languages
-from limits import MAX_RETRY_TOKENS, most_tokens
-from loops import loops, repetition, without_loop
+from limits import most_tokens
+from loops import repetition, without_loop
 from options import Options
+from passes import Hypothesis, Part, Pass, Speech, short_context
 from windows import SAMPLE_RATE, WINDOW_S
-
-TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-MIN_LOGPROB = -1.0
-# Whisper's own rule for a window without speech: both must hold.
-NO_SPEECH_PROBABILITY = 0.6
-NO_SPEECH_LOGPROB = -1.0
-
-# The encoder's context of a draft: its own length and some silence, but no less. With 10 s the encoder takes
-# an eighth of the time, and Whisper says nearly the same; with less it repeats itself.
-MIN_DRAFT_CONTEXT_S = 10.0
-DRAFT_SILENCE_S = 2.0
 
 # Less than this is not worth a pass of its own, and no progress.
 MIN_REMAINDER_S = 0.5
-
-
-@dataclass(frozen=True)
-class Hypothesis:
-    """What the decoder made of a window. `avg_logprob`: mean log-probability of a token.
-    `no_speech`: the probability that nobody speaks. `at_limit`: the decoder stopped for want of room.
-    `sampled`: tokens of all hypotheses that were decoded to find this one."""
-
-    tokens: list[int]
-    avg_logprob: float
-    no_speech: float
-    at_limit: bool
-    sampled: int
 
 
 class Engine(Protocol):
@@ -68,115 +46,43 @@ class Engine(Protocol):
     ) -> list[list[dict]]: ...
 
 
-@dataclass(eq=False)
-class Speech:
-    """A window's samples on their way to text. `request` has the language that its windows share.
-    `retry_tokens`: what its retries have sampled."""
-
-    samples: np.ndarray
-    options: Options
-    request: Request
-    parts: list[Part] = field(default_factory=list)
-    retry_tokens: int = 0
-
-
-@dataclass(eq=False)
-class Request:
-    """What the windows of one request share. `wanted` is false once the client has left."""
-
-    language: str | None
-    wanted: Callable[[], bool] = lambda: True
-
-
-@dataclass(frozen=True)
-class Part:
-    """A decoded part of a window: most windows have one. `start`: seconds from the window's start."""
-
-    start: float
-    seconds: float
-    tokens: list[int]
-    text: str
-    avg_logprob: float
-    no_speech: float
-    words: list[dict] | None = None
-
-
-@dataclass(eq=False)
-class _Pass:
-    """A stretch of a window that is to be decoded, from sample `start` on, and what was tried already.
-
-    `encoded`: the encoder's output for a batch, and the number of this stretch in it; retries use it again.
-    """
-
-    speech: Speech
-    start: int = 0
-    encoded: tuple[Any, int] | None = None
-    tried: list[tuple[Hypothesis, str]] = field(default_factory=list)
-    temperatures: Sequence[float] = ()
-
-    def __post_init__(self) -> None:
-        first = self.speech.options.temperature
-        self.temperatures = (first, *(t for t in TEMPERATURES if t > first and not self.draft))
-
-    @property
-    def draft(self) -> bool:
-        return self.speech.options.draft
-
-    @property
-    def samples(self) -> np.ndarray:
-        return self.speech.samples[self.start :]
-
-    @property
-    def seconds(self) -> float:
-        return self.samples.size / SAMPLE_RATE
-
-    @property
-    def exhausted(self) -> bool:
-        """Whether no retry is left."""
-        return len(self.tried) == len(self.temperatures) or self.speech.retry_tokens >= MAX_RETRY_TOKENS
-
-    @property
-    def temperature(self) -> float:
-        return self.temperatures[len(self.tried)]
-
-
 def recognise(
-    engine: Engine, windows: Sequence[Speech], finished: Callable[[Speech], None] = lambda _: None
+    engine: Engine,
+    windows: Sequence[Speech],
+    finished: Callable[[Speech], None] = lambda _: None,
+    hurried: Callable[[], bool] = lambda: False,
 ) -> None:
     """Decode `windows` together and give each its `parts`, in order; none where nobody speaks.
 
     `finished` is called with each as soon as it is done; those that need retries do not hold the others up.
-    Windows of requests that are no longer wanted are left as they are.
+    Windows of requests that are no longer wanted are left as they are. `hurried`: whether others wait, so
+    that only texts that cannot be right are decoded again.
     """
-    pending = [_Pass(window) for window in windows]
+    pending = [Pass(window) for window in windows]
     unfinished = list(windows)
     while unfinished:
         pending = [each for each in pending if each.speech.request.wanted()]
         batch, later = _together(pending)
-        pending = later + (_decode(engine, batch) if batch else [])
+        pending = later + (_decode(engine, batch, hurried) if batch else [])
         open_windows = [each.speech for each in pending]
         for window in [each for each in unfinished if each not in open_windows]:
             unfinished.remove(window)
             finished(window)
 
 
-def _together(pending: Sequence[_Pass]) -> tuple[list[_Pass], list[_Pass]]:
-    """Those that one call decodes (one temperature, drafts or not), and the rest; drafts first, retries
+def _together(pending: Sequence[Pass]) -> tuple[list[Pass], list[Pass]]:
+    """Those that one call decodes (one context, one temperature), and the rest; short contexts first, retries
     last."""
     if not pending:
         return [], []
-
-    def kind(each: _Pass) -> tuple[bool, float]:
-        return not each.draft, each.temperature
-
-    first = min(map(kind, pending))
+    first = min(each.next for each in pending)
     return (
-        [each for each in pending if kind(each) == first],
-        [each for each in pending if kind(each) != first],
+        [each for each in pending if each.next == first],
+        [each for each in pending if each.next != first],
     )
 
 
-def _decode(engine: Engine, batch: Sequence[_Pass]) -> list[_Pass]:
+def _decode(engine: Engine, batch: Sequence[Pass], hurried: Callable[[], bool]) -> list[Pass]:
     """Decode a batch once; returns what must be decoded again or further."""
     _encode(engine, batch)
     # The encoder is half of the cost: a client that has left meanwhile is spared the other half.
@@ -192,39 +98,29 @@ def _decode(engine: Engine, batch: Sequence[_Pass]) -> list[_Pass]:
         found = engine.generate(
             engine.gather([batch[number].encoded for number in numbers]),
             [prompts[number] for number in numbers],
-            batch[0].temperature,
+            batch[0].next.temperature,
             max(most_tokens(batch[number].samples) for number in numbers),
         )
         for number, hypothesis in zip(numbers, found, strict=True):
             hypotheses[number] = hypothesis
     again, done = [], []
     for each, hypothesis in zip(batch, hypotheses, strict=True):
-        if each.tried:
-            each.speech.retry_tokens += hypothesis.sampled
-        each.tried.append((hypothesis, engine.text(hypothesis.tokens)))
-        if _failed(*each.tried[-1]) and not each.exhausted:
-            again.append(each)
-        else:
-            done.append(each)
+        more = each.take(hypothesis, engine.text(hypothesis.tokens), hurried=hurried())
+        (again if more else done).append(each)
     return again + _settle(engine, done)
 
 
-def _encode(engine: Engine, batch: Sequence[_Pass]) -> None:
-    """Encode what no earlier try has encoded; drafts in the context that they need."""
+def _encode(engine: Engine, batch: Sequence[Pass]) -> None:
+    """Encode what no earlier try has encoded in this context."""
     new = [each for each in batch if each.encoded is None]
     if new:
         samples = [each.samples for each in new]
-        encoded = engine.encode(samples, _draft_context(new)) if new[0].draft else engine.encode(samples)
+        encoded = engine.encode(samples, WINDOW_S if new[0].next.full else short_context(new))
         for number, each in enumerate(new):
             each.encoded = (encoded, number)
 
 
-def _draft_context(batch: Sequence[_Pass]) -> float:
-    needed = max(each.seconds for each in batch) + DRAFT_SILENCE_S
-    return min(WINDOW_S, max(MIN_DRAFT_CONTEXT_S, needed))
-
-
-def _detect_languages(engine: Engine, batch: Sequence[_Pass]) -> None:
+def _detect_languages(engine: Engine, batch: Sequence[Pass]) -> None:
     unknown = [each for each in batch if each.speech.request.language is None]
     if not unknown:
         return
@@ -239,35 +135,13 @@ def _detect_languages(engine: Engine, batch: Sequence[_Pass]) -> None:
         each.speech.request.language = each.speech.request.language or language
 
 
-def _failed(hypothesis: Hypothesis, text: str) -> bool:
-    if _is_no_speech(hypothesis):
-        return False
-    return _loops(hypothesis, text) or hypothesis.avg_logprob < MIN_LOGPROB
-
-
-def _loops(hypothesis: Hypothesis, text: str) -> bool:
-    return loops(hypothesis.tokens, text, hypothesis.at_limit)
-
-
-def _is_no_speech(hypothesis: Hypothesis) -> bool:
-    return hypothesis.no_speech > NO_SPEECH_PROBABILITY and hypothesis.avg_logprob < NO_SPEECH_LOGPROB
-
-
-def _best(tried: Sequence[tuple[Hypothesis, str]]) -> tuple[Hypothesis, str]:
-    """The last when it is good, else the most probable of those that do not loop, else the most probable."""
-    if not _failed(*tried[-1]):
-        return tried[-1]
-    straight = [each for each in tried if not _loops(*each)]
-    return max(straight or tried, key=lambda each: each[0].avg_logprob)
-
-
-def _settle(engine: Engine, done: Sequence[_Pass]) -> list[_Pass]:
+def _settle(engine: Engine, done: Sequence[Pass]) -> list[Pass]:
     """Take the best hypothesis of each as a part of its window; returns what remains to be decoded."""
-    remaining: list[_Pass] = []
-    to_time: dict[str, list[_Pass]] = {}
+    remaining: list[Pass] = []
+    to_time: dict[str, list[Pass]] = {}
     for each in done:
-        hypothesis, text = _best(each.tried)
-        if _is_no_speech(hypothesis) or not text.strip():
+        hypothesis, text = each.best()
+        if hypothesis.is_no_speech or not text.strip():
             continue
         language = each.speech.request.language
         tokens, seconds = hypothesis.tokens, each.seconds
@@ -293,7 +167,7 @@ def _settle(engine: Engine, done: Sequence[_Pass]) -> list[_Pass]:
     return remaining
 
 
-def _time_words(engine: Engine, passes: Sequence[_Pass], language: str) -> None:
+def _time_words(engine: Engine, passes: Sequence[Pass], language: str) -> None:
     """Give the last part of each pass its words. An alignment has one language."""
     parts = [each.speech.parts[-1] for each in passes]
     encoded = engine.gather([each.encoded for each in passes])
@@ -302,7 +176,7 @@ def _time_words(engine: Engine, passes: Sequence[_Pass], language: str) -> None:
         each.speech.parts[-1] = replace(each.speech.parts[-1], words=words)
 
 
-def _whole_words(engine: Engine, each: _Pass, tokens: list[int], language: str) -> tuple[list[int], float]:
+def _whole_words(engine: Engine, each: Pass, tokens: list[int], language: str) -> tuple[list[int], float]:
     """The tokens without the last word, which may be cut off, and the moment at which that word starts."""
     starts = engine.word_starts(engine.gather([each.encoded]), tokens, each.seconds, language)
     if len(starts) < 2 or starts[-1][1] < MIN_REMAINDER_S:
@@ -311,11 +185,11 @@ def _whole_words(engine: Engine, each: _Pass, tokens: list[int], language: str) 
     return tokens[:index], min(moment, each.seconds)
 
 
-def _rest(each: _Pass, seconds: float) -> list[_Pass]:
+def _rest(each: Pass, seconds: float) -> list[Pass]:
     start = each.start + math.floor(seconds * SAMPLE_RATE)
     # Invented text may go on for ever, half a second at a time.
     if sum(len(part.tokens) for part in each.speech.parts) >= most_tokens(each.speech.samples):
         return []
     if each.speech.samples.size - start < MIN_REMAINDER_S * SAMPLE_RATE:
         return []
-    return [_Pass(each.speech, start)]
+    return [Pass(each.speech, start)]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from recogniser import Part, Speech
+from passes import Part, Speech
 from windows import SAMPLE_RATE, Window
 
 # ISO 639: the language of audio in which nobody speaks, unless one was asked for.

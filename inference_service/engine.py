@@ -154,8 +154,9 @@ class Engine:
         self, audio: Audio, options: TranscribeOptions, call: Call, longest: float
     ) -> AsyncGenerator[DetailedTranscript]:
         """Transcripts of windows of at most `longest` seconds, in order, with times in `audio`."""
-        loop = asyncio.get_running_loop()
-        deadline = None if call.timeout is None else loop.time() + call.timeout
+        limit = self.settings.ai.request.recording_timeout
+        limit = limit if call.timeout is None else min(limit, call.timeout)
+        deadline = asyncio.get_running_loop().time() + limit
         call = replace(call, timeout=None, priority=Priority.LONG)
 
         async def recognise(window: Window, options: TranscribeOptions) -> DetailedTranscript:
@@ -164,7 +165,7 @@ class Engine:
                     part = audio.parts(window.ranges)
                     return await self._transcribe_window(part, options, call, patient=True)
             except TimeoutError:
-                raise RuntimeTimeout("the request's time limit has passed") from None
+                raise RuntimeTimeout(f"the recording took longer than {limit:g} s") from None
 
         async with self.recordings.slot(Task.ASR):
             windows = await asyncio.to_thread(cut, audio, longest)

@@ -26,6 +26,9 @@ class RequestSettings(Section):
     timeout: Seconds = Field(
         default=150.0, description="Seconds for one inference, whatever the model's own limit."
     )
+    recording_timeout: Seconds = Field(
+        default=1800.0, description="Seconds for one long recording, over all its windows."
+    )
     max_body_bytes: int = Field(default=100_000_000, ge=1, description="100 MB.")
     max_audio_seconds: float = Field(default=1800.0, gt=0, description="Longest audio of one request.")
     max_text_characters: int = Field(default=100_000, ge=1, description="Longest text of one request.")

@@ -1,17 +1,25 @@
 """The gateway that a stack declares, wherever its nginx runs: pure functions from the stack."""
 
+import math
 from collections.abc import Set
+from typing import Any, TypeVar
 
-from inference_service.settings import RequestSettings
+from inference_service.settings import RequestSettings, ServerSettings
 from infra.gateway.render import RateLimit, Site, Tls, UpstreamServer
 from infra.stack import Node, Stack, UnixHost
+
+_Section = TypeVar("_Section", RequestSettings, ServerSettings)
+
+#: Seconds by which the gateway waits longer than a node may take: the node then says itself what went wrong.
+_LONGER_SECONDS = 20
 
 
 def site(stack: Stack, away: Set[str] = frozenset()) -> Site:
     """The gateway's nginx, with its public ports; nodes that are `away`, by name, get no traffic."""
     gateway = stack.gateway
     limit = gateway.rate_limit
-    request = stack.service.config.get("ai", {}).get("request", {})
+    request = _given(RequestSettings, stack.service.config.get("ai", {}).get("request", {}))
+    queued = _given(ServerSettings, stack.service.config.get("server", {})).queue_timeout
     return Site(
         servers=upstreams(stack, away),
         http=gateway.http,
@@ -20,8 +28,10 @@ def site(stack: Stack, away: Set[str] = frozenset()) -> Site:
         rate_limit=RateLimit(limit.requests_per_second, limit.burst) if limit else None,
         api_keys=tuple(key.get_secret_value() for key in stack.api_keys),
         cors_origins=tuple(stack.cors.origins),
-        # The service's own limit, so that both refuse the same bodies.
-        body_limit=int(request.get("max_body_bytes", RequestSettings().max_body_bytes)),
+        # The service's own limits, so that both refuse the same bodies and nginx waits for every answer.
+        body_limit=request.max_body_bytes,
+        answer_seconds=math.ceil(queued + request.timeout + _LONGER_SECONDS),
+        recording_seconds=math.ceil(queued + request.recording_timeout + _LONGER_SECONDS),
         grpc_balancing=gateway.grpc_balancing,
     )
 
@@ -49,3 +59,8 @@ def _dialled(stack: Stack, node: Node) -> str:
     ):
         return "host.docker.internal"  # In a container, 127.0.0.1 is the container.
     return node.public_host
+
+
+def _given(settings: type[_Section], section: dict[str, Any]) -> _Section:
+    """The service's settings of a section of `service.config`, without keys that it renames or ignores."""
+    return settings.model_validate({key: section[key] for key in settings.model_fields if key in section})

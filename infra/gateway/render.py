@@ -130,8 +130,9 @@ class Paths:
 class Site:
     """The gateway's own nginx.
 
-    `bind` is the IP address to listen on, empty for all of IPv4. `body_limit` is in bytes. `user` runs the
-    workers of a nginx that root starts (None: nginx's default, which an unprivileged nginx needs).
+    `bind` is the IP address to listen on, empty for all of IPv4. `body_limit` is in bytes. A node may take
+    `answer_seconds` for an answer, and `recording_seconds` for one that may be about a long recording. `user`
+    runs the workers of a nginx that root starts (None: nginx's default, which an unprivileged nginx needs).
     `grpc_balancing` is `http2` (calls are balanced) or `layer4` (connections are balanced; TLS ends here,
     only the nodes check keys). `load_modules` are dynamic modules, e.g. Debian's stream module for `layer4`.
     `keeps_connections`: a reload closes no connection that was just used; nginx before 1.27.4 cannot do that.
@@ -146,6 +147,8 @@ class Site:
     api_keys: tuple[str, ...] = field(default=(), repr=False)
     cors_origins: tuple[str, ...] = ()
     body_limit: int = 100_000_000
+    answer_seconds: int = 180
+    recording_seconds: int = 1830
     grpc_balancing: Literal["http2", "layer4"] = "http2"
     worker_processes: int | Literal["auto"] = "auto"
     user: str | None = None

@@ -296,6 +296,17 @@ def test_health_of_a_fleet_that_hangs_is_reported_in_time(start: Start, nodes: t
         assert time.monotonic() - begun < 20
 
 
+def test_an_answer_about_a_recording_may_take_longer_than_another(
+    start: Start, nodes: tuple[Node, Node]
+) -> None:
+    client = start(upstream(1, nodes[0].port), answer_seconds=1, recording_seconds=60)
+    nodes[0].delay = 2
+    routes = ("/api/v1/ai/emotion", ASR, "/api/v1/ai/batch", "/v1/audio/transcriptions")
+    with futures.ThreadPoolExecutor(len(routes)) as pool:
+        answers = list(pool.map(lambda route: client.post(route, content=b"audio"), routes))
+    assert [answer.status_code for answer in answers] == [504, 200, 200, 200]
+
+
 def test_health_asks_a_node_that_failed_a_moment_ago(start: Start, nodes: tuple[Node, Node]) -> None:
     client = start(upstream(1, nodes[0].port), upstream(2, nodes[1].port, drained=True))
     nodes[0].status = 503

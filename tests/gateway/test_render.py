@@ -7,10 +7,12 @@ import subprocess
 from dataclasses import replace
 from difflib import ndiff
 from pathlib import Path
+from typing import Any
 
 import crossplane
 import pytest
 
+from infra.gateway import entrance
 from infra.gateway.render import (
     Paths,
     RateLimit,
@@ -21,6 +23,7 @@ from infra.gateway.render import (
     render_site,
 )
 from infra.names import upstream_file
+from infra.stack import parse
 from tests.gateway import nginx
 
 pytestmark = pytest.mark.fast
@@ -42,6 +45,16 @@ SITES = {
     "layer 4": Site((ONE, DRAINED), grpc_balancing="layer4"),
     "no node at layer 4": Site((), grpc_balancing="layer4"),
 }
+
+
+def test_nginx_waits_for_an_answer_as_long_as_the_service_works_on_it() -> None:
+    def limits(**service: Any) -> tuple[int, int, int]:
+        site = entrance.site(parse({"nodes": ["ssh://root@192.0.2.10"], "service": {"config": service}}))
+        return site.answer_seconds, site.recording_seconds, site.body_limit
+
+    assert limits() == (180, 1830, 100_000_000)
+    request = {"timeout": "10m", "recording_timeout": 7200, "max_body_bytes": 1000}
+    assert limits(ai={"request": request}, server={"queue_timeout": 40.5}) == (661, 7261, 1000)
 
 
 @pytest.fixture(scope="session")

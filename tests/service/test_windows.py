@@ -244,11 +244,19 @@ async def test_the_time_limit_is_a_windows_not_the_recordings(settings: Make) ->
     engine = Engine(settings(AI__MODELS__ASR__TIMEOUT="0.5", AI__MODELS__ASR__WINDOWS_AT_ONCE="1"), Reader())
     engine.runtime.delay = 0.1
     await engine.transcribe(counting(300), TranscribeOptions(), CALL)  # a second and more
-    with pytest.raises(RuntimeTimeout, match="time limit has passed"):
+    with pytest.raises(RuntimeTimeout, match=r"the recording took longer than 0\.3 s"):
         await engine.transcribe(counting(300), TranscribeOptions(), Call("test", timeout=0.3))
     engine.runtime.delay = 1.0
     with pytest.raises(RuntimeTimeout, match=r"from 0\.0 to .* longer than 0\.5 s"):
         await engine.transcribe(counting(300), TranscribeOptions(), CALL)
+    await engine.close()
+
+
+async def test_a_recording_has_a_time_limit_of_its_own(settings: Make) -> None:
+    engine = Engine(settings(AI__REQUEST__RECORDING_TIMEOUT="0.3"), Reader())
+    engine.runtime.delay = 0.1
+    with pytest.raises(RuntimeTimeout, match=r"the recording took longer than 0\.3 s"):
+        await engine.transcribe(counting(1200), TranscribeOptions(), CALL)
     await engine.close()
 
 

@@ -4,21 +4,21 @@ Only the waveform is held, not what the file decodes to. 16-bit WAV and PCM that
 stay a view of the client's bytes.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from inference_service import audio_formats as formats
-from inference_service.audio import ffmpeg, headerless, joined, libsndfile, mono, wav
+from inference_service.audio import headerless, isolated, joined, mono, wav
 from inference_service.audio.boxes import check_boxes
+from inference_service.audio.jobs import Job
+from inference_service.audio.limits import Limits
 from inference_service.audio.mono import Block, Waveform
-from inference_service.audio.sniff import MP4, WAV, Content, sniff
+from inference_service.audio.sniff import COMPRESSED_WAV, MP4, WAV, Content, sniff
 from inference_service.audio.waveform import Audio
-from inference_service.errors import BadRequest, TooLarge
-
-#: Hz, the rate of speech models.
-SPEECH_RATE = 16_000
+from inference_service.errors import BadRequest
 
 Buffer = bytes | bytearray | memoryview
 
@@ -35,31 +35,6 @@ class Recording:
     format: str | None = None
     sample_rate: int | None = None
     channels: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Bounds of one decoding.
-
-    `rate` is the result's in Hz. `check` is called often and raises to stop. `hold` is called with the bytes
-    of the waveform before they are allocated, with a growing number each time, and raises to refuse them.
-    """
-
-    max_seconds: float
-    rate: int = SPEECH_RATE
-    check: Callable[[], None] = lambda: None
-    hold: Callable[[int], None] = lambda size: None
-
-    def check_length(self, seconds: float) -> None:
-        """Raise TooLarge for a recording of that many seconds."""
-        if seconds > self.max_seconds:
-            raise TooLarge(f"audio is {seconds:.1f} s long; at most {self.max_seconds:g} s are allowed")
-
-    def check_so_far(self, seconds: float) -> None:
-        """Raise TooLarge once so many seconds are decoded, and what `check` raises."""
-        self.check()
-        if seconds > self.max_seconds:
-            raise TooLarge(f"audio is too long: at most {self.max_seconds:g} s are allowed")
 
 
 def decode(recording: Recording, limits: Limits) -> Audio:
@@ -135,14 +110,7 @@ def _blocks(recording: Recording, limits: Limits) -> Iterator[Block]:
         for part in joined.parts(data, content):
             yield from _of_content(part, content, limits)
     elif isinstance(kind, formats.Headerless):
-        yield from headerless.blocks(
-            data,
-            kind,
-            recording.sample_rate,
-            recording.channels,
-            check=limits.check,
-            starts_with=limits.check_length,
-        )
+        yield from headerless.blocks(data, kind, recording.sample_rate, recording.channels, limits)
     else:
         yield from _of_unknown(data, kind, limits)
 
@@ -151,18 +119,12 @@ def _of_content(data: memoryview, content: Content, limits: Limits) -> Iterator[
     if content is WAV:
         yield from _of_wav(data, limits)
         return
-    if content.reader == "libsndfile":
-        try:
-            yield from libsndfile.blocks(
-                data, label=content.label, check=limits.check, starts_with=limits.check_length
-            )
-            return
-        except libsndfile.NotReadable as error:
-            if content.demuxer is None:
-                raise BadRequest(f"audio: {content.label} cannot be read: {error}") from error
     if content is MP4:
         check_boxes(data)
-    yield from ffmpeg.blocks(data, demuxer=content.demuxer, label=content.label, check=limits.check)
+    reader: Literal["libsndfile", "ffmpeg"] = "libsndfile" if content.reader == "libsndfile" else "ffmpeg"
+    job = Job(reader, content.demuxer, content.label, limits.rate, limits.max_seconds)
+    refusal = BadRequest(f"audio: {content.label} cannot be read")
+    yield from isolated.blocks(data, job, limits.check, refusal)
 
 
 def _of_wav(data: memoryview, limits: Limits) -> Iterator[Block]:
@@ -176,7 +138,7 @@ def _of_wav(data: memoryview, limits: Limits) -> Iterator[Block]:
                 limits.check()
                 yield block
         else:
-            yield from ffmpeg.blocks(part.file, demuxer="wav", label="WAV", check=limits.check)
+            yield from _of_content(part.file, COMPRESSED_WAV, limits)
 
 
 def _of_unknown(data: memoryview, kind: formats.AudioFormat | None, limits: Limits) -> Iterator[Block]:
@@ -185,12 +147,8 @@ def _of_unknown(data: memoryview, kind: formats.AudioFormat | None, limits: Limi
     refusal = _not_recognised(data, kind, guess)
     if guess is not None:
         raise refusal
-    try:
-        yield from libsndfile.blocks(data, label=None, check=limits.check, starts_with=limits.check_length)
-        return
-    except libsndfile.NotReadable:
-        pass
-    yield from ffmpeg.blocks_of_unknown(data, check=limits.check, refusal=refusal)
+    job = Job("unknown", None, "this recording", limits.rate, limits.max_seconds)
+    yield from isolated.blocks(data, job, limits.check, refusal)
 
 
 def _not_recognised(data: memoryview, kind: formats.AudioFormat | None, guess: str | None) -> BadRequest:

@@ -7,7 +7,8 @@ from dataclasses import replace
 from threading import Event
 from time import monotonic
 
-from inference_service.audio.decode import Limits, Recording, decode, view
+from inference_service.audio.decode import Recording, decode, view
+from inference_service.audio.limits import Limits
 from inference_service.audio.waveform import Audio
 from inference_service.errors import BadRequest, RuntimeTimeout
 

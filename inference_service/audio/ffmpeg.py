@@ -1,17 +1,24 @@
-"""Decodes with FFmpeg's libraries (PyAV): every format that neither numpy nor libsndfile reads wholly."""
+"""Decodes with FFmpeg's libraries (PyAV): every format that neither numpy nor libsndfile reads wholly.
+
+PyAV must be imported in processes of `decoder_process` only: a damaged recording can crash it.
+"""
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import av
+import av.audio.resampler
+import av.filter.graph
+import av.subtitles.stream  # PyAV imports it with the first stream of any kind
 import numpy as np
 from numpy.typing import NDArray
 
 from inference_service.audio.allowed import DECODER_LIST, DECODERS, DEMUXER_LIST, HEADERLESS
 from inference_service.audio.limits import MAX_CHANNELS
 from inference_service.audio.mono import Block
-from inference_service.errors import BadRequest, ServiceError
+from inference_service.errors import BadRequest
 
 #: What PyAV raises beside FFmpeg's errors for files that make no sense.
 _OTHER_ERRORS = (ValueError, OverflowError, LookupError, MemoryError)
@@ -28,86 +35,41 @@ _DAMAGED_AT_BORDERS = 3
 _READ_BYTES = 32 * 1024
 _PROBED_BYTES = 2_000_000
 
+_READ_BY_NUMPY = frozenset({"dbl", "dblp", "flt", "fltp", "s16", "s16p", "s32", "s32p", "u8", "u8p"})
+
 #: Full scale and offset of FFmpeg's sample types that are not float32 or int16.
 _TO_FLOAT: dict[str, tuple[float, float]] = {
     "u1": (1 / 128, -1.0),
     "i4": (1 / 2147483648, 0.0),
-    "i8": (1 / 9223372036854775808, 0.0),
 }
 
 
-class Source:
-    """The recording as FFmpeg reads it. `check` is called before each read and may raise.
-
-    Then the recording ends for FFmpeg, and `stopped` has the error: PyAV keeps an exception that is raised
-    inside a read until the thread's next call, which may be for another recording.
-    """
-
-    def __init__(self, data: memoryview, check: Callable[[], None]) -> None:
-        self._data = data
-        self._check = check
-        self._position = 0
-        self.stopped: ServiceError | None = None
-
-    def read(self, size: int) -> bytes:
-        """Return the next `size` bytes; fewer at the end."""
-        try:
-            self._check()
-        except ServiceError as error:
-            self.stopped = error
-        if self.stopped is not None:
-            return b""
-        start = self._position
-        self._position = min(len(self._data), start + size)
-        return bytes(self._data[start : self._position])
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move to `offset` and return the position. A damaged file may lead anywhere."""
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: len(self._data)}[whence]
-        self._position = max(0, min(base + offset, len(self._data)))
-        return self._position
-
-    def tell(self) -> int:
-        """Return the position."""
-        return self._position
-
-
-def blocks(
-    data: memoryview,
-    *,
-    demuxer: str | None,
-    label: str,
-    check: Callable[[], None],
-) -> Iterator[Block]:
+def blocks(data: memoryview, *, demuxer: str | None, label: str) -> Iterator[Block]:
     """Yield the first audio track of a recording in blocks of about a second.
 
     `demuxer` None: FFmpeg recognises the format. `label` names it in messages. Raises BadRequest with what is
-    wrong with it, and what `check` raises.
+    wrong with it.
     """
-    source = Source(data, check)
-    with errors_of(source, label), opened(source, demuxer) as container:
+    with errors_of(label), opened(io.BytesIO(data), demuxer) as container:
         track = Track(container, label)
         yield from batched(track.frames())
         track.check_whole()
 
 
-def blocks_of_unknown(
-    data: memoryview, *, check: Callable[[], None], refusal: ServiceError
-) -> Iterator[Block]:
+def blocks_of_unknown(data: memoryview, refusal: Exception) -> Iterator[Block]:
     """Yield a recording that FFmpeg alone recognises.
 
     Raises `refusal` if it does not, or takes it for a format without a header, and what `blocks` raises.
     """
-    source = Source(data, check)
     with ExitStack() as stack:
         try:
-            container = stack.enter_context(opened(source, None))
-        except (_ffmpeg_error(), *_OTHER_ERRORS):
-            raise source.stopped or refusal from None
+            container = stack.enter_context(opened(io.BytesIO(data), None))
+        except (av.error.FFmpegError, *_OTHER_ERRORS):
+            raise refusal from None
         if container.format.name in HEADERLESS:
             raise refusal
         label = container.format.long_name
-        with errors_of(source, label):
+        with errors_of(label):
             track = Track(container, label)
             yield from batched(track.frames())
             track.check_whole()
@@ -116,8 +78,6 @@ def blocks_of_unknown(
 @contextmanager
 def opened(source: Any, demuxer: str | None, options: dict[str, str] | None = None) -> Iterator[Any]:
     """Open a container that FFmpeg reads from `source`, with the demuxers and decoders of `allowed`."""
-    import av
-
     limits = {
         "format_whitelist": DEMUXER_LIST,
         "codec_whitelist": DECODER_LIST,
@@ -156,7 +116,7 @@ class Track:
             self._packets += 1
             try:
                 frames = packet.decode()
-            except _ffmpeg_error():
+            except av.error.FFmpegError:
                 # The empty packet at the end has no audio that could be lost.
                 self._damaged += packet.size > 0
                 continue
@@ -170,7 +130,7 @@ class Track:
     def _demuxed(self) -> Iterator[Any]:
         try:
             yield from self._container.demux(self._stream)
-        except _ffmpeg_error() as error:
+        except av.error.FFmpegError as error:
             if not self._seconds:
                 raise
             raise BadRequest(
@@ -226,10 +186,13 @@ def _tolerance(declared: float) -> float:
 
 def samples_of(frame: Any) -> NDArray[np.float32] | NDArray[np.int16]:
     """Return the samples [frames, channels] of a decoded frame, int16 or float32."""
-    array = frame.to_ndarray()
-    channels = len(frame.layout.channels)
+    channels = frame.layout.nb_channels
     if channels > MAX_CHANNELS:
         raise BadRequest(f"audio: channels: {channels} is not allowed; 1 to {MAX_CHANNELS} are")
+    # PyAV looks for the end of the list of planes, which has none from eight channels on.
+    if frame.format.name not in _READ_BY_NUMPY or (frame.format.is_planar and channels >= 8):
+        (frame,) = av.AudioResampler("flt", frame.layout, frame.sample_rate).resample(frame)
+    array = frame.to_ndarray()
     samples = array.T if frame.format.is_planar else array.reshape(-1, channels)
     kind = samples.dtype.str[1:]
     if kind in _TO_FLOAT:
@@ -259,19 +222,12 @@ def batched(frames: Iterator[Block]) -> Iterator[Block]:
 
 
 @contextmanager
-def errors_of(source: Any, label: str) -> Iterator[None]:
-    """Turn FFmpeg's errors into BadRequest, and give way to the error with which `source` was stopped."""
+def errors_of(label: str) -> Iterator[None]:
+    """Turn FFmpeg's errors into BadRequest."""
     try:
         yield
-    except (ServiceError, _ffmpeg_error(), *_OTHER_ERRORS) as error:
-        if source.stopped is not None:
-            raise source.stopped from None
-        if isinstance(error, ServiceError):
-            raise
+    except (av.error.FFmpegError, *_OTHER_ERRORS) as error:
         raise BadRequest(f"audio: {label} cannot be read: {_reason(error)}") from error
-    # FFmpeg may take a read that failed for the end of the file.
-    if source.stopped is not None:
-        raise source.stopped
 
 
 def _reason(error: BaseException) -> str:
@@ -279,9 +235,3 @@ def _reason(error: BaseException) -> str:
     if reason.startswith("Invalid data"):
         return "its data is damaged or cut short"
     return reason[:1].lower() + reason[1:]
-
-
-def _ffmpeg_error() -> type[Exception]:
-    import av
-
-    return av.error.FFmpegError

@@ -1,13 +1,14 @@
 """Decodes what has no header: PCM and the codings of telephony, and guesses which one it is."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from inference_service import audio_formats as formats
-from inference_service.audio import ffmpeg, wav
-from inference_service.audio.limits import check_rate_and_channels
+from inference_service.audio import isolated, wav
+from inference_service.audio.jobs import Job
+from inference_service.audio.limits import Limits, check_rate_and_channels
 from inference_service.audio.mono import Block
 from inference_service.errors import BadRequest
 
@@ -59,14 +60,11 @@ def blocks(
     kind: formats.Headerless,
     sample_rate: int | None,
     channels: int | None,
-    *,
-    check: Callable[[], None],
-    starts_with: Callable[[float], None],
+    limits: Limits,
 ) -> Iterator[Block]:
     """Yield a recording of this kind in blocks of about a second.
 
-    `check` is called before each, `starts_with` first, with its length in seconds if that is known; both may
-    raise. Raises BadRequest for audio that does not end with a whole frame.
+    Raises BadRequest for audio that does not end with a whole frame, and what `limits` raises.
     """
     found = layout(kind, sample_rate, channels)
     if found is None:
@@ -75,12 +73,13 @@ def blocks(
             raise BadRequest(
                 f"audio: {len(data)} bytes of {kind.label} are not a whole number of frames of {size} bytes"
             )
-        yield from ffmpeg.blocks(data, demuxer=kind.name, label=kind.label, check=check)
+        job = Job("ffmpeg", kind.name, kind.label, limits.rate, limits.max_seconds)
+        yield from isolated.blocks(data, job, limits.check, BadRequest(f"audio: {kind.label} cannot be read"))
         return
     check_whole_frames(data, kind, found)
-    starts_with(len(data) // found.block / found.sample_rate)
+    limits.check_length(len(data) // found.block / found.sample_rate)
     for block in wav.blocks(data, found):
-        check()
+        limits.check()
         yield block
 
 
@@ -126,7 +125,7 @@ def _likeliest(data: memoryview) -> formats.Headerless | None:
 
 def _samples(data: memoryview, kind: formats.Headerless) -> NDArray[np.float32]:
     whole = data[: len(data) // 2 * 2]
-    decoded = blocks(whole, kind, None, None, check=lambda: None, starts_with=lambda seconds: None)
+    decoded = blocks(whole, kind, None, None, Limits(max_seconds=len(data)))
     return np.concatenate([samples[:, 0] for samples, _ in decoded]).astype(np.float32)
 
 

@@ -1,6 +1,12 @@
-"""Limits of sample rate and channels, for audio of every format."""
+"""Limits of a recording: its rate and channels, and what decoding it may take."""
 
-from inference_service.errors import BadRequest
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from inference_service.errors import BadRequest, TooLarge
+
+#: Hz, the rate of speech models.
+SPEECH_RATE = 16_000
 
 #: Hz. A lower rate carries no speech; no recorder uses a higher one.
 MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 1000, 384_000
@@ -17,3 +23,28 @@ def check_rate_and_channels(sample_rate: int, channels: int, *, where: str) -> N
         )
     if not 1 <= channels <= MAX_CHANNELS:
         raise BadRequest(f"{where}channels: {channels} is not allowed; 1 to {MAX_CHANNELS} are")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one decoding.
+
+    `rate` is the result's in Hz. `check` is called often and raises to stop. `hold` is called with the bytes
+    of the waveform before they are allocated, with a growing number each time, and raises to refuse them.
+    """
+
+    max_seconds: float
+    rate: int = SPEECH_RATE
+    check: Callable[[], None] = lambda: None
+    hold: Callable[[int], None] = lambda size: None
+
+    def check_length(self, seconds: float) -> None:
+        """Raise TooLarge for a recording of that many seconds."""
+        if seconds > self.max_seconds:
+            raise TooLarge(f"audio is {seconds:.1f} s long; at most {self.max_seconds:g} s are allowed")
+
+    def check_so_far(self, seconds: float) -> None:
+        """Raise TooLarge once so many seconds are decoded, and what `check` raises."""
+        self.check()
+        if seconds > self.max_seconds:
+            raise TooLarge(f"audio is too long: at most {self.max_seconds:g} s are allowed")

@@ -34,6 +34,8 @@ MATROSKA = Content("Matroska", demuxer=_MATROSKA)
 OGG = Content("Ogg", demuxer="ogg")
 FLAC = Content("FLAC", demuxer="flac")
 WAV = Content("WAV", "wav", "wav")
+#: A WAV that holds anything but plain samples.
+COMPRESSED_WAV = Content("WAV", demuxer="wav")
 AAC = Content("AAC", demuxer="aac")
 AU = Content("AU", "libsndfile", "au")
 

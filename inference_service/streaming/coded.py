@@ -1,44 +1,31 @@
 """Decodes a stream that FFmpeg reads: what browsers' recorders send, and the codings of telephony.
 
-FFmpeg asks for bytes when it needs them, so it runs in a thread of its own, which waits inside `read` for the
-client's next chunk.
+FFmpeg asks for bytes when it needs them, so each stream has a process, which waits for the next chunk.
 """
 
 import asyncio
-import threading
-from collections import deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
-from typing import Any
+from collections.abc import AsyncIterator
 
 import numpy as np
 
 from inference_service import audio_formats as formats
-from inference_service.audio import ffmpeg
-from inference_service.audio.mono import Mono, Samples, Waveform
+from inference_service.audio import isolated, messages
+from inference_service.audio.jobs import Job
+from inference_service.audio.mono import Waveform
 from inference_service.audio.sniff import MP4, Content, sniff
-from inference_service.errors import BadRequest, Busy, ServiceError
-
-#: Streams that are decoded in this process at once. Each has a thread, which waits most of the time.
-_MAX_THREADS = 512
+from inference_service.errors import BadRequest, ServiceError
 
 #: Bytes of a stream in which its signature is looked for, at least and at most: MPEG's comes every 188 bytes.
 _SIGNATURE_BYTES, _MOST_SIGNATURE_BYTES = 64, 1024
 
-#: Seconds of audio in a block, where the client sends more than that at once, and blocks that wait.
-_BLOCK_SECONDS = 1.0
-_MAX_WAITING = 2
-
-#: FFmpeg learns what it must know from the header; more would keep the first words waiting.
-_LIVE = {"probesize": "4096", "analyzeduration": "0"}
+#: Seconds that no stream lasts.
+_ENDLESS = 1e9
 
 #: FFmpeg's demuxers of formats without a signature, by format.
 _DEMUXERS = {"mp3": "mp3", "aac": "aac", "ac3": "ac3", "gsm": "gsm", "g722": "g722", "g729": "g729"}
 
 #: Formats whose header may come again at the start of a chunk, from clients that start their recorder anew.
 _RESTARTED = frozenset({"WebM", "Matroska", "MP4", "Ogg"})
-
-_places = threading.BoundedSemaphore(_MAX_THREADS)
 
 
 class CodedDecoder:
@@ -51,12 +38,12 @@ class CodedDecoder:
         self._reader: _Reader | None = None
         self._content: Content | None = None
         self._failure: ServiceError | None = None
-        self._ended = 0.0  # seconds of recordings that ended inside this stream
+        self._ended = 0  # samples of recordings that ended inside this stream
 
     @property
     def received(self) -> int:
         """The number of samples at the decoder's rate for the input so far."""
-        return round((self._ended + (self._reader.seconds if self._reader else 0.0)) * self._rate)
+        return self._ended + (self._reader.samples if self._reader else 0)
 
     async def decode(self, data: bytes) -> AsyncIterator[Waveform]:
         """Yield what can be decoded so far, about a second at a time.
@@ -88,7 +75,7 @@ class CodedDecoder:
             if self._reader is not None:
                 async for samples in self._reader.fed(None):
                     yield samples
-                self._ended += self._reader.seconds
+                self._ended += self._reader.samples
         except ServiceError as error:
             self._failure = error
         finally:
@@ -101,7 +88,7 @@ class CodedDecoder:
             raise self._failure
 
     def close(self) -> None:
-        """End the thread."""
+        """End the process."""
         if self._reader is not None:
             self._reader.close()
 
@@ -135,142 +122,71 @@ class CodedDecoder:
 
 
 class _Reader:
-    """FFmpeg in its thread, between the bytes that come and the waveform that goes."""
+    """FFmpeg in a process of its own, between the bytes that come and the waveform that goes."""
 
     def __init__(self, label: str, demuxer: str, rate: int) -> None:
-        if not _places.acquire(blocking=False):
-            raise Busy(f"{_MAX_THREADS} streams are being decoded already, the most allowed")
-        self._label = label
-        self._demuxer = demuxer
-        self._mono = Mono(rate)
-        self._loop = asyncio.get_running_loop()
-        self._news = asyncio.Event()  # for the event loop
-        self._changed = threading.Condition()  # for the thread
-        self._input: deque[bytes] = deque()
-        self._output: deque[Waveform] = deque()
-        self._held: list[Samples] = []  # frames that are not in `_output` yet, and their rate
-        self._held_rate = 0
-        self._starving = self._at_end = self._closed = self._done = False
-        self._failure: Exception | None = None
-        threading.Thread(target=self._run, name="stream-decoder", daemon=True).start()
-
-    @property
-    def seconds(self) -> float:
-        """Seconds of audio that were decoded."""
-        return self._mono.seconds
+        self._job = Job("stream", demuxer, label, rate, _ENDLESS)
+        self._decoder: isolated.Decoder | None = None
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self.samples = 0
 
     async def fed(self, data: bytes | None) -> AsyncIterator[Waveform]:
         """Give FFmpeg `data`, None for the end, and yield what it makes of it until it needs more."""
-        with self._changed:
+        if self._streams is None:
+            self._streams = await self._started()
+        reader, writer = self._streams
+        try:
             if data is None:
-                self._at_end = True
+                writer.write(messages.packed(messages.END))
             else:
-                self._input.append(data)
-            self._starving = False
-            self._changed.notify()
-        while True:
-            with self._changed:
-                ready = list(self._output)
-                self._output.clear()
-                is_over = self._done or self._starving
-                if ready:
-                    self._changed.notify()
-                self._news.clear()
-            for samples in ready:
+                for start in range(0, len(data), messages.MAX_CONTENT):
+                    part = data[start : start + messages.MAX_CONTENT]
+                    writer.write(messages.packed(messages.DATA, part))
+            while True:
+                kind, length = messages.unpacked(await reader.readexactly(messages.HEADER_BYTES))
+                content = await reader.readexactly(length)
+                if kind == messages.ERROR:
+                    raise self._failure(
+                        isolated.error_of(content, BadRequest("the stream is not recognised"))
+                    )
+                if kind != messages.BLOCK:
+                    return  # FFmpeg needs more, or is done
+                samples = np.frombuffer(content, np.float32)
+                self.samples += len(samples)
                 yield samples
-            if is_over and not ready:
-                break
-            if not ready:
-                await self._news.wait()
-        if self._failure is not None:
-            raise self._failure
+        except (asyncio.IncompleteReadError, OSError):
+            assert self._decoder is not None
+            raise self._decoder.failed() from None
 
     def close(self) -> None:
-        """End the thread, which may take a moment."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
+        """End the process."""
+        if self._streams is not None:
+            self._streams[1].transport.abort()
+        if self._decoder is not None:
+            self._decoder.close()
 
-    # In the thread -----------------------------------------------------------------------------------------
-
-    def _run(self) -> None:
-        pipe = _Pipe(self._next)
+    async def _started(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        starting = asyncio.get_running_loop().run_in_executor(None, isolated.Decoder, self._job)
         try:
-            with (
-                ffmpeg.errors_of(pipe, self._label),
-                ffmpeg.opened(pipe, self._demuxer, _LIVE) as container,
-            ):
-                for samples, rate in ffmpeg.Track(container, self._label).frames():
-                    self._hold(samples, rate)
-                    if self._closed:
-                        return
-                self._flush()
-                self._put(self._mono.finish())
-        except ServiceError as error:
-            self._failure = error
-            if self._label == MP4.label and not self._mono.seconds:
-                self._failure = BadRequest(
-                    "audio: this MP4 cannot be decoded while it comes; only fragmented MP4 can, as browsers "
-                    f"record it. Send the whole file in one request ({error})"
-                )
-        except Exception as error:  # noqa: BLE001 - raised in the event loop, where it is reported
-            self._failure = error
-        finally:
-            _places.release()
-            with self._changed:
-                self._done = True
-            self._tell()
+            self._decoder = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            starting.add_done_callback(_close)
+            raise
+        connection = self._decoder.connection
+        assert connection is not None
+        connection.setblocking(False)
+        return await asyncio.open_connection(sock=connection)
 
-    def _next(self, size: int) -> bytes:
-        """Wait for the client's next bytes; none at the end."""
-        if not self._input:
-            # What is decoded goes to the client's session before this thread waits.
-            self._flush()
-        with self._changed:
-            while not self._input and not self._at_end and not self._closed:
-                self._starving = True
-                self._tell()
-                self._changed.wait()
-            if self._closed or not self._input:
-                return b""
-            part, rest = self._input[0][:size], self._input[0][size:]
-            if rest:
-                self._input[0] = rest
-            else:
-                self._input.popleft()
-            return part
-
-    def _hold(self, samples: Samples, rate: int) -> None:
-        """Keep a frame until there is a block, or until FFmpeg waits."""
-        if self._held and (rate != self._held_rate or samples.shape[1] != self._held[0].shape[1]):
-            self._flush()
-        self._held.append(samples)
-        self._held_rate = rate
-        if sum(map(len, self._held)) >= _BLOCK_SECONDS * rate:
-            self._flush()
-
-    def _flush(self) -> None:
-        if self._held:
-            held: Any = np.concatenate(self._held)
-            self._held = []
-            self._put(self._mono.add(held, self._held_rate))
-
-    def _put(self, samples: Waveform) -> None:
-        with self._changed:
-            while len(self._output) >= _MAX_WAITING and not self._closed:
-                self._changed.wait()
-            self._output.append(samples)
-            self._tell()
-
-    def _tell(self) -> None:
-        """Let the event loop look; it may have ended."""
-        with suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._news.set)
+    def _failure(self, error: ServiceError) -> ServiceError:
+        if self._job.label != MP4.label or self.samples:
+            return error
+        return BadRequest(
+            "audio: this MP4 cannot be decoded while it comes; only fragmented MP4 can, as browsers record "
+            f"it. Send the whole file in one request ({error})"
+        )
 
 
-class _Pipe:
-    """The client's bytes as a file that cannot be rewound."""
-
-    def __init__(self, read: Callable[[int], bytes]) -> None:
-        self.read = read
-        self.stopped = None
+def _close(starting: asyncio.Future[isolated.Decoder]) -> None:
+    """End a decoder that nobody waits for any more."""
+    if not starting.cancelled() and starting.exception() is None:
+        starting.result().close()

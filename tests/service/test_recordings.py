@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import signal
 import struct
 import threading
 from collections.abc import Callable
 
 import numpy as np
+import psutil
 import pytest
 
 from inference_service import audio_formats
-from inference_service.audio import Audio, Limits, Recording, decode
+from inference_service.audio import Audio, Limits, Recording, decode, isolated
+from inference_service.audio.jobs import Job
 from inference_service.audio.mono import Waveform
 from inference_service.errors import BadRequest, Busy, ServiceError, TooLarge
 from tests.service.recordings import RATE, by_libsndfile, likeness, silent_film, speech, written
@@ -365,8 +368,39 @@ def test_decoding_stops_where_it_is_told(container: str) -> None:
 
     with pytest.raises(BadRequest, match="stop"):
         decode(Recording(data), Limits(600, check=check))
-    assert calls < 10  # FFmpeg looks a few times more whether the file has really ended
-    # The thread decodes the next recording as if nothing had been.
+    assert calls == 3
+
+
+def test_more_channels_than_players_have_are_heard() -> None:
+    channels = np.stack([speech()] * 12, axis=1)
+    check_speech(heard(by_libsndfile("WAV", "PCM_16", channels)))
+    check_speech(heard(by_libsndfile("FLAC", "PCM_16", channels[:, :8])))
+
+
+def test_a_recording_that_crashes_its_decoder_is_refused_and_the_next_one_is_heard(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No file is known that still crashes one, so the process is killed while it decodes."""
+    whole = isolated.Decoder
+
+    def killed(job: Job) -> isolated.Decoder:
+        decoder = whole(job)
+        assert decoder._handle is not None
+        signal.pidfd_send_signal(decoder._handle, signal.SIGSEGV)
+        return decoder
+
+    monkeypatch.setattr(isolated, "Decoder", killed)
+    with pytest.raises(BadRequest, match="MP4 is damaged: it makes the decoder fail"):
+        heard(written("ipod", "aac"))
+    monkeypatch.undo()
+    check_speech(heard(written("ipod", "aac")))
+
+
+def test_recordings_are_heard_again_after_the_decoders_parent_was_killed() -> None:
+    check_speech(heard(written("ipod", "aac")))
+    for child in psutil.Process().children():
+        if "inference_service.audio.decoder_process" in child.cmdline():
+            child.kill()
     check_speech(heard(written("ipod", "aac")))
 
 

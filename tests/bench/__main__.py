@@ -27,6 +27,7 @@ from tests.bench import streams
 from tests.bench.live import live
 from tests.bench.load import in_turns, measure, waveform
 from tests.bench.preview import preview
+from tests.bench.realtime import realtime
 from tests.bench.row import Row
 from tests.bench.service import ready, service
 from tests.bench.speech import recognition
@@ -277,6 +278,7 @@ def main() -> int:
     parts = [
         "recognition",
         "live",
+        "realtime",
         "words",
         "speech",
         "preview",
@@ -303,6 +305,8 @@ def main() -> int:
             rows += recognition("tiny.en") + recognition("base", rounds=1, minutes=3)
         if "live" in wanted:
             rows += live()
+        if "realtime" in wanted:
+            rows += realtime()
         if "words" in wanted:
             rows += words()
         if "speech" in wanted:

@@ -463,8 +463,8 @@ def test_a_click_is_no_turn_and_a_short_pause_ends_none() -> None:
 @pytest.mark.fast
 def test_a_word_is_told_once_two_hypotheses_agree_on_it() -> None:
     deltas = Deltas()
-    hypotheses = ["And", "And so my", "And so my fellow Amer", "And so my fellow Americans"]
-    assert [deltas.partial(text) for text in hypotheses] == ["", "And", " so my", " fellow"]
+    hypotheses = ["S.", "And...", "and so...", "And so my fellow.", "And so my fellow Americans."]
+    assert [deltas.partial(text) for text in hypotheses] == ["", "", "and", " so", " my fellow"]
     assert deltas.final("And so my fellow Americans,") == " Americans,"
     assert [deltas.partial(text) for text in ("ask", "ask not")] == ["", " ask"]
     assert deltas.final("ask not.") == " not."

@@ -10,13 +10,13 @@ from windows import SAMPLE_RATE, WINDOW_S
 
 # A language of less probability is detected again, if repetitions of the audio add as much as a third.
 SURE_LANGUAGE = 0.7
-SHORT_S = 0.75 * WINDOW_S
+SHORT = 0.75
 
 
 class Detector(Protocol):
     """Whisper's encoder and language detection; see `engine.py`."""
 
-    def encode(self, windows: Sequence[np.ndarray]) -> Any: ...
+    def encode(self, windows: Sequence[np.ndarray], seconds: float = ...) -> Any: ...
     def detect_languages(self, encoded: Any) -> list[dict[str, float]]: ...
 
 
@@ -25,6 +25,7 @@ def likeliest_languages(
     encoded: Any,
     windows: Sequence[np.ndarray],
     possible: Sequence[Collection[str]],
+    context_s: float = WINDOW_S,
 ) -> list[str]:
     """The code of the likeliest language of each window; `encoded` is what the encoder made of them.
 
@@ -32,17 +33,18 @@ def likeliest_languages(
 
     Whisper tells languages apart better in a full window than in a few seconds and silence. So a short window
     in which it is uncertain is repeated until it fills one, and the probabilities of both are added.
+    `context_s`: seconds of a full window for the encoder; less for drafts.
     """
     found = detector.detect_languages(encoded)
     uncertain = [
         number
         for number, samples in enumerate(windows)
-        if max(found[number].values()) < SURE_LANGUAGE and samples.size <= SHORT_S * SAMPLE_RATE
+        if max(found[number].values()) < SURE_LANGUAGE and samples.size <= SHORT * context_s * SAMPLE_RATE
     ]
     if uncertain:
-        repeated = [_repeated(windows[number]) for number in uncertain]
+        repeated = [_repeated(windows[number], context_s) for number in uncertain]
         for number, again in zip(
-            uncertain, detector.detect_languages(detector.encode(repeated)), strict=True
+            uncertain, detector.detect_languages(detector.encode(repeated, context_s)), strict=True
         ):
             found[number] = {code: found[number][code] + again[code] for code in again}
     return [
@@ -51,6 +53,6 @@ def likeliest_languages(
     ]
 
 
-def _repeated(samples: np.ndarray) -> np.ndarray:
-    full = int(WINDOW_S * SAMPLE_RATE)
+def _repeated(samples: np.ndarray, seconds: float) -> np.ndarray:
+    full = int(seconds * SAMPLE_RATE)
     return np.tile(samples, -(-full // samples.size))[:full]

@@ -130,6 +130,7 @@ def _detect_languages(engine: Engine, batch: Sequence[Pass]) -> None:
         encoded,
         [each.samples for each in unknown],
         [each.speech.options.languages for each in unknown],
+        short_context(batch) if all(each.speech.options.draft for each in batch) else WINDOW_S,
     )
     for each, language in zip(unknown, languages, strict=True):
         each.speech.request.language = each.speech.request.language or language

@@ -2,7 +2,7 @@
 
 A partial result of a stream replaces the one before it; OpenAI's delta events cannot take a word back. So a
 word is told once two partial results in a row begin with the same words up to it, as in LocalAgreement, or
-once it is final.
+once it is final. Drafts of a few words change their punctuation and case most of all; both may differ.
 """
 
 import re
@@ -10,8 +10,11 @@ from collections.abc import Sequence
 from itertools import takewhile
 
 #: A word with the blanks before it; of languages without blanks between words, a character.
-_UNIT = re.compile(r"\s*(?:[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]|"
-                   r"[^\s\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]+)")  # fmt: skip
+_WITHOUT_BLANKS = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"
+_WORD = re.compile(rf"\s*(?:[{_WITHOUT_BLANKS}]|[^\s{_WITHOUT_BLANKS}]+)")
+
+_NOT_LETTERS = re.compile(r"[\W_]+")
+_PUNCTUATION_AFTER = re.compile(r"[^\w\s'’\"”)]+$")
 
 
 class Deltas:
@@ -30,7 +33,7 @@ class Deltas:
     def partial(self, text: str) -> str:
         """The delta that a partial result about the audio after the last final one allows; "" for none."""
         words = _words(" ".join([*self._final, text]) if text else self.text)
-        agreed = _common(self._last, words)
+        agreed = _agreed(self._last, words)
         self._last = words
         return self._tell(agreed)
 
@@ -44,16 +47,28 @@ class Deltas:
         self._told, self._last = len(words), words
         return delta
 
-    def _tell(self, words: list[str]) -> str:
+    def _tell(self, words: Sequence[str]) -> str:
         new = words[self._told :]
         self._told += len(new)
         return "".join(new)
 
 
 def _words(text: str) -> list[str]:
-    return _UNIT.findall(text)
+    return _WORD.findall(text)
 
 
-def _common(one: Sequence[str], other: Sequence[str]) -> list[str]:
-    """The words with which both begin."""
-    return [word for word, _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))]
+def _agreed(before: Sequence[str], now: Sequence[str]) -> list[str]:
+    """The words with which both begin, as `now` has them.
+
+    Without the punctuation after a word that not both have, and after the last one: a draft ends its text
+    with a full stop wherever the audio ends.
+    """
+    pairs = takewhile(lambda pair: _letters(pair[0]) == _letters(pair[1]), zip(before, now, strict=False))
+    agreed = [word if word == other else _PUNCTUATION_AFTER.sub("", word) for other, word in pairs]
+    if agreed and len(agreed) == len(now):
+        agreed[-1] = _PUNCTUATION_AFTER.sub("", agreed[-1])
+    return agreed
+
+
+def _letters(word: str) -> str:
+    return _NOT_LETTERS.sub("", word).casefold() or word.strip()

@@ -28,6 +28,10 @@ def site(stack: Stack, away: Set[str] = frozenset()) -> Site:
         rate_limit=RateLimit(limit.requests_per_second, limit.burst) if limit else None,
         api_keys=tuple(key.get_secret_value() for key in stack.api_keys),
         cors_origins=tuple(stack.cors.origins),
+        connection_limit=gateway.connection_limit,
+        streams_per_connection=gateway.streams_per_connection,
+        trusted_proxies=tuple(gateway.trusted_proxies),
+        proxy_protocol=gateway.proxy_protocol,
         # The service's own limits, so that both refuse the same bodies and nginx waits for every answer.
         body_limit=request.max_body_bytes,
         answer_seconds=math.ceil(queued + request.timeout + _LONGER_SECONDS),

@@ -21,6 +21,7 @@ from inference_service.origins import (
     parse_origin,
 )
 from inference_service.request_fields import REQUEST_ID_PATTERN
+from infra.gateway.checks import check, check_distinct, check_path, check_port, is_ip
 from infra.names import STACK_NAME
 from infra.paths import PACKAGE
 from infra.stack.hosts import bracketed
@@ -30,13 +31,12 @@ TEMPLATES = PACKAGE / "nginx"
 
 _NAME = re.compile(NAME)
 _HOST_NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_-]{1,63})*\.?")
-_PATH = re.compile(r'/[^\x00-\x1f\x7f"\\$]+')  # the configuration quotes it; nginx expands $ in some values
 _API_KEY = re.compile(API_KEY)
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 
 #: gRPC's status codes of the gateway's own refusals, by number, with their messages (nginx adds no quotes).
 _GRPC_ERRORS = {
-    8: "the request is too large or too many requests came from this address",
+    8: "the request is too large or there are too many requests",
     12: "no such method",
     13: "not a valid gRPC request",
     14: "no node can take the call now",
@@ -58,11 +58,11 @@ class UpstreamServer:
     drained: bool = False
 
     def __post_init__(self) -> None:
-        _check(_NAME, self.name, "name", "lower-case letters, digits and hyphens")
-        if not _is_ip(self.host):
-            _check(_HOST_NAME, self.host, "host", "a host name or an IP address")
-        _check_port(self.http_port, "http_port")
-        _check_port(self.grpc_port, "grpc_port")
+        check(_NAME, self.name, "name", "lower-case letters, digits and hyphens")
+        if not is_ip(self.host):
+            check(_HOST_NAME, self.host, "host", "a host name or an IP address")
+        check_port(self.http_port, "http_port")
+        check_port(self.grpc_port, "grpc_port")
 
     @property
     def http_address(self) -> str:
@@ -83,13 +83,13 @@ class Tls:
     key: str
 
     def __post_init__(self) -> None:
-        _check_path(self.certificate, "tls.certificate")
-        _check_path(self.key, "tls.key")
+        check_path(self.certificate, "tls.certificate")
+        check_path(self.key, "tls.key")
 
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """Requests that one address may make a second, and how many above that are let through at once."""
+    """Requests that one client may make a second, and how many above that are let through at once."""
 
     per_second: float = 50
     burst: int = 10
@@ -123,7 +123,7 @@ class Paths:
 
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:
-            _check_path(getattr(self, name), f"paths.{name}")
+            check_path(getattr(self, name), f"paths.{name}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +135,10 @@ class Site:
     runs the workers of a nginx that root starts (None: nginx's default, which an unprivileged nginx needs).
     `grpc_balancing` is `http2` (calls are balanced) or `layer4` (connections are balanced; TLS ends here,
     only the nodes check keys). `load_modules` are dynamic modules, e.g. Debian's stream module for `layer4`.
+    `connection_limit`: requests and streams of a client at the same time, None for no limit (`layer4`:
+    connections of an address). A client is an API key where there are keys, else an address.
+    `streams_per_connection`: of gRPC. `trusted_proxies` are networks whose X-Forwarded-For names the client;
+    with `proxy_protocol` they send PROXY headers instead.
     `keeps_connections`: a reload closes no connection that was just used; nginx before 1.27.4 cannot do that.
     """
 
@@ -149,6 +153,10 @@ class Site:
     body_limit: int = 100_000_000
     answer_seconds: int = 180
     recording_seconds: int = 1830
+    connection_limit: int | None = 1000
+    streams_per_connection: int = 256
+    trusted_proxies: tuple[str, ...] = ()
+    proxy_protocol: bool = False
     grpc_balancing: Literal["http2", "layer4"] = "http2"
     worker_processes: int | Literal["auto"] = "auto"
     user: str | None = None
@@ -157,25 +165,32 @@ class Site:
     paths: Paths = field(default_factory=Paths)
 
     def __post_init__(self) -> None:
-        _check_port(self.http, "http")
-        _check_port(self.grpc, "grpc")
+        check_port(self.http, "http")
+        check_port(self.grpc, "grpc")
         if self.http == self.grpc:
             raise ValueError(f"grpc: expected another port than http's, got {self.grpc} for both")
-        if self.bind and not _is_ip(self.bind):
+        if self.bind and not is_ip(self.bind):
             raise ValueError(f"bind: expected an IP address or nothing, got {self.bind!r}")
         if self.user is not None:
-            _check(_USER, self.user, "user", "a user's name")
+            check(_USER, self.user, "user", "a user's name")
         for module in self.load_modules:
-            _check_path(module, "load_modules")
+            check_path(module, "load_modules")
         for number, key in enumerate(self.api_keys):
             if not _API_KEY.fullmatch(key):  # the message must not show the key
                 raise ValueError(
                     f"api_keys[{number}]: expected 8 to 256 letters, digits or any of . _ ~ + / = -"
                 )
+        for network in self.trusted_proxies:
+            try:
+                ipaddress.ip_network(network)
+            except ValueError:
+                raise ValueError(f"trusted_proxies: expected networks, got {network!r}") from None
+        if self.proxy_protocol and not self.trusted_proxies:
+            raise ValueError("trusted_proxies: required with proxy_protocol")
         for origin in self.cors_origins:
             if parse_origin(origin) != origin:
                 raise ValueError(f"cors_origins: expected {parse_origin(origin)}, got {origin!r}")
-        _check_distinct(self.servers, "name", "http_address", "grpc_address")
+        check_distinct(self.servers, "name", "http_address", "grpc_address")
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +212,8 @@ def render_site(site: Site) -> RenderedSite:
         grpc_errors=_GRPC_ERRORS,
         request_id_pattern=REQUEST_ID_PATTERN,
         cors=_cors(site.cors_origins),
+        client="$ai_api_key" if site.api_keys else "$binary_remote_addr",
+        too_many=_too_many(site),
     )
     keys = None
     if site.api_keys:
@@ -209,9 +226,24 @@ def render_servers(stack: str, servers: tuple[UpstreamServer, ...]) -> str:
 
     The site chooses the balancing method, so nothing here depends on one (`backup` would).
     """
-    _check(STACK_NAME, stack, "stack", "letters, digits, hyphens, dots and underscores")
-    _check_distinct(servers, "name", "http_address")
+    check(STACK_NAME, stack, "stack", "letters, digits, hyphens, dots and underscores")
+    check_distinct(servers, "name", "http_address")
     return _template("servers.conf.j2").render(stack=stack, servers=servers or (_NO_NODE,), site=None)
+
+
+def _too_many(site: Site) -> str:
+    """The message of a 429."""
+    allowed = []
+    if site.rate_limit:
+        allowed.append(f"{site.rate_limit.rate}")
+    if site.connection_limit:
+        allowed.append(f"{site.connection_limit} at the same time")
+    of = "API key" if site.api_keys else "address"
+    return (
+        f"too many requests: {' and '.join(allowed)} are allowed for each {of}"
+        if allowed
+        else ("too many requests")
+    )
 
 
 def _cors(origins: tuple[str, ...]) -> dict[str, Any] | None:
@@ -242,38 +274,6 @@ def _template(name: str) -> Template:
 def _pattern(key: str) -> str:
     """`key` as a regular expression for nginx; `_API_KEY` allows no other special characters."""
     return re.sub(r"[.+]", lambda match: f"\\{match[0]}", key)
-
-
-def _is_ip(text: str) -> bool:
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return getattr(address, "scope_id", None) is None
-
-
-def _check(allowed: re.Pattern[str], value: str, what: str, expected: str) -> None:
-    if not allowed.fullmatch(value):
-        raise ValueError(f"{what}: expected {expected}, got {value!r}")
-
-
-def _check_path(path: str, what: str) -> None:
-    _check(_PATH, path, what, "an absolute path without quotes, backslashes and $")
-
-
-def _check_port(port: int, what: str) -> None:
-    if not 1 <= port <= 65535:
-        raise ValueError(f"{what}: expected a port from 1 to 65535, got {port}")
-
-
-def _check_distinct(servers: tuple[UpstreamServer, ...], *fields: str) -> None:
-    for what in fields:
-        seen: set[str] = set()
-        for server in servers:
-            value = getattr(server, what)
-            if value in seen:
-                raise ValueError(f"servers: {what} {value} is listed twice")
-            seen.add(value)
 
 
 _NO_NODE = UpstreamServer("no-node", "127.0.0.1", 9, 9, drained=True)

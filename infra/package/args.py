@@ -8,6 +8,8 @@ from typing import Any, NotRequired, TypedDict
 
 import pulumi
 
+from infra.package.gateway_settings import FleetGateway, GatewaySettings
+
 
 class Ports(TypedDict):
     """The ports that a node's host publishes; Triton's and the unit manager's only with `publish`."""
@@ -125,23 +127,6 @@ class Models(TypedDict):
     doctor does not warn. Default: they are offered, and the doctor warns."""
 
 
-class Tls(TypedDict):
-    """The gateway's certificate."""
-
-    certificate: str
-    """The certificate chain (PEM), a path on the gateway's host."""
-    key: str
-    """Its private key (PEM), a path on the gateway's host."""
-
-
-class RateLimit(TypedDict):
-    """How many requests each client address may send through the gateway."""
-
-    requests_per_second: NotRequired[float]
-    burst: NotRequired[int]
-    """Requests above the rate that pass before nginx refuses more with 429."""
-
-
 class Cors(TypedDict):
     """Web pages that may call the API from a browser, beside those of its own origin."""
 
@@ -212,38 +197,6 @@ class FleetNode(NodeSettings):
 
     name: NotRequired[str]
     """The node's name, part of its containers' names. Default: made from the host."""
-
-
-class GatewaySettings(TypedDict):
-    """The one HTTP and the one gRPC entrance over all nodes."""
-
-    mode: NotRequired[str]
-    """container: nginx in Docker; existing: an nginx that runs already; embedded: a process on this
-    computer. Default: embedded if every node is embedded, else container."""
-    public_host: NotRequired[str]
-    """The name that clients use. Default: the host's address."""
-    http: NotRequired[int]
-    grpc: NotRequired[int]
-    image: NotRequired[str]
-    """container: the nginx image."""
-    conf_dir: NotRequired[str]
-    """existing: the folder whose ai_inference_service.servers*.conf the site includes."""
-    nginx: NotRequired[str]
-    """existing: the command that runs that nginx, e.g. `sudo nginx` or `docker exec site-nginx nginx`."""
-    bind: NotRequired[str]
-    """The IP address to listen on. Default: all addresses (embedded: the loopback address)."""
-    grpc_balancing: NotRequired[str]
-    """http2: gRPC calls are balanced; layer4: gRPC connections are."""
-    tls: NotRequired[Tls]
-    rate_limit: NotRequired[RateLimit]
-    """false: no limit. Default: 50 requests a second with a burst of 10; no limit for an embedded gateway."""
-
-
-class FleetGateway(GatewaySettings):
-    """The gateway of a fleet."""
-
-    host: NotRequired[str]
-    """Where the gateway runs. Default: the first node's host."""
 
 
 class NodeArgs(NodeSettings):

@@ -7,7 +7,17 @@ from pydantic import BeforeValidator, Field
 from inference_service import addresses
 from infra.stack.hosts import EmbeddedHost
 from infra.stack.section import Section
-from infra.stack.values import DialledHost, HostAddress, HostPath, NonEmpty, PemPath, Port, Positive, off
+from infra.stack.values import (
+    DialledHost,
+    HostAddress,
+    HostPath,
+    Network,
+    NonEmpty,
+    PemPath,
+    Port,
+    Positive,
+    off,
+)
 
 NGINX_IMAGE = "nginx:1.28"
 
@@ -22,7 +32,8 @@ class Tls(Section):
 
 
 class RateLimit(Section):
-    """How many requests each client address may send through the gateway."""
+    """How many requests each client may send through the gateway: an API key where there are keys, else an
+    address."""
 
     requests_per_second: Positive = 50
     burst: Annotated[int, Field(ge=0)] = 10
@@ -56,3 +67,12 @@ class Gateway(Section):
         default_factory=lambda data: None if data["mode"] == "embedded" else RateLimit(),
     )
     """false: no limit. Default: 50 requests a second with a burst of 10; no limit for an embedded gateway."""
+    connection_limit: Annotated[Annotated[int, Field(ge=1)] | None, BeforeValidator(off)] = 1000
+    """Requests and streams that a client may have open at the same time; false: no limit."""
+    streams_per_connection: Annotated[int, Field(ge=1, le=4096)] = 256
+    """gRPC calls that one connection may have open; more wait in the client, or use another connection."""
+    trusted_proxies: list[Network] = Field(default_factory=list)
+    """Networks of load balancers in front of the gateway, e.g. 192.0.2.0/24. Their X-Forwarded-For names the
+    client, whose address limits and logs use."""
+    proxy_protocol: bool = False
+    """The trusted proxies send PROXY protocol headers instead of X-Forwarded-For."""

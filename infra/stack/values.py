@@ -3,6 +3,7 @@
 Each has its check, its error message and its part of the JSON Schema.
 """
 
+import ipaddress
 import re
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
@@ -81,6 +82,15 @@ def _absolute(value: str) -> str:
     return str(PurePosixPath(value))
 
 
+def _network(value: str) -> str:
+    try:
+        return str(ipaddress.ip_network(value))
+    except ValueError:
+        raise ValueError(
+            f"expected a network such as 192.0.2.0/24 or an address, got {shown(value)}"
+        ) from None
+
+
 def off(value: object) -> object:
     """`false` means none; YAML reads `off` as `false`."""
     return None if value is False else value
@@ -127,6 +137,11 @@ HostPath = Annotated[str, AfterValidator(_absolute), Field(json_schema_extra={"p
 # What nginx, URLs and `ssh` all take for a host: a DNS name or an IP address.
 DialledHost = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9_]([A-Za-z0-9_.:-]{0,252}[A-Za-z0-9_.])?$")
+]
+Network = Annotated[
+    str,
+    AfterValidator(_network),
+    Field(json_schema_extra={"pattern": r"^[0-9A-Fa-f.:]+(/[0-9]{1,3})?$"}),
 ]
 # A path that nginx accepts without quotes.
 PemPath = Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9_./+@:,=-]+$")]

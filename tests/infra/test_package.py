@@ -13,7 +13,7 @@ from pulumi.runtime.mocks import set_mocks
 from pydantic import BaseModel
 
 from infra import stack
-from infra.package import args, components
+from infra.package import args, components, gateway_settings
 from infra.package.stack import stack_of
 from infra.paths import PACKAGE
 from infra.service_settings import service_secrets
@@ -101,12 +101,14 @@ def test_the_schema_has_the_components_with_inputs_and_outputs() -> None:
         *(
             (getattr(stack, name), getattr(args, name))
             for name in (
-                *("Ports", "Build", "Remote", "Triton", "EdgeLlmPart", "EdgeLlm", "Service", "Models", "Tls"),
-                *("RateLimit", "Rollout", "Ssh", "Images"),
+                *("Ports", "Build", "Remote", "Triton", "EdgeLlmPart", "EdgeLlm", "Service", "Models"),
+                *("Rollout", "Ssh", "Images"),
             )
         ),
         (stack.Node, args.FleetNode),
-        (stack.Gateway, args.FleetGateway),
+        (stack.Tls, gateway_settings.Tls),
+        (stack.RateLimit, gateway_settings.RateLimit),
+        (stack.Gateway, gateway_settings.FleetGateway),
         (stack.Stack, args.FleetArgs),
     ],
 )

@@ -61,6 +61,15 @@ class Models:
         )
 
 
+def languages_of(models: Models) -> list[str]:
+    """The languages of `asr`, as the service asks for them."""
+    audio = tritonclient.grpc.InferInput("audio_input", (1, 1), "FP32")
+    audio.set_data_from_numpy(np.zeros((1, 1), np.float32))
+    wanted = [tritonclient.grpc.InferRequestedOutput("languages")]
+    answer = models.client.infer("asr", [audio], outputs=wanted)
+    return json.loads(answer.as_numpy("languages")[0, 0])
+
+
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Models]:
     folder = tmp_path_factory.mktemp("triton")

@@ -12,6 +12,8 @@ import pytest
 import soxr
 from tritonclient.utils import InferenceServerException
 
+from tests.models.conftest import languages_of
+
 RATE = 16000
 SECONDS = np.arange(10 * RATE) / RATE
 
@@ -103,6 +105,10 @@ def test_gives_each_words_time_when_asked(models, speech, words):
     assert times == sorted(times)
     assert times[-1] <= speech.size / RATE
     assert all(0 <= word["probability"] <= 1 for word in timed)
+
+
+def test_says_which_languages_its_weights_know(models):
+    assert languages_of(models) == ["en"]
 
 
 def test_gives_no_words_when_not_asked(models, speech):

@@ -13,7 +13,7 @@ from tritonclient.utils import InferenceServerException
 
 from tests.bench.speech import read
 from tests.bench.words import prompts
-from tests.models.conftest import Models
+from tests.models.conftest import Models, languages_of
 from tests.models.test_asr import RATE, word_error_rate
 from tests.triton_server import triton_server
 
@@ -32,6 +32,12 @@ def test_detects_the_language_and_hears_every_word(base, speech, words):
     heard = base.asr(speech)
     assert heard.language == "en"
     assert word_error_rate(words, heard.text) <= 0.05
+
+
+def test_says_which_languages_its_weights_know(base):
+    known = languages_of(base)
+    assert len(known) == 99
+    assert {"en", "es", "ka", "zh"} <= set(known)
 
 
 @pytest.mark.parametrize(("asked", "code"), [("es", "es"), ("Georgian", "ka"), ("pt-BR", "pt")])

@@ -25,6 +25,7 @@ TENSORS = {
             "confidence": ("FP32", [-1, 1]),
             "language": ("BYTES", [-1, 1]),
             "segments": ("BYTES", [-1, 1]),
+            "languages": ("BYTES", [-1, 1]),
         },
     ),
     "emotion": ({"audio_input": ("FP32", [-1])}, {"logits": ("FP32", [6])}),

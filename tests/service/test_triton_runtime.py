@@ -38,6 +38,18 @@ pytestmark = pytest.mark.skipif(
 CALL = Call("request-1")
 
 
+#: Stands for a speech model whose weights know two languages.
+MULTILINGUAL = """
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        languages = pb_utils.Tensor("languages", np.array(['["en", "ka"]'], object))
+        return [pb_utils.InferenceResponse([languages]) for request in requests]
+"""
+
+
 @pytest.fixture(scope="session")
 def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallTriton]:
     folder = tmp_path_factory.mktemp("small-triton")
@@ -51,6 +63,9 @@ def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallTriton]:
         [double, tensor("more", "FP32", "[ 1 ]")],
         [logits],
     )
+    speech = tensor("audio_input", "FP32", "[ -1 ]")
+    told = [tensor(name, "STRING", "[ 1 ]") for name in ("text", "languages")]
+    write_model(repository, "multilingual", MULTILINGUAL, [speech], told)
     write_model(repository, "broken", "import no_such_module", [double], [logits])
     server = SmallTriton(folder, repository, "--strict-readiness=false")
     server.start()
@@ -265,6 +280,16 @@ async def test_a_model_that_is_not_loaded_says_nothing(triton: SmallTriton) -> N
         assert models.known(ModelRole.EMOTION) is None
         with pytest.raises(NotReady, match="model broken is not ready"):
             await models.describe(ModelRole.EMOTION)
+
+
+async def test_a_speech_model_tells_the_languages_of_its_weights(triton: SmallTriton) -> None:
+    async with runtime(triton, asr={"model_name": "multilingual", "output_names": ["text"]}) as models:
+        assert (await models.describe(ModelRole.ASR)).languages == ["en", "ka"]
+        known = models.known(ModelRole.ASR)
+        assert known is not None
+        assert known.languages == ["en", "ka"]
+    async with runtime(triton) as models:
+        assert (await models.describe(ModelRole.ASR)).languages is None
 
 
 async def test_a_model_that_was_loaded_anew_is_described_anew(

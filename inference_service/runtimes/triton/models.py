@@ -1,6 +1,7 @@
 """The configured models as Triton has them: which are ready, and whether their tensors are as expected."""
 
 import asyncio
+import dataclasses
 from dataclasses import dataclass
 
 from msgspec.structs import replace
@@ -10,6 +11,7 @@ from inference_service.model_cards import RULES, ModelDescription, ModelRole, de
 from inference_service.runtimes.triton.client import TritonClient
 from inference_service.runtimes.triton.contract import ANY, Interface, contracts, mismatches
 from inference_service.runtimes.triton.labels import model_labels
+from inference_service.runtimes.triton.languages import languages_of
 from inference_service.runtimes.triton.revival import Revival
 from inference_service.settings import ModelsSettings
 from inference_service.tasks import Task
@@ -60,7 +62,13 @@ class TritonModels:
 
     async def describe(self, name: str) -> ModelDescription:
         """What the model called `name` says of itself. Raises NotReady while Triton has not loaded it."""
-        return (await self._recent(name)).description
+        loaded = await self._recent(name)
+        if loaded.description.languages is None and name == self._settings.asr.model_name:
+            spoken = await languages_of(name, loaded.interface, self._settings.asr, self._client)
+            description = replace(loaded.description, languages=spoken)
+            self._loaded[name] = dataclasses.replace(loaded, description=description)
+            return description
+        return loaded.description
 
     async def _recent(self, name: str) -> LoadedModel:
         loaded = self._loaded.get(name)

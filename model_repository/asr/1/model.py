@@ -41,6 +41,7 @@ class TritonPythonModel:
         if device.long_apart:
             apart = replace(device, workers=device.lanes)
             self.engine_of_long = at_low_priority(lambda: WhisperEngine(weights, apart, beam_size=beam_size))
+        self.languages = _strings("languages", json.dumps(list(self.engine.languages)))
         # The first decoding allocates: let it happen before Triton says ready.
         noise = np.random.default_rng(0).normal(0, 0.01, SAMPLE_RATE).astype(np.float32)
         for engine in {self.engine, self.engine_of_long}:
@@ -56,12 +57,17 @@ class TritonPythonModel:
     def execute(self, requests):
         for request in requests:
             sender = request.get_response_sender()
+            if set(request.requested_output_names()) == {"languages"}:
+                _send(sender, pb_utils.InferenceResponse([self.languages]))
+                continue
             try:
                 audio, options = self._read(request)
             except ValueError as error:
                 _send(sender, _error(str(error), pb_utils.TritonError.INVALID_ARG))
                 continue
-            job = Job(audio, options, sender.is_cancelled, lambda job, sender=sender: _answer(sender, job))
+            job = Job(
+                audio, options, sender.is_cancelled, lambda job, sender=sender: self._answer(sender, job)
+            )
             self.room.enter(job)
             long = audio.size > WINDOW_S * SAMPLE_RATE
             (self.long_finder if long else self.finders).submit(self._cut, job)
@@ -100,6 +106,13 @@ class TritonPythonModel:
                 speech.parts.clear()
                 self._decode([speech], work)
 
+    def _answer(self, sender, job):
+        """Answer a job; a failure is logged, so that the lane goes on."""
+        try:
+            _send(sender, _response(job, self.languages))
+        except Exception as error:  # noqa: BLE001 - the lane serves others
+            pb_utils.Logger.log_error(f"asr: a response could not be sent: {error!r}")
+
     def _read(self, request):
         audio = pb_utils.get_input_tensor_by_name(request, "audio_input").as_numpy()
         if audio.size != audio.shape[-1]:
@@ -114,15 +127,7 @@ class TritonPythonModel:
         return audio, read_options(*texts, self.engine.languages)
 
 
-def _answer(sender, job):
-    """Answer a job; a failure is logged, so that the lane goes on."""
-    try:
-        _send(sender, _response(job))
-    except Exception as error:  # noqa: BLE001 - the lane serves others
-        pb_utils.Logger.log_error(f"asr: a response could not be sent: {error!r}")
-
-
-def _response(job):
+def _response(job, languages):
     if job.error is not None:
         pb_utils.Logger.log_error(f"asr: {job.error!r}")
         return _error(str(job.error), pb_utils.TritonError.INTERNAL)
@@ -135,6 +140,7 @@ def _response(job):
             pb_utils.Tensor("confidence", np.array([[done.confidence]], np.float32)),
             _strings("language", done.language),
             _strings("segments", json.dumps(done.segments, ensure_ascii=False)),
+            languages,
         ]
     )
 

@@ -10,15 +10,14 @@ from contextlib import contextmanager
 from socket import SHUT_RDWR
 from typing import Any
 
-import numpy as np
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 from openai import OpenAI
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from inference_service.errors import NotReady
-from inference_service.http.openai.realtime.deltas import Deltas
-from inference_service.http.openai.realtime.turns import TurnDetector, TurnSettings
 from tests.service.conftest import Service
 from tests.service.streams import pieces, tone
 
@@ -396,6 +395,69 @@ def test_a_draining_node_answers_what_was_sent_and_says_that_it_restarts(serve: 
     assert closed.value.rcvd.code == 1012
 
 
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+_INPUT = st.fixed_dictionaries(
+    {},
+    optional={
+        "format": st.fixed_dictionaries(
+            {"type": st.sampled_from(["audio/pcm", "audio/pcmu", "audio/pcma", "x"])},
+            optional={"rate": st.sampled_from([8000, 16000, 24000, 48000, "24000", -1, None])},
+        ),
+        "turn_detection": st.none() | st.just({"type": "server_vad", "silence_duration_ms": 30}) | _JSON,
+        "transcription": st.just({"language": "de"}) | _JSON,
+    },
+)
+_EVENTS = st.one_of(
+    st.builds(
+        lambda audio: {"type": "input_audio_buffer.append", "audio": encoded(audio)}, st.binary(max_size=9000)
+    ),
+    st.sampled_from([{"type": f"input_audio_buffer.{what}"} for what in ("commit", "clear")]),
+    st.builds(
+        lambda given: {"type": "session.update", "session": {"audio": {"input": given}}},
+        _INPUT,
+    ),
+    st.builds(
+        lambda kind, more: {"type": kind, "session": more, "audio": more},
+        st.sampled_from(["session.update", "transcription_session.update", "input_audio_buffer.append"]),
+        _JSON,
+    ),
+    _JSON,
+)  # fmt: skip
+
+
+@hypothesis.settings(max_examples=40, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
+@hypothesis.given(events=st.lists(_EVENTS, max_size=12))
+def test_no_order_of_events_breaks_a_session(service: Service, events: list[Any]) -> None:
+    address = f"ws://127.0.0.1:{service.port}/v1/realtime"
+    with connect(address) as socket:
+        for event in events:
+            socket.send(json.dumps(event))
+        socket.send(json.dumps({"type": "input_audio_buffer.clear"}))
+        socket.send(json.dumps({"type": "session.update", "event_id": "last", "session": {"id": "x"}}))
+        socket.send(json.dumps({"type": "the.end"}))
+        while True:
+            told = json.loads(socket.recv(timeout=20))
+            assert told["event_id"]
+            if told["type"] == "error":
+                assert told["error"]["message"]
+                if "'the.end' is not an event" in told["error"]["message"]:
+                    break
+    service.wait_until(lambda: service.engine.streams.open == 0)
+
+
+def test_minutes_of_audio_in_one_event_are_turns_like_others(service: Service) -> None:
+    audio = (silence(1) + tone(3, RATE) + silence(1)) * 10
+    with session(service) as connection:
+        append(connection, audio)
+        found = [until(connection, f"{PREFIX}.completed")[-1] for _ in range(10)]
+    assert len({event.item_id for event in found}) == 10
+    assert service.runtime.most_running <= 8
+
+
 # Keys -------------------------------------------------------------------------------------------------------
 
 
@@ -415,68 +477,3 @@ def test_browsers_send_the_key_as_a_subprotocol(serve: Serve) -> None:
     with connect(address, subprotocols=protocols) as socket:  # type: ignore[arg-type]
         assert socket.subprotocol == "realtime"
         assert json.loads(socket.recv(timeout=10))["type"] == "session.created"
-
-
-# Turns and deltas, alone ------------------------------------------------------------------------------------
-
-
-def noise(seconds: float, decibels: float, seed: int = 0) -> np.ndarray:
-    """White noise of this level under full scale, 16 kHz."""
-    level = 32768 * 10 ** (decibels / 20)
-    return np.random.default_rng(seed).normal(0, level, round(seconds * 16000)).astype(np.int16)
-
-
-def turns(audio: np.ndarray, **settings: Any) -> list[tuple[bool, float]]:
-    detector = TurnDetector(TurnSettings(**settings), 16000)
-    return [
-        (begins, round(at / 16000, 1))
-        for part in np.array_split(audio, 50)
-        for begins, at in detector.feed(part)
-    ]
-
-
-@pytest.mark.fast
-def test_a_quiet_voice_is_a_turn_and_steady_noise_is_none_for_long() -> None:
-    quiet = np.concatenate([noise(1, -75), noise(1, -50), noise(1, -75)])
-    assert turns(quiet) == [(True, 1.0), (False, 2.5)]
-    assert turns(quiet, threshold=1.0) == []
-    assert len(turns(noise(60, -40))) <= 2
-
-
-@pytest.mark.fast
-def test_speech_at_the_very_beginning_and_above_noise_is_a_turn() -> None:
-    assert turns(np.concatenate([noise(1, -20), noise(1, -70)])) == [(True, 0.0), (False, 1.5)]
-    noisy = np.concatenate([noise(12, -45), noise(1, -25), noise(2, -45)])
-    assert turns(noisy)[-2:] == [(True, 12.0), (False, 13.5)]
-
-
-@pytest.mark.fast
-def test_a_click_is_no_turn_and_a_short_pause_ends_none() -> None:
-    click = noise(3, -70)
-    click[16000:16400] = 20000
-    assert turns(click) == []
-    paused = np.concatenate([noise(1, -70), noise(1, -25), noise(0.3, -70), noise(1, -25), noise(1, -70)])
-    assert turns(paused) == [(True, 1.0), (False, 3.8)]
-    assert len(turns(paused, silence_duration_ms=200)) == 4
-
-
-@pytest.mark.fast
-def test_a_word_is_told_once_two_hypotheses_agree_on_it() -> None:
-    deltas = Deltas()
-    hypotheses = ["S.", "And...", "and so...", "And so my fellow.", "And so my fellow Americans."]
-    assert [deltas.partial(text) for text in hypotheses] == ["", "", "and", " so", " my fellow"]
-    assert deltas.final("And so my fellow Americans,") == " Americans,"
-    assert [deltas.partial(text) for text in ("ask", "ask not")] == ["", " ask"]
-    assert deltas.final("ask not.") == " not."
-    assert deltas.text == "And so my fellow Americans, ask not."
-
-
-@pytest.mark.fast
-def test_a_language_without_blanks_is_told_by_its_characters() -> None:
-    deltas = Deltas()
-    assert [deltas.partial(text) for text in ("人人生", "人人生而自", "人人生而自由")] == [
-        "",
-        "人人生",
-        "而自",
-    ]
-    assert deltas.final("人人生而自由") == "由"

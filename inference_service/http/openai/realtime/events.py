@@ -7,6 +7,7 @@ import secrets
 from typing import Any
 
 import msgspec
+import pybase64
 
 from inference_service.errors import BadRequest, ServiceError
 from inference_service.http.openai.errors import FieldRefused, error_detail
@@ -53,9 +54,13 @@ def read_event(message: bytes | str) -> ClientEvent:
     return _decode(message, ClientEvent, "")
 
 
-def read_audio(message: str) -> str:
-    """The base64 text of an `input_audio_buffer.append`. Raises FieldRefused."""
-    return _decode(message, _Append, "").audio
+def read_audio(message: str) -> bytes:
+    """The audio of an `input_audio_buffer.append`. Raises FieldRefused."""
+    text: str = _decode(message, _Append, "").audio
+    try:
+        return pybase64.b64decode(text, validate=True)
+    except ValueError:
+        raise FieldRefused("audio", "is not base64") from None
 
 
 def read_update(message: str) -> SessionUpdate | BetaUpdate:

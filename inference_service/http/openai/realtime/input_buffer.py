@@ -74,6 +74,7 @@ class InputBuffer:
         self._held = data[whole:]
         step = int(_SLICE_SECONDS * format.rate) * format.sample_bytes
         for start in range(0, whole, step):
+            await asyncio.sleep(0)
             samples = format.samples(data[start : min(start + step, whole)])
             if self.config.turns is None:
                 self._position += len(samples)

@@ -66,6 +66,9 @@ class Item:
         """Wait for room, but not for a recognition that has failed."""
         if self._task.done():
             return
+        if not self._chunks.full():
+            self._chunks.put_nowait(chunk)
+            return
         putting = asyncio.create_task(self._chunks.put(chunk))
         try:
             await asyncio.wait({putting, self._task}, return_when=asyncio.FIRST_COMPLETED)

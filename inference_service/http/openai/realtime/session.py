@@ -3,9 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any
-
-import pybase64
+from typing import Any, TypeVar
 
 from inference_service.errors import Draining, ServiceError, StreamIdle
 from inference_service.http.openai.errors import FieldRefused
@@ -23,8 +21,10 @@ from inference_service.http.openai.realtime.updates import BetaUpdate
 from inference_service.runtimes.base import Call
 from inference_service.streaming import Connection, Streaming
 
-#: Characters of base64 above which another thread decodes it: about a millisecond's worth.
-_LONG_BASE64 = 1 << 20
+#: Characters of a message above which another thread reads it: less than a millisecond's worth.
+_LONG_MESSAGE = 1 << 18
+
+_Read = TypeVar("_Read")
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Receive = Callable[[], Awaitable[bytes | str]]
@@ -104,7 +104,7 @@ class RealtimeSession:
     async def _answer(self, message: bytes | str) -> None:
         event: ClientEvent | None = None
         try:
-            event = read_event(message)
+            event = await _read(read_event, message)
             assert isinstance(message, str)
             await self._handle(event.type, message)
         except Draining:
@@ -115,7 +115,7 @@ class RealtimeSession:
     async def _handle(self, kind: str, message: str) -> None:
         match kind:
             case "input_audio_buffer.append":
-                await self._buffer.append(await _decoded(read_audio(message)))
+                await self._buffer.append(await _read(read_audio, message))
             case "input_audio_buffer.commit":
                 await self._buffer.commit()
             case "input_audio_buffer.clear":
@@ -154,11 +154,8 @@ class RealtimeSession:
         await self._send({"type": kind, "event_id": new_id("event"), **content})
 
 
-async def _decoded(text: str) -> bytes:
-    """The bytes of a base64 text. Raises FieldRefused."""
-    try:
-        if len(text) > _LONG_BASE64:
-            return await asyncio.to_thread(pybase64.b64decode, text, validate=True)
-        return pybase64.b64decode(text, validate=True)
-    except ValueError:
-        raise FieldRefused("audio", "is not base64") from None
+async def _read(read: Callable[[Any], _Read], message: bytes | str) -> _Read:
+    """What `read` makes of a message, without holding the event loop."""
+    if len(message) > _LONG_MESSAGE:
+        return await asyncio.to_thread(read, message)
+    return read(message)

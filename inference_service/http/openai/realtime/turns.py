@@ -4,6 +4,7 @@ As everywhere in the service, levels decide: a frame is speech if it is louder t
 seconds. What is no speech costs an empty transcript; a word that a stricter detector drops is lost.
 """
 
+from bisect import bisect_left, insort
 from collections import deque
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ FRAME_SECONDS = 0.03
 
 #: Frames whose quietest are the quiet: natural speech of ten seconds has pauses between words.
 _REMEMBERED = 333
-_QUIET_PERCENTILE = 5
+_QUIET_SHARE = 0.05
 
 #: Decibels of full scale of the quiet that a stream is taken to begin with, and for how many frames of it
 #: that weighs: a stream that begins with speech has no quiet yet.
@@ -54,7 +55,8 @@ class TurnDetector:
         self._audible = _AUDIBLE + _MORE_AUDIBLE * settings.threshold
         self._silent_frames = max(1, round(settings.silence_duration_ms / 1000 / FRAME_SECONDS))
         self._rest = np.empty(0, dtype=np.int16)
-        self._levels: deque[float] = deque([_FIRST_QUIET] * _FIRST_FRAMES, maxlen=_REMEMBERED)
+        self._levels = deque([_FIRST_QUIET] * _FIRST_FRAMES)
+        self._sorted = list(self._levels)
         self._last: deque[bool] = deque(maxlen=_LAST_FRAMES)
         self._quiet_for = 0
         self._position = position  # after the last whole frame
@@ -82,9 +84,7 @@ class TurnDetector:
 
     def _frame(self, level: float) -> tuple[bool, int] | None:
         self._position += self._size
-        self._levels.append(level)
-        quiet = float(np.percentile(self._levels, _QUIET_PERCENTILE))
-        needed = max(self._audible, quiet + self._above)
+        needed = max(self._audible, self._quiet(level) + self._above)
         if self._is_speech:
             self._quiet_for = 0 if level > needed - _HYSTERESIS else self._quiet_for + 1
             if self._quiet_for >= self._silent_frames:
@@ -98,3 +98,11 @@ class TurnDetector:
         self._is_speech = True
         self._quiet_for = 0
         return True, start
+
+    def _quiet(self, level: float) -> float:
+        """The level of the quietest frames, with that of another one."""
+        self._levels.append(level)
+        insort(self._sorted, level)
+        if len(self._levels) > _REMEMBERED:
+            del self._sorted[bisect_left(self._sorted, self._levels.popleft())]
+        return self._sorted[int(_QUIET_SHARE * len(self._sorted))]

@@ -1,50 +1,65 @@
 """`speech transcribe FILE`: the text of a recording, or of live audio on standard input."""
 
-from __future__ import annotations
-
 import argparse
-import json
 import os
+import re
 import sys
 from pathlib import Path
-from typing import TextIO
 
+from inference_service import audio_formats
 from inference_service.addresses import GATEWAY_GRPC_PORT, GATEWAY_HTTP_PORT
-from inference_service.client import recording
-from inference_service.client.errors import ClientError
+from inference_service.client import sources
+from inference_service.client.display import Display
+from inference_service.client.errors import ClientError, Unavailable
+from inference_service.client.files import AudioFile
 from inference_service.client.live import StreamOptions, transcribe_live
-from inference_service.client.transports import over_grpc, over_websocket
+from inference_service.client.over_grpc import ask_over_grpc, over_grpc
+from inference_service.client.over_websocket import over_websocket
 from inference_service.client.upload import ask
 
-_EXAMPLES = f"""\
+_EPILOG = f"""\
 examples:
-  speech transcribe talk.flac                          the whole recording, over HTTP
-  speech transcribe talk.flac --realtime               as if it were spoken now, over a WebSocket
-  speech transcribe talk.flac --grpc localhost:{GATEWAY_GRPC_PORT}    streamed over gRPC
+  speech transcribe talk.m4a                           the whole recording, over HTTP
+  speech transcribe talk.m4a --grpc localhost:{GATEWAY_GRPC_PORT}     the same over gRPC
+  speech transcribe talk.m4a --realtime                as if it were spoken now, over a WebSocket
+  speech transcribe call.raw --format mulaw            audio without a header
   arecord -t raw -f S16_LE -r 16000 | speech transcribe - --rate 16000
+
+exit status:
+  0    the text is printed
+  1    the recording cannot be read, or the service refused it
+  2    the arguments are wrong
+  3    no node answers, or all are busy: try again later
+  130  interrupted (Ctrl-C)
+  141  whoever read the text has gone (a broken pipe)
 """
+
+FAILED, TRY_LATER, INTERRUPTED, BROKEN_PIPE = 1, 3, 130, 141
 
 #: Milliseconds between partial texts of live audio.
 _LIVE_INTERVAL_MS = 500
 
+#: Hz, of standard input.
+_PIPE_RATE = 48_000
+
 
 def main() -> int:
-    """Run the command line. Returns the exit status: 0, or 1 if the service or the recording failed; argparse
-    exits with 2 for invalid arguments."""
+    """Run the command line. Returns the exit status, as `--help` lists them; argparse exits with 2."""
     arguments = _parser().parse_args()
-    display = _Display(sys.stdout, sys.stderr, as_json=arguments.json)
+    display = Display(sys.stdout, sys.stderr, as_json=arguments.json)
     try:
-        if arguments.file == "-" or arguments.grpc or arguments.realtime:
-            _live(arguments, display)
-        else:
-            _whole(arguments, display)
+        _transcribe(arguments, display)
+        sys.stdout.flush()
     except ClientError as error:
-        display.clear()
-        print(f"speech: {error}", file=sys.stderr)
-        return 1
+        display.fail(str(error))
+        return TRY_LATER if isinstance(error, Unavailable) else FAILED
     except KeyboardInterrupt:
         display.clear()
-        return 130
+        return INTERRUPTED
+    except BrokenPipeError:
+        # What is still buffered would fail again when Python exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
     return 0
 
 
@@ -52,113 +67,113 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="speech",
         description="Transcribe speech with an inference node or its gateway.",
-        epilog=_EXAMPLES,
+        epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     transcribe = commands.add_parser(
         "transcribe",
         help="speech to text",
-        epilog=_EXAMPLES,
+        epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    transcribe.add_argument("file", metavar="FILE", help="the recording; - for 16-bit PCM on standard input")
-    transcribe.add_argument(
+    add = transcribe.add_argument
+    add("file", metavar="FILE", help="the recording, of any format; - for 16-bit PCM on standard input")
+    add(
         "--url",
         default=os.environ.get("SPEECH_URL", f"http://127.0.0.1:{GATEWAY_HTTP_PORT}"),
         help="HTTP address of the gateway or of a node (SPEECH_URL; default: %(default)s)",
     )
-    transcribe.add_argument("--grpc", metavar="HOST:PORT", help="stream over gRPC instead of HTTP")
-    transcribe.add_argument("--tls", action="store_true", help="gRPC over TLS")
-    transcribe.add_argument("--language", help="en, de, …; default: detected")
-    transcribe.add_argument("--api-key", default=os.environ.get("SPEECH_API_KEY"), help="(SPEECH_API_KEY)")
-    transcribe.add_argument("--json", action="store_true", help="results as JSON, one a line")
-    transcribe.add_argument("--realtime", action="store_true", help="stream a file as fast as it is spoken")
-    transcribe.add_argument(
+    add("--grpc", type=_host_port, metavar="HOST:PORT", help="use gRPC instead of HTTP")
+    add("--tls", action="store_true", help="gRPC over TLS")
+    add("--language", help="en, de, …; default: detected")
+    add("--api-key", default=os.environ.get("SPEECH_API_KEY"), help="(SPEECH_API_KEY)")
+    add("--json", action="store_true", help="results as JSON, one a line")
+    add("--realtime", action="store_true", help="stream a file as fast as it is spoken")
+    add(
         "--partial",
-        type=int,
+        type=_count,
         metavar="MS",
-        help=f"milliseconds between partial texts of a stream, 0 for none (default: {_LIVE_INTERVAL_MS} for "
-        "live audio, else 0)",
+        help=f"stream, with this many milliseconds between partial texts, 0 for none (default: "
+        f"{_LIVE_INTERVAL_MS} for live audio)",
     )
-    transcribe.add_argument("--rate", type=int, default=48000, help="Hz, of standard input (%(default)s)")
-    transcribe.add_argument("--channels", type=int, default=1, help="of standard input (%(default)s)")
+    add("--timeout", type=_positive, default=300, metavar="S", help="seconds for an answer (%(default)s)")
+    headerless = ", ".join(each.name for each in audio_formats.HEADERLESS)
+    add("--format", type=_format, help=f"of a file without a header: {headerless}; default: by its name")
+    add(
+        "--rate",
+        type=_positive,
+        metavar="HZ",
+        help=f"of audio without a header; default: the format's, {_PIPE_RATE} for standard input",
+    )
+    add("--channels", type=_positive, metavar="N", help="of audio without a header (1)")
     return parser
 
 
-def _whole(arguments: argparse.Namespace, display: _Display) -> None:
-    def progress(part: float) -> None:
-        display.show("recognising …" if part == 1.0 else f"sending {part:.0%}")
-
-    result = ask(
-        "asr",
-        arguments.url,
-        Path(arguments.file),
-        api_key=arguments.api_key,
-        language=arguments.language,
-        progress=progress,
-    )
-    display.final(result["text"], result)
-
-
-def _live(arguments: argparse.Namespace, display: _Display) -> None:
-    live = arguments.file == "-" or arguments.realtime
-    if arguments.file == "-":
-        audio = recording.from_pipe(sys.stdin.buffer, arguments.rate, arguments.channels)
+def _transcribe(arguments: argparse.Namespace, display: Display) -> None:
+    file = AudioFile(Path(arguments.file), arguments.format, arguments.rate, arguments.channels)
+    options = StreamOptions(arguments.language, api_key=arguments.api_key)
+    if arguments.file == "-" or arguments.realtime or arguments.partial is not None:
+        _stream(arguments, file, display)
+    elif arguments.grpc:
+        display.show("recognising …")
+        result = ask_over_grpc(arguments.grpc, file, options, tls=arguments.tls, timeout=arguments.timeout)
+        display.final(result["text"], result)
     else:
-        audio = recording.from_file(Path(arguments.file), realtime=arguments.realtime)
-    interval = arguments.partial if arguments.partial is not None else (_LIVE_INTERVAL_MS if live else 0)
-    options = StreamOptions(arguments.language, interval, arguments.api_key)
+        result = ask(
+            "asr",
+            arguments.url,
+            file,
+            api_key=arguments.api_key,
+            language=arguments.language,
+            timeout=arguments.timeout,
+            progress=lambda part: display.show("recognising …" if part == 1.0 else f"sending {part:.0%}"),
+        )
+        display.final(result["text"], result)
+
+
+def _stream(arguments: argparse.Namespace, file: AudioFile, display: Display) -> None:
+    is_pipe = arguments.file == "-"
     attempt = (
-        over_grpc(arguments.grpc, tls=arguments.tls)
-        if arguments.grpc
-        else over_websocket(arguments.url.rstrip("/"))
+        over_grpc(arguments.grpc, tls=arguments.tls) if arguments.grpc else over_websocket(arguments.url)
     )
-    for update in transcribe_live(audio, options, attempt):
+    recording = (
+        sources.from_pipe(sys.stdin.fileno(), arguments.rate or _PIPE_RATE, arguments.channels or 1)
+        if is_pipe
+        else sources.from_file(file, realtime=arguments.realtime)
+    )
+    interval = _LIVE_INTERVAL_MS if arguments.partial is None else arguments.partial
+    options = StreamOptions(arguments.language, interval, arguments.api_key)
+    for update in transcribe_live(recording, options, attempt, waiting=display.show):
         if update.is_final:
             display.final(update.text, update.result)
         else:
             display.partial(update.text, update.result)
 
 
-class _Display:
-    """Prints final text to standard output, and progress and partial text on one line of the terminal."""
+def _host_port(text: str) -> str:
+    match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^\s/:@\[\]]+):([0-9]{1,5})", text)
+    if match is None or not 0 < int(match[2]) < 65536:
+        raise argparse.ArgumentTypeError(f"expected HOST:PORT, got {text!r}")
+    return text
 
-    def __init__(self, output: TextIO, terminal: TextIO, *, as_json: bool) -> None:
-        self._output = output
-        self._terminal = terminal if terminal.isatty() else None
-        self._as_json = as_json
-        self._errors = terminal
-        self._warned = False
 
-    def show(self, text: str) -> None:
-        """Replace the line on the terminal."""
-        if self._terminal is not None:
-            width = os.get_terminal_size(self._terminal.fileno()).columns - 1
-            print(f"\r\x1b[K{text[-width:]}", end="", file=self._terminal, flush=True)
+def _count(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise argparse.ArgumentTypeError(f"expected a whole number, got {text!r}")
+    return int(text)
 
-    def clear(self) -> None:
-        """Clear the line on the terminal."""
-        self.show("")
 
-    def partial(self, text: str, result: dict[str, object]) -> None:
-        """Show a text that may still change."""
-        if self._as_json:
-            print(json.dumps(result, ensure_ascii=False), file=self._output, flush=True)
-        else:
-            self.show(text)
+def _positive(text: str) -> int:
+    if not _count(text):
+        raise argparse.ArgumentTypeError("expected more than 0")
+    return int(text)
 
-    def final(self, text: str, result: dict[str, object]) -> None:
-        """Print a text that will not change, and once what its model cannot be trusted with."""
-        self.clear()
-        answer = result.get("result_data", result)
-        if isinstance(answer, dict) and answer.get("caveat") and not self._warned:
-            self._warned = True
-            model = f"{answer['kind']} model" if "kind" in answer else "model"
-            print(f"speech: caveat of the node's {model}: {answer['caveat']}", file=self._errors, flush=True)
-        if self._as_json or text:
-            line = json.dumps(result, ensure_ascii=False) if self._as_json else text
-            print(line, file=self._output, flush=True)
+
+def _format(text: str) -> str:
+    if audio_formats.named(text) is None:
+        raise argparse.ArgumentTypeError(f"expected one of {audio_formats.names()}; got {text!r}")
+    return text
 
 
 if __name__ == "__main__":

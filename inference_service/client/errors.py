@@ -2,11 +2,15 @@
 
 
 class ClientError(Exception):
-    """The service refused the request or cannot be reached. The text gives the reason."""
+    """The recording cannot be read, or the service refused it. The text gives the reason."""
 
 
 class Unavailable(ClientError):
     """No node can answer now. A retry may succeed a little later, on another node."""
+
+
+class Unreachable(Unavailable):
+    """Nothing answers at the address."""
 
 
 def refusal(url: str, reason: str, status: int) -> ClientError:

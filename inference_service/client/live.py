@@ -6,12 +6,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from inference_service.client.errors import Unavailable
+from inference_service.client.errors import Unavailable, Unreachable
 from inference_service.client.recording import Recording
 
 #: Seconds between attempts to find a node, and seconds without an answer before giving up.
 _RETRY_EVERY = 0.5
 _RETRY_FOR = 30.0
+
+
+#: The field `stream_id` of the client's streams.
+STREAM_ID = "speech"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +43,19 @@ class Update:
 Attempt = Callable[[Recording, StreamOptions], Iterator[dict[str, Any]]]
 
 
-def transcribe_live(recording: Recording, options: StreamOptions, attempt: Attempt) -> Iterator[Update]:
-    """Yield the text of `recording` while it is being filled. Raises ClientError.
+def transcribe_live(
+    recording: Recording,
+    options: StreamOptions,
+    attempt: Attempt,
+    waiting: Callable[[str], None] = lambda reason: None,
+) -> Iterator[Update]:
+    """Yield the text of `recording` while it is being filled.
 
-    If the node stops or dies, the audio without a final result is sent to another node.
+    If the node stops or dies, the audio without a final result is sent to another node. `waiting` is called
+    with the reason before each further attempt. Raises ClientError; Unavailable if a retry may succeed.
     """
     give_up: float | None = None
+    is_first = True
     try:
         while True:
             try:
@@ -54,12 +65,18 @@ def transcribe_live(recording: Recording, options: StreamOptions, attempt: Attem
                     if update.is_final:
                         recording.answer(update.result["result_data"]["duration_ms"])
                     yield update
+                if recording.failure is not None:
+                    raise recording.failure
                 return
-            except Unavailable:
+            except Unavailable as error:
+                if isinstance(error, Unreachable) and is_first:
+                    raise  # most likely the address is wrong
+                is_first = False
                 now = time.monotonic()
                 give_up = give_up or now + _RETRY_FOR
                 if now > give_up:
                     raise
+                waiting(f"{error}; trying again")
                 time.sleep(_RETRY_EVERY)
     finally:
         recording.abandon()

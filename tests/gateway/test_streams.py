@@ -25,7 +25,8 @@ from websockets.sync.client import ClientConnection, connect
 
 from inference_service.client import Recording, transcribe_live
 from inference_service.client.live import StreamOptions
-from inference_service.client.transports import over_grpc, over_websocket
+from inference_service.client.over_grpc import over_grpc
+from inference_service.client.over_websocket import over_websocket
 from inference_service.grpc_api.generated import ai_service_pb2 as pb
 from inference_service.grpc_api.generated.ai_service_pb2_grpc import AIServiceStub
 from infra.gateway.render import RateLimit, Site, Tls

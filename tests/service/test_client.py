@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -16,12 +16,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from inference_service.client import ClientError, Recording, Update, ask, transcribe_live
+from inference_service.client import AudioFile, ClientError, Recording, Update, ask, transcribe_live
 from inference_service.client import __main__ as command_line
 from inference_service.client.errors import Unavailable
 from inference_service.client.live import StreamOptions
-from inference_service.client.recording import from_file, from_pipe
-from inference_service.client.transports import over_grpc, over_websocket
+from inference_service.client.over_grpc import over_grpc
+from inference_service.client.over_websocket import over_websocket
+from inference_service.client.sources import from_file, from_pipe
 from inference_service.engine import Engine
 from inference_service.errors import Busy
 from inference_service.grpc_api import server
@@ -30,6 +31,8 @@ from inference_service.settings import Settings
 from inference_service.tasks import ModelKind
 from tests.ports import free_port
 from tests.service.conftest import DoubleRuntime, Service
+from tests.service.recordings import by_libsndfile, written
+from tests.service.recordings import speech as spoken
 from tests.service.streams import tone
 
 SECONDS = 3.0
@@ -110,16 +113,64 @@ def test_a_caveat_of_the_node_s_model_is_shown_once_beside_the_text(
         assert errors == "speech: caveat of the node's rule model: it knows ten words\n"
 
 
-@pytest.mark.parametrize("suffix", [".wav", ".ogg", ".mp3"])
-def test_the_usual_formats_are_sent_as_they_are(service: Service, tmp_path: Path, suffix: str) -> None:
-    path = tmp_path / f"speech{suffix}"
-    soundfile.write(path, np.zeros(16000), 16000)
+#: A file by its name: what it holds, and what the command line must say of it.
+FILES: dict[str, tuple[Callable[[], bytes], list[str]]] = {
+    "memo.m4a": (lambda: written("mp4", "aac"), []),
+    "live.webm": (lambda: written("webm", "libopus", rate=48000), []),
+    "voice.ogg": (lambda: by_libsndfile("OGG"), []),
+    "joined.mp3": (lambda: 2 * by_libsndfile("MP3", samples=spoken(0, 5.5)), []),
+    "gsm.wav": (lambda: by_libsndfile("WAV", "GSM610", rate=8000), []),
+    "g726.wav": (lambda: written("wav", "adpcm_g726", rate=8000), []),
+    "no-suffix": (lambda: written("adts", "aac"), []),
+    "wrong-name.wav": (lambda: by_libsndfile("FLAC"), []),
+    "call.ulaw": (lambda: by_libsndfile("RAW", "ULAW", rate=8000), []),
+    "call.bin": (lambda: by_libsndfile("RAW", "ALAW", rate=8000), ["--format", "alaw"]),
+    "wide.raw": (lambda: by_libsndfile("RAW", "PCM_16"), ["--rate", "16000"]),
+}
+WAYS = {"http": [], "grpc": ["--grpc", "{grpc}"], "websocket": ["--partial", "0"]}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", FILES)
+def test_every_file_that_the_service_reads_is_sent(
+    speech: Run, service: Service, grpc_address: str, tmp_path: Path, name: str, way: str
+) -> None:
+    content, words = FILES[name]
+    path = tmp_path / name
+    path.write_bytes(content())
+    words = [*words, *(word.format(grpc=grpc_address) for word in WAYS[way])]
+
+    status, output, errors = speech("transcribe", path, "--url", service.url, *words)
+
+    assert (status, errors) == (0, "")
+    heard = sum(int(line.split()[0]) for line in output.splitlines())
+    assert heard / 16000 == pytest.approx(11.0, abs=0.15)
+
+
+def test_progress_is_the_part_that_is_sent(service: Service, recording: Path) -> None:
     parts: list[float] = []
-
-    found = ask("asr", service.url, path, progress=parts.append)
-
-    assert found["duration_ms"] == pytest.approx(1000, abs=60)
+    assert ask("asr", service.url, recording, progress=parts.append)["duration_ms"] == 3000
+    assert parts == sorted(parts)
     assert parts[-1] == 1.0
+
+
+def test_a_recording_may_come_through_a_named_pipe(speech: Run, service: Service, recording: Path) -> None:
+    pipe = recording.with_name("pipe.flac")
+    os.mkfifo(pipe)
+    threading.Thread(target=lambda: pipe.write_bytes(recording.read_bytes())).start()
+    assert speech("transcribe", pipe, "--url", service.url)[:2] == (0, "48000 samples at 16000 Hz\n")
+
+
+def test_what_is_wrong_late_in_a_file_is_said_after_the_text_before_it(
+    speech: Run, service: Service, tmp_path: Path
+) -> None:
+    path = tmp_path / "cut.flac"
+    whole = by_libsndfile("FLAC")
+    path.write_bytes(whole[: len(whole) // 2])
+    status, output, errors = speech("transcribe", path, "--url", service.url, "--partial", "0")
+    assert status == 1
+    assert "samples at 16000 Hz" in output
+    assert f"{path}: cannot be read to its end" in errors
 
 
 def test_a_file_is_streamed_over_grpc(speech: Run, grpc_address: str, recording: Path) -> None:
@@ -154,10 +205,16 @@ def test_a_key_is_given_to_every_entrance(serve: Callable[..., Service], recordi
     with pytest.raises(ClientError, match=r"API key is needed.* \(HTTP 401\)"):
         ask("asr", service.url, recording)
     with pytest.raises(ClientError, match=r"API key is needed.* \(HTTP 401\)"):
-        list(transcribe_live(from_file(recording, realtime=False), OPTIONS, over_websocket(service.url)))
+        list(
+            transcribe_live(
+                from_file(AudioFile(recording), realtime=False), OPTIONS, over_websocket(service.url)
+            )
+        )
     with_key = StreamOptions(api_key="secret")
     assert ask("asr", service.url, recording, api_key="secret")["text"]
-    [update] = transcribe_live(from_file(recording, realtime=False), with_key, over_websocket(service.url))
+    [update] = transcribe_live(
+        from_file(AudioFile(recording), realtime=False), with_key, over_websocket(service.url)
+    )
     assert update.is_final
 
 
@@ -166,9 +223,15 @@ def test_a_key_is_given_to_every_entrance(serve: Callable[..., Service], recordi
     [
         (["missing.wav"], "missing.wav: cannot be read: No such file"),
         (["missing.wav", "--grpc", "127.0.0.1:9"], "missing.wav: cannot be read"),
-        ([__file__], "cannot be sent: unknown file type; allowed are .wav, .flac"),
-        ([__file__, "--realtime"], "cannot be read"),
-        (["{recording}", "--url", "http://127.0.0.1:9"], "http://127.0.0.1:9: cannot be reached"),
+        (["{folder}"], "cannot be read: Is a directory"),
+        (["{folder}", "--grpc", "127.0.0.1:9"], "cannot be read: Is a directory"),
+        (["{folder}", "--realtime"], "cannot be read: Is a directory"),
+        (["{empty}"], "is empty"),
+        (["{empty}", "--grpc", "127.0.0.1:9"], "is empty"),
+        (["{empty}", "--realtime"], "is empty"),
+        (["{text}"], "its format is not recognised"),
+        (["{text}", "--grpc", "{grpc}"], "its format is not recognised"),
+        (["{text}", "--realtime"], "its format is not recognised"),
         (["{recording}", "--url", "ftp://example.com"], "ftp://example.com: is not an address"),
         (["{recording}", "--url", "{service}", "--language", "??"], "expected a language tag"),
         (["{recording}", "--url", "{service}", "--realtime", "--partial", "3"], "3 is not allowed"),
@@ -176,10 +239,18 @@ def test_a_key_is_given_to_every_entrance(serve: Callable[..., Service], recordi
     ],
 )
 def test_an_error_is_one_line(
-    speech: Run, service: Service, recording: Path, words: list[str], reason: str
+    speech: Run, service: Service, grpc_address: str, recording: Path, words: list[str], reason: str
 ) -> None:
-    places = {"recording": recording, "service": service.url}
-    status, output, errors = speech("transcribe", *(word.format(**places) for word in words))
+    folder, empty, text = (recording.with_name(name) for name in ("folder", "empty.wav", "notes.txt"))
+    folder.mkdir()
+    empty.touch()
+    text.write_text("these are words and no recording " * 100)
+    places = {"recording": recording, "folder": folder, "empty": empty, "text": text}
+    places |= {"service": service.url, "grpc": grpc_address}
+    given = [word.format(**places) for word in words]
+    if "--url" not in given:
+        given += ["--url", service.url]
+    status, output, errors = speech("transcribe", *given)
 
     assert (status, output) == (1, "")
     assert errors.startswith("speech: ")
@@ -190,13 +261,17 @@ def test_an_error_is_one_line(
 def test_a_grpc_error_is_reported_with_its_reason(grpc_address: str, recording: Path) -> None:
     options = StreamOptions(language="??")
     with pytest.raises(ClientError, match=r"expected a language tag.*\(INVALID_ARGUMENT\)"):
-        list(transcribe_live(from_file(recording, realtime=False), options, over_grpc(grpc_address)))
+        list(
+            transcribe_live(from_file(AudioFile(recording), realtime=False), options, over_grpc(grpc_address))
+        )
 
 
 def test_a_full_node_is_tried_again(service: Service, recording: Path) -> None:
     service.runtime.error = Busy("full")
     threading.Timer(0.3, lambda: setattr(service.runtime, "error", None)).start()
-    [update] = transcribe_live(from_file(recording, realtime=False), OPTIONS, over_websocket(service.url))
+    [update] = transcribe_live(
+        from_file(AudioFile(recording), realtime=False), OPTIONS, over_websocket(service.url)
+    )
     assert update.result["result_data"]["duration_ms"] == 3000
 
 
@@ -223,9 +298,10 @@ def test_what_a_node_left_unanswered_is_sent_to_the_next_one() -> None:
     assert [update.is_final for update in updates] == [True, False, True]
 
 
-def test_a_client_that_gives_up_does_not_keep_reading() -> None:
-    pipe = io.BytesIO(bytes(10_000_000))
-    audio = from_pipe(pipe, 1000, 1)
+def test_a_client_that_gives_up_does_not_keep_reading(tmp_path: Path) -> None:
+    (tmp_path / "sound").write_bytes(bytes(10_000_000))
+    descriptor = os.open(tmp_path / "sound", os.O_RDONLY)
+    audio = from_pipe(descriptor, 1000, 1)
 
     def attempt(recording: Recording, options: StreamOptions) -> Iterator[dict[str, Any]]:
         yield result(100)

@@ -18,8 +18,8 @@ _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable
 def browser() -> Iterator[Browser]:
     """Chromium without a window.
 
-    Playwright keeps an event loop running in this thread, so it stops with the module: tests of other modules call
-    `asyncio.run`.
+    Playwright keeps an event loop running in this thread, so it stops with the module: tests of other modules
+    call `asyncio.run`.
     """
     program = next(filter(None, map(shutil.which, _NAMES)), None)
     if program is None:

@@ -81,16 +81,18 @@ class Fleet(pulumi.ComponentResource):
         gateway = self._stack.gateway.host
         connection = HERE if isinstance(gateway, EmbeddedHost) else Connection.to(gateway, self._stack.ssh)
         reload = Reload(connection, plan.reload)
-        for batch in batches(self._stack.nodes, self._stack.rollout):
+        # A host that is away tries nothing, so it is no canary.
+        nodes = [node for node in self._stack.nodes if node.embedded or node.name in prepared]
+        for batch in batches(nodes, self._stack.rollout):
             options = pulumi.ResourceOptions(parent=self, depends_on=after)
             ready: list[pulumi.Resource] = []
             for node in batch:
                 if node.embedded:
                     embedded = EmbeddedNode(node.name, EmbeddedNodeArgs(self._stack, node), options)
                     ready.append(embedded.ready)
-                elif node.name in prepared:
+                else:
                     ready.append(Node(node.name, NodeArgs(prepared[node.name], reload), options).ready)
-            after = [Finished(each) for each in ready] or after
+            after = [Finished(each) for each in ready]
             healthy += ready
         return healthy
 

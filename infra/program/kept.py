@@ -15,6 +15,11 @@ from infra.update.prepare import Away
 
 State = dict[str, Any]
 
+# The provider computes the digest of the build's folder after the engine has ignored all changes, so it would
+# build a new version of the service on the host that is away. Without a declaration, the engine deletes the
+# resource from the state, and the provider leaves the image alone.
+_FORGOTTEN = ("docker:index/image:Image",)
+
 
 def keep(stack: Stack, away: Away, fleet: pulumi.Resource) -> None:
     """Declares the resources that the state has on the hosts that are `away`, in the fleet's component."""
@@ -34,7 +39,11 @@ def keep(stack: Stack, away: Away, fleet: pulumi.Resource) -> None:
 
     # The state is in the order of creation: a resource comes after all that it depends on.
     for urn, entry in resources.items():
-        if entry["custom"] and any(owner in owners for owner in _lineage(entry, resources)):
+        if (
+            entry["custom"]
+            and entry["type"] not in _FORGOTTEN
+            and any(owner in owners for owner in _lineage(entry, resources))
+        ):
             declare(urn)
 
 

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -20,6 +21,8 @@ from infra.steps.run import run
 
 _POLL_SECONDS = 1.0
 _LOG_LINES = 30
+#: A container that ends so often while the step waits has a fault that more time does not heal.
+_CRASHES = 3
 
 # Runs in the service's container, which has Python but not this project.
 _WAIT = Path(health_route.__file__).read_text(encoding="utf-8")
@@ -69,14 +72,11 @@ def wait(node: Readiness) -> None:
     if engines:
         print(f"node {node.node}: {engines}")
     reason = "the service's container does not run"
-    while (left := end - time.monotonic()) > 0:
+    crashed = ""
+    first: dict[str, int] = {}
+    while not crashed and (left := end - time.monotonic()) > 0:
         try:
-            result = node.connection.run(
-                f"docker exec {shlex.quote(node.service)} python -c {shlex.quote(_WAIT)} "
-                f"{shlex.quote(node.url)} {min(left, 20):.0f}",
-                allowed=range(256),
-                timeout=left + 10,
-            )
+            result = node.connection.run(_ask(node, min(left, 20)), allowed=range(256), timeout=left + 10)
         except subprocess.TimeoutExpired:
             break
         if result.returncode == 0:
@@ -85,14 +85,40 @@ def wait(node: Readiness) -> None:
             return
         lines = result.stderr.strip().splitlines()
         reason = lines[-1] if lines else reason
+        restarts = dict(_restarts(result.stdout))
+        first = restarts | first
+        crashed = next((name for name in restarts if restarts[name] - first[name] >= _CRASHES), "")
         time.sleep(min(_POLL_SECONDS, max(end - time.monotonic(), 0)))
-    service_first = dict.fromkeys([node.service, *node.containers])
+    service_first = dict.fromkeys([crashed or node.service, node.service, *node.containers])
     logs = "\n".join(last_lines(node.connection, name) for name in service_first)
+    verdict = (
+        f"does not become healthy: {crashed} ends again and again"
+        if crashed
+        else f"is not healthy after {node.timeout} s"
+    )
     raise NotReady(
-        f"node {node.node} ({node.connection.host}) is not healthy after {node.timeout} s: {reason}"
-        + (f" ({engines}; rollout.readyTimeoutSeconds sets the time)" if engines else "")
+        f"node {node.node} ({node.connection.host}) {verdict}: {reason}"
+        + (f" ({engines}; rollout.readyTimeoutSeconds sets the time)" if engines and not crashed else "")
         + f"\n{logs}"
     )
+
+
+def _ask(node: Readiness, seconds: float) -> str:
+    """A script that waits for the health route; if it fails, it prints how often each container restarted."""
+    names = " ".join(map(shlex.quote, node.containers))
+    return (
+        f"docker exec {shlex.quote(node.service)} python -c {shlex.quote(_WAIT)} {shlex.quote(node.url)}"
+        f" {seconds:.0f} && exit 0; status=$?;"
+        f" docker inspect --format '{{{{.Name}}}} {{{{.RestartCount}}}}' {names} 2>/dev/null; exit $status"
+    )
+
+
+def _restarts(inspected: str) -> Iterator[tuple[str, int]]:
+    """Container and number of restarts, from the output of the script of `_ask`."""
+    for line in inspected.splitlines():
+        name, _, count = line.rpartition(" ")
+        if name.startswith("/") and count.isdigit():
+            yield name[1:], int(count)
 
 
 def last_lines(connection: Connection, container: str) -> str:

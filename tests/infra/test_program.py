@@ -392,6 +392,29 @@ def test_what_an_older_release_deployed_on_a_skipped_host_is_left_exactly_as_it_
     }
 
 
+def test_an_image_built_on_a_skipped_host_is_not_declared_because_its_provider_would_build_it(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM scratch\n")
+    stack = config(service={"build": {"context": str(tmp_path)}})
+    everything = declare(stack)
+    skipped = declare(stack, away(everything))
+    assert "service-image@root@192.0.2.12" in everything
+    assert "service-image@root@192.0.2.12" not in skipped
+    assert "gpu-2-service" in skipped
+
+
+def test_a_skipped_node_is_no_canary_and_no_part_of_a_batch() -> None:
+    stack = config(4, rollout={"canary": 1, "batch": 2, "unreachable": "skip"})
+    everything = declare(stack)
+    first = Away(frozenset({parse_host(HOSTS[0])}), ("gpu-1",), everything.state)
+    skipped = declare(stack, first)
+    assert "gpu-2-ready" in skipped.after("gpu-3-triton"), "gpu-2 is the canary"
+    assert "gpu-2-ready" in skipped.after("gpu-4-triton")
+    assert "gpu-3-ready" not in skipped.after("gpu-4-triton")
+    assert "gpu-1-ready" not in skipped.after("gpu-2-triton")
+
+
 def test_nothing_is_made_on_a_skipped_host_that_a_node_was_moved_to() -> None:
     stack = config()
     stack["nodes"][1]["host"] = "ssh://root@192.0.2.99"

@@ -97,6 +97,31 @@ def test_a_node_that_never_is_healthy_is_named_with_its_containers_last_lines(do
     assert "restarting, exit code 1" in message
 
 
+def test_a_container_that_ends_again_and_again_fails_the_node_at_once(double: Double) -> None:
+    double(
+        "docker",
+        'case "$1" in exec) echo "container is restarting" >&2; exit 1;;'
+        ' inspect) case "$*" in *RestartCount*) echo "/prod-gpu-1-triton 7";'
+        ' echo "/prod-gpu-1-service $(grep -c RestartCount "$0.calls")";; *) echo "restarting, exit code 1";;'
+        ' esac;; logs) echo "ImportError: no module named reporting";; esac',
+    )
+    with pytest.raises(readiness.NotReady) as caught:
+        readiness.wait(declared(3600))
+    message = str(caught.value)
+    assert "prod-gpu-1-service ends again and again" in message
+    assert "ImportError" in message
+    assert "3600" not in message
+
+
+def test_restarts_before_the_wait_do_not_count(double: Double) -> None:
+    double(
+        "docker",
+        'case "$1" in exec) n=$(grep -c ^exec "$0.calls"); [ "$n" -ge 4 ] || exit 1;;'
+        ' inspect) case "$*" in *RestartCount*) echo "/prod-gpu-1-service 40";; *) exit 1;; esac;; esac',
+    )
+    readiness.wait(declared(60))
+
+
 def test_an_embedded_gateway_that_does_not_run_is_left_alone() -> None:
     assert connection.HERE.run(reload.embedded("no-such-stack"), timeout=reload.SECONDS).returncode == 0
 

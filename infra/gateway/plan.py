@@ -24,11 +24,13 @@ _DRAFT = "revision"
 class GatewayPlan:
     """The gateway of an update.
 
-    `reload` is a script for the gateway's host. `configuration` is None for a process on this computer.
+    `reload` is a script for the gateway's host. `live` is the file there with the servers that nginx reads.
+    `configuration` and `live` are None for a process on this computer.
     """
 
     url: str
     reload: str
+    live: str | None = None
     configuration: Configuration | None = field(default=None, repr=False)
 
 
@@ -53,7 +55,7 @@ def gateway_plan(stack: Stack, away: Set[str] = frozenset()) -> GatewayPlan:
             sets_aside=str(conf_dir / names.UPSTREAM_FILES),
             servers=render_servers(stack.name, upstreams(stack, away)),
         )
-        return GatewayPlan(url, reload.existing(file, gateway.nginx), existing)
+        return GatewayPlan(url, reload.existing(file, gateway.nginx), file, existing)
     container = names.gateway_container(stack)
     revision, files = _rendered(stack, away)
     configuration = ContainerConfiguration(
@@ -65,7 +67,8 @@ def gateway_plan(stack: Stack, away: Set[str] = frozenset()) -> GatewayPlan:
         revision=revision,
         files=files,
     )
-    return GatewayPlan(url, reload.container(container), configuration)
+    live = f"{names.gateway_folder(stack)}/{names.CURRENT}/{names.NGINX_CONF}"
+    return GatewayPlan(url, reload.container(container), live, configuration)
 
 
 def _rendered(stack: Stack, away: Set[str]) -> tuple[str, dict[str, str]]:

@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import pulumi
+import pulumi_command as command
 
 from infra.connection import HERE, Connection
 from infra.gateway.plan import GatewayPlan, gateway_plan
 from infra.program import model_kinds, outputs, secrets, triton_release
+from infra.program.command import step
 from infra.program.embedded import EmbeddedGateway, EmbeddedGatewayArgs, EmbeddedNode, EmbeddedNodeArgs
 from infra.program.gateway import Gateway, GatewayArgs
-from infra.program.host import Host, HostArgs, label_of
+from infra.program.host import Host, HostArgs, label_of, machine_of
 from infra.program.images import Images
 from infra.program.kept import keep
 from infra.program.node import Node, NodeArgs, PreparedNode, PreparedNodeArgs
@@ -19,6 +21,7 @@ from infra.program.rollout import Finished, batches
 from infra.stack import EmbeddedHost, Stack
 from infra.stack import Host as Address
 from infra.steps.readiness import Reload
+from infra.steps.traffic import Traffic
 from infra.update.prepare import Away
 
 
@@ -47,8 +50,9 @@ class Fleet(pulumi.ComponentResource):
         keep(args.stack, args.away, self)
         plan = gateway_plan(args.stack, set(args.away.nodes))
         prepared = self._prepare()
-        healthy = self._roll_out(prepared, plan)
-        self._gateway(plan, healthy)
+        traffic = self._put_back(prepared, plan)
+        healthy = self._roll_out(prepared, plan, traffic)
+        self._gateway(plan, healthy, traffic)
         versions = {node: each.models.versions for node, each in prepared.items()}
         told = outputs.of(args.stack, plan.url, self._images.tags, versions, set(args.away.nodes))
         self.outputs: dict[str, Any] = secrets.concealed(told, args.stack.secrets)
@@ -72,11 +76,38 @@ class Fleet(pulumi.ComponentResource):
             for node in near
         }
 
-    def _roll_out(self, prepared: dict[str, PreparedNode], plan: GatewayPlan) -> list[pulumi.Resource]:
+    def _put_back(self, prepared: dict[str, PreparedNode], plan: GatewayPlan) -> command.local.Command | None:
+        """Declares the step that puts nodes back behind the gateway, before the first node changes.
+
+        None where the gateway's host is away, or the gateway a process on this computer.
+        """
+        gateway = self._stack.gateway.host
+        if plan.live is None or gateway in self._away.hosts:
+            return None
+        traffic = Traffic(
+            gateway=Connection.to(gateway, self._stack.ssh),
+            file=plan.live,
+            reload=plan.reload,
+            nodes=tuple(
+                each.address for name, each in prepared.items() if not self._stack.node(name).drained
+            ),
+        )
+        needs = [each for node in prepared.values() for each in node.resources]
+        return command.local.Command(
+            f"gateway-traffic@{machine_of(gateway)}",
+            **step("infra.steps.traffic", "apply", traffic),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=needs),
+        )
+
+    def _roll_out(
+        self, prepared: dict[str, PreparedNode], plan: GatewayPlan, traffic: pulumi.Resource | None
+    ) -> list[pulumi.Resource]:
         """Declares the nodes in their batches; returns the resources that tell that the nodes are healthy."""
         # The first batch waits until everything is ready on every host; each later one only for the batch
         # before it, so that the number of dependencies grows with the fleet and not with its square.
         after: list[pulumi.Resource] = [each for node in prepared.values() for each in node.resources]
+        if traffic is not None:
+            after = [Finished(traffic)]
         healthy: list[pulumi.Resource] = []
         gateway = self._stack.gateway.host
         connection = HERE if isinstance(gateway, EmbeddedHost) else Connection.to(gateway, self._stack.ssh)
@@ -96,11 +127,16 @@ class Fleet(pulumi.ComponentResource):
             healthy += ready
         return healthy
 
-    def _gateway(self, plan: GatewayPlan, healthy: list[pulumi.Resource]) -> None:
+    def _gateway(
+        self, plan: GatewayPlan, healthy: list[pulumi.Resource], traffic: command.local.Command | None
+    ) -> None:
         stack, away = self._stack, self._away
         options = pulumi.ResourceOptions(parent=self, depends_on=healthy)
         if plan.configuration is None:
             EmbeddedGateway("gateway", EmbeddedGatewayArgs(stack, plan.url, set(away.nodes)), options)
         elif stack.gateway.host not in away.hosts:
-            args = GatewayArgs(stack, self._host(stack.gateway.host), plan.url, plan.configuration)
+            written = [] if traffic is None else [traffic.stdout]
+            args = GatewayArgs(
+                stack, self._host(stack.gateway.host), plan.url, plan.configuration, written_by=written
+            )
             Gateway("gateway", args, options)

@@ -36,7 +36,8 @@ TYPE = "gpu-inference:index:Gateway"
 class GatewayArgs:
     """The fleet's settings, the gateway's host, its HTTP entrance and its configuration.
 
-    `output` is the JSON of the configuration that the step puts in place, if that is an output.
+    `output` is the JSON of the configuration that the step puts in place, if that is an output. `written_by` are
+    the outputs of steps that write into the configuration too: after each of their runs it is written anew.
     """
 
     stack: Stack
@@ -44,6 +45,7 @@ class GatewayArgs:
     url: str
     configuration: Configuration
     output: pulumi.Output[str] | None = None
+    written_by: Sequence[pulumi.Output[str]] = ()
 
 
 class Gateway(pulumi.ComponentResource):
@@ -77,7 +79,7 @@ class Gateway(pulumi.ComponentResource):
                 secret=secret,
                 # When the folder changes, the resource is replaced: the new folder is written, then the old
                 # one is deleted.
-                triggers=[written],
+                triggers=[written, *args.written_by],
             ),
         )
         if isinstance(configuration, ContainerConfiguration):

@@ -8,9 +8,9 @@ import pulumi
 import pulumi_command as command
 import pulumi_docker as docker
 
-from inference_service import addresses
-from infra import names
+from infra import names, node_health
 from infra.image_references import sources
+from infra.node_health import NodeAddress
 from infra.program import runtimes
 from infra.program.command import step
 from infra.program.containers import USER, container, healthcheck
@@ -89,6 +89,12 @@ class PreparedNode(pulumi.ComponentResource):
                     name=name_of_volume,
                 )
             )
+        self.address = NodeAddress(
+            node=node.name,
+            connection=host.connection,
+            service=names.container(stack, node, names.SERVICE),
+            containers=tuple(names.container(stack, node, part) for part in sources(stack, node)),
+        )
         #: What every container of the node is on.
         self.shared: list[pulumi.Resource] = [network, shared_memory]
         self.resources: list[pulumi.Resource] = [
@@ -175,9 +181,9 @@ class Node(pulumi.ComponentResource):
                 Readiness(
                     node=node.name,
                     connection=host.connection,
-                    service=names.container(stack, node, names.SERVICE),
-                    url=f"http://{names.LOOPBACK}:{addresses.HTTP_PORT}/api/v1/ai/health",
-                    containers=tuple(names.container(stack, node, part) for part in sources(stack, node)),
+                    service=prepared.address.service,
+                    url=node_health.URL,
+                    containers=prepared.address.containers,
                     timeout=stack.rollout.ready_timeout_seconds
                     + (names.ENGINE_SECONDS if prepared.models.building_engines else 0),
                     engines=prepared.models.building_engines,

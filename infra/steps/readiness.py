@@ -9,11 +9,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import msgspec
 
-from infra import health_route
+from infra import node_health
 from infra.connection import Connection, RemoteError
 from infra.declaration import Declaration
 from infra.gateway import reload
@@ -23,9 +22,6 @@ _POLL_SECONDS = 1.0
 _LOG_LINES = 30
 #: A container that ends so often while the step waits has a fault that more time does not heal.
 _CRASHES = 3
-
-# Runs in the service's container, which has Python but not this project.
-_WAIT = Path(health_route.__file__).read_text(encoding="utf-8")
 
 
 class Reload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -107,8 +103,7 @@ def _ask(node: Readiness, seconds: float) -> str:
     """A script that waits for the health route; if it fails, it prints how often each container restarted."""
     names = " ".join(map(shlex.quote, node.containers))
     return (
-        f"docker exec {shlex.quote(node.service)} python -c {shlex.quote(_WAIT)} {shlex.quote(node.url)}"
-        f" {seconds:.0f} && exit 0; status=$?;"
+        f"{node_health.ask(node.service, node.url, seconds)} && exit 0; status=$?;"
         f" docker inspect --format '{{{{.Name}}}} {{{{.RestartCount}}}}' {names} 2>/dev/null; exit $status"
     )
 

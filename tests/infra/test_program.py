@@ -162,7 +162,7 @@ def test_draining_a_node_touches_the_gateways_configuration_only() -> None:
     before = declare(stack)
     stack["nodes"][1]["drained"] = True
     after = declare(stack)
-    assert changed(before, after) == {"gateway-config"}
+    assert changed(before, after) == {"gateway-config", "gateway-traffic"}
     assert is_down("192.0.2.12:8800", after)
 
 
@@ -254,7 +254,8 @@ def test_a_changed_size_of_the_shared_memory_is_another_volume() -> None:
 def test_an_added_node_leaves_the_others_as_they_are() -> None:
     before, after = declare(config(2)), declare(config(3))
     assert {name for name in changed(before, after) if "gpu-3" not in name and "192.0.2.13" not in name} == {
-        "gateway-config"
+        "gateway-config",
+        "gateway-traffic",
     }
 
 
@@ -266,6 +267,23 @@ def test_a_gateway_setting_touches_the_gateway_only() -> None:
 
 
 # Rolling ------------------------------------------------------------------------------------------------
+
+
+def test_nodes_that_return_get_traffic_before_the_first_node_changes() -> None:
+    stack = config(3)
+    stack["nodes"][2]["drained"] = True
+    fleet = declare(stack)
+    assert "gateway-traffic" in fleet.after("gpu-1-triton")
+    assert "gpu-1-ready" not in fleet.after("gateway-traffic")
+    assert [node["node"] for node in fleet["gateway-traffic"].declaration["nodes"]] == ["gpu-1", "gpu-2"]
+    assert "gateway-traffic" in fleet.after("gateway-config"), "which is written after it, whatever it did"
+
+
+def test_a_gateway_that_is_away_puts_no_node_back() -> None:
+    stack = config(gateway={"host": "ssh://root@192.0.2.1"})
+    everything = declare(stack)
+    gateway = Away(frozenset({parse_host("ssh://root@192.0.2.1")}), (), everything.state)
+    assert "gateway-traffic" not in declare(stack, gateway)
 
 
 def test_containers_wait_for_the_health_of_the_batch_before_them() -> None:
@@ -329,10 +347,10 @@ def away(deployed: Fleet | None = None) -> Away:
 def before_0_1(fleet: Fleet) -> list[dict[str, Any]]:
     """The state that the release before 0.1.0 would have written for the fleet."""
     entries: dict[str, dict[str, Any]] = {}
-    urns = {resource.urn: resource.aliases[0] for resource in fleet.resources.values()}
+    urns = {each.urn: each.aliases[0] for each in fleet.resources.values() if each.aliases}
     for entry in fleet.state:
-        if not entry["custom"]:
-            continue
+        if entry["urn"] not in urns:
+            continue  # A component, or what that release did not have.
         stack, kinds, name = urns[entry["urn"]].rsplit("::", 2)
         kind = kinds.rpartition("$")[0]
         component = {"Host": name.rpartition("-")[0], "Gateway": "gateway"}.get(kind.split(":")[-1], name[:5])

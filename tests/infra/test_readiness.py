@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from infra import connection, health_route
+from infra import connection, health_route, node_health
 from infra.connection import Connection
 from infra.gateway import reload
 from infra.steps import readiness
@@ -172,7 +172,7 @@ def test_the_text_that_runs_in_the_container_waits_and_gives_the_last_reason(
     url, answers = health
 
     def wait(seconds: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", readiness._WAIT, url, seconds]
+        command = [sys.executable, "-c", node_health.WAIT, url, seconds]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
     answers += [(503, b'{"message": "loading"}'), (200, b"{}")]

@@ -24,7 +24,8 @@ def main() -> None:
     try:
         stack = load()
         secrets = stack.secrets
-        fleet = Fleet(stack.name, FleetArgs(stack, prepare.prepare(stack)))
+        found = prepare.prepare(stack)
+        fleet = Fleet(stack.name, FleetArgs(stack, found.away, found.sick))
         for name, value in fleet.outputs.items():
             pulumi.export(name, value)
     except (StackError, ContextError, ModelsError, prepare.CannotUpdate) as error:

@@ -1,14 +1,17 @@
 """Asks nodes on Docker hosts whether they serve now, each in its own service's container.
 
-This computer may not reach the addresses of the nodes. Steps import this, so it imports neither Pulumi nor
-the stack's types.
+This computer may not reach the addresses of the nodes. Steps import this, so it imports neither Pulumi nor,
+except for the type checker, the stack's types.
 """
+
+from __future__ import annotations
 
 import shlex
 import subprocess
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -16,23 +19,34 @@ from inference_service import addresses
 from infra import health_route, names
 from infra.connection import Connection
 
+if TYPE_CHECKING:
+    from infra.stack import Node, Ssh, Stack
+
 #: Runs in the service's container, which has Python but not this project.
 WAIT = Path(health_route.__file__).read_text(encoding="utf-8")
 #: The health route, as the service's container reaches it.
 URL = f"http://{names.LOOPBACK}:{addresses.HTTP_PORT}/api/v1/ai/health"
 
 _MOST_AT_ONCE = 32
+_LOG_LINES = 30
 #: Beyond the time for the node: ssh, docker and the start of Python.
 _MARGIN_SECONDS = 8
 
 
 class NodeAddress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A node, its host, and the names of its containers; `service` is that of its service."""
+    """A node, its host, and the names that its containers may have; `service` is that of its service."""
 
     node: str
     connection: Connection
     service: str
     containers: tuple[str, ...]
+
+
+def address(stack: Stack, node: Node, ssh: Ssh) -> NodeAddress:
+    """The address of a node on a Docker host, with SSH settings that fit the working directory."""
+    parts = (names.SERVICE, names.TRITON, names.UNIT_MANAGER, names.LLM_NODE)
+    service, *others = (names.container(stack, node, part) for part in parts)
+    return NodeAddress(node.name, Connection.to(node.host, ssh), service, (service, *others))
 
 
 def ask(service: str, url: str, seconds: float) -> str:
@@ -83,3 +97,18 @@ def _each(nodes: Iterable[NodeAddress], reason: Callable[[NodeAddress], str | No
     with ThreadPoolExecutor(max_workers=min(len(asked), _MOST_AT_ONCE)) as pool:
         answers = zip(asked, pool.map(reason, asked), strict=True)
         return {node.node: why for node, why in answers if why is not None}
+
+
+def last_lines(connection: Connection, container: str) -> str:
+    """A container's state and its last log lines without those of health checks; if none, the reason."""
+    name = shlex.quote(container)
+    script = (
+        f"docker inspect --format '{{{{.State.Status}}}}, exit code {{{{.State.ExitCode}}}}' {name};"
+        f" docker logs --tail {10 * _LOG_LINES} {name} 2>&1 | grep -v '/health' | tail -n {_LOG_LINES}"
+    )
+    try:
+        result = connection.run(script, allowed=range(256), timeout=20)
+    except subprocess.TimeoutExpired:
+        return f"--- {container}: its log cannot be read: no answer"
+    text = result.stdout.strip() or result.stderr.strip()
+    return f"--- the last lines of {container}: {text}"

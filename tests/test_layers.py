@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 #: Each row may import the rows above it. Parts of one row stand side by side and do not import each other.
 INFRA = (
-    ("", "names", "paths", "digest", "health_route"),
+    ("", "names", "paths", "digest", "health_route", "node_probe"),
     ("service_settings", "models.pbtxt"),
     ("stack",),
     ("connection", "declaration", "models.files", "models.backends", "image_references", "triton_arguments"),

@@ -9,6 +9,8 @@ from typing import Any, NotRequired, TypedDict
 import pulumi
 
 from infra.package.gateway_settings import FleetGateway, GatewaySettings
+from infra.package.rollout import Judge as Judge
+from infra.package.rollout import Rollout
 
 
 class Ports(TypedDict):
@@ -133,19 +135,6 @@ class Cors(TypedDict):
     origins: NotRequired[Sequence[str]]
     """Their origins, such as https://app.example.com, https://*.example.com or http://localhost:*; "*": every
     page."""
-
-
-class Rollout(TypedDict):
-    """The order in which nodes change."""
-
-    canary: NotRequired[int]
-    """The number of nodes that change first, one after the other."""
-    batch: NotRequired[Any]
-    """Nodes that change together after the canary: a number, or a share of the fleet such as "25%"."""
-    unreachable: NotRequired[str]
-    """If a host cannot be reached: fail changes nothing, skip updates the other hosts."""
-    ready_timeout_seconds: NotRequired[int]
-    """How long a changed node may take until its health route answers 200."""
 
 
 class Ssh(TypedDict):

@@ -1,13 +1,15 @@
 """A stack as Pulumi resources: hosts, nodes in their rollout order, the gateway over them."""
 
 import gc
+import uuid
 from dataclasses import dataclass
 from typing import Any
 
 import pulumi
 import pulumi_command as command
 
-from infra.connection import HERE, Connection
+from infra import node_health
+from infra.connection import HERE, Connection, portable
 from infra.gateway.plan import GatewayPlan, gateway_plan
 from infra.program import model_kinds, outputs, secrets, triton_release
 from infra.program.command import step
@@ -18,19 +20,25 @@ from infra.program.images import Images
 from infra.program.kept import keep
 from infra.program.node import Node, NodeArgs, PreparedNode, PreparedNodeArgs
 from infra.program.rollout import Finished, batches
+from infra.program.trials import TrialHooks
+from infra.program.turns import TurnHooks
 from infra.stack import EmbeddedHost, Stack
 from infra.stack import Host as Address
 from infra.steps.readiness import Reload
 from infra.steps.traffic import Traffic
 from infra.update.prepare import Away
+from infra.update.trials import Trials
+from infra.update.turns import Entrance, Turns
 
 
 @dataclass(frozen=True)
 class FleetArgs:
-    """The fleet's settings, and the hosts that cannot be reached and stay as they are."""
+    """The fleet's settings, the hosts that cannot be reached and stay as they are, and the names of the nodes
+    that do not answer."""
 
     stack: Stack
     away: Away = Away()  # noqa: RUF009 (it is immutable)
+    sick: frozenset[str] = frozenset()
 
 
 class Fleet(pulumi.ComponentResource):
@@ -41,7 +49,7 @@ class Fleet(pulumi.ComponentResource):
         # All that is declared stays until the program ends. With the default thresholds, the collector
         # searches it again and again: 3.1 s instead of 2.2 s of processor time for 64 nodes.
         gc.set_threshold(100_000, 20, 100)
-        self._stack, self._away = args.stack, args.away
+        self._stack, self._away, self._sick = args.stack, args.away, args.sick
         self._inside = pulumi.ResourceOptions(parent=self)
         self._hosts: dict[Address, Host] = {}
         for warning in (model_kinds.warning(args.stack), triton_release.warning(args.stack)):
@@ -103,6 +111,7 @@ class Fleet(pulumi.ComponentResource):
         self, prepared: dict[str, PreparedNode], plan: GatewayPlan, traffic: pulumi.Resource | None
     ) -> list[pulumi.Resource]:
         """Declares the nodes in their batches; returns the resources that tell that the nodes are healthy."""
+        rollout = self._stack.rollout
         # The first batch waits until everything is ready on every host; each later one only for the batch
         # before it, so that the number of dependencies grows with the fleet and not with its square.
         after: list[pulumi.Resource] = [each for node in prepared.values() for each in node.resources]
@@ -112,9 +121,16 @@ class Fleet(pulumi.ComponentResource):
         gateway = self._stack.gateway.host
         connection = HERE if isinstance(gateway, EmbeddedHost) else Connection.to(gateway, self._stack.ssh)
         reload = Reload(connection, plan.reload)
-        # A host that is away tries nothing, so it is no canary.
+        entrance = self._entrance(plan)
+        turns = self._turns(prepared, entrance)
+        sickness = uuid.uuid4().hex[:8]
+        # A host that is away tries nothing, so it is no canary. What does not answer has nothing to lose.
         nodes = [node for node in self._stack.nodes if node.embedded or node.name in prepared]
-        for batch in batches(nodes, self._stack.rollout):
+        nodes.sort(key=lambda node: node.name not in self._sick)
+        hooks = TurnHooks(turns, self._stack.name)
+        canaries = frozenset(node.name for node in nodes[: rollout.canary])
+        trials = self._trials(prepared, canaries, turns, entrance)
+        for batch in batches(nodes, rollout):
             options = pulumi.ResourceOptions(parent=self, depends_on=after)
             ready: list[pulumi.Resource] = []
             for node in batch:
@@ -122,10 +138,44 @@ class Fleet(pulumi.ComponentResource):
                     embedded = EmbeddedNode(node.name, EmbeddedNodeArgs(self._stack, node), options)
                     ready.append(embedded.ready)
                 else:
-                    ready.append(Node(node.name, NodeArgs(prepared[node.name], reload), options).ready)
+                    sick = sickness if node.name in self._sick else None
+                    args = NodeArgs(prepared[node.name], reload, hooks, sick, trials)
+                    ready.append(Node(node.name, args, options).done)
             after = [Finished(each) for each in ready]
             healthy += ready
         return healthy
+
+    def _trials(
+        self,
+        prepared: dict[str, PreparedNode],
+        canaries: frozenset[str],
+        turns: Turns,
+        entrance: Entrance | None,
+    ) -> TrialHooks | None:
+        """The hooks that try the nodes that have changed. They run in this program's own folder."""
+        stack, ssh = self._stack, portable(self._stack.ssh)
+        if stack.rollout.judge is None:
+            return None
+        nodes = {name: node_health.address(stack, stack.node(name), ssh) for name in prepared}
+        reload = entrance.reload if entrance is not None else lambda: None
+        return TrialHooks(Trials(nodes, canaries, stack.rollout, turns, reload))
+
+    def _entrance(self, plan: GatewayPlan) -> Entrance | None:
+        """The gateway as hooks reach it; None where its host is away, or it is a process on this computer."""
+        gateway = self._stack.gateway.host
+        if plan.live is None or gateway in self._away.hosts:
+            return None
+        return Entrance(Connection.to(gateway, portable(self._stack.ssh)), plan.live, plan.reload)
+
+    def _turns(self, prepared: dict[str, PreparedNode], entrance: Entrance | None) -> Turns:
+        """What decides when a node may be taken down, in hooks that run in this program's own folder."""
+        stack, ssh = self._stack, portable(self._stack.ssh)
+        serving = [node for node in stack.nodes if not node.drained and not node.embedded]
+        reached = {
+            node.name: node_health.address(stack, node, ssh) for node in serving if node.name in prepared
+        }
+        away = frozenset(node.name for node in serving if node.name not in prepared)
+        return Turns(reached, away, stack.rollout, entrance)
 
     def _gateway(
         self, plan: GatewayPlan, healthy: list[pulumi.Resource], traffic: command.local.Command | None

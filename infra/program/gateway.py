@@ -36,8 +36,9 @@ TYPE = "gpu-inference:index:Gateway"
 class GatewayArgs:
     """The fleet's settings, the gateway's host, its HTTP entrance and its configuration.
 
-    `output` is the JSON of the configuration that the step puts in place, if that is an output. `written_by` are
-    the outputs of steps that write into the configuration too: after each of their runs it is written anew.
+    `output` is the JSON of the configuration that the step puts in place, if that is an output. `written_by`
+    are the outputs of steps that write into the configuration too: after each of their runs it is written
+    anew.
     """
 
     stack: Stack

@@ -108,16 +108,29 @@ class Host(pulumi.ComponentResource):
         parent: pulumi.Resource,
         needs: Sequence[pulumi.Resource] = (),
         delete_before_replace: bool = False,
+        hooks: pulumi.ResourceHookBinding | None = None,
+        ignore_changes: Sequence[str] = (),
+        replacement_trigger: pulumi.Input[str] | None = None,
+        before_0_1: bool = True,
         **arguments: Any,
     ) -> Kind:
         """Declares a resource on this host, after those that it `needs`.
+
+        `before_0_1`: it is as old as the releases before 0.1.0, and had another URN there.
 
         The machine is part of its name. To Pulumi, a provider for another host is the same provider; but what
         moves to another machine must be another resource, which is created there while the old one serves and
         is deleted last. A move that fails has deleted nothing.
         """
-        options = self._options(
-            kind, parent, needs, [aliases.on_host(self.address, parent, kind, name)], delete_before_replace
+        former = [aliases.on_host(self.address, parent, kind, name)] if before_0_1 else []
+        options = pulumi.ResourceOptions.merge(
+            self._options(kind, parent, needs, former),
+            pulumi.ResourceOptions(
+                delete_before_replace=delete_before_replace,
+                hooks=hooks,
+                ignore_changes=list(ignore_changes),
+                replacement_trigger=replacement_trigger,
+            ),
         )
         return kind(f"{name}@{self.machine}", **arguments, opts=options)
 
@@ -140,13 +153,11 @@ class Host(pulumi.ComponentResource):
         parent: pulumi.Resource,
         needs: Sequence[pulumi.Resource],
         former: Sequence[str],
-        delete_before_replace: bool = False,
     ) -> pulumi.ResourceOptions:
         is_docker = kind.__module__.startswith(docker.__name__)
         return pulumi.ResourceOptions(
             parent=parent,
             depends_on=list(needs),
-            delete_before_replace=delete_before_replace,
             provider=self.provider if is_docker else None,
             replace_on_changes=_REPLACING if kind is docker.Container else None,
             aliases=list(former),

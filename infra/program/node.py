@@ -10,7 +10,6 @@ import pulumi_docker as docker
 
 from infra import names, node_health
 from infra.image_references import sources
-from infra.node_health import NodeAddress
 from infra.program import runtimes
 from infra.program.command import step
 from infra.program.containers import USER, container, healthcheck
@@ -19,6 +18,8 @@ from infra.program.images import Images
 from infra.program.models import NodeModels, NodeModelsArgs
 from infra.program.runtimes.base import Place
 from infra.program.secrets import concealed
+from infra.program.trials import TrialHooks, trial
+from infra.program.turns import TurnHooks, turn
 from infra.service_settings import service_secrets, service_settings, settings_file
 from infra.stack import Node as NodeSettings
 from infra.stack import Stack, encrypted, memory_bytes
@@ -89,12 +90,7 @@ class PreparedNode(pulumi.ComponentResource):
                     name=name_of_volume,
                 )
             )
-        self.address = NodeAddress(
-            node=node.name,
-            connection=host.connection,
-            service=names.container(stack, node, names.SERVICE),
-            containers=tuple(names.container(stack, node, part) for part in sources(stack, node)),
-        )
+        self.address = node_health.address(stack, node, stack.ssh)
         #: What every container of the node is on.
         self.shared: list[pulumi.Resource] = [network, shared_memory]
         self.resources: list[pulumi.Resource] = [
@@ -103,6 +99,10 @@ class PreparedNode(pulumi.ComponentResource):
             *self.models.copies,
             *(resource for image in self.images.values() for resource in image.needs),
         ]
+        #: The arguments of the containers that were declared so far.
+        self.containers: list[dict[str, Any]] = []
+        #: Replaces the containers when it changes.
+        self.recovery: pulumi.Output[str] | None = None
         self.register_outputs({"models": self.models.versions})
 
     def container(
@@ -123,22 +123,33 @@ class PreparedNode(pulumi.ComponentResource):
             ports=names.published_by(stack, node, part),
             **arguments,
         )
+        self.containers.append(declared)
         return self.args.host.declare(
             docker.Container,
             f"{node.name}-{part}",
             parent=parent,
             needs=[*needs, *image.needs],
             delete_before_replace=True,
+            # Of an unknown value, as in a preview, the engine says that it is another one.
+            replacement_trigger=None if pulumi.runtime.is_dry_run() else self.recovery,
             **declared,
         )
 
 
 @dataclass(frozen=True)
 class NodeArgs:
-    """What was prepared for the node, and the gateway, if any, that is reloaded when the node is ready."""
+    """What was prepared for the node, and the gateway, if any, that is reloaded when the node is ready.
+
+    In a fleet, `turns` decide when the node's containers may change. `sick` is a new text in every update
+    that finds the node without an answer: its containers are then replaced even if nothing else is new.
+    `trials` try the node when it is healthy.
+    """
 
     prepared: PreparedNode
     gateway: Reload | None = None
+    turns: TurnHooks | None = None
+    sick: str | None = None
+    trials: TrialHooks | None = None
 
 
 class Node(pulumi.ComponentResource):
@@ -156,6 +167,11 @@ class Node(pulumi.ComponentResource):
         prepared = args.prepared
         self._prepared = prepared
         stack, node, host = prepared.args.stack, prepared.args.node, prepared.args.host
+        if args.turns is not None:
+            prepared.recovery = self._recovery(args.sick)
+            after = [
+                turn(node.name, host, args.turns, prepared.containers, parent=self, needs=after),
+            ]
         if prepared.models.synced:
             in_use = host.declare(
                 command.local.Command,
@@ -170,11 +186,13 @@ class Node(pulumi.ComponentResource):
         runtime = runtimes.declare(Place(prepared, self, needs))
         service = self._service([*prepared.shared, *(runtime[-1:] or needs)])
         containers = [*runtime, service]
+        triggers = [*(each.id for each in containers), prepared.models.versions]
         self.ready = host.declare(
             command.local.Command,
             f"{node.name}-ready",
             parent=self,
             needs=[service],
+            hooks=args.turns.after if args.turns is not None else None,
             **step(
                 "infra.steps.readiness",
                 "wait",
@@ -183,15 +201,19 @@ class Node(pulumi.ComponentResource):
                     connection=host.connection,
                     service=prepared.address.service,
                     url=node_health.URL,
-                    containers=prepared.address.containers,
+                    containers=tuple(names.container(stack, node, part) for part in sources(stack, node)),
                     timeout=stack.rollout.ready_timeout_seconds
                     + (names.ENGINE_SECONDS if prepared.models.building_engines else 0),
                     engines=prepared.models.building_engines,
                     gateway=args.gateway,
                 ),
-                triggers=[*(each.id for each in containers), prepared.models.versions],
+                triggers=triggers,
             ),
         )
+        #: When this is there, the next nodes may change.
+        self.done: pulumi.Resource = self.ready
+        if args.trials is not None:
+            self.done = trial(node.name, host, args.trials, triggers, parent=self, needs=[self.ready])
         dialled: Mapping[str, Any] = {
             "name": node.name,
             "host": node.public_host,
@@ -213,6 +235,23 @@ class Node(pulumi.ComponentResource):
         self.http = pulumi.Output.from_input(told["http"])
         self.grpc = pulumi.Output.from_input(told["grpc"])
         self.register_outputs({"http": self.http, "grpc": self.grpc, "upstream": self.upstream})
+
+    def _recovery(self, sick: str | None) -> pulumi.Output[str]:
+        """What replaces the containers of a node that is `sick`, once.
+
+        A value that updates change and previews and later updates leave as it is in the state.
+        """
+        prepared = self._prepared
+        recovery = prepared.args.host.declare(
+            command.local.Command,
+            f"{prepared.args.node.name}-recovery",
+            parent=self,
+            ignore_changes=[] if sick else ["environment"],
+            before_0_1=False,
+            create='printf %s "$SICK"',
+            environment={"SICK": sick or "no"},
+        )
+        return recovery.stdout
 
     def _service(self, needs: list[pulumi.Resource]) -> docker.Container:
         stack, node = self._prepared.args.stack, self._prepared.args.node

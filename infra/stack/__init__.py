@@ -6,6 +6,7 @@ from infra.stack.images import Build, Images, ImageSource
 from infra.stack.load import PROJECT, load, load_file, parse
 from infra.stack.node import Node, Ports, Remote
 from infra.stack.problems import Problem, StackError
+from infra.stack.rollout import Judge, Rollout
 from infra.stack.runtimes import EdgeLlm, EdgeLlmPart, Models, Service, Triton
-from infra.stack.types import Cors, Rollout, Ssh, Stack
+from infra.stack.types import Cors, Ssh, Stack
 from infra.stack.values import memory_bytes

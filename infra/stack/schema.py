@@ -28,8 +28,8 @@ def schema() -> dict[str, Any]:
         # Their defaults depend on other keys of the file.
         for key in ("host", "mode"):
             definitions[name]["properties"].get(key, {}).pop("default", None)
-    for key in ("rateLimit", "connectionLimit"):
-        definitions["Gateway"]["properties"][key]["anyOf"].append({"const": False})
+    for section, key in (("Gateway", "rateLimit"), ("Gateway", "connectionLimit"), ("Rollout", "judge")):
+        definitions[section]["properties"][key]["anyOf"].append({"const": False})
     for source in ImageSource.__subclasses__():
         if source.own_build is not None:
             definitions[source.__name__]["properties"]["build"]["anyOf"].append({"const": True})

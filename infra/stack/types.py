@@ -5,29 +5,15 @@ a stack fills in what a node leaves out, so code that reads a `Stack` never repe
 rules that span several keys.
 """
 
-from typing import Annotated, Literal
-
 from pydantic import Field, PrivateAttr
 
 from infra.stack.gateway import Gateway
 from infra.stack.images import Images
 from infra.stack.node import Node, Ports, Remote
+from infra.stack.rollout import Rollout
 from infra.stack.runtimes import EdgeLlm, Models, Service, Triton
 from infra.stack.section import Section
-from infra.stack.values import Batch, HostPath, Keys, NonEmpty, Origin
-
-
-class Rollout(Section):
-    """The order in which nodes change."""
-
-    canary: Annotated[int, Field(ge=0)] = 1
-    """The number of nodes that change first, one after the other."""
-    batch: Batch = 1
-    """Nodes that change together after the canary: a number, or a share of the fleet such as "25%"."""
-    unreachable: Literal["fail", "skip"] = "fail"
-    """If a host cannot be reached: fail changes nothing, skip updates the other hosts."""
-    ready_timeout_seconds: Annotated[int, Field(ge=1, le=7200)] = 300
-    """How long a changed node may take until its health route answers 200."""
+from infra.stack.values import HostPath, JumpHosts, Keys, NonEmpty, Origin
 
 
 class Ssh(Section):
@@ -36,7 +22,7 @@ class Ssh(Section):
     known_hosts: NonEmpty | None = None
     """A known_hosts file."""
     private_key_file: NonEmpty | None = None
-    proxy_jump: NonEmpty | None = None
+    proxy_jump: JumpHosts | None = None
     """Jump hosts, as `ssh -J` takes them."""
     config_file: NonEmpty | None = None
     """An SSH configuration file, as `ssh -F` takes it."""

@@ -63,6 +63,14 @@ def _batch(value: object) -> object:
     raise ValueError(f'expected a number of nodes from 1 or a share such as "25%", got {shown(value)}')
 
 
+def _min_healthy(value: object) -> object:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    if isinstance(value, str) and (match := re.fullmatch(r"(0|[1-9][0-9]?|100)%", value)):
+        return f"{int(match[1])}%"
+    raise ValueError(f'expected a number of nodes from 0 or a share such as "50%", got {shown(value)}')
+
+
 def memory_bytes(text: str) -> int:
     """A size such as `512m` or `16g` in bytes. Raises ValueError for any other text."""
     match = _MEMORY.fullmatch(text)
@@ -130,6 +138,10 @@ Batch = Annotated[
     Annotated[int, Field(ge=1)] | Annotated[str, StringConstraints(pattern="^([1-9][0-9]?|100)%$")],
     BeforeValidator(_batch),
 ]
+MinHealthy = Annotated[
+    Annotated[int, Field(ge=0)] | Annotated[str, StringConstraints(pattern="^(0|[1-9][0-9]?|100)%$")],
+    BeforeValidator(_min_healthy),
+]
 Memory = Annotated[
     str, AfterValidator(_memory), Field(json_schema_extra={"pattern": "^[1-9][0-9]*[kKmMgG]?[bB]?$"})
 ]
@@ -146,6 +158,8 @@ Network = Annotated[
 # A path that nginx accepts without quotes.
 PemPath = Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9_./+@:,=-]+$")]
 Name = Annotated[str, StringConstraints(pattern=f"^{NAME}$")]
+# It becomes a part of a command line of ssh.
+JumpHosts = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.@:/,\[\]+~-]+$")]
 NonEmpty = Annotated[str, StringConstraints(min_length=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 RuntimeName = Literal["triton", "edge-llm", "remote"]

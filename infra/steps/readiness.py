@@ -19,7 +19,6 @@ from infra.gateway import reload
 from infra.steps.run import run
 
 _POLL_SECONDS = 1.0
-_LOG_LINES = 30
 #: A container that ends so often while the step waits has a fault that more time does not heal.
 _CRASHES = 3
 
@@ -58,7 +57,8 @@ def wait(node: Readiness) -> None:
 
     Raises NotReady.
     """
-    end = time.monotonic() + node.timeout
+    began = time.monotonic()
+    end = began + node.timeout
     engines = (
         f"the first load of {', '.join(node.engines)} on a GPU builds TensorRT engines, which takes minutes; "
         "later loads find them on the node"
@@ -76,6 +76,8 @@ def wait(node: Readiness) -> None:
         except subprocess.TimeoutExpired:
             break
         if result.returncode == 0:
+            # A later preview reads this from the state (infra/program/turns.py).
+            print(f"node {node.node} was healthy after {time.monotonic() - began:.0f} s")
             if node.gateway is not None:
                 _reload_gateway(node.gateway)
             return
@@ -86,7 +88,7 @@ def wait(node: Readiness) -> None:
         crashed = next((name for name in restarts if restarts[name] - first[name] >= _CRASHES), "")
         time.sleep(min(_POLL_SECONDS, max(end - time.monotonic(), 0)))
     service_first = dict.fromkeys([crashed or node.service, node.service, *node.containers])
-    logs = "\n".join(last_lines(node.connection, name) for name in service_first)
+    logs = "\n".join(node_health.last_lines(node.connection, name) for name in service_first)
     verdict = (
         f"does not become healthy: {crashed} ends again and again"
         if crashed
@@ -114,21 +116,6 @@ def _restarts(inspected: str) -> Iterator[tuple[str, int]]:
         name, _, count = line.rpartition(" ")
         if name.startswith("/") and count.isdigit():
             yield name[1:], int(count)
-
-
-def last_lines(connection: Connection, container: str) -> str:
-    """A container's state and its last log lines without those of health checks; if none, the reason."""
-    name = shlex.quote(container)
-    script = (
-        f"docker inspect --format '{{{{.State.Status}}}}, exit code {{{{.State.ExitCode}}}}' {name};"
-        f" docker logs --tail {10 * _LOG_LINES} {name} 2>&1 | grep -v '/health' | tail -n {_LOG_LINES}"
-    )
-    try:
-        result = connection.run(script, allowed=range(256), timeout=20)
-    except subprocess.TimeoutExpired:
-        return f"--- {container}: its log cannot be read: no answer"
-    text = result.stdout.strip() or result.stderr.strip()
-    return f"--- the last lines of {container}: {text}"
 
 
 def _reload_gateway(gateway: Reload) -> None:

@@ -1,4 +1,4 @@
-"""Checks the hosts before an update, and decides which of them it leaves as they are."""
+"""Checks hosts and nodes before an update, and decides which hosts it leaves as they are."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -6,9 +6,14 @@ from typing import Any
 
 import pulumi
 
+from infra import node_health
 from infra.connection import portable
 from infra.stack import Host, Stack
 from infra.update import preflight, state
+from infra.update.preflight import HostCheck
+
+#: How long a node that answers may take. Longer for none: an update that changes nothing waits for it.
+_ANSWER_SECONDS = 5
 
 
 class CannotUpdate(Exception):
@@ -24,14 +29,39 @@ class Away:
     resources: Sequence[dict[str, Any]] = field(default=(), repr=False)
 
 
-def prepare(stack: Stack) -> Away:
-    """Check every host, and return those that the update leaves as they are.
+@dataclass(frozen=True)
+class Found:
+    """What an update finds: the hosts that it leaves as they are, and the names of the nodes on the others
+    that neither answer nor start, new ones among them."""
+
+    away: Away = field(default_factory=Away)
+    sick: frozenset[str] = frozenset()
+
+
+def prepare(stack: Stack) -> Found:
+    """Checks every host, then every node on those that can be reached.
 
     A preview contacts no host. Raises CannotUpdate.
     """
     checks = preflight.checks(stack)
     if pulumi.runtime.is_dry_run() or not checks:
-        return Away()
+        return Found()
+    away = _away(stack, checks)
+    return Found(away, _sick(stack, away))
+
+
+def _sick(stack: Stack, away: Away) -> frozenset[str]:
+    ssh = portable(stack.ssh)
+    near = [node for node in stack.nodes if not node.embedded and node.host not in away.hosts]
+    reasons = node_health.sick((node_health.address(stack, node, ssh) for node in near), _ANSWER_SECONDS)
+    deployed = {name: reason for name, reason in reasons.items() if "No such container" not in reason}
+    if deployed:
+        said = "".join(f"\n  {name}: {reason}" for name, reason in sorted(deployed.items()))
+        pulumi.log.warn(f"these nodes do not answer and change first; their containers are replaced:{said}")
+    return frozenset(reasons)
+
+
+def _away(stack: Stack, checks: Sequence[HostCheck]) -> Away:
     failures = preflight.probe_all(checks, portable(stack.ssh))
     unfit = [failure for failure in failures if failure.reachable]
     away = [failure for failure in failures if not failure.reachable]

@@ -147,7 +147,8 @@ def first_config(fleet: Fleet, program: Program) -> dict[str, Any]:
         "service": {"build": {"args": {"BASE_IMAGE": SERVICE_BASE}}, "workers": 2},
         "models": {"source": "sync", "path": "./model_repository", "allowRules": True},
         "gateway": {"host": fleet.hosts["gateway"].url, "image": NGINX_IMAGE, "rateLimit": False},
-        "rollout": {"readyTimeoutSeconds": 60},
+        # Tests of the judgement turn it on: it costs seconds for every node that changes.
+        "rollout": {"readyTimeoutSeconds": 60, "judge": False},
         "ssh": {
             "knownHosts": str(fleet.operator.known_hosts),
             "privateKeyFile": str(fleet.operator.key),

@@ -59,8 +59,9 @@ def older(older_code: bytes, images: dict[str, str], deployed: Site, tmp_path: P
     (project / ".venv").symlink_to(deployed.program.project / ".venv")
     program = Program(tmp_path, STACK)
     config = copy.deepcopy(deployed.first)
-    # A key that the older version does not have.
+    # Keys that the older version does not have.
     del config["models"]["allowRules"]
+    del config["rollout"]["judge"]
     config["apiKeys"] = program.encrypt("e2e-key-0123456789")
     for part, image in images.items():
         config[part] = {"image": image}

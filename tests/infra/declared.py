@@ -186,19 +186,21 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def declare(config: dict[str, Any], away: Away | None = None) -> Fleet:
-    """The resources of the stack `prod` with these keys."""
-    return declare_loaded(lambda: parse(config, "prod"), away)
+def declare(config: dict[str, Any], away: Away | None = None, sick: frozenset[str] = frozenset()) -> Fleet:
+    """The resources of the stack `prod` with these keys, hosts that are `away` and `sick` nodes."""
+    return declare_loaded(lambda: parse(config, "prod"), away, sick)
 
 
-def declare_loaded(load: Callable[[], Stack], away: Away | None = None) -> Fleet:
+def declare_loaded(
+    load: Callable[[], Stack], away: Away | None = None, sick: frozenset[str] = frozenset()
+) -> Fleet:
     """The resources of the stack that `load` gives as a Pulumi program that runs."""
     fleet = Fleet()
     set_mocks(Engine(), project="gpu-inference", stack="prod", preview=True, monitor=Monitor(fleet))
 
     @pulumi.runtime.test
     def run() -> None:
-        component = FleetComponent("prod", FleetArgs(load(), away or Away()))
+        component = FleetComponent("prod", FleetArgs(load(), away or Away(), sick))
         fleet.outputs = component.outputs
         for name, value in component.outputs.items():
             pulumi.export(name, value)

@@ -28,6 +28,7 @@ MATCHING = {
     ORIGIN_PATTERN: f"https://{MARK}.example.com",
     # API keys in one text.
     "^[\\s,]*([A-Za-z0-9._~+/=-]{8,256}([\\s,]+[A-Za-z0-9._~+/=-]{8,256})*)?[\\s,]*$": f"example-1, {MARK}",
+    "^[A-Za-z0-9_.@:/,\\[\\]+~-]+$": f"{MARK}.example.com",
     "^/": f"/srv/{MARK}",
     "^/[A-Za-z0-9_./+@:,=-]+$": f"/etc/{MARK}.pem",
     "^(host|sync|(s3|gs|as)://.+)$": f"s3://{MARK}/models",
@@ -36,7 +37,7 @@ MATCHING = {
     "^[A-Za-z0-9_]([A-Za-z0-9_.:-]{0,252}[A-Za-z0-9_.])?$": f"{MARK}.example.com",
 }
 # Texts that are quantities: the inputs hold numbers made of them, and not the texts.
-QUANTITIES = {"^([1-9][0-9]?|100)%$", "^[1-9][0-9]*[kKmMgG]?[bB]?$"}
+QUANTITIES = {"^([1-9][0-9]?|100)%$", "^(0|[1-9][0-9]?|100)%$", "^[1-9][0-9]*[kKmMgG]?[bB]?$"}
 # Refused where they are encrypted, as test_stack.py shows.
 REFUSED = re.compile(r"nodes\.0\.(name|host)$|gateway\.host$|triton\.shmSize$|\.build\.args\.")
 

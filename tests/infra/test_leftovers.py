@@ -64,5 +64,9 @@ def test_a_host_that_cannot_be_asked_is_an_error(double: Double) -> None:
 
 def test_all_containers_and_networks_are_cleared_before_they_are_created_and_nothing_else() -> None:
     fleet = declare({"nodes": ["ssh://root@192.0.2.11"]})
-    cleared = {resource.name for resource in fleet.resources.values() if resource.hooks}
+    cleared = {
+        resource.name
+        for resource in fleet.resources.values()
+        if any(hook.startswith("clear@") for hook in resource.hooks)
+    }
     assert cleared == {each.name for each in [*fleet.of(":Container"), *fleet.of(":Network")]}

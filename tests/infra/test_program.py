@@ -143,7 +143,7 @@ def test_a_changed_service_changes_its_image_tag_and_so_replaces_its_containers(
     (tmp_path / "app").write_text("two")
     after = declare(stack)
     assert before["gpu-1-service"].inputs["image"] != after["gpu-1-service"].inputs["image"]
-    services = {f"gpu-{n}-service" for n in (1, 2, 3)}
+    services = {f"gpu-{n}-{part}" for n in (1, 2, 3) for part in ("service", "turn")}
     assert {name for name in changed(before, after) if "-image@" not in name} == services
 
 
@@ -154,7 +154,7 @@ def test_a_nodes_gpu_list_touches_that_nodes_runtime_only() -> None:
     stack = config()
     before = declare(stack)
     stack["nodes"][1]["gpus"] = [0, 1]
-    assert changed(before, declare(stack)) == {"gpu-2-triton"}
+    assert changed(before, declare(stack)) == {"gpu-2-triton", "gpu-2-turn"}
 
 
 def test_draining_a_node_touches_the_gateways_configuration_only() -> None:
@@ -173,7 +173,7 @@ def test_a_changed_model_is_copied_alone_and_containers_stay(repository: Path) -
     versions.cache_clear()
     touched = changed(before, declare(stack))
     assert touched == {
-        f"gpu-{n}-{what}" for n in (1, 2) for what in ("model-emotion", "models-in-use", "ready")
+        f"gpu-{n}-{what}" for n in (1, 2) for what in ("model-emotion", "models-in-use", "ready", "tried")
     }
 
 
@@ -267,6 +267,45 @@ def test_a_gateway_setting_touches_the_gateway_only() -> None:
 
 
 # Rolling ------------------------------------------------------------------------------------------------
+
+
+def test_every_container_waits_for_its_nodes_turn_whatever_changes(repository: Path) -> None:
+    before = declare(config(2))
+    changes: list[dict[str, Any]] = [
+        {"service": {"image": "registry.example.com/service:2"}},
+        {"service": {"image": "registry.example.com/service:1", "env": {"A": "b"}}},
+        {"service": {"image": "registry.example.com/service:1", "maxConcurrency": 3}},
+        {"triton": {"memory": "8g"}},
+        {"ports": {"http": 8811}},
+        {"apiKeys": [KEY]},
+        {"models": {"source": "sync", "path": str(repository)}},
+    ]
+    for change in changes:
+        after = declare(config(2, **change))
+        containers = {name for name in changed(before, after) if name.endswith(("-triton", "-service"))}
+        assert containers, change
+        for name in containers:
+            turn = f"{name.rpartition('-')[0]}-turn"
+            assert before[turn].inputs["triggers"] != after[turn].inputs["triggers"], change
+            assert turn in after.after(name)
+    assert KEY not in declare(config(2, apiKeys=[KEY]))["gpu-1-turn"].in_clear
+
+
+def test_the_turn_of_an_edge_llm_node_waits_for_none_of_its_containers() -> None:
+    stack = config(2, edgeLlm={part: {"image": f"{part}:1"} for part in ("unitManager", "llmNode")})
+    for node in stack["nodes"]:
+        node["runtime"] = "edge-llm"
+    fleet = declare(stack)
+    assert not {"gpu-1-unit-manager", "gpu-1-llm-node"} & fleet.after("gpu-1-turn")
+    assert "gpu-1-turn" in fleet.after("gpu-1-unit-manager")
+
+
+def test_nodes_that_do_not_answer_change_first() -> None:
+    fleet = declare(config(3), sick=frozenset({"gpu-3"}))
+    assert "gpu-3-ready" in fleet.after("gpu-1-triton")
+    assert "gpu-1-ready" in fleet.after("gpu-2-triton")
+    assert fleet["gpu-3-recovery"].ignore_changes == ()
+    assert fleet["gpu-1-recovery"].ignore_changes == ("environment",)
 
 
 def test_nodes_that_return_get_traffic_before_the_first_node_changes() -> None:
@@ -385,6 +424,9 @@ def test_all_of_a_skipped_host_is_left_exactly_as_it_stands() -> None:
         "gpu-2-triton",
         "gpu-2-service",
         "gpu-2-ready",
+        "gpu-2-recovery",
+        "gpu-2-tried",
+        "gpu-2-turn",
     }
     assert skipped.outputs["skipped"] == ["gpu-2"]
     assert is_down("192.0.2.12:8800", skipped)

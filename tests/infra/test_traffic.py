@@ -1,4 +1,4 @@
-"""Before the first node changes, nodes that answer get traffic again; the gateway's nginx is what reads it."""
+"""Before the first node changes, nodes that answer get traffic again."""
 
 from __future__ import annotations
 

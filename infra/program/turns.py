@@ -1,0 +1,121 @@
+"""The turn of a node as a resource: before its containers change, enough other nodes must serve.
+
+A resource hook decides, so it sees the fleet at that moment. Hooks on the containers themselves would come
+too late (a container is deleted before its successor is created) or keep `pulumi destroy` from working (the
+engine refuses hooks on deletions without `--run-program`).
+"""
+
+import asyncio
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pulumi
+import pulumi_command as command
+
+from infra.digest import digest
+from infra.program.host import Host
+from infra.update import state
+from infra.update.turns import NotEnough, Turns
+
+_SUFFIX, _READY = "-turn", "-ready"
+# What a node's readiness step prints at the end.
+_HEALTHY_AFTER = re.compile(r"healthy after (\d+) s")
+
+
+class TurnHooks:
+    """The hooks of all turns of an update; one object for a program."""
+
+    def __init__(self, turns: Turns, stack: str) -> None:
+        self._turns, self._stack = turns, stack
+        also_in_previews = pulumi.ResourceHookOptions(on_dry_run=True)
+        take = pulumi.ResourceHook("turn", self._take, also_in_previews)
+        finish = pulumi.ResourceHook("turn-ends", self._finish)
+        #: For the resource of `turn`.
+        self.before = pulumi.ResourceHookBinding(before_create=[take])
+        #: For the step that waits until the node is healthy.
+        self.after = pulumi.ResourceHookBinding(after_create=[finish], after_update=[finish])
+
+    async def _take(self, args: pulumi.ResourceHookArgs) -> None:
+        node = args.name.partition("@")[0].removesuffix(_SUFFIX)
+        if pulumi.runtime.is_dry_run():
+            if self._turns.lone and (last := await asyncio.to_thread(_last_time, self._stack, args.urn)):
+                pulumi.log.warn(f"{_GAP.format(node=node)}. {last}")
+            return
+        try:
+            gap = await asyncio.to_thread(self._turns.take, node)
+        except NotEnough as error:
+            raise RuntimeError(str(error)) from None
+        if gap:
+            pulumi.log.warn(_GAP.format(node=node))
+
+    async def _finish(self, args: pulumi.ResourceHookArgs) -> None:
+        self._turns.finish(args.name.partition("@")[0].removesuffix(_READY))
+
+
+_GAP = "no other node serves while {node} changes: requests fail until it is healthy again"
+
+
+def _last_time(stack: str, urn: str) -> str | None:
+    """How long the node of a turn took to become healthy, from the stack's state; None if it is new."""
+    try:
+        resources = state.export(stack).get("resources", [])
+    except state.StateError:
+        return None
+    ready = urn.replace(f"{_SUFFIX}@", f"{_READY}@")
+    for entry in resources:
+        if entry["urn"] == ready:
+            match = _HEALTHY_AFTER.search(str(entry.get("outputs", {}).get("stdout", "")))
+            return f"The last time it took {match[1]} s" if match else "How long is not known yet"
+    return None
+
+
+def turn(
+    name: str,
+    host: Host,
+    hooks: TurnHooks,
+    declared: Sequence[Mapping[str, Any]],
+    *,
+    parent: pulumi.Resource,
+    needs: Sequence[pulumi.Resource],
+) -> pulumi.Resource:
+    """Declares the turn of a node. It is another one whenever one of its containers is.
+
+    `declared` are the arguments of the node's containers; they may be added until the program ends.
+    """
+    # `apply` runs its function after the program has declared the node's containers.
+    content: pulumi.Output[Any] = pulumi.Output.from_input(None).apply(
+        lambda _: pulumi.Output.from_input(_plain(declared))
+    )
+    return host.declare(
+        command.local.Command,
+        f"{name}{_SUFFIX}",
+        parent=parent,
+        needs=needs,
+        hooks=hooks.before,
+        before_0_1=False,
+        create=f"echo the containers of {name} change",
+        # The arguments may have passwords that are short enough to be guessed from their digest.
+        triggers=[
+            pulumi.Output.secret(
+                content.apply(lambda known: digest((), json.dumps(_plain(known), sort_keys=True)))
+            )
+        ],
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Arguments of containers as data without types, in which outputs are left to be resolved.
+
+    Without labels: that of an llm node is the id of a container, which has to wait for this turn.
+    """
+    if isinstance(value, pulumi.Output):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items() if key != "labels"}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if hasattr(value, "__dict__"):
+        return _plain(vars(value))
+    return value

@@ -16,6 +16,7 @@ from rich.console import Console
 from inference_service.settings import ModelsSettings, SettingsError
 from inference_service.settings import load as load_settings
 from infra import names
+from infra.connection import open_jump
 from infra.doctor import display, linter
 from infra.doctor.findings import Finding, Status
 from infra.doctor.plan import Plan
@@ -29,6 +30,7 @@ from infra.stack import Stack, StackError, load_file
 API_KEY = "GPU_INFERENCE_API_KEY"
 _OK, _FOUND, _USAGE = 0, 1, 2
 #: Columns of output to a file or a pipe: wide enough to keep commands on one line.
+_JUMP_SECONDS = 8
 _PLAIN_WIDTH = 200
 
 
@@ -115,6 +117,7 @@ async def findings_of(
     with tempfile.TemporaryDirectory(prefix="doctor-", dir="/tmp") as folder:
         plan = Plan(stack, Path(folder), layout, api_key)
         checks = chosen(plan.checks, nodes) if nodes else plan.checks
+        await asyncio.to_thread(open_jump, stack.ssh, _JUMP_SECONDS)
         try:
             with display.progress(console, checks):
                 return await run(checks)

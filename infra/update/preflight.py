@@ -8,13 +8,15 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from infra.connection import Connection, RemoteError, typed
+from infra.connection import Connection, RemoteError, open_jump, typed
 from infra.stack import EmbeddedHost, Host, Ssh, SshHost, Stack
 from infra.update import ports
 from infra.update.ports import Port
 
 SECONDS = 8.0
 _CONNECT_SECONDS = 5
+# Hosts that are down take seconds each, and all of them must be named soon.
+_MOST_AT_ONCE = 64
 
 #: Exits with NO_NVIDIA where Docker cannot pass GPUs on. A runtime, a CDI device or the hook is enough. The
 #: daemon looks for the hook on its own PATH, which may differ from the user's.
@@ -92,7 +94,8 @@ def probe_all(checks: Iterable[HostCheck], ssh: Ssh) -> list[Failure]:
     checks = list(checks)
     if not checks:
         return []
-    with ThreadPoolExecutor(max_workers=len(checks)) as pool:
+    open_jump(ssh, SECONDS)
+    with ThreadPoolExecutor(max_workers=min(len(checks), _MOST_AT_ONCE)) as pool:
         return [failure for failure in pool.map(lambda check: probe(check, ssh), checks) if failure]
 
 

@@ -7,7 +7,10 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """One container. `ports`: host port -> container port; `gpus`: indices, `all` or `none`."""
+    """One container. `ports`: host port -> container port; `gpus`: indices, `all` or `none`.
+
+    `health_check` is the command of its health check, empty without one.
+    """
 
     name: str
     image: str
@@ -19,6 +22,7 @@ class Container:
     started_at: str
     health: str
     health_output: str
+    health_check: tuple[str, ...]
     address: str
     environment: dict[str, str]
     mounts: dict[str, str]
@@ -62,6 +66,7 @@ def _container(described: dict[str, Any]) -> Container:
         started_at=state.get("StartedAt", ""),
         health=health.get("Status", ""),
         health_output=log[-1]["Output"].strip() if log else "",
+        health_check=_command((config.get("Healthcheck") or {}).get("Test") or []),
         address=next((net["IPAddress"] for net in networks.values() if net.get("IPAddress")), ""),
         environment=dict(entry.split("=", 1) for entry in config.get("Env") or [] if "=" in entry),
         mounts={mount["Destination"]: mount.get("Source", "") for mount in described.get("Mounts") or []},
@@ -73,6 +78,12 @@ def _container(described: dict[str, Any]) -> Container:
         },
         gpus=_gpus(host.get("DeviceRequests") or []),
     )
+
+
+def _command(test: list[str]) -> tuple[str, ...]:
+    """The command of a health check as Docker writes it: `CMD` and a command, or `CMD-SHELL` and a script."""
+    kind, *rest = test or ["NONE"]
+    return {"CMD": tuple(rest), "CMD-SHELL": ("sh", "-c", *rest)}.get(kind, ())
 
 
 def _gpus(requests: list[dict[str, Any]]) -> str | tuple[str, ...]:

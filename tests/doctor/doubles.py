@@ -30,7 +30,22 @@ from infra.stack import Node, Stack
 REPOSITORY = Path(__file__).parents[2] / "model_repository"
 
 # The commands that the doctor's scripts call on every host. All other commands are the double's own.
-_TOOLS = ("bash", "cat", "date", "dirname", "find", "head", "ls", "sed", "sh", "sleep", "tail", "tar", "tr")
+_TOOLS = (
+    "bash",
+    "cat",
+    "date",
+    "dirname",
+    "find",
+    "head",
+    "ls",
+    "sed",
+    "sh",
+    "sleep",
+    "tail",
+    "tar",
+    "timeout",
+    "tr",
+)
 # `$HOSTS/<name>` is a host: its commands, and in `failure` what ssh says instead of connecting. The system's
 # folders are the host's own, so that the ports, processes and drivers of this computer are not seen.
 _SSH = r"""#!/bin/sh

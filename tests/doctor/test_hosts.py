@@ -297,6 +297,20 @@ def test_a_container_that_ran_out_of_memory_is_reported_with_its_last_log_lines(
     assert "triton.memory" in finding.remedy
 
 
+UNHEALTHY = {"Health": {"Status": "unhealthy", "Log": [{"Output": "HTTP 503"}]}}
+
+
+def test_a_container_is_unhealthy_if_its_own_check_says_so_now(fleet: MakeFleet) -> None:
+    """Docker's word is old: it runs the check again only after its interval, as after `docker unpause`."""
+    one = fleet()
+    check = {"Healthcheck": {"Test": ["CMD", "python3", "-m", "inference_service.healthcheck"]}}
+    edit_containers(host(one), "service", State=UNHEALTHY, Config=check)
+    assert one.bad() == {}
+    # The double of `docker exec` runs it.
+    (host(one) / "nvidia-smi").write_text("#!/bin/sh\nexit 1\n")
+    assert "unhealthy: HTTP 503" in one.bad()["gpu-1: service container"].seen
+
+
 def test_a_remedy_reaches_the_host_as_the_stack_does(fleet: MakeFleet) -> None:
     one = fleet(ssh={"privateKeyFile": "/keys/gpu", "proxyJump": "bastion.example.com"})
     edit_containers(host(one), "service", State={"Status": "exited"})

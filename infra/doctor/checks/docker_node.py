@@ -14,6 +14,7 @@ from infra.doctor.sites.docker_node import DockerNodeSite
 from infra.doctor.sites.host import HostSite
 
 _LOG_LINES = 5
+_CHECK_SECONDS = 5
 _RECENT = datetime.timedelta(hours=24)
 
 
@@ -25,6 +26,8 @@ async def container(host: HostSite, name: str) -> Outcome:
             f"there is no container {name}",
             f"`pulumi up --refresh --stack {host.stack.name}` creates it again",
         )
+    if await _healthy_again(host, container):
+        return ok(f"{name} runs, healthy")
     if not container.running or container.health == "unhealthy":
         result = await host.access.run(f"docker logs --tail {_LOG_LINES} {shlex.quote(name)} 2>&1")
         log = result.stdout.strip()
@@ -47,6 +50,14 @@ async def container(host: HostSite, name: str) -> Outcome:
             f"its log has the reasons: {host.typed(f'docker logs --since 24h {name}')}",
         )
     return ok(f"{name} runs" + (f", {container.health}" if container.health else ""))
+
+
+async def _healthy_again(host: HostSite, container: Container) -> bool:
+    """Whether a container that Docker calls unhealthy is healthy: after `docker unpause` Docker is late."""
+    if not container.running or container.health != "unhealthy" or not container.health_check:
+        return False
+    check = shlex.join(["docker", "exec", container.name, *container.health_check])
+    return (await host.access.run(f"timeout {_CHECK_SECONDS} {check}")).status == 0
 
 
 def _recent(started_at: str) -> bool:

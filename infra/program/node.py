@@ -77,6 +77,12 @@ class PreparedNode(pulumi.ComponentResource):
         self.images = {
             part: args.images.on(host, part, source) for part, source in sources(stack, node).items()
         }
+        #: The repositories of the images that are built for the stack.
+        self.built = tuple(
+            self.images[part].reference.rpartition(":")[0]
+            for part, source in sources(stack, node).items()
+            if not isinstance(source, str)
+        )
         #: Outlives Triton's container, which would build its engines again: minutes without the node.
         self.engines: list[pulumi.Resource] = []
         if node.runtime == "triton" and node.wants_gpus:
@@ -206,6 +212,7 @@ class Node(pulumi.ComponentResource):
                     + (names.ENGINE_SECONDS if prepared.models.building_engines else 0),
                     engines=prepared.models.building_engines,
                     gateway=args.gateway,
+                    built=prepared.built,
                 ),
                 triggers=triggers,
             ),

@@ -4,6 +4,7 @@ The request to the health route runs in the service's container: this computer m
 addresses.
 """
 
+import contextlib
 import shlex
 import subprocess
 import sys
@@ -21,6 +22,9 @@ from infra.steps.run import run
 _POLL_SECONDS = 1.0
 #: A container that ends so often while the step waits has a fault that more time does not heal.
 _CRASHES = 3
+#: Images out of use that stay on a host, of each kind: the newest ones.
+_KEPT_IMAGES = 2
+_IMAGES_SECONDS = 60
 
 
 class Reload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -33,7 +37,8 @@ class Reload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Readiness(Declaration, frozen=True, kw_only=True):
     """A node to wait for, at most `timeout` seconds.
 
-    For the models `engines` Triton builds TensorRT engines, unless it finds them on the node. `service` is
+    `built` are the repositories of images that are built for the stack; old ones are removed there. For the
+    models `engines` Triton builds TensorRT engines, unless it finds them on the node. `service` is
     the name of its service's container, and `url` the health route as that container reaches it. An error
     shows the last log lines of `containers`.
     """
@@ -46,6 +51,7 @@ class Readiness(Declaration, frozen=True, kw_only=True):
     timeout: int
     gateway: Reload | None
     engines: tuple[str, ...] = ()
+    built: tuple[str, ...] = ()
 
 
 class NotReady(Exception):
@@ -77,6 +83,7 @@ def wait(node: Readiness) -> None:
             break
         if result.returncode == 0:
             # A later preview reads this from the state (infra/program/turns.py).
+            _remove_old_images(node)
             print(f"node {node.node} was healthy after {time.monotonic() - began:.0f} s")
             if node.gateway is not None:
                 _reload_gateway(node.gateway)
@@ -116,6 +123,18 @@ def _restarts(inspected: str) -> Iterator[tuple[str, int]]:
         name, _, count = line.rpartition(" ")
         if name.startswith("/") and count.isdigit():
             yield name[1:], int(count)
+
+
+def _remove_old_images(node: Readiness) -> None:
+    """Removes images of versions long gone: those in use and the newest others stay, for the way back."""
+    for repository in node.built:
+        script = (
+            "used=$(docker ps --all --format '{{.Image}}');"
+            ' docker images --format \'{{.Repository}}:{{.Tag}}\' "$1" | grep -vxF -e "$used" |'
+            f" tail -n +{_KEPT_IMAGES + 1} | xargs -r docker rmi"
+        )
+        with contextlib.suppress(RemoteError, subprocess.TimeoutExpired):
+            node.connection.run(script, repository, timeout=_IMAGES_SECONDS)
 
 
 def _reload_gateway(gateway: Reload) -> None:

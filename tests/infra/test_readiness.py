@@ -113,6 +113,24 @@ def test_a_container_that_ends_again_and_again_fails_the_node_at_once(double: Do
     assert "3600" not in message
 
 
+def test_images_out_of_use_are_removed_but_for_the_two_newest(double: Double) -> None:
+    calls = double(
+        "docker",
+        'case "$1" in exec) ;; ps) echo repo/service:c;;'
+        ' images) for tag in e d c b a; do echo "repo/service:$tag"; done;; inspect) exit 1;; esac',
+    )
+    readiness.wait(msgspec.structs.replace(declared(5), built=("repo/service",)))
+    assert [call for call in calls.read_text().splitlines() if call.startswith("rmi")] == [
+        "rmi repo/service:b repo/service:a"
+    ]
+
+
+def test_images_are_removed_of_none_that_was_not_built(double: Double) -> None:
+    calls = double("docker", 'case "$1" in inspect) exit 1;; esac')
+    readiness.wait(declared(5))
+    assert "images" not in calls.read_text()
+
+
 def test_restarts_before_the_wait_do_not_count(double: Double) -> None:
     double(
         "docker",

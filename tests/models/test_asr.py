@@ -75,6 +75,27 @@ def test_cuts_nothing_of_two_minutes(models, speech, words):
     assert heard.segments[-1]["end"] == pytest.approx(long.size / RATE, abs=2)
 
 
+@pytest.mark.parametrize("decibels", [-26, -40])
+@pytest.mark.parametrize("calls", [1, 3])
+def test_hears_the_quiet_party_of_a_call(models, speech, words, decibels, calls):
+    """Two people in turn, the second one far below the first; one window, and several."""
+    quiet = speech * 10 ** (decibels / 20)
+    heard = models.asr(np.concatenate([speech, quiet] * calls))
+    assert word_error_rate(" ".join([words] * 2 * calls), heard.text) <= 0.08
+
+
+def test_hears_the_quiet_party_in_the_noise_of_the_line(models, speech, words):
+    call = np.concatenate([speech, speech * 10 ** (-30 / 20), speech])
+    noise = np.random.default_rng(3).normal(0, 10 ** (-72 / 20), call.size)
+    assert word_error_rate(" ".join([words] * 3), models.asr(call + noise).text) <= 0.08
+
+
+def test_makes_nothing_of_the_noise_beside_loud_speech(models, speech, words):
+    noise = np.random.default_rng(4).normal(0, 10 ** (-60 / 20), 20 * RATE)
+    heard = models.asr(np.concatenate([noise, speech, noise]))
+    assert word_error_rate(words, heard.text) == 0
+
+
 def test_finds_the_words_after_a_minute_of_silence(models, speech, words):
     heard = models.asr(np.concatenate([np.zeros(60 * RATE, np.float32), speech]))
     assert word_error_rate(words, heard.text) <= 0.08

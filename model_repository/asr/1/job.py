@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 import numpy as np
 from lanes import Work
+from levels import at_one_level, with_quiet_speech_raised
 from options import PRIORITIES, Options
 from passes import Request, Speech
-from speech import at_speaking_level, find_speech
+from speech import find_speech
 from transcription import Transcription, transcription
 from windows import SAMPLE_RATE, Window, pack
 
@@ -61,12 +62,11 @@ class Job:
     def cut(self) -> None:
         """Find speech and lay it into windows; answers at once where nobody speaks. Does not raise."""
         try:
-            self._windows = pack(find_speech(at_speaking_level(self._audio)), self._audio.size)
-            # Whisper hears the audio at its own level: another one changes its features, and with them the
-            # language that it detects.
+            found = find_speech(at_one_level(self._audio))
+            self._windows = pack(found, self._audio.size)
+            audio = with_quiet_speech_raised(self._audio, found)
             self.speeches = [
-                JobSpeech(window.cut_from(self._audio), self.options, self._request)
-                for window in self._windows
+                JobSpeech(window.cut_from(audio), self.options, self._request) for window in self._windows
             ]
         except Exception as error:  # noqa: BLE001 - whatever it is, the client must be answered
             self.error = error

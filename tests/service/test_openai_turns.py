@@ -6,12 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 
 from inference_service.audio import g711
 from inference_service.http.openai.realtime.deltas import Deltas
 from inference_service.http.openai.realtime.turns import TurnDetector, TurnSettings
+from tests.triton_server import ROOT
 
 pytestmark = pytest.mark.fast
+
+RECORDING = ROOT / "recordings" / "inaugural-1961.flac"
 
 
 def noise(seconds: float, decibels: float, seed: int = 0) -> np.ndarray:
@@ -49,6 +53,22 @@ def test_a_click_is_no_turn_and_a_short_pause_ends_none() -> None:
     paused = np.concatenate([noise(1, -70), noise(1, -25), noise(0.3, -70), noise(1, -25), noise(1, -70)])
     assert turns(paused) == [(True, 1.0), (False, 3.8)]
     assert len(turns(paused, silence_duration_ms=200)) == 4
+
+
+@pytest.mark.parametrize("decibels", [0, -30])
+@pytest.mark.parametrize("ratio", [60, 20, 10])
+def test_the_pauses_of_a_speaker_end_turns_in_a_noisy_room_and_at_any_level(
+    decibels: float, ratio: float
+) -> None:
+    """The recording has pauses after 2.1, 4.3 and 7.5 s; `ratio`: decibels between speech and noise."""
+    samples, _ = soundfile.read(RECORDING, dtype="float32")
+    level = np.sqrt(np.mean(np.square(samples))) * 10 ** (-ratio / 20)
+    heard = samples + np.random.default_rng(0).normal(0, level, len(samples))
+    found = turns((heard * 32767 * 10 ** (decibels / 20)).clip(-32768, 32767).astype(np.int16))
+    assert [at for begins, at in found if not begins][:3] == [
+        pytest.approx(2.6, abs=0.25), pytest.approx(4.8, abs=0.25), pytest.approx(8.0, abs=0.25)
+    ]  # fmt: skip
+    assert sum(begins for begins, _ in found) == 4
 
 
 def test_a_word_is_told_once_two_hypotheses_agree_on_it() -> None:

@@ -16,11 +16,15 @@ FRAME_SECONDS = 0.03
 
 #: Frames whose quietest are the quiet: natural speech of ten seconds has pauses between words.
 _REMEMBERED = 333
-_QUIET_SHARE = 0.05
+_QUIET_SHARE, _LOUD_SHARE = 0.1, 0.9
 
-#: Decibels of full scale of the quiet that a stream is taken to begin with, and for how many frames of it
-#: that weighs: a stream that begins with speech has no quiet yet.
-_FIRST_QUIET, _FIRST_FRAMES = -65.0, 33
+#: The quiet is what was heard of it once there is so much contrast in decibels, or after so many frames:
+#: three seconds without contrast are noise. Until then it is this level, in decibels of full scale.
+_CONTRAST, _STEADY_FRAMES = 12.0, 100
+_FIRST_QUIET = -65.0
+
+#: What is less loud is no quiet of a room: a microphone that is off, or what a client fills up with.
+_DIGITAL_SILENCE = -90.0
 
 #: Decibels above the quiet, and of full scale, from which a frame is speech: at a threshold of 0, and by how
 #: much more at a threshold of 1.
@@ -55,8 +59,8 @@ class TurnDetector:
         self._audible = _AUDIBLE + _MORE_AUDIBLE * settings.threshold
         self._silent_frames = max(1, round(settings.silence_duration_ms / 1000 / FRAME_SECONDS))
         self._rest = np.empty(0, dtype=np.int16)
-        self._levels = deque([_FIRST_QUIET] * _FIRST_FRAMES)
-        self._sorted = list(self._levels)
+        self._levels: deque[float] = deque()
+        self._sorted: list[float] = []
         self._last: deque[bool] = deque(maxlen=_LAST_FRAMES)
         self._quiet_for = 0
         self._position = position  # after the last whole frame
@@ -101,8 +105,14 @@ class TurnDetector:
 
     def _quiet(self, level: float) -> float:
         """The level of the quietest frames, with that of another one."""
-        self._levels.append(level)
-        insort(self._sorted, level)
-        if len(self._levels) > _REMEMBERED:
+        if level > _DIGITAL_SILENCE:
+            self._levels.append(level)
+            insort(self._sorted, level)
+        count = len(self._levels)
+        if count > _REMEMBERED:
             del self._sorted[bisect_left(self._sorted, self._levels.popleft())]
-        return self._sorted[int(_QUIET_SHARE * len(self._sorted))]
+            count -= 1
+        if not count:
+            return _FIRST_QUIET
+        quiet, loud = (self._sorted[int(share * count)] for share in (_QUIET_SHARE, _LOUD_SHARE))
+        return quiet if loud - quiet > _CONTRAST or count >= _STEADY_FRAMES else min(quiet, _FIRST_QUIET)

@@ -4,6 +4,8 @@ import math
 from collections.abc import Set
 from typing import Any, TypeVar
 
+from pydantic import ValidationError
+
 from inference_service.settings import RequestSettings, ServerSettings
 from infra.gateway.render import RateLimit, Site, Tls, UpstreamServer
 from infra.stack import Node, Stack, UnixHost
@@ -66,5 +68,11 @@ def _dialled(stack: Stack, node: Node) -> str:
 
 
 def _given(settings: type[_Section], section: dict[str, Any]) -> _Section:
-    """The service's settings of a section of `service.config`, without keys that it renames or ignores."""
-    return settings.model_validate({key: section[key] for key in settings.model_fields if key in section})
+    """The service's settings of a section of `service.config`, without keys that it renames or ignores.
+
+    The defaults where they are not this service's: the rules do not check those of another image.
+    """
+    try:
+        return settings.model_validate({key: section[key] for key in settings.model_fields if key in section})
+    except ValidationError:
+        return settings()

@@ -149,14 +149,25 @@ class Ssh(TypedDict):
     """An SSH configuration file, as `ssh -F` takes it."""
 
 
+class Login(TypedDict):
+    """How hosts log in to a registry from which they pull."""
+
+    registry: str
+    """Its name and port, as references of images begin: nvcr.io, registry.example.com:5000."""
+    username: str
+    password: str
+
+
 class Images(TypedDict):
-    """Where built images go."""
+    """Where built images go, and how hosts log in to registries."""
 
     registry: NotRequired[str]
     """Build once and push here, e.g. registry.example.com/gpu. Default: each host builds its own."""
     username: NotRequired[str]
     password: NotRequired[str]
     platform: NotRequired[str]
+    logins: NotRequired[Sequence[Login]]
+    """Logins of further registries, for private images that the stack names, the gateway's too."""
 
 
 class NodeSettings(TypedDict):

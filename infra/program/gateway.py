@@ -67,11 +67,18 @@ class Gateway(pulumi.ComponentResource):
             resource, written, secret = f"{name}-config", configuration.folder, bool(stack.api_keys)
         else:
             resource, written, secret = f"{name}-servers", configuration.file, False
+        needs = list(after)
+        if isinstance(configuration, ContainerConfiguration):
+            # The step tests the configuration in this image, and Docker's own pull has no login.
+            image = host.declare_image(
+                docker.RemoteImage, f"{name}-image", None, name=configuration.image, keep_locally=True
+            )
+            needs.append(image)
         configured = host.declare(
             command.local.Command,
             resource,
             parent=self,
-            needs=after,
+            needs=needs,
             **step(
                 "infra.steps.gateway",
                 "apply",

@@ -1,7 +1,7 @@
 """A Docker host as Pulumi drives it."""
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -12,11 +12,14 @@ from infra.connection import Connection, portable
 from infra.program import aliases, leftovers
 from infra.program.secrets import concealed
 from infra.stack import Host as Address
-from infra.stack import SshHost, Stack
+from infra.stack import Images, SshHost, Stack
 
 Kind = TypeVar("Kind", bound=pulumi.CustomResource)
 
 TYPE = "gpu-inference:index:Host"
+
+# Triton's image has more than 10 GB; the provider's own limit of 20 minutes takes 70 Mbit/s.
+_IMAGE_TIMEOUT = "3h"
 
 # Properties that the Docker provider claims to update in place but does not, or not completely: a change of
 # one of them replaces the container.
@@ -51,6 +54,14 @@ def label_of(host: Address) -> str:
     return f"{user}{machine_of(host)}{':22' if host.port == 22 else ''}"
 
 
+def _logins(images: Images) -> Iterator[tuple[str, str, str]]:
+    """The registries that the hosts log in to: name, user and password."""
+    if images.registry and images.username and images.password:
+        yield images.registry.split("/")[0], images.username, images.password.get_secret_value()
+    for login in images.logins:
+        yield login.registry, login.username, login.password.get_secret_value()
+
+
 def dependencies(opts: pulumi.ResourceOptions | None) -> list[pulumi.Resource]:
     """The resources that a component's caller has it wait for; its children wait for them in its place."""
     given: Any = opts.depends_on if opts is not None else None
@@ -77,16 +88,12 @@ class Host(pulumi.ComponentResource):
         self.connection = Connection.to(args.address, args.stack.ssh)
         of_provider = Connection.to(args.address, portable(args.stack.ssh))
         self._clear = leftovers.clearing(of_provider, name, args.stack.name)
-        images = args.stack.images
-        registry = None
-        if images.registry and images.username and images.password:
-            registry = [
-                docker.ProviderRegistryAuthArgs(
-                    address=images.registry.split("/")[0],
-                    username=images.username,
-                    password=pulumi.Output.secret(images.password.get_secret_value()),
-                )
-            ]
+        registry = [
+            docker.ProviderRegistryAuthArgs(
+                address=address, username=username, password=pulumi.Output.secret(password)
+            )
+            for address, username, password in _logins(args.stack.images)
+        ]
         before_0_1 = aliases.of_host(docker.Provider, f"{aliases.label(args.address)}-docker")
         # The provider's list of options is JSON by the time that transformations see it.
         options = concealed({"ssh": list(of_provider.options) or None}, args.stack.secrets)["ssh"]
@@ -94,7 +101,7 @@ class Host(pulumi.ComponentResource):
             f"docker@{name}",
             host=str(args.address),
             ssh_opts=options,
-            registry_auth=registry,
+            registry_auth=registry or None,
             opts=pulumi.ResourceOptions(parent=self, aliases=[before_0_1]),
         )
         self.register_outputs({"address": str(args.address)})
@@ -138,13 +145,16 @@ class Host(pulumi.ComponentResource):
         self,
         kind: type[Kind],
         name: str,
-        formerly: str,
+        formerly: str | None,
         needs: Sequence[pulumi.Resource] = (),
         /,
         **arguments: Any,
     ) -> Kind:
-        """Declares an image on this host, for all nodes there; `formerly` is its name before 0.1.0."""
-        options = self._options(kind, self, needs, [aliases.of_host(kind, formerly)])
+        """Declares an image on this host, for all nodes there; `formerly`: its name before 0.1.0."""
+        options = self._options(
+            kind, self, needs, [aliases.of_host(kind, formerly)] if formerly is not None else []
+        )
+        options.custom_timeouts = pulumi.CustomTimeouts(create=_IMAGE_TIMEOUT, update=_IMAGE_TIMEOUT)
         return kind(f"{name}@{self.label}", **arguments, opts=options)
 
     def _options(

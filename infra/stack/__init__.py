@@ -2,7 +2,7 @@
 
 from infra.stack.gateway import Gateway, RateLimit, Tls
 from infra.stack.hosts import EmbeddedHost, Host, SshHost, UnixHost, parse_host
-from infra.stack.images import Build, Images, ImageSource
+from infra.stack.images import Build, Images, ImageSource, Login
 from infra.stack.load import PROJECT, load, load_file, parse
 from infra.stack.node import Node, Ports, Remote
 from infra.stack.problems import Problem, StackError

@@ -1,9 +1,9 @@
 """The sources of container images, and the registry for built images."""
 
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from infra.paths import PACKAGE, PROJECT
 from infra.stack.section import Section
@@ -77,11 +77,22 @@ class ImageSource(Section):
         return self.build
 
 
+class Login(Section):
+    """How hosts log in to a registry from which they pull."""
+
+    registry: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.-]+(:[0-9]+)?$")]
+    """Its name and port, as references of images begin: nvcr.io, registry.example.com:5000."""
+    username: NonEmpty
+    password: Secret
+
+
 class Images(Section):
-    """Where built images go."""
+    """Where built images go, and how hosts log in to registries."""
 
     registry: NonEmpty | None = None
     """Build once and push here, e.g. registry.example.com/gpu. Default: each host builds its own."""
     username: NonEmpty | None = None
     password: Secret | None = None
     platform: NonEmpty = "linux/amd64"
+    logins: list[Login] = Field(default_factory=list)
+    """Logins of further registries, for private images that the stack names, the gateway's too."""

@@ -34,10 +34,24 @@ def check(nodes: Mapping[int, Node], sections: Mapping[str, Any]) -> Iterator[Pr
         yield from _gateway(nodes, gateway)
     if images is not None and images.registry is None and (images.username or images.password):
         yield Problem("images.registry", "required with images.username and images.password")
+    if images is not None:
+        yield from _logins(images)
     if models is not None:
         yield from _models(models)
     if service is not None:
         yield from _service(service)
+
+
+def _logins(images: Images) -> Iterator[Problem]:
+    """No two logins are of one registry."""
+    taken: dict[str, str] = {}
+    if images.registry and images.username:
+        taken[images.registry.split("/")[0]] = "images.registry"
+    for position, login in enumerate(images.logins):
+        path = f"images.logins[{position}].registry"
+        first = taken.setdefault(login.registry, path)
+        if first != path:
+            yield Problem(path, f"{login.registry} has a login already: {first}")
 
 
 def unique_names(given: Mapping[int, str]) -> Iterator[Problem]:

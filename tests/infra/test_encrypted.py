@@ -29,6 +29,7 @@ MATCHING = {
     # API keys in one text.
     "^[\\s,]*([A-Za-z0-9._~+/=-]{8,256}([\\s,]+[A-Za-z0-9._~+/=-]{8,256})*)?[\\s,]*$": f"example-1, {MARK}",
     "^[A-Za-z0-9_.@:/,\\[\\]+~-]+$": f"{MARK}.example.com",
+    "^[A-Za-z0-9.-]+(:[0-9]+)?$": f"{MARK}.example.com:5000",
     "^/": f"/srv/{MARK}",
     "^/[A-Za-z0-9_./+@:,=-]+$": f"/etc/{MARK}.pem",
     "^(host|sync|(s3|gs|as)://.+)$": f"s3://{MARK}/models",
@@ -85,6 +86,7 @@ def base(key: Key) -> dict[str, Any]:
         config["nodes"][0]["runtime"] = "remote"
     if key[0] == "images":
         config["images"] = {"registry": "registry.example.com", "username": "deploy", "password": "example"}
+        config["images"]["logins"] = [{"registry": "nvcr.io", "username": "user", "password": "example"}]
         config["service"] = {}
     if key[:2] == ("gateway", "tls"):
         config["gateway"] = {"tls": {"certificate": "/etc/a.pem", "key": "/etc/b.pem"}}

@@ -102,7 +102,7 @@ def test_the_schema_has_the_components_with_inputs_and_outputs() -> None:
             (getattr(stack, name), getattr(args, name))
             for name in (
                 *("Ports", "Build", "Remote", "Triton", "EdgeLlmPart", "EdgeLlm", "Service", "Models"),
-                *("Judge", "Rollout", "Ssh", "Images"),
+                *("Judge", "Rollout", "Ssh", "Login", "Images"),
             )
         ),
         (stack.Node, args.FleetNode),

@@ -341,11 +341,11 @@ def test_what_is_prepared_waits_for_no_node_and_every_container_waits_for_it(rep
         if resource.type.endswith((":Network", ":Volume", ":RemoteImage", ":Image"))
         or "-model-" in resource.name
     ]
-    assert len(prepared) == 3 * (1 + 2 + 2 + 2) + 1
+    assert len(prepared) == 3 * (1 + 2 + 2 + 2) + 2
     for name in prepared:
         assert not any(before.endswith("-ready") for before in fleet.after(name)), name
     for name in prepared:
-        if name != "gateway-network":
+        if not name.startswith("gateway-"):
             assert name in fleet.after("gpu-1-triton"), name
 
 
@@ -746,6 +746,37 @@ def test_without_a_registry_every_host_builds_its_own(tmp_path: Path) -> None:
     assert len(fleet.of(":Image")) == 3
     assert all(resource.inputs["skipPush"] for resource in fleet.of(":Image"))
     assert len({resource.provider for resource in fleet.of(":Image")}) == 3
+
+
+def test_hosts_log_in_to_every_registry_that_the_stack_has_a_login_for() -> None:
+    logins = [
+        {"registry": "nvcr.io", "username": "$oauthtoken", "password": "ngc-password"},
+        {"registry": "registry.example.com:5000", "username": "deploy", "password": "site-password"},
+    ]
+    gateway = {"host": "ssh://root@192.0.2.1", "image": "registry.example.com:5000/nginx:1.28"}
+    fleet = declare(config(1, images={"logins": logins}, gateway=gateway))
+    providers = fleet.of("providers:docker")
+    assert len(providers) == 2
+    for provider in providers:
+        assert "nvcr.io" in provider.inputs["registryAuth"]
+        assert "registry.example.com:5000" in provider.inputs["registryAuth"]
+        assert "ngc-password" not in provider.in_clear
+        assert "site-password" not in provider.in_clear
+    # The step that tests the configuration runs the gateway's image: Docker's own pull has no login.
+    image = fleet["gateway-image@root@192.0.2.1"]
+    assert image.inputs["name"] == "registry.example.com:5000/nginx:1.28"
+    assert image.name in fleet.after("gateway-config")
+
+
+def test_another_images_service_may_have_settings_of_its_own() -> None:
+    service = {
+        "image": "other:1",
+        "config": {"server": {"queue_timeout": "long"}, "ai": {"request": {"timeout": []}}},
+    }
+    assert (
+        "proxy_read_timeout"
+        in declare(config(1, service=service))["gateway-config"].declaration["files"]["nginx.conf"]
+    )
 
 
 def test_in_an_existing_site_the_gateway_is_its_upstream_file_alone() -> None:

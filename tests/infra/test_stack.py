@@ -29,6 +29,7 @@ from infra.stack.__main__ import main
 pytestmark = pytest.mark.fast
 
 GPU_1, GPU_2 = "ssh://root@192.0.2.10", "ssh://root@192.0.2.11"
+LOGIN = {"registry": "nvcr.io", "username": "a", "password": "example"}
 
 
 def mistakes(**config: Any) -> list[str]:
@@ -200,6 +201,14 @@ def test_all_mistakes_are_reported_at_once_and_in_the_order_of_the_keys() -> Non
         ({"nodes": [GPU_1], "rollout": {"unreachable": "ignore"}}, "expected fail or skip"),
         ({"nodes": [GPU_1], "rollout": {"canary": -1}}, "rollout.canary: expected at least 0, got -1"),
         ({"nodes": [GPU_1], "images": {"username": "a"}}, "images.registry: required"),
+        (
+            {"nodes": [GPU_1], "images": {"logins": 2 * [LOGIN]}},
+            "images.logins[1].registry: nvcr.io has a login",
+        ),
+        (
+            {"nodes": [GPU_1], "images": {"logins": [LOGIN | {"registry": "https://nvcr.io"}]}},
+            "images.logins[0].registry: expected a registry's name, such as nvcr.io",
+        ),
         ({"nodes": [{"host": GPU_1, "runtime": "remote"}]}, "nodes[0].remote.endpoint: required"),
         ({"nodes": [{"host": "embedded", "gpus": "all"}]}, "nodes[0].gpus: an embedded node"),
         ({"nodes": [{"host": "embedded", "runtime": "edge-llm"}]}, "nodes[0].runtime: an embedded node"),

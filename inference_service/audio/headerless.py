@@ -93,6 +93,12 @@ def check_whole_frames(data: memoryview, kind: formats.Headerless, found: wav.La
         )
 
 
+def check_is_pcm(data: memoryview) -> None:
+    """Raise BadRequest for what is taken for PCM because nobody said what it is, and is certainly GSM."""
+    if len(data) >= _LEAST_GUESSED and _is_gsm(data[:_GUESSED_BYTES]):
+        raise BadRequest(f"audio: {_send_as(formats.GSM)}; for PCM, name format=pcm")
+
+
 def guess(data: memoryview) -> str | None:
     """Return what bytes without a header look like and how to send them, None where nothing is likely."""
     some = data[:_GUESSED_BYTES]
@@ -101,16 +107,17 @@ def guess(data: memoryview) -> str | None:
     if len(some) < _LEAST_GUESSED:
         return None
     kind = _likeliest(some)
-    if kind is None:
-        return None
+    return None if kind is None else _send_as(kind)
+
+
+def _send_as(kind: formats.Headerless) -> str:
     as_type = f", or as {kind.media_types[0]}" if kind is not formats.PCM else ""
     rate = "" if kind.rates else " with its sample_rate"
     return f"it looks like {kind.label}: send it with format={kind.name}{rate}{as_type}"
 
 
 def _likeliest(data: memoryview) -> formats.Headerless | None:
-    frames = np.frombuffer(data[: len(data) // 33 * 33], np.uint8).reshape(-1, 33)
-    if (frames[:, 0] >> 4 == _GSM_NIBBLE).all():
+    if _is_gsm(data):
         return formats.GSM
     alike = {kind: _alike(_samples(data, kind)) for kind in (formats.PCM, formats.MULAW, formats.ALAW)}
     best = max(alike, key=alike.__getitem__)
@@ -121,6 +128,12 @@ def _likeliest(data: memoryview) -> formats.Headerless | None:
     if max(alike[best], linear) < _LEAST_ALIKE and _alike(_samples(data, formats.G722)) > _LEAST_ALIKE_G722:
         return formats.G722
     return None
+
+
+def _is_gsm(data: memoryview) -> bool:
+    size = _FRAME_BYTES[formats.GSM]
+    frames = np.frombuffer(data[: len(data) // size * size], np.uint8).reshape(-1, size)
+    return bool((frames[:, 0] >> 4 == _GSM_NIBBLE).all())
 
 
 def _samples(data: memoryview, kind: formats.Headerless) -> NDArray[np.float32]:

@@ -7,6 +7,7 @@ import multipart  # type: ignore[import-untyped]
 import numpy as np
 
 from inference_service import audio_formats
+from inference_service.audio import headerless
 from inference_service.audio.sniff import sniff
 from inference_service.errors import BadRequest, TooLarge, UnsupportedMedia
 from inference_service.http.requests import Source, whole_text
@@ -47,6 +48,8 @@ def source_of_body(kind: str, options: dict[str, str], query: bytes, body: bytes
     if isinstance(named, audio_formats.Headerless):
         # RFC 2586 and 4856: rate and channels are parameters of the type.
         fields = {"sample_rate": options.get("rate", ""), "channels": options.get("channels", ""), **fields}
+    if kind == "application/octet-stream" and not fields.get("format"):
+        headerless.check_is_pcm(memoryview(body))
     # RFC 2586: the samples of L16 are big-endian.
     big_endian = kind == "audio/l16" and options.get("endianness", "big-endian") != "little-endian"
     if big_endian and sniff(body) is None:

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import replace
 
-from inference_service.errors import ServiceError
+from inference_service.errors import BadRequest, ServiceError
 from inference_service.tasks import UNDETERMINED, DetailedTranscript, TranscribeOptions, Transcript
 from inference_service.windows.cut import Window
 from inference_service.windows.join import placed
@@ -49,6 +49,8 @@ async def in_turn(
 async def _recognised(window: Window, options: TranscribeOptions, recognise: Recognise) -> DetailedTranscript:
     try:
         return placed(await recognise(window, options), window)
+    except BadRequest:
+        raise  # a field of the request is wrong, not this part of the recording
     except ServiceError as error:
         error.args = (f"from {window.start:.1f} to {window.end:.1f} s of the recording: {error}",)
         raise

@@ -28,7 +28,7 @@ from tests.bench.live import live
 from tests.bench.load import in_turns, measure, waveform
 from tests.bench.preview import preview
 from tests.bench.realtime import realtime
-from tests.bench.row import Row
+from tests.bench.row import Row, show
 from tests.bench.service import ready, service
 from tests.bench.speech import recognition
 from tests.bench.words import words
@@ -322,17 +322,6 @@ def main() -> int:
     arguments.json.write_text(json.dumps({"cores": os.cpu_count(), "rows": results}, indent=2) + "\n")
     print(f"\n{os.cpu_count()} cores; written to {arguments.json}")
     return 0
-
-
-def show(rows: list[Row]) -> None:
-    """Print the table."""
-    width = max(len(row.name) for row in rows)
-    print(f"{'':{width}}  {'measured':36} {'value':>8} {'goal':>8}")
-    for row in rows:
-        line = f"{row.name:{width}}  {row.measured:36} {row.value:8.2f}"
-        if row.goal is not None:
-            line += f" {'>=' if row.better == 'more' else '<='}{row.goal:6.2f}"
-        print(line if row.reached else f"{line}  not reached")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
 """Live speech through the service with tiny.en: how late the text is, alone, with eight streams, with a file.
 
-    .venv/bin/python -m tests.bench.live
+    .venv/bin/python -m tests.bench.live                              # four minutes
+    .venv/bin/python -m tests.bench.live --rounds 1 --without-file    # half a minute
 
 All measurements take turns on one machine: compare them with each other. Every stream is paced as it is
 spoken; each begins at another place of the recording.
 """
 
+import argparse
 import json
 import statistics
 import tempfile
@@ -25,7 +27,7 @@ import soundfile
 
 from inference_service.grpc_api.generated import ai_service_pb2 as pb
 from inference_service.grpc_api.generated.ai_service_pb2_grpc import AIServiceStub
-from tests.bench.row import Row
+from tests.bench.row import Row, show
 from tests.bench.service import service
 from tests.ports import free_port
 from tests.triton_server import ROOT, triton_server
@@ -51,8 +53,8 @@ class Heard:
     partials: int
 
 
-def live() -> list[Row]:
-    """The rows of live speech."""
+def live(rounds: int = ROUNDS, *, with_file: bool = True) -> list[Row]:
+    """The rows of live speech; those beside a file take as long as the others together."""
     samples, rate = soundfile.read(ROOT / "recordings" / "inaugural-1961.flac", dtype="int16")
     off = {"AI__MODELS__EMOTION__ENABLED": "false", "AI__MODELS__SYNTHESIS__ENABLED": "false"}
     with ExitStack() as stack:
@@ -73,28 +75,29 @@ def live() -> list[Row]:
         eight: list[Heard] = []
         beside: list[Heard] = []
         shares: list[float] = []
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             before = _cpu_seconds()
             one += _streams(stub, samples, rate, 1)
             shares.append((_cpu_seconds() - before) / _SECONDS)
             eight += _streams(stub, samples, rate, STREAMS)
+            if not with_file:
+                continue
             with _Transcribed(http, file):
                 time.sleep(1.0)
                 beside += _streams(stub, samples, rate, STREAMS)
-        share = statistics.median(shares)
-        return [
+        rows = [
             _late("live: final text after the end, 1 stream, s", [each.last for each in one], 0.8),
             _late("live: final text after the end, 8 streams, s", [each.last for each in eight], 2.0),
-            _late("live: first partial, 8 streams and a file, s", [each.first for each in beside], 1.5),
-            _late("live: final text, 8 streams and a file, s", [each.last for each in beside], None),
-            Row(
-                "live: share of a core, 1 stream",
-                f"{one[0].partials} partial results",
-                share,
-                0.64,
-                "less",
-            ),
+            _late("live: first partial, 8 streams, s", [each.first for each in eight], None),
         ]
+        if with_file:
+            rows += [
+                _late("live: first partial, 8 streams and a file, s", [each.first for each in beside], 1.5),
+                _late("live: final text, 8 streams and a file, s", [each.last for each in beside], None),
+            ]
+        partials = f"{one[0].partials} partial results"
+        share = statistics.median(shares)
+        return [*rows, Row("live: share of a core, 1 stream", partials, share, 0.64, "less")]
 
 
 class _Transcribed:
@@ -176,6 +179,8 @@ def _cpu_seconds() -> float:
 
 
 if __name__ == "__main__":
-    for row in live():
-        goal = "" if row.goal is None else f"  goal {row.goal:g}" + ("" if row.reached else "  not reached")
-        print(f"{row.name:46} {row.value:6.2f}  {row.measured}{goal}", flush=True)
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.live", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="turns of each measurement")
+    parser.add_argument("--without-file", action="store_true", help="leave out what runs beside a file")
+    arguments = parser.parse_args()
+    show(live(arguments.rounds, with_file=not arguments.without_file))

@@ -18,8 +18,8 @@ from pathlib import Path
 import jiwer
 import tritonclient.grpc
 
-from tests.bench.__main__ import service, show
-from tests.bench.row import Row
+from tests.bench.row import Row, show
+from tests.bench.service import service
 from tests.bench.speech import RATE, Model, read, recognition
 from tests.bench.words import plain
 from tests.gpu import nvidia

@@ -35,13 +35,39 @@ _LONGEST_WORD = 2.0
 
 
 def on_the_sound(segments: Sequence[Segment], waveform: NDArray[np.float32], rate: int) -> list[Segment]:
-    """The segments, with the time of each word reduced to the sound in it. A word without sound keeps its
-    time.
+    """The segments, with the time of each word reduced to the sound in it, and `in_order`. A word without
+    sound keeps its time.
 
     `waveform` is the transcribed audio, mono [frames] at `rate` Hz.
     """
     sound = _sound(waveform, rate)
-    return [_with_words(segment, [_cut(word, sound) for word in segment.words or ()]) for segment in segments]
+    return in_order(
+        [_with_words(segment, [_cut(word, sound) for word in segment.words or ()]) for segment in segments]
+    )
+
+
+def in_order(segments: Sequence[Segment]) -> list[Segment]:
+    """The segments, and the words in them, each beginning where the one before ends or later.
+
+    Where two overlap, the first one ends with the beginning of the second. Recognisers of other people, and
+    windows whose words meet at a border, give such times; players show such cues on top of each other.
+    """
+    timed: list[Word | Segment] = []
+    for segment in segments:
+        timed += segment.words or [segment]
+    times = iter(_ordered([(each.start, each.end) for each in timed]))
+    ordered = []
+    for segment in segments:
+        if segment.words:
+            words = [
+                msgspec.structs.replace(word, start=start, end=end)
+                for word, (start, end) in zip(segment.words, times, strict=False)
+            ]
+            ordered.append(_with_words(segment, words))
+        else:
+            start, end = next(times)
+            ordered.append(msgspec.structs.replace(segment, start=start, end=end))
+    return ordered
 
 
 def passed_over(
@@ -61,6 +87,18 @@ def passed_over(
             sound[max(0, int((word.start - _REACH) / _FRAME_SECONDS)) : int(last / _FRAME_SECONDS)] = False
     part = sound[round(start / _FRAME_SECONDS) : round(end / _FRAME_SECONDS)]
     return float(np.count_nonzero(part)) * _FRAME_SECONDS
+
+
+def _ordered(times: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """These times, start and end, without overlap and in order."""
+    starts: list[float] = []
+    for start, _ in times:
+        starts.append(max(start, starts[-1]) if starts else start)
+    following = [*starts[1:], float("inf")]
+    return [
+        (start, min(max(end, start), next_start))
+        for start, (_, end), next_start in zip(starts, times, following, strict=False)
+    ]
 
 
 def _with_words(segment: Segment, words: list[Word]) -> Segment:

@@ -33,7 +33,13 @@ def test_tritons_arguments_are_written_in_one_file() -> None:
     ]
 
 
-@pytest.mark.parametrize("port", [8000, 8001, 8002, 8800, 9800, 19001, 8080, 9080])
+def test_tritons_http_port_is_written_in_one_file() -> None:
+    """The same number is the sample rate of telephony."""
+    files = [file for file in holding(r"\b8000\b") if not file.startswith("inference_service/audio")]
+    assert files == ["inference_service/addresses.py"]
+
+
+@pytest.mark.parametrize("port", [8001, 8002, 8800, 9800, 19001, 8080, 9080])
 def test_a_port_is_written_in_one_file(port: int) -> None:
     assert holding(rf"\b{port}\b") == ["inference_service/addresses.py"]
 

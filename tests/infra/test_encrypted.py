@@ -22,7 +22,7 @@ from tests.infra.declared import Fleet, declare_loaded
 
 Key = tuple[str | int, ...]
 MARK = "planted7"
-# For each pattern of a text in the schema: a text that matches it, with the mark where the pattern has room for it.
+# For each pattern of a text in the schema: a text that matches it, with the mark if the pattern allows it.
 MATCHING = {
     None: f'{MARK} "quoted" \\ sécret: #$x, and long: YAML breaks the line of such a text. {MARK}',
     ORIGIN_PATTERN: f"https://{MARK}.example.com",

@@ -1,6 +1,7 @@
 """`speech transcribe FILE`: the text of a recording, or of live audio on standard input."""
 
 import argparse
+import io
 import os
 import re
 import sys
@@ -46,20 +47,26 @@ _PIPE_RATE = 48_000
 def main() -> int:
     """Run the command line. Returns the exit status, as `--help` lists them; argparse exits with 2."""
     arguments = _parser().parse_args()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # The terminal may not have the letters of every language.
+        sys.stdout.reconfigure(errors="replace")
     display = Display(sys.stdout, sys.stderr, as_json=arguments.json)
     try:
         _transcribe(arguments, display)
-        sys.stdout.flush()
+        print(end="", flush=True)
     except ClientError as error:
         display.fail(str(error))
         return TRY_LATER if isinstance(error, Unavailable) else FAILED
     except KeyboardInterrupt:
         display.clear()
         return INTERRUPTED
-    except BrokenPipeError:
+    except OSError as error:  # of standard output: every other one is a ClientError
         # What is still buffered would fail again when Python exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
+        if isinstance(error, BrokenPipeError):
+            return BROKEN_PIPE
+        display.fail(f"the text cannot be written: {error.strerror}")
+        return FAILED
     return 0
 
 
@@ -86,8 +93,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--grpc", type=_host_port, metavar="HOST:PORT", help="use gRPC instead of HTTP")
     add("--tls", action="store_true", help="gRPC over TLS")
-    add("--language", help="en, de, …; default: detected")
-    add("--api-key", default=os.environ.get("SPEECH_API_KEY"), help="(SPEECH_API_KEY)")
+    add("--language", type=_language, help="en, de, …; default: detected")
+    add("--api-key", type=_key, default=os.environ.get("SPEECH_API_KEY"), help="(SPEECH_API_KEY)")
     add("--json", action="store_true", help="results as JSON, one a line")
     add("--realtime", action="store_true", help="stream a file as fast as it is spoken")
     add(
@@ -138,7 +145,7 @@ def _stream(arguments: argparse.Namespace, file: AudioFile, display: Display) ->
         over_grpc(arguments.grpc, tls=arguments.tls) if arguments.grpc else over_websocket(arguments.url)
     )
     recording = (
-        sources.from_pipe(sys.stdin.fileno(), arguments.rate or _PIPE_RATE, arguments.channels or 1)
+        sources.from_pipe(_standard_input(), arguments.rate or _PIPE_RATE, arguments.channels or 1)
         if is_pipe
         else sources.from_file(file, realtime=arguments.realtime)
     )
@@ -151,10 +158,29 @@ def _stream(arguments: argparse.Namespace, file: AudioFile, display: Display) ->
             display.partial(update.text, update.result)
 
 
+def _standard_input() -> int:
+    if sys.stdin is None:
+        raise ClientError("standard input: is closed")
+    return sys.stdin.fileno()
+
+
 def _host_port(text: str) -> str:
     match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^\s/:@\[\]]+):([0-9]{1,5})", text)
     if match is None or not 0 < int(match[2]) < 65536:
         raise argparse.ArgumentTypeError(f"expected HOST:PORT, got {text!r}")
+    return text
+
+
+def _key(text: str) -> str:
+    """The key without the line break that files end with. An error does not show it."""
+    if not re.fullmatch(r"[!-~]*", text.strip()):
+        raise argparse.ArgumentTypeError("expected letters, digits and signs of ASCII, without blanks")
+    return text.strip()
+
+
+def _language(text: str) -> str:
+    if not text.isascii():
+        raise argparse.ArgumentTypeError(f"expected a language such as en or german, got {text!r}")
     return text
 
 

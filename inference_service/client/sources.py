@@ -68,6 +68,8 @@ def from_pipe(descriptor: int, sample_rate: int, channels: int) -> Recording:
         while data := os.read(descriptor, _READ_BYTES):
             if not recording.append(data):
                 return
+        if not recording.seconds_read:
+            raise ClientError("standard input: is empty")
 
     _fill_in_thread(recording, fill, "standard input")
     return recording
@@ -78,6 +80,8 @@ def _fill_in_thread(recording: Recording, fill: Callable[[], None], name: str) -
         failure: ClientError | None = None
         try:
             fill()
+        except ClientError as error:
+            failure = error
         except ServiceError as error:
             failure = ClientError(f"{name}: cannot be read to its end: {error}")
         except OSError as error:

@@ -108,6 +108,8 @@ class _Progress:
 
 
 def _data(url: str, answer: httpx2.Response) -> dict[str, Any]:
+    if answer.has_redirect_location:
+        raise ClientError(f"{url}: redirects to {answer.headers['location']}; give that address")
     try:
         envelope = answer.json()
         message, data = envelope["message"], envelope["data"]

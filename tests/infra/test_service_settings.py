@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from infra.embedded.declarations import node_declaration
+from infra.gateway import entrance
 from infra.models.files import versions
 from infra.paths import PROJECT
 from infra.program.runtimes.triton import command
@@ -123,3 +124,15 @@ def test_an_embedded_triton_treats_models_as_one_in_a_container_does() -> None:
         "/models", models=models_in_use(stack), shared_memory_prefix="triton-", extra=["--rate-limit=off"]
     )
     assert command(stack)[5:] == shared
+
+
+@pytest.mark.parametrize("host", ["ssh://root@192.0.2.1", "embedded"])
+def test_listed_origins_reach_the_services_and_the_gateway(host: str) -> None:
+    cors = {"origins": ["https://App.example.com:443", "http://localhost:*"]}
+    as_sent = ["https://app.example.com", "http://localhost:*"]
+    stack = stack_of(host, "triton", cors=cors)
+    assert service_settings(stack, stack.nodes[0])["server"]["cors_origins"] == as_sent
+    assert entrance.site(stack).cors_origins == tuple(as_sent)
+    without = stack_of(host, "triton")
+    # Services of stacks without the list are not replaced for it.
+    assert "cors_origins" not in service_settings(without, without.nodes[0])["server"]

@@ -231,6 +231,14 @@ def test_all_mistakes_are_reported_at_once_and_in_the_order_of_the_keys() -> Non
             "service.maxConcurrency: 3 is less than server.workers (4)",
         ),
         ({"nodes": [GPU_1], "apiKeys": ["short"]}, "apiKeys: expected keys of 8 to 256"),
+        (
+            {"nodes": [GPU_1], "cors": {"origins": ["app.example.com"]}},
+            "cors.origins[0]: expected scheme://host[:port]",
+        ),
+        (
+            {"nodes": [GPU_1], "service": {"config": {"server": {"cors_origins": ["https://a"]}}}},
+            "service.config.server.cors_origins: has no effect in a stack; set cors.origins",
+        ),
     ],
 )
 def test_a_mistake_is_named_by_its_key(config: dict[str, Any], message: str) -> None:

@@ -6,8 +6,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -184,6 +186,64 @@ def test_a_reader_that_has_gone_ends_it_without_a_traceback(service: Service, re
     assert process.wait(20) == command_line.BROKEN_PIPE
     assert process.stderr.read() == b""
     process.stderr.close()
+
+
+@pytest.mark.parametrize(
+    ("redirection", "status", "reason"),
+    [
+        (">/dev/full", command_line.FAILED, "the text cannot be written: No space left on device"),
+        (">&-", 0, None),
+        ("<&-", command_line.FAILED, "standard input: is closed"),
+        ("</dev/null", command_line.FAILED, "standard input: is empty"),
+    ],
+)
+def test_standard_streams_may_be_closed_full_or_empty(
+    service: Service,
+    recording: Path,  # noqa: F811
+    redirection: str,
+    status: int,
+    reason: str | None,
+) -> None:
+    source = "-" if redirection.startswith("<") else str(recording)
+    words = [sys.executable, "-m", "inference_service.client", "transcribe", source, "--url", service.url]
+    shell = ["sh", "-c", f'exec "$@" {redirection}', "sh"]
+    done = subprocess.run([*shell, *words], stderr=subprocess.PIPE, text=True, timeout=120)
+    assert done.returncode == status
+    assert done.stderr == (f"speech: {reason}\n" if reason else "")
+
+
+def test_a_key_from_a_file_has_no_line_break_and_is_never_shown(
+    speech: Run,  # noqa: F811
+    serve: Callable[..., Service],
+    recording: Path,  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    service = serve(SERVER__API_KEYS="secret-key")
+    assert speech("transcribe", recording, "--url", service.url, "--api-key", "secret-key\n")[0] == 0
+    with pytest.raises(SystemExit):
+        speech("transcribe", recording, "--url", service.url, "--api-key", "schlüssel")
+    assert "schlüssel" not in capsys.readouterr().err
+
+
+def test_a_redirection_names_the_address_to_give(
+    speech: Run,  # noqa: F811
+    recording: Path,  # noqa: F811
+) -> None:
+    class Redirecting(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(301)
+            self.send_header("Location", "https://speech.example.com/")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """No log."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Redirecting) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,)).start()
+        status, _, errors = speech("transcribe", recording, "--url", f"http://127.0.0.1:{server.server_port}")
+        server.shutdown()
+    assert (status, "redirects to https://speech.example.com/" in errors) == (command_line.FAILED, True)
 
 
 def test_the_client_needs_its_own_packages_only() -> None:

@@ -29,6 +29,8 @@ SERVICE, LLM_NODE, GATEWAY = "service", "llm-node", "gateway"
 TRITON, UNIT_MANAGER = addresses.TRITON_HOST, addresses.UNIT_MANAGER_HOST
 
 #: Labels of every container; the last is on an llm node's.
+#: A container that an update put back has it, with the time.
+ROLLED_BACK_LABEL = "gpu-inference.rolled-back"
 STACK_LABEL, ROLE_LABEL = "gpu-inference.stack", "gpu-inference.role"
 UNIT_MANAGER_LABEL = "gpu-inference.unit-manager"
 

@@ -63,10 +63,17 @@ def problem(node: NodeAddress, seconds: float) -> str | None:
 
 
 def sickness(node: NodeAddress, seconds: float) -> str | None:
-    """Why a node does not serve, as `problem`; None also while one of its containers is starting."""
+    """Why a node does not serve what is deployed; None also while one of its containers is starting.
+
+    What an update put back is not what Pulumi's state says.
+    """
+    label = f'{{{{index .Config.Labels "{names.ROLLED_BACK_LABEL}"}}}}'
+    back = f"docker inspect --format {shlex.quote(label)} {shlex.quote(node.service)} 2>/dev/null | grep -q :"
+    said = "it runs what was deployed before an update that failed"
     inspect = "docker inspect --format '{{if .State.Health}}{{.State.Health.Status}}{{end}}'"
     starting = f"{inspect} {' '.join(map(shlex.quote, node.containers))} 2>/dev/null | grep -qx starting"
-    return _problem(node, f"{ask(node.service, URL, seconds)} || {starting}", seconds)
+    script = f"! {back} || {{ echo {said!r} >&2; exit 1; }}; {ask(node.service, URL, seconds)} || {starting}"
+    return _problem(node, script, seconds)
 
 
 def _problem(node: NodeAddress, script: str, seconds: float) -> str | None:

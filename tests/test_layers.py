@@ -24,7 +24,7 @@ INFRA = (
     ("service_settings", "models.pbtxt"),
     ("stack",),
     ("connection", "declaration", "models.files", "models.backends", "image_references", "triton_arguments"),
-    ("gateway", "models.cards", "node_health"),
+    ("gateway", "models.cards", "node_health", "docker_engine"),
     ("steps", "embedded", "update"),
     ("program", "doctor"),
     ("package", "models"),

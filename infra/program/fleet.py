@@ -22,13 +22,16 @@ from infra.program.node import Node, NodeArgs, PreparedNode, PreparedNodeArgs
 from infra.program.rollout import Finished, batches
 from infra.program.trials import TrialHooks
 from infra.program.turns import TurnHooks
+from infra.program.way_back import WayBackHooks
 from infra.stack import EmbeddedHost, Stack
 from infra.stack import Host as Address
+from infra.steps import models
 from infra.steps.readiness import Reload
 from infra.steps.traffic import Traffic
 from infra.update.prepare import Away
 from infra.update.trials import Trials
 from infra.update.turns import Entrance, Turns
+from infra.update.way_back import WayBack
 
 
 @dataclass(frozen=True)
@@ -127,9 +130,10 @@ class Fleet(pulumi.ComponentResource):
         # A host that is away tries nothing, so it is no canary. What does not answer has nothing to lose.
         nodes = [node for node in self._stack.nodes if node.embedded or node.name in prepared]
         nodes.sort(key=lambda node: node.name not in self._sick)
-        hooks = TurnHooks(turns, self._stack.name)
+        way_back = self._way_back(prepared, turns)
+        hooks = TurnHooks(turns, self._stack.name, way_back)
         canaries = frozenset(node.name for node in nodes[: rollout.canary])
-        trials = self._trials(prepared, canaries, turns, entrance)
+        trials = self._trials(prepared, canaries, turns, entrance, way_back)
         for batch in batches(nodes, rollout):
             options = pulumi.ResourceOptions(parent=self, depends_on=after)
             ready: list[pulumi.Resource] = []
@@ -139,7 +143,7 @@ class Fleet(pulumi.ComponentResource):
                     ready.append(embedded.ready)
                 else:
                     sick = sickness if node.name in self._sick else None
-                    args = NodeArgs(prepared[node.name], reload, hooks, sick, trials)
+                    args = NodeArgs(prepared[node.name], reload, hooks, sick, trials, way_back)
                     ready.append(Node(node.name, args, options).done)
             after = [Finished(each) for each in ready]
             healthy += ready
@@ -151,6 +155,7 @@ class Fleet(pulumi.ComponentResource):
         canaries: frozenset[str],
         turns: Turns,
         entrance: Entrance | None,
+        way_back: WayBackHooks | None,
     ) -> TrialHooks | None:
         """The hooks that try the nodes that have changed. They run in this program's own folder."""
         stack, ssh = self._stack, portable(self._stack.ssh)
@@ -158,7 +163,22 @@ class Fleet(pulumi.ComponentResource):
             return None
         nodes = {name: node_health.address(stack, stack.node(name), ssh) for name in prepared}
         reload = entrance.reload if entrance is not None else lambda: None
-        return TrialHooks(Trials(nodes, canaries, stack.rollout, turns, reload))
+        trials = Trials(nodes, canaries, stack.rollout, turns, reload)
+        return TrialHooks(trials, stack.name, way_back)
+
+    def _way_back(self, prepared: dict[str, PreparedNode], turns: Turns) -> WayBackHooks | None:
+        """The hooks that put back what nodes ran before an update that failed."""
+        stack, ssh = self._stack, portable(self._stack.ssh)
+        if stack.rollout.on_failure == "stop":
+            return None
+        nodes = {name: node_health.address(stack, stack.node(name), ssh) for name in prepared}
+        folders = {name: each.models.root for name, each in prepared.items() if each.models.synced}
+
+        def switch(name: str, versions: dict[str, str]) -> None:
+            models.activate(prepared[name].models.in_use(nodes[name].connection, versions))
+
+        way_back = WayBack(nodes, folders, switch, turns, stack.rollout.ready_timeout_seconds)
+        return WayBackHooks(way_back, stack.name)
 
     def _entrance(self, plan: GatewayPlan) -> Entrance | None:
         """The gateway as hooks reach it; None where its host is away, or it is a process on this computer."""

@@ -115,7 +115,7 @@ class Host(pulumi.ComponentResource):
         parent: pulumi.Resource,
         needs: Sequence[pulumi.Resource] = (),
         delete_before_replace: bool = False,
-        hooks: pulumi.ResourceHookBinding | None = None,
+        hooks: Sequence[pulumi.ResourceHookBinding | None] = (),
         ignore_changes: Sequence[str] = (),
         replacement_trigger: pulumi.Input[str] | None = None,
         before_0_1: bool = True,
@@ -134,11 +134,12 @@ class Host(pulumi.ComponentResource):
             self._options(kind, parent, needs, former),
             pulumi.ResourceOptions(
                 delete_before_replace=delete_before_replace,
-                hooks=hooks,
                 ignore_changes=list(ignore_changes),
                 replacement_trigger=replacement_trigger,
             ),
         )
+        for each in hooks:
+            options = pulumi.ResourceOptions.merge(options, pulumi.ResourceOptions(hooks=each))
         return kind(f"{name}@{self.machine}", **arguments, opts=options)
 
     def declare_image(

@@ -30,7 +30,8 @@ def clearing(connection: Connection, host: str, stack: str) -> pulumi.ResourceHo
         # The program's event loop serves other hooks meanwhile.
         if await asyncio.to_thread(remove, connection, kind, name, stack):
             pulumi.log.warn(
-                f"removed {kind} {name} on {connection.host}, which an interrupted update had left behind"
+                f"removed {kind} {name} on {connection.host}, which an update that failed or was "
+                "interrupted had left there"
             )
 
     return pulumi.ResourceHookBinding(before_create=[pulumi.ResourceHook(f"clear@{host}", clear)])

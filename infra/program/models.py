@@ -9,6 +9,7 @@ import pulumi_command as command
 import pulumi_docker as docker
 
 from infra import names
+from infra.connection import Connection
 from infra.models.backends import needs_of
 from infra.models.files import versions
 from infra.paths import for_step, project_path
@@ -35,7 +36,8 @@ class NodeModels(pulumi.ComponentResource):
         super().__init__("gpu-inference:index:NodeModels", name, None, opts)
         self._args = args
         stack, node = args.stack, args.node
-        self._root = names.models_folder(stack, node)
+        #: The folder on the host that models are copied to.
+        self.root = names.models_folder(stack, node)
         self.synced = stack.models.source == "sync" and node.runtime != "remote"
         self.versions = versions(project_path(stack.models.path)) if self.synced else {}
         #: The models in use for which Triton builds TensorRT engines at their first load; unknown on hosts.
@@ -46,7 +48,7 @@ class NodeModels(pulumi.ComponentResource):
     def _copy(self, model: str, version: str) -> pulumi.Resource:
         declaration = Copy(
             connection=self._args.host.connection,
-            root=self._root,
+            root=self.root,
             source=for_step(Path(self._args.stack.models.path) / model),
             model=model,
             version=version,
@@ -72,18 +74,22 @@ class NodeModels(pulumi.ComponentResource):
 
         A running Triton loads the models that changed.
         """
+        declaration = self.in_use(self._args.host.connection, self.versions)
+        # A change of the folder replaces the resource, and the deletion removes the former folder.
+        return step("infra.steps.models", "activate", declaration, delete="remove", triggers=[self.root])
+
+    def in_use(self, connection: Connection, versions: dict[str, str]) -> InUse:
+        """The declaration that the node serves these versions."""
         stack, node = self._args.stack, self._args.node
-        declaration = InUse(
-            connection=self._args.host.connection,
-            root=self._root,
+        return InUse(
+            connection=connection,
+            root=self.root,
             node=node.name,
-            models=self.versions,
+            models=versions,
             service=names.container(stack, node, names.SERVICE),
             triton=names.container(stack, node, names.TRITON) if node.runtime == "triton" else None,
             loads=models_in_use(stack),
         )
-        # A change of the folder replaces the resource, and the deletion removes the former folder.
-        return step("infra.steps.models", "activate", declaration, delete="remove", triggers=[self._root])
 
     def mounts(self, target: str) -> list[docker.ContainerMountArgs]:
         """What makes the models visible at `target` in a container, read-only."""
@@ -95,8 +101,8 @@ class NodeModels(pulumi.ComponentResource):
         # The repository's entries are links to the store beside it.
         store = str(PurePosixPath(target).parent / names.STORE)
         return [
-            _read_only(f"{self._root}/{names.REPOSITORY}", target),
-            _read_only(f"{self._root}/{names.STORE}", store),
+            _read_only(f"{self.root}/{names.REPOSITORY}", target),
+            _read_only(f"{self.root}/{names.STORE}", store),
         ]
 
 

@@ -20,6 +20,7 @@ from infra.program.runtimes.base import Place
 from infra.program.secrets import concealed
 from infra.program.trials import TrialHooks, trial
 from infra.program.turns import TurnHooks, turn
+from infra.program.way_back import WayBackHooks
 from infra.service_settings import service_secrets, service_settings, settings_file
 from infra.stack import Node as NodeSettings
 from infra.stack import Stack, encrypted, memory_bytes
@@ -109,6 +110,8 @@ class PreparedNode(pulumi.ComponentResource):
         self.containers: list[dict[str, Any]] = []
         #: Replaces the containers when it changes.
         self.recovery: pulumi.Output[str] | None = None
+        #: Hooks for what may fail when the node changes.
+        self.failing: pulumi.ResourceHookBinding | None = None
         self.register_outputs({"models": self.models.versions})
 
     def container(
@@ -136,6 +139,7 @@ class PreparedNode(pulumi.ComponentResource):
             parent=parent,
             needs=[*needs, *image.needs],
             delete_before_replace=True,
+            hooks=[self.failing],
             # Of an unknown value, as in a preview, the engine says that it is another one.
             replacement_trigger=None if pulumi.runtime.is_dry_run() else self.recovery,
             **declared,
@@ -148,7 +152,7 @@ class NodeArgs:
 
     In a fleet, `turns` decide when the node's containers may change. `sick` is a new text in every update
     that finds the node without an answer: its containers are then replaced even if nothing else is new.
-    `trials` try the node when it is healthy.
+    `trials` try the node when it is healthy, and `way_back` puts back what it ran before.
     """
 
     prepared: PreparedNode
@@ -156,6 +160,7 @@ class NodeArgs:
     turns: TurnHooks | None = None
     sick: str | None = None
     trials: TrialHooks | None = None
+    way_back: WayBackHooks | None = None
 
 
 class Node(pulumi.ComponentResource):
@@ -173,6 +178,7 @@ class Node(pulumi.ComponentResource):
         prepared = args.prepared
         self._prepared = prepared
         stack, node, host = prepared.args.stack, prepared.args.node, prepared.args.host
+        prepared.failing = args.way_back.failing if args.way_back is not None else None
         if args.turns is not None:
             prepared.recovery = self._recovery(args.sick)
             after = [
@@ -184,6 +190,9 @@ class Node(pulumi.ComponentResource):
                 f"{node.name}-models-in-use",
                 parent=self,
                 needs=[*prepared.models.copies, *after, *prepared.shared],
+                hooks=[args.way_back.models if args.way_back is not None else None],
+                # What an update put back is other than the state says.
+                environment=None if prepared.recovery is None else {"RECOVERY": prepared.recovery},
                 **prepared.models.activation(),
             )
             # One edge to the nodes before is enough: Pulumi follows every edge all the way back.
@@ -198,7 +207,7 @@ class Node(pulumi.ComponentResource):
             f"{node.name}-ready",
             parent=self,
             needs=[service],
-            hooks=args.turns.after if args.turns is not None else None,
+            hooks=[args.turns.after if args.turns is not None else None, prepared.failing],
             **step(
                 "infra.steps.readiness",
                 "wait",

@@ -12,24 +12,29 @@ import pulumi
 import pulumi_command as command
 
 from infra.program.host import Host
+from infra.program.way_back import WayBackHooks
 from infra.update.trials import Bad, Trials
 
 _SUFFIX = "-tried"
 
 
 class TrialHooks:
-    """The hook of all trials of an update; one object for a program."""
+    """The hook of all trials of an update of the fleet `stack`; a program may have several fleets."""
 
-    def __init__(self, trials: Trials) -> None:
-        self._trials = trials
+    def __init__(self, trials: Trials, stack: str, way_back: WayBackHooks | None) -> None:
+        self._trials, self._way_back = trials, way_back
         #: For the resource of `trial`.
-        self.before = pulumi.ResourceHookBinding(before_create=[pulumi.ResourceHook("trial", self._hold)])
+        self.before = pulumi.ResourceHookBinding(
+            before_create=[pulumi.ResourceHook(f"trial@{stack}", self._hold)]
+        )
 
     async def _hold(self, args: pulumi.ResourceHookArgs) -> None:
+        node = args.name.partition("@")[0].removesuffix(_SUFFIX)
         try:
-            await asyncio.to_thread(self._trials.hold, args.name.partition("@")[0].removesuffix(_SUFFIX))
+            await asyncio.to_thread(self._trials.hold, node)
         except Bad as error:
-            raise RuntimeError(str(error)) from None
+            now = "" if self._way_back is None else f"\nrolled back:\n{await self._way_back.undo(node)}"
+            raise RuntimeError(f"{error}{now}") from None
 
 
 def trial(
@@ -47,7 +52,7 @@ def trial(
         f"{name}{_SUFFIX}",
         parent=parent,
         needs=needs,
-        hooks=hooks.before,
+        hooks=[hooks.before],
         before_0_1=False,
         create=f"echo node {name} does its work",
         triggers=triggers,

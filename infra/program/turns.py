@@ -16,6 +16,7 @@ import pulumi_command as command
 
 from infra.digest import digest
 from infra.program.host import Host
+from infra.program.way_back import WayBackHooks
 from infra.update import state
 from infra.update.turns import NotEnough, Turns
 
@@ -25,13 +26,13 @@ _HEALTHY_AFTER = re.compile(r"healthy after (\d+) s")
 
 
 class TurnHooks:
-    """The hooks of all turns of an update; one object for a program."""
+    """The hooks of all turns of an update of the fleet `stack`; a program may have several fleets."""
 
-    def __init__(self, turns: Turns, stack: str) -> None:
-        self._turns, self._stack = turns, stack
+    def __init__(self, turns: Turns, stack: str, way_back: WayBackHooks | None) -> None:
+        self._turns, self._way_back = turns, way_back
         also_in_previews = pulumi.ResourceHookOptions(on_dry_run=True)
-        take = pulumi.ResourceHook("turn", self._take, also_in_previews)
-        finish = pulumi.ResourceHook("turn-ends", self._finish)
+        take = pulumi.ResourceHook(f"turn@{stack}", self._take, also_in_previews)
+        finish = pulumi.ResourceHook(f"turn-ends@{stack}", self._finish)
         #: For the resource of `turn`.
         self.before = pulumi.ResourceHookBinding(before_create=[take])
         #: For the step that waits until the node is healthy.
@@ -40,7 +41,9 @@ class TurnHooks:
     async def _take(self, args: pulumi.ResourceHookArgs) -> None:
         node = args.name.partition("@")[0].removesuffix(_SUFFIX)
         if pulumi.runtime.is_dry_run():
-            if self._turns.lone and (last := await asyncio.to_thread(_last_time, self._stack, args.urn)):
+            if self._turns.lone and (
+                last := await asyncio.to_thread(_last_time, pulumi.get_stack(), args.urn)
+            ):
                 pulumi.log.warn(f"{_GAP.format(node=node)}. {last}")
             return
         try:
@@ -49,6 +52,8 @@ class TurnHooks:
             raise RuntimeError(str(error)) from None
         if gap:
             pulumi.log.warn(_GAP.format(node=node))
+        if self._way_back is not None:
+            await self._way_back.remember(node)
 
     async def _finish(self, args: pulumi.ResourceHookArgs) -> None:
         self._turns.finish(args.name.partition("@")[0].removesuffix(_READY))
@@ -93,7 +98,7 @@ def turn(
         f"{name}{_SUFFIX}",
         parent=parent,
         needs=needs,
-        hooks=hooks.before,
+        hooks=[hooks.before],
         before_0_1=False,
         create=f"echo the containers of {name} change",
         # The arguments may have passwords that are short enough to be guessed from their digest.

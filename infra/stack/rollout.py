@@ -36,6 +36,9 @@ class Rollout(Section):
     traffic such as "50%"; 0: none. Default: half of them, rounded down, and at least one."""
     unreachable: Literal["fail", "skip"] = "fail"
     """If a host cannot be reached: fail changes nothing, skip updates the other hosts."""
+    on_failure: Literal["stop", "rollBack"] = "rollBack"
+    """If a changed node does not become healthy, or is bad: stop leaves it, rollBack puts back what the
+    changed nodes ran before: image, settings and model versions. Both end the update with an error."""
     ready_timeout_seconds: Annotated[int, Field(ge=1, le=7200)] = 300
     """How long a changed node may take until its health route answers 200."""
     soak_seconds: Annotated[int, Field(ge=0, le=86400)] = 30

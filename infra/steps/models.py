@@ -191,7 +191,7 @@ def activate(in_use: InUse) -> None:
     """Switches the node's repository to the declared versions; a running Triton loads those that changed.
 
     Triton loads models first and unloads those that are not declared any more last. If it refuses one, links
-    and Triton go back to what they were. Copies out of use are removed.
+    and Triton go back to what they were. Copies that are neither in use nor were before are removed.
     """
     connection, root = in_use.connection, in_use.root
     wanted = {model: f"../{STORE}/{model}-{version}" for model, version in in_use.models.items()}
@@ -205,7 +205,8 @@ def activate(in_use: InUse) -> None:
         raise RemoteError(connection.host, error.status, f"node {in_use.node}: {error.output}") from None
     if gone:
         connection.run(_UNLINK, root, *gone)
-    connection.run(_CLEAN, root, *(Path(link).name for link in wanted.values()))
+    # Those before stay until the next activation, for the way back.
+    connection.run(_CLEAN, root, *sorted({Path(link).name for link in (*wanted.values(), *before.values())}))
 
 
 def _links(connection: Connection, root: str) -> dict[str, str]:

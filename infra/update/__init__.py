@@ -1,1 +1,1 @@
-"""Runs before an update declares a resource: checks the hosts, and reads the stack's state."""
+"""Runs in an update, before its first resource and in its hooks: checks hosts and nodes, reads the state."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 from tests.e2e.deployment import Site
@@ -13,8 +14,12 @@ RATE = 20  # requests a second
 def test_a_returning_node_serves_before_the_canary_changes(site: Site) -> None:
     site.node("gpu-2")["drained"] = True
     site.up().check()
-    site.node("gpu-2")["drained"] = False
     site.config["service"]["maxConcurrency"] = 41
+    alone = site.preview().check().output
+    assert "no other node serves while gpu-1 changes" in alone
+    assert re.search(r"The last time it took \d+ s", alone), alone
+    site.node("gpu-2")["drained"] = False
+    assert "no other node serves" not in site.preview().check().output
     with load(site.request, rate=RATE) as seen:
         update = site.up().check()
     assert "node gpu-2 answers and gets traffic again" in update.output

@@ -121,7 +121,9 @@ def test_a_changed_model_is_the_only_one_that_is_copied_and_switched(node: Node,
     assert node.text("emotion") == "# two\n"
     assert (node.repository / "asr").lstat().st_ino == untouched
     assert told(docker) == ["load emotion"]
-    assert len(node.store()) == 2, "the copy that is not in use any more is gone"
+    assert len(node.store()) == 3, "the version before stays, for the way back"
+    node.activate(triton="triton")
+    assert len(node.store()) == 2, "until the next activation"
 
 
 def test_a_model_that_no_service_asks_for_is_switched_and_not_loaded(node: Node, double: Double) -> None:
@@ -285,6 +287,8 @@ def test_no_name_is_run_as_shell_code_on_the_host(
     (root / "store" / "old copy's").mkdir()
     activate("asr")
     assert [path.name for path in (root / "repository").iterdir()] == ["asr"]
+    assert {path.name for path in (root / "store").iterdir()} == {f"{name}-1", "asr-1"}, "for the way back"
+    activate("asr")
     assert [path.name for path in (root / "store").iterdir()] == ["asr-1"]
     connection.remove_folder(str(root))
     assert not root.parent.exists()

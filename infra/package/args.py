@@ -177,6 +177,8 @@ class NodeSettings(TypedDict):
     """ssh://user@host[:port], unix:///var/run/docker.sock, or embedded (processes on this computer)."""
     public_host: NotRequired[str]
     """The address that the gateway dials. Default: the host's address."""
+    bind: NotRequired[str]
+    """The IP address of the host on which the node's ports are open. Default: all addresses."""
     ports: NotRequired[Ports]
     """Ports of this node that differ from the stack's `ports`."""
     public_http_port: NotRequired[int]

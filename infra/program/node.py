@@ -130,6 +130,7 @@ class PreparedNode(pulumi.ComponentResource):
             network=names.network(stack, node),
             alias=part,
             ports=names.published_by(stack, node, part),
+            bind=node.bind,
             **arguments,
         )
         self.containers.append(declared)

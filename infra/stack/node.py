@@ -8,7 +8,17 @@ from pydantic import Field, StringConstraints
 from inference_service import addresses
 from infra.stack.hosts import EmbeddedHost, Host, SshHost, UnixHost
 from infra.stack.section import Section
-from infra.stack.values import DialledHost, Gpus, HostAddress, Name, Port, Positive, RuntimeName, Secret
+from infra.stack.values import (
+    DialledHost,
+    Gpus,
+    HostAddress,
+    IpAddress,
+    Name,
+    Port,
+    Positive,
+    RuntimeName,
+    Secret,
+)
 
 
 class Ports(Section):
@@ -43,6 +53,8 @@ class Node(Section):
     """The node's name, part of its containers' names. Default: made from the host."""
     public_host: DialledHost = Field(default_factory=lambda data: data["host"].address)
     """The address that the gateway dials. Default: the host's address."""
+    bind: IpAddress | None = None
+    """The IP address of the host on which the node's ports are open. Default: all addresses."""
     ports: Ports = Field(default_factory=Ports)
     """Ports of this node that differ from the stack's `ports`."""
     public_http_port: Port = Field(default_factory=lambda data: data["ports"].http)

@@ -121,6 +121,8 @@ def _runtime(path: str, node: Node, edge_llm: EdgeLlm | None, models: Models | N
     if node.runtime == "remote" and node.wants_gpus:
         yield Problem(f"{path}.gpus", "a remote node runs no models; expected none")
     if node.embedded:
+        if node.bind is not None:
+            yield Problem(f"{path}.bind", "an embedded node is open on 127.0.0.1 only")
         if node.runtime == "edge-llm":
             yield Problem(f"{path}.runtime", "an embedded node runs triton or remote, not edge-llm")
         if node.wants_gpus and node.runtime != "remote":

@@ -99,6 +99,13 @@ def _network(value: str) -> str:
         ) from None
 
 
+def _ip_address(value: str) -> str:
+    try:
+        return str(ipaddress.IPv4Address(value) if "." in value else ipaddress.IPv6Address(value))
+    except ValueError:
+        raise ValueError(f"expected an IP address such as 192.0.2.10, got {shown(value)}") from None
+
+
 def off(value: object) -> object:
     """`false` means none; YAML reads `off` as `false`."""
     return None if value is False else value
@@ -150,10 +157,15 @@ HostPath = Annotated[str, AfterValidator(_absolute), Field(json_schema_extra={"p
 DialledHost = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9_]([A-Za-z0-9_.:-]{0,252}[A-Za-z0-9_.])?$")
 ]
+IpAddress = Annotated[
+    str,
+    AfterValidator(_ip_address),
+    Field(json_schema_extra={"pattern": r"^[0-9A-Fa-f]*[.:][0-9A-Fa-f.:]*$"}),
+]
 Network = Annotated[
     str,
     AfterValidator(_network),
-    Field(json_schema_extra={"pattern": r"^[0-9A-Fa-f.:]+(/[0-9]{1,3})?$"}),
+    Field(json_schema_extra={"pattern": r"^[0-9A-Fa-f]*[.:][0-9A-Fa-f.:]*(/[0-9]{1,3})?$"}),
 ]
 # A path that nginx accepts without quotes.
 PemPath = Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9_./+@:,=-]+$")]

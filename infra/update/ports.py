@@ -46,7 +46,7 @@ def published(stack: Stack, host: Host) -> Iterator[Port]:
             continue
         for port in names.published_ports(stack, node):
             key = f"nodes[{number}].ports.{port.key}"
-            yield Port(key, port.outer, names.container(stack, node, port.part))
+            yield Port(key, port.outer, names.container(stack, node, port.part), node.bind or "")
     gateway = stack.gateway
     if gateway.mode == "container" and gateway.host == host:
         container = names.gateway_container(stack)

@@ -30,6 +30,9 @@ MATCHING = {
     "^[\\s,]*([A-Za-z0-9._~+/=-]{8,256}([\\s,]+[A-Za-z0-9._~+/=-]{8,256})*)?[\\s,]*$": f"example-1, {MARK}",
     "^[A-Za-z0-9_.@:/,\\[\\]+~-]+$": f"{MARK}.example.com",
     "^[A-Za-z0-9.-]+(:[0-9]+)?$": f"{MARK}.example.com:5000",
+    # These have no room for the mark: the text itself is searched for.
+    "^[0-9A-Fa-f]*[.:][0-9A-Fa-f.:]*(/[0-9]{1,3})?$": "198.51.100.77/32",
+    "^[0-9A-Fa-f]*[.:][0-9A-Fa-f.:]*$": "198.51.100.77",
     "^/": f"/srv/{MARK}",
     "^/[A-Za-z0-9_./+@:,=-]+$": f"/etc/{MARK}.pem",
     "^(host|sync|(s3|gs|as)://.+)$": f"s3://{MARK}/models",

@@ -246,11 +246,10 @@ def test_a_redirection_names_the_address_to_give(
     assert (status, "redirects to https://speech.example.com/" in errors) == (command_line.FAILED, True)
 
 
-def test_the_client_needs_its_own_packages_only() -> None:
+def test_the_client_loads_no_server() -> None:
     script = (
         "import sys, inference_service.client.__main__; print(*{name.split('.')[0] for name in sys.modules})"
     )
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert not {"litestar", "pydantic", "prometheus_client", "tritonclient", "uvicorn", "msgspec"} & set(
-        loaded.stdout.split()
-    )
+    servers = {"litestar", "pydantic", "prometheus_client", "tritonclient", "uvicorn"}
+    assert not servers & set(loaded.stdout.split())

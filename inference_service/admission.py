@@ -60,6 +60,7 @@ class Admission:
         self._limit_long = max(1, math.ceil(limit * _FOR_LONG))
         #: The waiting inferences in order, by the future that grants each its slot.
         self._queue: dict[asyncio.Future[None], _Wanted] = {}
+        self._decoding = 0
         self._mean_seconds = 0.0
         self._running_gauge, self._queued_gauge = running, queued
 
@@ -75,7 +76,24 @@ class Admission:
 
     def check(self) -> None:
         """Raises Busy if one more inference would be refused. Costs less before the body is read."""
-        if self._is_queue_full() and self.running >= self.limit:
+        self._check_place(self.limit - self.running)
+
+    @contextmanager
+    def place(self, task: Task) -> Iterator[None]:
+        """Hold a place in the queue while the input of an inference is decoded, which is work, too.
+
+        Raises Busy if the inference would be refused.
+        """
+        self._check_place(min(self.limit - self.running, self._task_limits[task] - self._running[task]))
+        self._decoding += 1
+        try:
+            yield
+        finally:
+            self._decoding -= 1
+
+    def _check_place(self, free: int) -> None:
+        """Raises Busy if those that decode and wait would fill the queue and the `free` slots."""
+        if self._queued() + self._decoding >= self.max_queue + max(0, free):
             raise self._queue_full()
 
     @asynccontextmanager
@@ -117,7 +135,10 @@ class Admission:
             raise
 
     def _is_queue_full(self) -> bool:
-        return sum(not wanted.patient for wanted in self._queue.values()) >= self.max_queue
+        return self._queued() >= self.max_queue
+
+    def _queued(self) -> int:
+        return sum(not wanted.patient for wanted in self._queue.values())
 
     def _has_room(self, wanted: _Wanted) -> bool:
         if wanted.priority is Priority.LONG and self._running_long >= self._limit_long:

@@ -12,6 +12,7 @@ from contextvars import ContextVar
 
 from inference_service import metrics
 from inference_service.errors import Busy
+from inference_service.memory import Trimmer
 
 #: The share of the budget that requests may hold. Open streams find the rest: a call that is under way must
 #: not end because of somebody's upload.
@@ -19,6 +20,9 @@ _FOR_REQUESTS = 0.75
 
 #: Seconds: an upload or a decoding that holds the memory has mostly ended by then.
 _RETRY_AFTER = 2
+
+#: Bytes of a request after which freed memory is worth returning to the system.
+_LARGE = 1 << 20
 
 _current: ContextVar["Lease"] = ContextVar("lease")
 
@@ -35,6 +39,7 @@ class Budget:
         self.limit = limit
         self._held = 0
         self._lock = threading.Lock()
+        self._trimmer = Trimmer()
 
     @property
     def held(self) -> int:
@@ -51,6 +56,8 @@ class Budget:
         finally:
             _current.reset(token)
             lease.close()
+            if lease.peak >= _LARGE:
+                self._trimmer.work_ended()
 
     def stream(self) -> "Lease":
         """The lease of one stream, which its owner closes."""
@@ -82,6 +89,8 @@ class Lease:
         self._budget = budget
         self._most = most
         self._size = 0
+        #: The most bytes that it has held at once.
+        self.peak = 0
         self._closed = False
         self._lock = threading.Lock()
 
@@ -101,6 +110,7 @@ class Lease:
                 raise Busy("the request has ended")
             self._budget._take(size, self._most)
             self._size += size
+            self.peak = max(self.peak, self._size)
 
     def give(self, size: int) -> None:
         """Hold `size` bytes less."""

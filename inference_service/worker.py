@@ -36,6 +36,10 @@ _KEEP_ALIVE = 75
 #: answer is not read while the stream's audio waits.
 _WEBSOCKET_PING_TIMEOUT = 120.0
 
+#: Seconds after which a thread that computes lets the event loop go on; Python's default is 5 ms, which the
+#: loop would wait for after each of its steps while large bodies are decoded.
+_SWITCH_INTERVAL = 0.001
+
 #: Seconds between two heartbeats to the parent.
 _HEARTBEAT = 0.4
 
@@ -107,6 +111,7 @@ def main() -> None:
     """Run a worker. Its arguments are the descriptors of the listening socket and of the heartbeat's pipe;
     its pickled settings come on standard input."""
     faulthandler.register(TRACEBACK_SIGNAL)
+    sys.setswitchinterval(_SWITCH_INTERVAL)
     settings: Settings = pickle.load(sys.stdin.buffer)  # written by the parent process
     logs.configure(settings.server.log_level)
     # The parent blocks the signals that it waits for, and a child inherits that.

@@ -38,7 +38,7 @@ SERVICE = (
     ("admission", "budget", "runtimes"),
     ("offer", "readiness"),
     ("engine", "diagnosis"),
-    ("streaming",),
+    ("streaming", "intake"),
     ("http", "grpc_api", "client"),
     ("app",),
     ("supervisor", "healthcheck"),

@@ -11,12 +11,13 @@ import msgspec
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from inference_service.audio import Audio, Limits, Recording, decode_beside_the_loop
+from inference_service.audio import Audio, Recording
 from inference_service.engine import Engine
 from inference_service.errors import BadRequest, NotFound, ServiceError, Unsupported
 from inference_service.grpc_api.caller import Answering, Caller
 from inference_service.grpc_api.generated import ai_service_pb2 as pb
 from inference_service.grpc_api.generated import ai_service_pb2_grpc
+from inference_service.intake import decoded
 from inference_service.results import Analysis
 from inference_service.runtimes.base import Call
 from inference_service.streaming import Chunk, Streaming, StreamResult
@@ -55,9 +56,7 @@ class AIService(ai_service_pb2_grpc.AIServiceServicer):
                 request.sample_rate or None,
                 request.channels or None,
             )
-            settings = self._engine.settings.ai
-            limits = Limits(settings.request.max_audio_seconds, settings.models.sample_rate)
-            audio = await decode_beside_the_loop(recording, limits)
+            audio = await decoded(recording, self._engine, tasks[0])
             call = Call(caller.request_id, request.room_id, timeout=context.time_remaining())
             results = await self._infer_all(tasks, audio, caller, call)
             return await self._answer(names, results)

@@ -3,14 +3,16 @@
 import asyncio
 import time
 import uuid
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from litestar.handlers import HTTPRouteHandler
 
 from inference_service.engine import Engine
 from inference_service.errors import BadRequest, ServiceError, UnsupportedMedia
-from inference_service.http.post import Post, post_route
+from inference_service.http.json_body import JsonBody
+from inference_service.http.post import Post, beside_the_loop, post_route
 from inference_service.http.requests import (
     AnalyzeRequest,
     AudioRequest,
@@ -21,7 +23,6 @@ from inference_service.http.requests import (
     Source,
     audio_of,
     decode_base64,
-    decode_json,
     id_text,
     source_of,
     task_named,
@@ -43,8 +44,7 @@ from inference_service.tasks import (
 
 BASE = "/api/v1/ai"
 
-#: Limit of a body with a list or arbitrary keys: 100 MB of empty tasks would take gigabytes of memory.
-_MAX_MEMBERS = 1_000_000
+_T = TypeVar("_T")
 
 
 class SetupAnswer(msgspec.Struct, frozen=True):
@@ -111,19 +111,21 @@ class _Routes:
         """Return the handler of /asr, /emotion or /synthesis."""
 
         async def answer(post: Post) -> TaskResult:
-            source = _source(post, task)
+            source = await beside_the_loop(post, lambda: _source(post, task))
             return await self._infer(task, source, post.call(source.meeting_id))
 
         return answer
 
     async def _infer(self, task: Task, source: Source, call: Call) -> TaskResult:
-        audio = await audio_of(source, self._engine.settings)
+        audio = await audio_of(source, self._engine, task)
         options = TranscribeOptions(language=source.language)
         return await self._engine.run(task, audio=audio, text=source.text, options=options, call=call)
 
     async def setup(self, post: Post) -> SetupAnswer:
         """Warm the requested models concurrently. The status of a model says why it is not ready."""
-        request = _json(post, SetupRequest) if post.body.strip() else SetupRequest()
+        read = partial(_json, post, SetupRequest)
+        is_empty = len(post.body) < 1000 and not post.body.strip()
+        request = SetupRequest() if is_empty else (await beside_the_loop(post, read))[1]
         names = request.models or [task.model for task in Task]
         tasks = dict.fromkeys(task_named(name, f"models[{at}]") for at, name in enumerate(names))
         call = post.call(id_text(request.meeting_id))
@@ -133,9 +135,7 @@ class _Routes:
 
     async def analyze(self, post: Post) -> AnalyzeAnswer:
         """Do one task, and store its result under a new task id."""
-        request = _json(post, AnalyzeRequest)
-        task = task_named(request.task_type, "task_type")
-        source = _analyze_source(request, task)
+        task, source = await beside_the_loop(post, lambda: _analyze_source(post))
         result = await self._infer(task, source, post.call(source.meeting_id))
         task_id = uuid.uuid4().hex
         await self._engine.remember(
@@ -152,7 +152,7 @@ class _Routes:
 
     async def batch(self, post: Post) -> BatchAnswer:
         """Do all tasks concurrently. A task that fails has its error in its own result."""
-        request = _json(post, BatchRequest)
+        body, request = await beside_the_loop(post, lambda: _json(post, BatchRequest))
         limit = self._engine.settings.ai.request.max_batch_tasks
         if len(request.tasks) > limit:
             raise BadRequest(f"tasks: {len(request.tasks)} are given; at most {limit} are allowed")
@@ -167,8 +167,12 @@ class _Routes:
                 data = bytes(item.data)
                 if data[:1] != b"{":
                     raise BadRequest(f"{where}: expected an object")
-                source = source_of(decode_json(data, AudioRequest, where), task, where)
+
+                def read() -> Source:
+                    return source_of(body.decode(AudioRequest, data, where), task, where)
+
                 async with places:
+                    source = await beside_the_loop(post, read)
                     result = await self._infer(task, source, post.call(source.meeting_id))
             except ServiceError as error:
                 return BatchItem(task_id, item.type or "", error=str(error))
@@ -179,12 +183,12 @@ class _Routes:
         return BatchAnswer([item.result() for item in items], len(items))
 
 
-def _json(post: Post, kind: type[Any]) -> Any:
+def _json(post: Post, kind: type[_T]) -> tuple[JsonBody, _T]:
+    """The body, and what it holds."""
     if post.media_type and not _is_json(post.media_type):
         raise UnsupportedMedia(f"Content-Type {post.media_type[:80]} is not supported; send application/json")
-    if post.body.count(b'"') + post.body.count(b"{") > _MAX_MEMBERS:
-        raise BadRequest(f"the body has more than {_MAX_MEMBERS} objects and quotation marks")
-    return decode_json(post.body, kind)
+    body = JsonBody(post.body)
+    return body, body.decode(kind)
 
 
 def _is_json(kind: str) -> bool:
@@ -195,14 +199,16 @@ def _source(post: Post, task: Task) -> Source:
     """Return the source of a request to an audio route: JSON, a form or raw audio."""
     # No Content-Type at all: the original service read every body as JSON.
     if not post.media_type or _is_json(post.media_type):
-        return source_of(decode_json(post.body, AudioRequest), task)
+        return source_of(JsonBody(post.body).decode(AudioRequest), task)
     if post.media_type == MULTIPART:
         return source_of_form(post.options, post.query, post.body, task)
     return source_of_body(post.media_type, post.options, post.query, post.body, task)
 
 
-def _analyze_source(request: AnalyzeRequest, task: Task) -> Source:
-    """Return the source of /analyze. For emotion without a format, `input_data` is text."""
+def _analyze_source(post: Post) -> tuple[Task, Source]:
+    """Return the task and the source of /analyze. For emotion without a format, `input_data` is text."""
+    _, request = _json(post, AnalyzeRequest)
+    task = task_named(request.task_type, "task_type")
     params = {key: _param(value) for key, value in (request.params or {}).items() if value not in (None, "")}
     text: str | None = None
     audio: bytes | None = None
@@ -214,7 +220,7 @@ def _analyze_source(request: AnalyzeRequest, task: Task) -> Source:
         audio = decode_base64(request.input_data, "input_data")
         if audio is None:
             raise BadRequest("input_data: is required: audio in base64")
-    return Source(
+    source = Source(
         audio=audio,
         text=text,
         format=params.get("format", "pcm"),
@@ -223,6 +229,7 @@ def _analyze_source(request: AnalyzeRequest, task: Task) -> Source:
         language=language(params.get("language"), "params.language"),
         meeting_id=id_text(request.meeting_id),
     )
+    return task, source
 
 
 def _param(value: str | float | None) -> str:

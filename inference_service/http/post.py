@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from litestar import Request, Response, post
@@ -13,8 +13,11 @@ from inference_service.engine import Engine
 from inference_service.http.body import header, read_body, unless_client_leaves, via_of
 from inference_service.http.compression import coding_of, unpack
 from inference_service.http.envelope import request_id_of, success
+from inference_service.http.json_body import SMALL
 from inference_service.http.upload import media_type
 from inference_service.runtimes.base import Call
+
+_T = TypeVar("_T")
 
 
 class Post(msgspec.Struct):
@@ -53,6 +56,11 @@ async def read_post(request: Request[Any, Any, Any], engine: Engine) -> Post:
         lease.give(len(packed))
     kind, options = media_type(header(scope, b"content-type"))
     return Post(request_id_of(scope), kind, options, scope["query_string"], body, via_of(scope))
+
+
+async def beside_the_loop(post: Post, read: Callable[[], _T]) -> _T:
+    """What `read` makes of the body: in a thread, unless that takes less than a millisecond."""
+    return await asyncio.to_thread(read) if len(post.body) > SMALL else read()
 
 
 def post_route(path: str, engine: Engine, answer: Callable[[Post], Awaitable[Any]]) -> HTTPRouteHandler:

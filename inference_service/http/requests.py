@@ -1,20 +1,18 @@
 """Requests in JSON, and their conversion to audio, text and options. Errors name the field."""
 
-import codecs
 import re
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import msgspec
-import pybase64
 
-from inference_service import audio_formats
-from inference_service.audio import Audio, Limits, Recording, decode_beside_the_loop
+from inference_service import audio_formats, budget
+from inference_service.audio import Audio, Recording
+from inference_service.engine import Engine
 from inference_service.errors import BadRequest
+from inference_service.http import base64_text
+from inference_service.intake import decoded
 from inference_service.request_fields import language
-from inference_service.settings import Settings
 from inference_service.tasks import TASK_NAMES, Task
-
-_T = TypeVar("_T")
 
 #: An id in the original service's clients is a number or a string.
 Id = int | str
@@ -101,43 +99,6 @@ class Source(msgspec.Struct):
     meeting_id: str
 
 
-_decoders = {
-    kind: msgspec.json.Decoder(kind) for kind in (AudioRequest, SetupRequest, AnalyzeRequest, BatchRequest)
-}
-
-
-#: Editors and shells on Windows write it before a text in UTF-8.
-_BYTE_ORDER_MARK = codecs.BOM_UTF8
-
-
-def decode_json(body: bytes | memoryview, kind: type[_T], where: str = "") -> _T:
-    """Decode `body` as a `kind`. Raises BadRequest with the field's path, which begins with `where`."""
-    if body[:3] == _BYTE_ORDER_MARK:
-        body = memoryview(body)[3:]
-    try:
-        return _decoders[kind].decode(body)  # type: ignore[index,return-value]
-    except msgspec.ValidationError as error:
-        raise BadRequest(_plain_reason(str(error), where)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        if body[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-            raise BadRequest(f"{where or 'the body'} is UTF-16; send JSON in UTF-8") from None
-        raise BadRequest(f"{where or 'the body'} is not JSON: {error}") from None
-    except RecursionError:
-        raise BadRequest(f"{where or 'the body'} is nested too deeply") from None
-
-
-def _plain_reason(reason: str, where: str) -> str:
-    """Rewrite msgspec's ``Expected `int`, got `str` - at `$.a.b` `` as `a.b: expected int, got str`."""
-    problem, _, path = reason.replace("`", "").partition(" - at ")
-    field = path.removeprefix("$").lstrip(".")
-    if missing := re.fullmatch(r"Object missing required field (\w+)", problem):
-        field = f"{field}.{missing[1]}".lstrip(".")
-        problem = "is required"
-    field = ".".join(part for part in (where, field) if part)
-    problem = problem[:1].lower() + problem[1:]
-    return f"{field}: {problem}" if field else f"the body: {problem}"
-
-
 def source_of(request: AudioRequest, task: Task, where: str = "") -> Source:
     """Return the source of a JSON request: its audio, or for emotion without audio its text.
 
@@ -159,64 +120,24 @@ def source_of(request: AudioRequest, task: Task, where: str = "") -> Source:
     )
 
 
-async def audio_of(source: Source, settings: Settings) -> Audio | None:
-    """Decode the source's audio. Returns None for text.
-
-    Raises BadRequest, TooLarge and RuntimeTimeout.
-    """
+async def audio_of(source: Source, engine: Engine, task: Task) -> Audio | None:
+    """Decode the source's audio for `task`. Returns None for text. Raises what `decoded` raises."""
     if source.audio is None:
         return None
     recording = Recording(source.audio, source.format, source.sample_rate, source.channels)
-    return await decode_beside_the_loop(recording, audio_limits(settings))
-
-
-def audio_limits(settings: Settings) -> Limits:
-    """Return the bounds of decoding one request's audio."""
-    return Limits(settings.ai.request.max_audio_seconds, settings.ai.models.sample_rate)
+    return await decoded(recording, engine, task)
 
 
 def decode_base64(raw: msgspec.Raw, field: str) -> bytes | None:
-    """Decode a JSON string in base64. Returns None for null, "" and an absent field.
-
-    Accepts the variants that clients send: without padding, URL-safe, in wrapped lines, as a data: URL.
-    Raises BadRequest.
-    """
+    """Decode a JSON string in base64; the request's lease holds the result. Returns None for null, "" and an
+    absent field. Raises BadRequest, and Busy where the byte budget has no room."""
     quoted = memoryview(raw)
     if len(quoted) == 0 or quoted == b"null" or quoted == b'""':
         return None
     if quoted[0] != 0x22:
         raise BadRequest(f"{field}: expected a string in base64")
-    try:
-        return pybase64.b64decode(quoted[1:-1], validate=True)
-    except ValueError:
-        return _decode_unusual_base64(msgspec.json.decode(raw, type=str), field)
-
-
-_URL_SAFE, _STANDARD = frozenset("-_"), frozenset("+/")
-_TO_STANDARD = str.maketrans("-_", "+/")
-_DATA_URL = re.compile(r"data:[^,]{0,200};base64,")
-
-
-def _decode_unusual_base64(text: str, field: str) -> bytes | None:
-    if prefix := _DATA_URL.match(text):
-        text = text[prefix.end() :]
-    compact = "".join(text.split()).rstrip("=")
-    if not compact:
-        return None
-    if len(compact) % 4 == 1:
-        raise BadRequest(f"{field}: is not base64: {len(compact)} characters cannot be whole bytes")
-    if not _URL_SAFE.isdisjoint(compact) and _STANDARD.isdisjoint(compact):
-        compact = compact.translate(_TO_STANDARD)
-    try:
-        return pybase64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
-    except ValueError:
-        wrong = re.search(r"[^A-Za-z0-9+/]", compact)
-        reason = (
-            f"unexpected character {wrong[0]!r}"
-            if wrong
-            else "trailing bits in the last character (truncated?)"
-        )
-        raise BadRequest(f"{field}: is not base64: {reason}") from None
+    budget.current().take(len(quoted) * 3 // 4)
+    return base64_text.decode(quoted, field)
 
 
 def whole(value: float | str | None, field: str) -> int | None:

@@ -79,7 +79,12 @@ class ServerSettings(Section):
     host: str = Field(default="0.0.0.0", min_length=1)
     http_port: Port = addresses.HTTP_PORT
     grpc_port: Port = addresses.GRPC_PORT
-    workers: int = Field(default=2, ge=1, le=256)
+    workers: int = Field(
+        default=1,
+        ge=1,
+        le=256,
+        description="Processes. One answers some thousand requests a second.",
+    )
     max_concurrency: int = Field(
         default=64, ge=1, description="Inferences at once on this node, over all workers."
     )

@@ -58,6 +58,11 @@ class PendingAudio:
         return self._length
 
     @property
+    def nbytes(self) -> int:
+        """Bytes in memory: the pending samples, those that are remembered, and room for more."""
+        return self._samples.nbytes
+
+    @property
     def end(self) -> int:
         """The position of the last pending sample in the stream, in samples from its start."""
         return self._start + self._length

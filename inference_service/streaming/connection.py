@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
+from inference_service.budget import Lease
 from inference_service.engine import Engine
 from inference_service.errors import BadRequest, Draining, ServiceError, StreamIdle
 from inference_service.memory import Trimmer
@@ -39,6 +40,7 @@ class ClientGone(Exception):
 class _OpenStream:
     session: Session
     slot: ExitStack
+    lease: Lease
 
 
 class Connection:
@@ -126,7 +128,9 @@ class Connection:
         stream = self._streams.get(chunk.stream_id)
         if stream is None:
             stream = self._streams[chunk.stream_id] = self._open(chunk.stream_id)
+        stream.lease.resize(stream.session.held + len(chunk.data))
         await stream.session.feed(chunk)
+        stream.lease.resize(stream.session.held)
         if chunk.is_final:
             await stream.session.finish()
             stream.slot.close()
@@ -134,12 +138,14 @@ class Connection:
 
     def _open(self, stream_id: str) -> _OpenStream:
         slot = ExitStack()
+        lease = self._engine.budget.stream()
+        slot.callback(lease.close)
         if self._streams:  # the connection's own slot serves the first stream
             slot.enter_context(self._engine.streams.slot())
         session = Session(
             stream_id, self._engine, self._recogniser, self._options, self._call, self._results.put
         )
-        return _OpenStream(session, slot)
+        return _OpenStream(session, slot, lease)
 
     async def _write(self, send: Send) -> ServiceError | None:
         loop = asyncio.get_running_loop()

@@ -65,8 +65,7 @@ class Session:
         call: Call,
         emit: Emit,
     ) -> None:
-        """Results go to `emit`, in order, and so does an error that was not caused by the last chunk (those
-        are raised by `feed`)."""
+        """Results go to `emit`, in order, and so do the errors that `feed` does not raise."""
         self._stream_id = stream_id
         self._engine = engine
         self._recogniser = recogniser
@@ -91,6 +90,11 @@ class Session:
         self._partial: asyncio.Task[Results] | None = None
         self._agreement = Agreement()
         self._has_text = False  # the stream has had words
+
+    @property
+    def held(self) -> int:
+        """Bytes of the audio that the stream holds."""
+        return self._pending.nbytes
 
     async def feed(self, chunk: Chunk) -> None:
         """Accept a chunk. Returns when there is room for the next one.
@@ -140,12 +144,10 @@ class Session:
         if self._work is not None:
             self._work.cancel()
             await asyncio.wait({self._work})
-        # A cancelled task lives until the garbage collector runs; its audio does not have to.
+        # A cancelled task lives until the garbage collector runs.
         self._pending = PendingAudio()
         if self._decoder is not None:
             self._decoder.close()
-
-    # Input -------------------------------------------------------------------------------------------------
 
     async def _append(self, samples: Waveform, end: int) -> None:
         while len(samples):
@@ -184,8 +186,6 @@ class Session:
         self._partial_due = True
         if self._work is None:
             self._start_work()
-
-    # Recognition -------------------------------------------------------------------------------------------
 
     def _final_is_due(self) -> None:
         """Final results go first: a partial one under way would hold this one up."""

@@ -60,7 +60,7 @@ class Service(ImageSource):
 
     own_build = OwnBuild(context=".", dockerfile="docker/service.Dockerfile")
 
-    workers: Annotated[int, Field(ge=1, le=256)] = 2
+    workers: Annotated[int, Field(ge=1, le=256)] = 1
     """Processes."""
     max_concurrency: Annotated[int, Field(ge=1)] = 64
     """Requests that the node runs at the same time."""

@@ -24,6 +24,7 @@ import psutil
 
 from infra.gateway.render import Site, UpstreamServer
 from tests.bench import streams
+from tests.bench.hostile import hostile
 from tests.bench.live import live
 from tests.bench.load import in_turns, measure, waveform
 from tests.bench.preview import preview
@@ -282,6 +283,7 @@ def main() -> int:
         "words",
         "speech",
         "preview",
+        "hostile",
         "memory",
         "latency",
         "throughput",
@@ -313,6 +315,8 @@ def main() -> int:
             rows += speech(folder)
         if "preview" in wanted:
             rows += preview(folder)
+        if "hostile" in wanted:
+            rows += hostile(folder)
         # A model that does next to nothing comes last.
         if wanted & {"memory", "latency", "throughput", "gateway"}:
             rows += small_model(folder, wanted, arguments.duration)

@@ -20,10 +20,19 @@ from tests.triton_server import ROOT
 @contextmanager
 def service(folder: Path, triton_grpc: int, **environment: str) -> Iterator[tuple[psutil.Process, int]]:
     """Run the inference service on Triton. Yields its process and its HTTP port when it is ready."""
+    endpoint = {"AI__RUNTIME__TRITON__ENDPOINT": f"127.0.0.1:{triton_grpc}"}
+    with process_of_service(folder, "/api/v1/ai/health", **endpoint, **environment) as running:
+        yield running
+
+
+@contextmanager
+def process_of_service(
+    folder: Path, healthy: str = "/health", **environment: str
+) -> Iterator[tuple[psutil.Process, int]]:
+    """Run the inference service. Yields its process and its HTTP port when its path `healthy` answers 200."""
     http, grpc = free_ports(2)
     log = folder / f"service-{http}.log"
     settings = {
-        "AI__RUNTIME__TRITON__ENDPOINT": f"127.0.0.1:{triton_grpc}",
         "SERVER__HOST": "127.0.0.1",
         "SERVER__HTTP_PORT": str(http),
         "SERVER__GRPC_PORT": str(grpc),
@@ -40,7 +49,7 @@ def service(folder: Path, triton_grpc: int, **environment: str) -> Iterator[tupl
         )
     try:
         deadline = time.monotonic() + 30
-        while not ready(f"http://127.0.0.1:{http}/api/v1/ai/health"):
+        while not ready(f"http://127.0.0.1:{http}{healthy}"):
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the service did not become ready:\n{log.read_text()[-4000:]}")
             time.sleep(0.2)

@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from inference_service import intake
+from inference_service.audio import Audio
 from inference_service.engine import Engine
 from inference_service.errors import Busy, NotReady, RuntimeTimeout, ServiceError
 from inference_service.grpc_api import generate, server
@@ -525,6 +528,46 @@ async def test_a_call_whose_message_takes_long_is_counted_as_the_largest_one(sta
     for _, writer in uploads:
         writer.close()
     await wait_until(lambda: node.engine.budget.held == 0)
+
+
+async def test_what_a_stream_holds_is_counted_until_it_ends(start: Start) -> None:
+    node = await start()
+    call = node.stub.StreamAudioProcessing()
+    await call.write(pb.AudioChunk(data=tone(5.0, 48000), sequence=1))
+    await wait_until(lambda: node.engine.budget.held >= 4 * 16000 * 4)
+    await call.done_writing()
+    assert (await call.read()).is_final
+    assert await call.code() == grpc.StatusCode.OK
+    await wait_until(lambda: node.engine.budget.held == 0)
+
+    others = node.engine.budget.stream()
+    others.take(node.engine.budget.limit)
+    async with refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "bytes of audio and requests are held"):
+        await node.stream(spoken(1.0))
+    async with refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "bytes of audio and requests are held"):
+        await node.process()
+    others.close()
+    assert len(await node.stream(spoken(1.0))) == 1
+
+
+async def test_a_place_is_taken_before_the_audio_is_decoded(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = await start(SERVER__MAX_CONCURRENCY="1", SERVER__MAX_QUEUE="1")
+    decoding = asyncio.Event()
+
+    async def slow(*_: Any) -> Audio:
+        """Stands for a recording that takes long to decode."""
+        await decoding.wait()
+        return Audio(np.zeros(16000, np.float32), 16000)
+
+    monkeypatch.setattr(intake, "decode_beside_the_loop", slow)
+    two = [asyncio.ensure_future(node.process()) for _ in range(2)]
+    await wait_until(lambda: node.engine.admission._decoding == 2)
+    async with refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "the node is full"):
+        await node.process()
+    decoding.set()
+    assert [answer.status for answer in await asyncio.gather(*two)] == ["ok", "ok"]
 
 
 def http2_frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:

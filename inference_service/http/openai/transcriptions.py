@@ -11,6 +11,7 @@ from litestar import Request, Response, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.response import Stream
 
+from inference_service import budget
 from inference_service.audio import Audio
 from inference_service.engine import Engine
 from inference_service.errors import ServiceError
@@ -24,11 +25,11 @@ from inference_service.http.openai.form import (
     read_transcription,
     read_translation,
 )
-from inference_service.http.post import read_post
+from inference_service.http.post import beside_the_loop, read_post
 from inference_service.http.requests import audio_of
 from inference_service.runtimes.base import Call
 from inference_service.streaming.decoder import STREAM_RATE
-from inference_service.tasks import DetailedTranscript, Transcript
+from inference_service.tasks import DetailedTranscript, Task, Transcript
 from inference_service.word_times import on_the_sound
 
 TRANSCRIPTIONS = "/v1/audio/transcriptions"
@@ -51,7 +52,7 @@ def routes(engine: Engine) -> list[HTTPRouteHandler]:
 
     async def answer(request: Request[Any, Any, Any], read_form: ReadForm) -> Response[bytes] | Stream:
         body = await read_post(request, engine)
-        form = read_form(body.media_type, body.options, body.body, own)
+        form = await beside_the_loop(body, lambda: read_form(body.media_type, body.options, body.body, own))
         work = (_stream if form.stream else _transcribe)(engine, form, body.call())
         return await unless_client_leaves(request.receive, work)
 
@@ -70,7 +71,8 @@ async def _transcribe(engine: Engine, request: TranscriptionRequest, call: Call)
     audio = await _audio(engine, request)
     heard = await engine.transcribe(audio, request.options, call)
     if request.options.word_timestamps:
-        heard = await asyncio.to_thread(_on_the_sound, heard, audio)
+        with budget.current().briefly(4 * audio.frames):
+            heard = await asyncio.to_thread(_on_the_sound, heard, audio)
     return Response(answers.body(heard, audio, request), media_type=_CONTENT_TYPES[request.format])
 
 
@@ -131,6 +133,6 @@ def _event(event: Any) -> bytes:
 
 
 async def _audio(engine: Engine, request: TranscriptionRequest) -> Audio:
-    audio = await audio_of(request.source, engine.settings)
+    audio = await audio_of(request.source, engine, Task.ASR)
     assert audio is not None  # only a source of text has none
     return audio

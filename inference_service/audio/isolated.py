@@ -24,6 +24,9 @@ MAX_PROCESSES = 256
 #: Seconds after which a thread that waits for its decoder looks whether its client has left.
 _LOOKS_EVERY = 0.1
 
+#: Seconds for a process to start; the first one loads the libraries.
+_START_SECONDS = 60.0
+
 _ERRORS: dict[str, type[ServiceError]] = {"BadRequest": BadRequest, "TooLarge": TooLarge}
 
 _places = threading.BoundedSemaphore(MAX_PROCESSES)
@@ -85,8 +88,10 @@ class Decoder:
     """One process that decodes. Use it as a context, or call `close`: the process ends with it."""
 
     def __init__(self, job: Job) -> None:
-        """Waits for the process, for milliseconds, the first time for a second. Raises Busy if there are too
-        many."""
+        """Waits for the process, for milliseconds, the first time for a second.
+
+        Raises Busy if there are too many, or if the process does not start.
+        """
         if not _places.acquire(blocking=False):
             raise Busy(f"{MAX_PROCESSES} recordings and streams are being decoded, the most allowed")
         self.label = job.label
@@ -94,11 +99,15 @@ class Decoder:
         self._handle: int | None = None
         try:
             self.connection = _parent.connect()
+            self.connection.settimeout(_START_SECONDS)
             messages.send(self.connection, JOB, msgspec.json.encode(job))
             started = messages.receive(self.connection)
             if started is not None:
                 with suppress(OSError):  # it has ended already, or this system has no such handles
                     self._handle = os.pidfd_open(int(started[1]))
+        except TimeoutError:
+            self.close()
+            raise Busy(f"no decoder started within {_START_SECONDS:g} s") from None
         except BaseException:
             self.close()
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import struct
 import threading
@@ -12,7 +13,7 @@ import psutil
 import pytest
 
 from inference_service import audio_formats
-from inference_service.audio import Audio, Limits, Recording, decode, isolated
+from inference_service.audio import Audio, Limits, Recording, decode, decode_beside_the_loop, isolated
 from inference_service.audio.jobs import Job
 from inference_service.audio.mono import Waveform
 from inference_service.errors import BadRequest, Busy, ServiceError, TooLarge
@@ -394,6 +395,28 @@ def test_a_recording_that_crashes_its_decoder_is_refused_and_the_next_one_is_hea
         heard(written("ipod", "aac"))
     monkeypatch.undo()
     check_speech(heard(written("ipod", "aac")))
+
+
+async def test_a_client_that_leaves_ends_the_decoding() -> None:
+    hour = by_libsndfile("FLAC", "PCM_16", np.tile(speech(), 300))
+    work = asyncio.create_task(decode_beside_the_loop(Recording(hour), Limits(4000)))
+    while not (running := decoding()):  # noqa: ASYNC110 - a process has no event to wait for
+        await asyncio.sleep(0.01)
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    while set(decoding()) & set(running):  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+
+
+def decoding() -> list[int]:
+    """The processes that decode a recording of this process."""
+    return [
+        child.pid
+        for parent in psutil.Process().children()
+        if "inference_service.audio.decoder_process" in parent.cmdline()
+        for child in parent.children()
+    ]
 
 
 def test_recordings_are_heard_again_after_the_decoders_parent_was_killed() -> None:

@@ -39,11 +39,9 @@ MATCHING = {
     "^https?://[^\\s/]+": f"https://{MARK}.example.com",
     "^[A-Za-z0-9._~+/=-]{8,256}$": MARK,
     "^[A-Za-z0-9_]([A-Za-z0-9_.:-]{0,252}[A-Za-z0-9_.])?$": f"{MARK}.example.com",
-    "^[0-9A-Fa-f.:]+(/[0-9]{1,3})?$": "2001:db8:7:5eed::1",
 }
-# Texts that are quantities: the inputs hold numbers made of them. And addresses, into which no mark fits.
+# Texts that are quantities: the inputs hold numbers made of them, and not the texts.
 QUANTITIES = {
-    "^[0-9A-Fa-f.:]+(/[0-9]{1,3})?$",
     "^([1-9][0-9]?|100)%$",
     "^(0|[1-9][0-9]?|100)%$",
     "^[1-9][0-9]*[kKmMgG]?[bB]?$",

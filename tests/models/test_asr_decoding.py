@@ -270,11 +270,11 @@ def test_live_speech_is_heard_in_a_short_context_and_a_final_text_again_where_it
     assert engine.contexts == pytest.approx(contexts, abs=0.01)
 
 
-def test_an_unsure_final_text_is_not_heard_again_while_others_wait(asr):
+def test_an_unsure_final_text_is_not_heard_again_in_a_hurry(asr):
     engine = EngineDouble(asr, logprob=-0.7)
     options = asr.options.Options(priority=1)
     speech = asr.passes.Speech(spoken("text", 1), options, asr.passes.Request("en"))
-    asr.recogniser.recognise(engine, [speech], hurried=lambda: True)
+    asr.recogniser.recognise(engine, [speech], hurried=lambda _: True)
     assert (speech.parts[0].text, engine.contexts) == ("text", [10.0])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -16,6 +17,10 @@ from windows import SAMPLE_RATE, Window, pack
 
 # Requests of at most so much audio are short: the lane that is kept free for them decodes them.
 SHORT_S = 15.0
+# Hearing live speech again, in the full context, takes up to four times as long as the first time. Whoever
+# has waited longer than this gets what was heard.
+PATIENCE_S = 0.4
+
 LIVE, SHORT, LONG = PRIORITIES
 _WORK = {LIVE: Work.LIVE, SHORT: Work.SHORT, LONG: Work.LONG}
 
@@ -41,6 +46,7 @@ class Job:
         self.options = options
         priority = options.priority or (SHORT if audio.size <= SHORT_S * SAMPLE_RATE else LONG)
         self.work = Work.DRAFT if options.draft else _WORK[priority]
+        self.arrived = time.monotonic()
         self.error: Exception | None = None
         self.answered = False
         self.speeches: list[JobSpeech] = []
@@ -52,6 +58,11 @@ class Job:
         self._cancelled = False
         self._answer = answer
         self._lock = threading.Lock()
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the client had better have a text that may be right than a later one."""
+        return time.monotonic() - self.arrived > PATIENCE_S
 
     def wanted(self) -> bool:
         """False once the client has left or the request has failed."""

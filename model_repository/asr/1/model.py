@@ -94,7 +94,7 @@ class TritonPythonModel:
                 engine,
                 speeches,
                 lambda speech: speech.job.finish(speech),
-                lambda: self.lanes.is_awaited(work),
+                lambda speech: speech.job.is_late or self.lanes.is_awaited(work),
             )
         except Exception as error:  # noqa: BLE001 - the clients must be answered, the lane go on
             rest = [speech for speech in speeches if not speech.finished]

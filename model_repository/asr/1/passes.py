@@ -22,9 +22,9 @@ NO_SPEECH_LOGPROB = -1.0
 # takes an eighth of the time, and Whisper says nearly the same; with less it repeats itself.
 MIN_CONTEXT_S = 10.0
 SILENCE_S = 2.0
-# A final result whose text is less probable is decoded again in the full context, unless others wait. Without
-# that the word error rate is a point higher (base, recorded prompts in five languages).
-SURE_LOGPROB = -0.2
+# A final result whose text is less probable is decoded again in the full context, unless there is a hurry.
+# Without that the word error rate is a point higher (base, recorded prompts in five languages).
+SURE_LOGPROB = -0.22
 
 
 @dataclass(frozen=True)

@@ -50,13 +50,13 @@ def recognise(
     engine: Engine,
     windows: Sequence[Speech],
     finished: Callable[[Speech], None] = lambda _: None,
-    hurried: Callable[[], bool] = lambda: False,
+    hurried: Callable[[Speech], bool] = lambda _: False,
 ) -> None:
     """Decode `windows` together and give each its `parts`, in order; none where nobody speaks.
 
     `finished` is called with each as soon as it is done; those that need retries do not hold the others up.
-    Windows of requests that are no longer wanted are left as they are. `hurried`: whether others wait, so
-    that only texts that cannot be right are decoded again.
+    Windows of requests that are no longer wanted are left as they are. `hurried`: whether a text
+    is decoded again only if it cannot be right.
     """
     pending = [Pass(window) for window in windows]
     unfinished = list(windows)
@@ -82,7 +82,7 @@ def _together(pending: Sequence[Pass]) -> tuple[list[Pass], list[Pass]]:
     )
 
 
-def _decode(engine: Engine, batch: Sequence[Pass], hurried: Callable[[], bool]) -> list[Pass]:
+def _decode(engine: Engine, batch: Sequence[Pass], hurried: Callable[[Speech], bool]) -> list[Pass]:
     """Decode a batch once; returns what must be decoded again or further."""
     _encode(engine, batch)
     # The encoder is half of the cost: a client that has left meanwhile is spared the other half.
@@ -105,7 +105,7 @@ def _decode(engine: Engine, batch: Sequence[Pass], hurried: Callable[[], bool]) 
             hypotheses[number] = hypothesis
     again, done = [], []
     for each, hypothesis in zip(batch, hypotheses, strict=True):
-        more = each.take(hypothesis, engine.text(hypothesis.tokens), hurried=hurried())
+        more = each.take(hypothesis, engine.text(hypothesis.tokens), hurried=hurried(each.speech))
         (again if more else done).append(each)
     return again + _settle(engine, done)
 

@@ -19,8 +19,6 @@ from inference_service.audio.mono import Waveform
 from inference_service.errors import BadRequest, Busy, ServiceError, TooLarge
 from tests.service.recordings import RATE, by_libsndfile, likeness, silent_film, speech, written
 
-pytestmark = pytest.mark.fast
-
 FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "frag_duration": "1000000"}
 
 

@@ -61,7 +61,6 @@ def decoded(name: str, chunks: Sequence[bytes]) -> list[Waveform]:
     return asyncio.run(work())
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize(("name", "record"), RECORDERS)
 @pytest.mark.parametrize("size", [97, 4000, 10**7])
 def test_what_a_recorder_sends_is_heard_wherever_its_chunks_are_cut(
@@ -73,7 +72,6 @@ def test_what_a_recorder_sends_is_heard_wherever_its_chunks_are_cut(
     assert likeness(whole, speech()) > 0.97
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize(("name", "record"), RECORDERS)
 def test_audio_comes_with_its_chunk_and_not_at_the_end(name: str, record: object) -> None:
     data = record()  # type: ignore[operator]
@@ -83,7 +81,6 @@ def test_audio_comes_with_its_chunk_and_not_at_the_end(name: str, record: object
     assert lengths[5] > 4.0
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize(("name", "record"), RECORDERS)
 def test_a_recorder_that_starts_anew_goes_on_in_the_same_stream(name: str, record: object) -> None:
     data = record()  # type: ignore[operator]
@@ -92,7 +89,6 @@ def test_a_recorder_that_starts_anew_goes_on_in_the_same_stream(name: str, recor
     assert likeness(whole[-5 * RATE :], speech(6.0, 11.0)) > 0.9
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize(
     ("name", "data"),
     [
@@ -112,7 +108,6 @@ def test_other_formats_are_streamed_whole(name: str, data: object) -> None:
     assert likeness(whole, speech()) > 0.94
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize(
     ("name", "chunks", "reason"),
     [
@@ -133,7 +128,6 @@ def test_what_cannot_be_streamed_is_refused_with_the_reason(name: str, chunks: o
         decoded(name, chunks())  # type: ignore[operator]
 
 
-@pytest.mark.fast
 def test_no_process_is_left_of_streams_that_are_given_up() -> None:
     async def work() -> None:
         for name, record in RECORDERS * 3:
@@ -162,7 +156,6 @@ def decoding() -> list[int]:
     return [child.pid for child in parent.children()]
 
 
-@pytest.mark.fast
 def test_damaged_streams_are_audio_or_refused() -> None:
     random = np.random.default_rng(1)
     for name, record in RECORDERS:

@@ -91,6 +91,9 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.so_reuseport", 1),
         ("grpc.max_receive_message_length", settings.ai.request.max_body_bytes + _FIELDS_BYTES),
         ("grpc.max_concurrent_streams", settings.server.max_streams),
+        # Else the window of a fast connection grows to megabytes, which refused callers fill, too. A message
+        # that a handler waits for has a window of its own size.
+        ("grpc.http2.bdp_probe", 0),
         ("grpc.keepalive_time_ms", 1000 * _PING_AFTER),
         ("grpc.keepalive_timeout_ms", 1000 * _PING_TIMEOUT),
         ("grpc.keepalive_permit_without_calls", 1),

@@ -40,7 +40,10 @@ async def send(socket: WebSocket[Any, Any, Any], text: str) -> None:
 
 
 async def close(socket: WebSocket[Any, Any, Any], error: ServiceError) -> None:
-    """Close with the code and the reason of `error`."""
+    """Close with the code and the reason of `error`. Raises ClientGone."""
     code = next((code for kind, code in _CLOSE_CODES.items() if isinstance(error, kind)), _INTERNAL_ERROR)
     reason = str(error).encode("utf-8")[:_LONGEST_REASON].decode("utf-8", "ignore")
-    await socket.close(code, reason)
+    try:
+        await socket.close(code, reason)
+    except (OSError, WebSocketDisconnect) as gone:
+        raise ClientGone from gone

@@ -11,6 +11,7 @@ from socket import SHUT_RDWR
 from typing import Any
 
 import hypothesis
+import numpy as np
 import pytest
 from hypothesis import strategies as st
 from openai import OpenAI
@@ -34,6 +35,13 @@ def encoded(audio: bytes) -> str:
 
 def silence(seconds: float, rate: int = RATE) -> bytes:
     return bytes(2 * round(seconds * rate))
+
+
+def syllables(seconds: float) -> bytes:
+    """A tone that rises and falls four times a second, as speech does; a steady one is taken for noise."""
+    samples = np.frombuffer(tone(seconds, RATE), dtype="<i2")
+    envelope = 0.505 - 0.495 * np.cos(2 * np.pi * 4 * np.arange(len(samples)) / RATE)
+    return (samples * envelope).astype("<i2").tobytes()
 
 
 @contextmanager
@@ -449,8 +457,28 @@ def test_no_order_of_events_breaks_a_session(service: Service, events: list[Any]
     service.wait_until(lambda: service.engine.streams.open == 0)
 
 
+@pytest.mark.parametrize("size", [None, 1001, 4800])
+def test_turns_are_the_same_however_the_audio_is_cut(service: Service, size: int | None) -> None:
+    """A turn that ends and the next one that begins, in one event or across events and samples."""
+    audio = silence(1) + tone(0.4, RATE) + silence(0.6) + tone(0.4, RATE) + silence(0.6) + tone(1, RATE)
+    audio += silence(1)
+    with session(service) as connection:
+        for part in pieces(audio, size or len(audio)):
+            append(connection, part)
+        events = [event for _ in range(3) for event in until(connection, f"{PREFIX}.completed")]
+    completed = {event.item_id: event for event in events if event.type == f"{PREFIX}.completed"}
+    order = [event.item_id for event in events if event.type == "input_audio_buffer.speech_started"]
+    assert [event.item_id for event in events if event.type == "input_audio_buffer.committed"] == order
+    # The second and the third begin in the pause after the one before, which is as long as both need.
+    seconds = [completed[item].usage.seconds for item in order]
+    assert seconds == [pytest.approx(expected, abs=0.1) for expected in (1.2, 1.0, 1.6)]
+    # A byte that is lost or counted twice turns the samples into noise at full scale.
+    peaks = [abs(audio.samples).max() for audio in service.runtime.audios]
+    assert max(peaks) <= 0.3
+
+
 def test_minutes_of_audio_in_one_event_are_turns_like_others(service: Service) -> None:
-    audio = (silence(1) + tone(3, RATE) + silence(1)) * 10
+    audio = (silence(1) + syllables(3) + silence(1)) * 10
     with session(service) as connection:
         append(connection, audio)
         found = [until(connection, f"{PREFIX}.completed")[-1] for _ in range(10)]

@@ -61,7 +61,7 @@ class InputBuffer:
                 raise FieldRefused("session", "the format cannot change before the buffer is committed")
             self._elapsed_ms += 1000 * self._position / before.format.rate
             self._position = 0
-            self._forget_item()
+            self._forget_audio()
         if (config.turns, config.format) != (before.turns, before.format):
             self._turns = None
         self.config = config
@@ -83,7 +83,7 @@ class InputBuffer:
                 await self._append_by_turns(samples)
 
     async def commit(self) -> None:
-        """End the item: its transcript follows. Raises BufferEmpty if it has next to no audio."""
+        """End the item, as the client asks. Raises BufferEmpty if it has next to no audio."""
         item = self._item
         milliseconds = 1000 * (item.seconds if item else len(self._kept) / self.config.format.rate)
         if milliseconds < _LEAST_MS:
@@ -94,20 +94,17 @@ class InputBuffer:
         if item is None:
             item = await self._new_item()
             await item.append(self._kept)
-        self._forget_item()
-        previous, self._last_item_id = self._last_item_id, item.id
-        place = {"previous_item_id": previous, "item_id": item.id}
-        await self._tell("input_audio_buffer.committed", place)
-        for name in ("created",) if self.beta else ("added", "done"):
-            content = {"previous_item_id": previous, "item": _shown(item)}
-            await self._tell(f"conversation.item.{name}", content)
-        await item.finish()
+        self._kept = _empty()
+        if self._turns is not None:
+            self._turns.forget_turn()
+        await self._commit(item)
 
     async def clear(self) -> None:
         """Drop the audio that is not committed."""
         if self._item is not None:
             await self._item.drop()
-        self._forget_item()
+            self._item = None
+        self._forget_audio()
         await self._tell("input_audio_buffer.cleared", {})
 
     async def finish(self) -> None:
@@ -143,12 +140,22 @@ class InputBuffer:
                 await self._item.append(heard[taken - first : at - first])
                 taken = at
                 await self._tell_speech("stopped", self._item, audio_end_ms=self._milliseconds(at))
-                await self.commit()
+                await self._commit(self._item)
         rest = heard[taken - first :]
         if self._item is not None:
             await self._item.append(rest)
         else:
             self._kept = rest[max(0, len(rest) - padding - self._turns.onset_samples) :].copy()
+
+    async def _commit(self, item: Item) -> None:
+        self._item = None
+        previous, self._last_item_id = self._last_item_id, item.id
+        place = {"previous_item_id": previous, "item_id": item.id}
+        await self._tell("input_audio_buffer.committed", place)
+        for name in ("created",) if self.beta else ("added", "done"):
+            content = {"previous_item_id": previous, "item": _shown(item)}
+            await self._tell(f"conversation.item.{name}", content)
+        await item.finish()
 
     async def _new_item(self) -> Item:
         while len(self._items) >= _MOST_ITEMS:
@@ -161,8 +168,7 @@ class InputBuffer:
         item.task.add_done_callback(lambda _: self._items.discard(item))
         return item
 
-    def _forget_item(self) -> None:
-        self._item = None
+    def _forget_audio(self) -> None:
         self._kept, self._held = _empty(), b""
         if self._turns is not None:
             self._turns.forget_turn()

@@ -11,7 +11,7 @@ CLIENTS_VENV := .venv-clients/.installed
 # Made last: where it is, .venv-models is complete.
 WEIGHTS := .venv-models/share/whisper-base/model.bin
 
-.PHONY: help up down status check test test-convert test-clients e2e bench doctor lint format setup locks lowest
+.PHONY: help up down status check test test-convert test-clients e2e bench fuzz doctor lint format setup locks lowest
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ e2e: $(VENV) $(WEIGHTS) ## run real Pulumi against real Docker hosts on this com
 
 bench: $(VENV) $(WEIGHTS) ## measure, as a table and as JSON
 	@.venv/bin/python -m tests.bench
+
+fuzz: $(VENV) ## decode 200,000 damaged recordings of every format; about half an hour
+	@.venv/bin/python -m tests.fuzz $(ARGS)
 
 gpu: $(VENV) $(WEIGHTS) ## check and measure the speech model on this computer's GPUs, if it has any
 	@if command -v nvidia-smi >/dev/null; then \

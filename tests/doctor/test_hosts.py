@@ -342,7 +342,7 @@ def test_settings_changed_by_hand_are_reported_as_drift_by_their_key(fleet: Make
     one = fleet()
     one.hosts.write_settings(host(one), stack_of(["192.0.2.1"], service={"workers": 7}), one.stack.nodes[0])
     finding = one.only()
-    assert "its settings differ in server.workers: 7, declared is 2" in finding.seen
+    assert "its settings differ in server.workers: 7, declared is 1" in finding.seen
 
 
 def test_a_wrong_triton_endpoint_is_reported_with_the_right_one(fleet: MakeFleet) -> None:

@@ -7,6 +7,7 @@ import gzip
 import json
 import zlib
 from collections.abc import Callable
+from contextlib import closing
 
 import httpx2
 import pytest
@@ -94,7 +95,7 @@ def test_the_limit_of_a_body_holds_after_it_is_unpacked(serve: Callable[..., Ser
 @given(st.binary(max_size=200_000), st.sampled_from(sorted(PACKERS)))
 def test_unpacking_gives_back_what_was_packed_and_holds_it(data: bytes, coding: str) -> None:
     budget = Budget(1 << 30)
-    with budget.request() as lease:
+    with closing(budget.stream()) as lease:
         name = "gzip" if "gzip" in coding else "deflate"
         assert unpack(PACKERS[coding](data), name, max_bytes=len(data), lease=lease) == data
         assert budget.held == len(data)
@@ -103,7 +104,7 @@ def test_unpacking_gives_back_what_was_packed_and_holds_it(data: bytes, coding: 
 
 @given(st.binary(max_size=300), st.sampled_from(["gzip", "deflate"]))
 def test_damaged_bodies_are_refused_and_nothing_else(data: bytes, coding: str) -> None:
-    with Budget(1 << 30).request() as lease:
+    with closing(Budget(1 << 30).stream()) as lease:
         try:
             unpack(data, coding, max_bytes=1000, lease=lease)
         except (BadRequest, TooLarge):
@@ -113,7 +114,7 @@ def test_damaged_bodies_are_refused_and_nothing_else(data: bytes, coding: str) -
 def test_a_bomb_stops_at_the_byte_budget() -> None:
     bomb = gzip.compress(bytes(100_000_000))
     budget = Budget(20_000_000)
-    with budget.request() as lease, pytest.raises(Busy):
+    with closing(budget.stream()) as lease, pytest.raises(Busy):
         unpack(bomb, "gzip", max_bytes=1 << 30, lease=lease)
     assert budget.held == 0
 

@@ -114,10 +114,13 @@ def test_a_stack_of_the_older_version_is_updated_in_place(older: Site) -> None:
     ]
     assert [name for name in kept if operations[name] != "update"] == [], update.steps
     created = [name for name, operation in operations.items() if operation in ("create", "delete")]
-    # The older version had no volume for engines and no steps around a node's change.
+    # The older version had no volume for engines and no steps around a node's change, and the gateway's
+    # container pulled its image.
     engines = [name for name in created if "-engines@" in name]
     steps = [name for name in created if re.search("(-turn|-recovery|-tried|gateway-traffic)@", name)]
-    assert sorted(created) == sorted(engines + steps), "resources of the older version have other names now"
+    image = [name for name in created if "RemoteImage::gateway-image@" in name]
+    expected = sorted(engines + steps + image)
+    assert sorted(created) == expected, "resources of the older version have other names now"
     assert len(engines) == len(older.gpu_hosts())
     assert all(older.healthy(host) for host in older.gpu_hosts())
     assert older.ask()

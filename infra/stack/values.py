@@ -5,6 +5,7 @@ Each has its check, its error message and its part of the JSON Schema.
 
 import ipaddress
 import re
+from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
@@ -24,6 +25,8 @@ from infra.stack.shown import shown
 
 NAME = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 API_KEY = r"[A-Za-z0-9._~+/=-]{8,256}"
+_SHARE = "^([1-9][0-9]?|100)%$"
+_SHARE_OR_NONE = "^(0|[1-9][0-9]?|100)%$"
 _MEMORY = re.compile(r"([1-9][0-9]*)([kmg]?)b?", re.IGNORECASE)
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
@@ -55,20 +58,19 @@ def parse_gpus(value: object) -> object:
     return value
 
 
-def _batch(value: object) -> object:
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
-        return value
-    if isinstance(value, str) and (match := re.fullmatch(r"([1-9][0-9]?|100)%", value)):
-        return f"{int(match[1])}%"
-    raise ValueError(f'expected a number of nodes from 1 or a share such as "25%", got {shown(value)}')
+def _nodes_or_share(least: int, share: str, example: str) -> Callable[[object], object]:
+    """Return a check for a number of nodes from `least`, or a share that matches the pattern `share`."""
 
+    def checked(value: object) -> object:
+        if isinstance(value, int) and not isinstance(value, bool) and value >= least:
+            return value
+        if isinstance(value, str) and re.fullmatch(share, value):
+            return value
+        raise ValueError(
+            f'expected a number of nodes from {least} or a share such as "{example}", got {shown(value)}'
+        )
 
-def _min_healthy(value: object) -> object:
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return value
-    if isinstance(value, str) and (match := re.fullmatch(r"(0|[1-9][0-9]?|100)%", value)):
-        return f"{int(match[1])}%"
-    raise ValueError(f'expected a number of nodes from 0 or a share such as "50%", got {shown(value)}')
+    return checked
 
 
 def memory_bytes(text: str) -> int:
@@ -142,12 +144,12 @@ HostAddress = Annotated[
     WithJsonSchema({"type": "string", "pattern": PATTERN}),
 ]
 Batch = Annotated[
-    Annotated[int, Field(ge=1)] | Annotated[str, StringConstraints(pattern="^([1-9][0-9]?|100)%$")],
-    BeforeValidator(_batch),
+    Annotated[int, Field(ge=1)] | Annotated[str, StringConstraints(pattern=_SHARE)],
+    BeforeValidator(_nodes_or_share(1, _SHARE, "25%")),
 ]
 MinHealthy = Annotated[
-    Annotated[int, Field(ge=0)] | Annotated[str, StringConstraints(pattern="^(0|[1-9][0-9]?|100)%$")],
-    BeforeValidator(_min_healthy),
+    Annotated[int, Field(ge=0)] | Annotated[str, StringConstraints(pattern=_SHARE_OR_NONE)],
+    BeforeValidator(_nodes_or_share(0, _SHARE_OR_NONE, "50%")),
 ]
 Memory = Annotated[
     str, AfterValidator(_memory), Field(json_schema_extra={"pattern": "^[1-9][0-9]*[kKmMgG]?[bB]?$"})

@@ -168,8 +168,6 @@ _BY_SUFFIX = {suffix: each for each in FORMATS for suffix in each.suffixes}
 
 #: Every media type that is known to be audio, or a video's sound.
 MEDIA_TYPES = tuple(_BY_MEDIA_TYPE)
-#: Every ending of a file name, without its dot.
-SUFFIXES = tuple(_BY_SUFFIX)
 
 
 def named(name: str) -> AudioFormat | None:

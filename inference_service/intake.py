@@ -24,7 +24,7 @@ async def decoded(recording: Recording, engine: Engine, task: Task) -> Audio:
 
 
 def _hold(lease: Lease) -> Callable[[int], None]:
-    """Take what a growing waveform needs, which is called with its whole size each time."""
+    """Return what holds a waveform in the lease while it grows; it is called with the whole size in bytes."""
     held = 0
 
     def hold(size: int) -> None:

@@ -44,7 +44,7 @@ class Gate(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Handler]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> _Handler:
-        """gRPC."""
+        """Return the handler that gRPC runs for a call: the method's behind the gate, or one that refuses."""
         handler = await continuation(handler_call_details)
         if handler is None:
             return handler  # no such method: gRPC answers without reading

@@ -541,7 +541,7 @@ def test_containers_have_least_privilege_bounded_logs_restarts_and_an_init() -> 
 
 def test_a_nodes_ports_are_open_on_all_addresses_or_on_the_one_that_it_names() -> None:
     stack = config(2, triton={"publish": True})
-    stack["nodes"][1]["bind"] = "10.0.0.12"
+    stack["nodes"][1]["bind"] = "192.0.2.112"
     fleet = declare(stack)
 
     def addresses(node: str) -> set[str]:
@@ -549,7 +549,7 @@ def test_a_nodes_ports_are_open_on_all_addresses_or_on_the_one_that_it_names() -
         return {port["ip"] for ports in parts for port in ports}
 
     assert addresses("gpu-1") == {"0.0.0.0"}
-    assert addresses("gpu-2") == {"10.0.0.12"}
+    assert addresses("gpu-2") == {"192.0.2.112"}
 
 
 def test_tritons_ports_are_published_only_when_asked_for() -> None:

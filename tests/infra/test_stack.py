@@ -210,7 +210,10 @@ def test_all_mistakes_are_reported_at_once_and_in_the_order_of_the_keys() -> Non
             "images.logins[0].registry: expected a registry's name, such as nvcr.io",
         ),
         ({"nodes": [{"host": GPU_1, "runtime": "remote"}]}, "nodes[0].remote.endpoint: required"),
-        ({"nodes": [{"host": "embedded", "bind": "10.0.0.1"}]}, "nodes[0].bind: an embedded node is open on"),
+        (
+            {"nodes": [{"host": "embedded", "bind": "192.0.2.1"}]},
+            "nodes[0].bind: an embedded node is open on",
+        ),
         ({"nodes": [{"host": GPU_1, "bind": "gpu-1"}]}, "nodes[0].bind: expected an IP address"),
         ({"nodes": [{"host": "embedded", "gpus": "all"}]}, "nodes[0].gpus: an embedded node"),
         ({"nodes": [{"host": "embedded", "runtime": "edge-llm"}]}, "nodes[0].runtime: an embedded node"),

@@ -128,7 +128,7 @@ def _serve(connection: socket.socket) -> None:
             message = messages.receive(connection)
             if message is not None:
                 _decode(connection, msgspec.json.decode(message[1], type=Job))
-    except BaseException:  # noqa: BLE001 - a fault of the decoder, which the service reports
+    except BaseException:  # noqa: BLE001 - a fault of the decoder; the service logs that no answer came
         status = 1
     os._exit(status)
 

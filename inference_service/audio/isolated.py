@@ -1,5 +1,6 @@
 """Decodes in a process of its own for each recording and each stream; `decoder_process` is that process."""
 
+import logging
 import os
 import signal
 import socket
@@ -17,6 +18,8 @@ from inference_service.audio.jobs import Failure, Job
 from inference_service.audio.messages import DATA, DONE, END, ERROR, JOB
 from inference_service.audio.mono import Block
 from inference_service.errors import BadRequest, Busy, ServiceError, TooLarge
+
+_log = logging.getLogger(__name__)
 
 #: Processes at once, and so streams of coded audio. Each has a few megabytes of its own.
 MAX_PROCESSES = 256
@@ -131,7 +134,11 @@ class Decoder:
         self.close()
 
     def failed(self) -> ServiceError:
-        """The error of a process that ended without an answer."""
+        """The error of a process that ended without an answer, for the client; the log has a warning.
+
+        A damaged recording does that, and so does a fault of the decoder.
+        """
+        _log.warning("a decoder process ended without an answer", extra={"recording": self.label})
         return BadRequest(f"audio: {self.label} is damaged: it makes the decoder fail")
 
 

@@ -377,7 +377,7 @@ def test_more_channels_than_players_have_are_heard() -> None:
 
 
 def test_a_recording_that_crashes_its_decoder_is_refused_and_the_next_one_is_heard(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """No file is known that still crashes one, so the process is killed while it decodes."""
     whole = isolated.Decoder
@@ -391,6 +391,7 @@ def test_a_recording_that_crashes_its_decoder_is_refused_and_the_next_one_is_hea
     monkeypatch.setattr(isolated, "Decoder", killed)
     with pytest.raises(BadRequest, match="MP4 is damaged: it makes the decoder fail"):
         heard(written("ipod", "aac"))
+    assert "a decoder process ended without an answer" in caplog.text
     monkeypatch.undo()
     check_speech(heard(written("ipod", "aac")))
 

@@ -108,8 +108,10 @@ class Trials:
         silent = 0
         while (now := time.monotonic()) < end:
             time.sleep(min(_LOOK_SECONDS, end - now))
-            if (ended := _restarts(node) - restarts) > 0:
-                return [f"its containers ended {ended} times while it served"]
+            now_restarts = _restarts(node)
+            restarts = now_restarts if restarts is None else restarts
+            if now_restarts is not None and restarts is not None and now_restarts > restarts:
+                return [f"its containers ended {now_restarts - restarts} times while it served"]
             seen = {name: look for name, look in _look([node, *peers]).items() if name in first}
             silent = 0 if node.node in seen else silent + 1
             if silent == _MOST_SILENT:
@@ -150,14 +152,14 @@ def _each(nodes: list[NodeAddress], asked: Mapping[str, Any], seconds: float) ->
         return {node.node: answer for node, answer in found if answer is not None}
 
 
-def _restarts(node: NodeAddress) -> int:
-    """How often the containers of a node ended and were started again; 0 if its host does not answer."""
+def _restarts(node: NodeAddress) -> int | None:
+    """How often the containers of a node ended and were started again; None if its host does not answer."""
     containers = " ".join(map(shlex.quote, node.containers))
     script = f"docker inspect --format '{{{{.RestartCount}}}}' {containers} 2>/dev/null || :"
     try:
         return sum(map(int, node.connection.run(script, timeout=_MARGIN_SECONDS).stdout.split()))
     except (RemoteError, subprocess.TimeoutExpired):
-        return 0
+        return None
 
 
 def _probe(node: NodeAddress, asked: Mapping[str, Any], seconds: float) -> dict[str, Any] | None:

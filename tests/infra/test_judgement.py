@@ -16,8 +16,12 @@ from typing import Any
 import pytest
 
 from infra import node_probe
-from infra.stack import Judge
+from infra.connection import Connection
+from infra.node_health import NodeAddress
+from infra.stack import Judge, Rollout
+from infra.update import trials
 from infra.update.judgement import Counted, agreement, traffic, traffic_problems, work_problems
+from infra.update.turns import Turns
 
 JUDGE = Judge()
 TEXT = "ask not what your country can do for you"
@@ -216,3 +220,18 @@ def test_the_text_that_runs_in_the_container_asks_each_task_and_counts_the_reque
         "http /api/v1/ai/asr": {"all": 5, "failed": 1, "seconds": 2.5},
         "grpc ProcessAudioData": {"all": 2, "failed": 2, "seconds": 0},
     }
+
+
+def test_only_restarts_since_they_could_first_be_counted_are_the_canarys(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Stands for a host that answers the first and the third question for restarts too late."""
+    answers = iter([None, 7, None, 7, 8])
+    monkeypatch.setattr(trials, "_restarts", lambda node: next(answers))
+    monkeypatch.setattr(trials, "_look", lambda nodes: {"gpu-1": {"requests": {}}})
+    monkeypatch.setattr(trials, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(trials, "_QUIET_SECONDS", 60)
+    canary = NodeAddress("gpu-1", Connection("ssh://root@192.0.2.1"), "service", ("service",))
+    turns = Turns({"gpu-1": canary}, frozenset(), Rollout(), None)
+    judged = trials.Trials({"gpu-1": canary}, frozenset({"gpu-1"}), Rollout(), turns, lambda: None)
+    assert judged._soak(canary, [], JUDGE) == ["its containers ended 1 times while it served"]

@@ -11,7 +11,7 @@ CLIENTS_VENV := .venv-clients/.installed
 # Made last: where it is, .venv-models is complete.
 WEIGHTS := .venv-models/share/whisper-base/model.bin
 
-.PHONY: help up down status check test test-convert test-clients e2e bench fuzz doctor lint format setup locks lowest
+.PHONY: help up down status check test test-convert test-clients e2e e2e-long bench fuzz doctor lint format setup locks lowest
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,7 +38,10 @@ test-clients: $(VENV) $(WEIGHTS) $(CLIENTS_VENV) ## test with LiteLLM and LangCh
 	@.venv/bin/python -m pytest tests/clients/test_other_clients.py $(ARGS)
 
 e2e: $(VENV) $(WEIGHTS) ## run real Pulumi against real Docker hosts on this computer; ARGS goes to pytest
-	@.venv/bin/python -m pytest tests/e2e $(ARGS)
+	@.venv/bin/python -m pytest tests/e2e -m "not long" $(ARGS)
+
+e2e-long: $(VENV) $(WEIGHTS) ## run the scenarios of make e2e that take longer; ARGS goes to pytest
+	@.venv/bin/python -m pytest tests/e2e -m long $(ARGS)
 
 bench: $(VENV) $(WEIGHTS) ## measure, as a table and as JSON
 	@.venv/bin/python -m tests.bench

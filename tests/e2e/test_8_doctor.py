@@ -504,6 +504,7 @@ def test_a_unit_manager_that_is_down(edge: Site) -> None:
 # Many hosts ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_thirty_two_hosts_over_ssh_of_which_eight_are_cut_off(
     tmp_path: Path,
 ) -> None:

@@ -22,6 +22,8 @@ from tests.e2e.deployment import STACK, Site
 from tests.e2e.lab.host import Host
 from tests.e2e.lab.program import LEFT_OUT, Program
 
+pytestmark = pytest.mark.long
+
 #: The last commit before version 0.1.0 whose types and names of resources differ from today's.
 OLDER = "03bca15"
 

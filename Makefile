@@ -17,13 +17,13 @@ help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 up: $(VENV) $(WEIGHTS) ## bring the dev stack up on this computer and send a recording through it
-	@.venv/bin/python -m infra.embedded --stack $(STACK) up
+	@.venv/bin/python -m infra.cli up --stack $(STACK)
 
 down: $(VENV) ## stop what `make up` started
-	@.venv/bin/python -m infra.embedded --stack $(STACK) down
+	@.venv/bin/python -m infra.cli down --stack $(STACK)
 
-status: $(VENV) ## show the processes of the stack that `make up` started
-	@.venv/bin/python -m infra.embedded --stack $(STACK) status
+status: $(VENV) ## show the stack's nodes and gateway: health, load, address, role
+	@.venv/bin/python -m infra.cli status --stack $(STACK)
 
 check: lint ## lint and run the fast tests, in under a minute
 	@.venv/bin/python -m pytest -q -m fast
@@ -55,7 +55,7 @@ gpu: $(VENV) $(WEIGHTS) ## check and measure the speech model on this computer's
 	@.venv/bin/python -m tests.gpu
 
 doctor: $(VENV) ## check the fleet of STACK
-	@.venv/bin/python -m infra.doctor --stack $(STACK)
+	@.venv/bin/python -m infra.cli doctor --stack $(STACK)
 
 lint: $(VENV) ## check format, code, types and generated code
 	.venv/bin/ruff format --check .

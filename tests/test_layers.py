@@ -28,6 +28,7 @@ INFRA = (
     ("steps", "embedded", "update"),
     ("program", "doctor"),
     ("package", "models"),
+    ("cli",),
     ("model_sync", "gateway.apply", "__main__"),
 )
 SERVICE = (
@@ -50,6 +51,7 @@ WITH_PULUMI = ("infra.program", "infra.package", "infra.update", "infra.stack.lo
 
 #: These import inside a function, for the reason given.
 LATE_IMPORTS = {
+    "infra.cli.__main__": "an interrupt while modules load must not end in a traceback",
     "infra.models.__main__": "an interrupt while modules load must not end in a traceback",
     "infra.embedded.__main__": "an interrupt while modules load must not end in a traceback",
     "inference_service.runtimes": "a worker loads the runtime that its settings name and no other",

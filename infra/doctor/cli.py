@@ -52,14 +52,16 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m infra.doctor",
+        prog="fleet doctor",
         description="Checks a whole fleet from this computer and changes nothing.",
         epilog="Exit status: 0 without a problem or warning; 1 with one; 2 for a wrong command or stack "
         f"file. {API_KEY} is the API key to use where the nodes' own cannot be read. "
         "docs/doctor.md explains every finding.",
     )
     parser.set_defaults(run=examine)
-    parser.add_argument("--stack", default="dev", help="the stack's name: Pulumi.<stack>.yaml (default: dev)")
+    parser.add_argument(
+        "--stack", "-s", default="dev", help="the stack's name: Pulumi.<stack>.yaml (default: dev)"
+    )
     parser.add_argument("--file", type=Path, help="another stack file")
     parser.add_argument(
         "--node", action="append", default=[], help="this node only (or `gateway`); may be repeated"

@@ -28,7 +28,7 @@ _MODEL_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 def main(arguments: list[str] | None = None) -> int:
     """Run one command. Returns 0 when it is done, 1 after a problem or with faults, 2 after a usage error."""
     parser = argparse.ArgumentParser(
-        prog="python -m infra.models",
+        prog="fleet models",
         description="Brings models to a model repository, as folders that Triton and the service take.",
         epilog="docs/models.md goes from nothing to a model of your own on a fleet.",
     )

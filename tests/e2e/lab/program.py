@@ -125,6 +125,11 @@ class Program:
         document["config"] = {f"gpu-inference:{key}": value for key, value in config.items()}
         self.config_file.write_text(yaml.safe_dump(document, sort_keys=False))
 
+    def stack_config(self) -> dict[str, Any]:
+        """The keys of the stack file as it is now, without their namespace."""
+        document = yaml.safe_load(self.config_file.read_text())
+        return {key.partition(":")[2]: value for key, value in document["config"].items()}
+
     def encrypt(self, value: str) -> dict[str, str]:
         """A secret in the form of a stack file."""
         self.pulumi("config", "set", "--secret", "gpu-inference:scratch", value).check()

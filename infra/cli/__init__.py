@@ -1,0 +1,1 @@
+"""`fleet`, the command line of the project."""

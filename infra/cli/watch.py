@@ -1,0 +1,86 @@
+"""`fleet status` and `fleet logs`."""
+
+import subprocess
+import sys
+from typing import Annotated
+
+import typer
+
+from infra import names
+from infra.cli import stack_files
+from infra.cli.options import DEFAULT_STACK, JSON, STACK
+from infra.cli.screen import Failed, show_json, show_table
+from infra.cli.state import PartState, states
+from infra.connection import Connection
+from infra.embedded.layout import Layout
+from infra.stack import Stack
+
+
+def status(stack: STACK = DEFAULT_STACK, as_json: JSON = False) -> int:
+    """Show each node and the gateway: health, load, address and role. Exit status 1 unless all are well."""
+    found = states(stack_files.load(stack))
+    if as_json:
+        show_json([each.as_json() for each in found])
+    else:
+        show_table(
+            ("part", "role", "state", "running", "queued", "streams", "requests", "address", "host"),
+            [_row(each) for each in found],
+        )
+        if not all(each.well for each in found):
+            print(_helps(stack, found), file=sys.stderr)
+    return 0 if all(each.well for each in found) else 1
+
+
+def _row(part: PartState) -> list[str]:
+    load = (
+        [str(part.load[key]) if part.load else "" for key in ("running", "queued", "streams", "requests")]
+        if part.load
+        else [""] * 4
+    )
+    return [part.name, part.role, part.state, *load, part.address, part.host]
+
+
+def _helps(stack: str, found: list[PartState]) -> str:
+    """The command that goes on from a stack that is not well."""
+    loaded = stack_files.load(stack)
+    if stack_files.on_this_computer(loaded) and not any(part.well for part in found):
+        return f"\nThe stack {stack} does not run. To start it: fleet up -s {stack}"
+    return f"\nFor the reasons and what to do: fleet doctor -s {stack}"
+
+
+def logs(
+    part: Annotated[str, typer.Argument(help="a node's name, or gateway")],
+    stack: STACK = DEFAULT_STACK,
+    container: Annotated[
+        str, typer.Option("--part", "-p", help="service, triton, unit-manager or llm-node")
+    ] = names.SERVICE,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="how many of the last lines")] = 100,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="go on until Ctrl-C")] = False,
+) -> int:
+    """Print the last lines of a node's or the gateway's log."""
+    loaded = stack_files.load(stack)
+    command = _command(loaded, part, container, lines, follow)
+    return subprocess.run(command, check=False).returncode
+
+
+def _command(stack: Stack, part: str, container: str, lines: int, follow: bool) -> list[str]:
+    """The command that prints a log. Raises Failed for a part that the stack does not have."""
+    allowed = [*(node.name for node in stack.nodes), names.GATEWAY]
+    if part not in allowed:
+        raise Failed(f"{part}: expected one of {', '.join(allowed)}")
+    if part == names.GATEWAY:
+        host, name, process = stack.gateway.host, names.gateway_container(stack), names.GATEWAY
+    else:
+        node = stack.node(part)
+        parts = (names.SERVICE, names.TRITON, names.UNIT_MANAGER, names.LLM_NODE)
+        if container not in parts:
+            raise Failed(f"--part {container}: expected one of {', '.join(parts)}")
+        host = node.host
+        name, process = names.container(stack, node, container), names.process(part, container)
+    if str(host) == "embedded":
+        file = Layout.for_stack(stack.name).log(process)
+        if not file.is_file():
+            raise Failed(f"{part} has no log here.\nTo start the stack: fleet up -s {stack.name}")
+        return ["tail", "-n", str(lines), *(["-F"] if follow else []), str(file)]
+    script = 'docker logs --tail "$1" $3 "$2" 2>&1'
+    return Connection.to(host, stack.ssh).command(script, str(lines), name, "-f" if follow else "")

@@ -167,6 +167,8 @@ def _show(stack: Stack, done: pulumi_command.Done, told: dict[str, Any]) -> None
     nodes: dict[str, Any] = told.get("nodes") or {}
     gateway: dict[str, Any] = told.get("gateway") or {}
     skipped = told.get("skipped") or []
+    # In a pipe a row is a line.
+    separator = "\n" if console().is_terminal else ", "
 
     def state(node: str) -> str:
         if node in skipped:
@@ -179,7 +181,7 @@ def _show(stack: Stack, done: pulumi_command.Done, told: dict[str, Any]) -> None
             str(node.host),
             state(node.name),
             str((nodes.get(node.name) or {}).get("http", "")),
-            "\n".join(changed.get(node.name, ["nothing"])),
+            separator.join(changed.get(node.name, ["nothing"])),
         ]
         for node in stack.nodes
     ]
@@ -189,7 +191,7 @@ def _show(stack: Stack, done: pulumi_command.Done, told: dict[str, Any]) -> None
             str(stack.gateway.host),
             "",
             str(gateway.get("http", "")),
-            "\n".join(changed.get(names.GATEWAY, ["nothing"])),
+            separator.join(changed.get(names.GATEWAY, ["nothing"])),
         ]
     )
     print()

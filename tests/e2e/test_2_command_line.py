@@ -31,8 +31,10 @@ def test_a_change_is_deployed_seen_and_taken_back(site: Site) -> None:
     deployed = fleet(site, "deploy", "-s", STACK, "--yes")
     assert deployed.returncode == 0, deployed.stdout + deployed.stderr
     summary = deployed.stdout[deployed.stdout.index("part ") :]
-    assert "drained" in summary
-    assert "update: config" in summary
+    rows = {line.split()[0]: line for line in summary.splitlines() if line.strip()}
+    assert "drained" in rows["gpu-2"]
+    assert "nothing" in rows["gpu-1"]
+    assert "config" in rows["gateway"]
     assert f"status  fleet status -s {STACK}" in summary
 
     shown = fleet(site, "status", "-s", STACK, "--json")

@@ -25,7 +25,7 @@ MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 #: The parts of a node and the gateway: the roles of containers, their names on the node's network, and the
 #: ends of the names of containers and processes.
-SERVICE, LLM_NODE, GATEWAY = "service", "llm-node", "gateway"
+SERVICE, LLM_NODE, GATEWAY, KEEPALIVED = "service", "llm-node", "gateway", "keepalived"
 TRITON, UNIT_MANAGER = addresses.TRITON_HOST, addresses.UNIT_MANAGER_HOST
 
 #: Labels of every container; the last is on an llm node's.
@@ -67,6 +67,11 @@ def tmp_volume(stack: Stack, node: Node) -> str:
 def gateway_container(stack: Stack) -> str:
     """The gateway's container and its network."""
     return f"{stack.name}-{GATEWAY}"
+
+
+def keepalived_container(stack: Stack) -> str:
+    """The container of a gateway's keepalived, on the gateway's host."""
+    return f"{stack.name}-{KEEPALIVED}"
 
 
 def process(node: str, part: str) -> str:
@@ -159,6 +164,10 @@ NGINX_CONF, API_KEYS_CONF, OLDER_NGINX_CONF = "nginx.conf", "api_keys.conf", "ol
 UPSTREAM_FILES = "ai_inference_service.servers*.conf"
 #: The first words of every stack's upstream file; the stack's name follows (nginx/servers.conf.j2).
 UPSTREAM_FILE_MARK = "# The nodes of the stack "
+
+
+#: Where keepalived's container has its configuration.
+KEEPALIVED_CONF = "/etc/gpu-inference/keepalived.conf"
 
 
 def gateway_folder(stack: Stack) -> str:

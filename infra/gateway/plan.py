@@ -34,12 +34,17 @@ class GatewayPlan:
     configuration: Configuration | None = field(default=None, repr=False)
 
 
+def public_url(stack: Stack) -> str:
+    """The HTTP entrance, by the name that clients use."""
+    # An existing site's own address is not known here.
+    scheme = "https" if stack.gateway.tls else "http"
+    return f"{scheme}://{bracketed(stack.gateway.public_host)}:{stack.gateway.http}"
+
+
 def gateway_plan(stack: Stack, away: Set[str] = frozenset()) -> GatewayPlan:
     """The plan for the gateway that the stack declares; nodes that are `away`, by name, get no traffic."""
     gateway = stack.gateway
-    # An existing site's own address is not known here.
-    scheme = "https" if gateway.tls else "http"
-    url = f"{scheme}://{bracketed(gateway.public_host)}:{gateway.http}"
+    url = public_url(stack)
     if isinstance(gateway.host, EmbeddedHost):
         return GatewayPlan(url, reload.embedded(stack.name))
     connection = Connection.to(gateway.host, stack.ssh)

@@ -8,6 +8,7 @@ from typing import Any, NotRequired, TypedDict
 
 import pulumi
 
+from infra.package.build import Build as Build
 from infra.package.gateway_settings import FleetGateway, GatewaySettings
 from infra.package.rollout import Judge as Judge
 from infra.package.rollout import Rollout
@@ -24,17 +25,6 @@ class Ports(TypedDict):
     triton_grpc: NotRequired[int]
     triton_metrics: NotRequired[int]
     unit_manager: NotRequired[int]
-
-
-class Build(TypedDict):
-    """An image built from a folder; `args` without a context apply to this project's own build."""
-
-    context: NotRequired[str]
-    """The build context, relative to the project."""
-    dockerfile: NotRequired[str]
-    """The Dockerfile, relative to the context."""
-    args: NotRequired[Mapping[str, str]]
-    """Build arguments, e.g. BASE_IMAGE if the hosts cannot pull the public base image."""
 
 
 class Remote(TypedDict):

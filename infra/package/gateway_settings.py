@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import NotRequired, TypedDict
 
+from infra.package.build import Build
+
 
 class Tls(TypedDict):
     """The gateway's certificate."""
@@ -55,8 +57,29 @@ class GatewaySettings(TypedDict):
     """The trusted proxies send PROXY protocol headers instead of X-Forwarded-For."""
 
 
+class VirtualAddress(TypedDict):
+    """An address that one of several gateways holds: keepalived moves it, by VRRP between the gateways."""
+
+    address: str
+    """The address and its prefix, such as 198.51.100.10/24, which no host has by itself."""
+    interface: NotRequired[str]
+    """The network interface that gets the address. Default: the one with the gateway's own address."""
+    router_id: NotRequired[int]
+    """VRRP's virtual router ID, which no other VRRP router in that network has. Default: 51."""
+    peers: NotRequired[Sequence[str]]
+    """The gateways' own addresses in that network, in the order of the hosts. Default: the hosts'."""
+    image: NotRequired[str]
+    """The reference of an existing image with keepalived, curl and ip."""
+    build: NotRequired[Build]
+    """The folder and Dockerfile to build the image from."""
+
+
 class FleetGateway(GatewaySettings):
-    """The gateway of a fleet."""
+    """The gateway of a fleet, or several."""
 
     host: NotRequired[str]
     """Where the gateway runs. Default: the first node's host."""
+    hosts: NotRequired[Sequence[str]]
+    """The hosts of several gateways, in place of `host`. They change one after the other."""
+    virtual_address: NotRequired[VirtualAddress]
+    """An address that moves to another gateway when one fails. Without it, DNS names all gateways."""

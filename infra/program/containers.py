@@ -18,8 +18,8 @@ def container(
     role: str,
     *,
     image: str,
-    network: str,
-    alias: str,
+    network: str | None = None,
+    alias: str = "",
     ports: Mapping[int, int] | None = None,
     env: Mapping[str, str] | None = None,
     secrets: Mapping[str, pulumi.Input[str]] | None = None,
@@ -31,7 +31,7 @@ def container(
     labels: Mapping[str, pulumi.Input[str]] | None = None,
     **arguments: Any,
 ) -> dict[str, Any]:
-    """The arguments of a `docker.Container`.
+    """The arguments of a `docker.Container`, on a network of Docker or, without one, on that of the host.
 
     `ports` are container port -> host port. `secrets` are environment variables too, encrypted in the state.
     `labels` are added to those that name stack and role. `capabilities` are those that the container keeps.
@@ -47,7 +47,11 @@ def container(
         "name": name,
         "image": image,
         "envs": pulumi.Output.secret(envs) if secrets else envs,
-        "networks_advanced": [docker.ContainerNetworksAdvancedArgs(name=network, aliases=[alias])],
+        **(
+            {"network_mode": "host"}
+            if network is None
+            else {"networks_advanced": [docker.ContainerNetworksAdvancedArgs(name=network, aliases=[alias])]}
+        ),
         "ports": [
             docker.ContainerPortArgs(internal=inner, external=outer, ip=bind or "0.0.0.0", protocol="tcp")
             for inner, outer in sorted((ports or {}).items())

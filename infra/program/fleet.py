@@ -2,21 +2,22 @@
 
 import gc
 import uuid
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pulumi
 import pulumi_command as command
 
-from infra import node_health
+from infra import names, node_health
 from infra.connection import HERE, Connection, portable
 from infra.gateway.plan import GatewayPlan, gateway_plan
 from infra.program import model_kinds, outputs, secrets, triton_release
 from infra.program.command import step
 from infra.program.embedded import EmbeddedGateway, EmbeddedGatewayArgs, EmbeddedNode, EmbeddedNodeArgs
 from infra.program.gateway import Gateway, GatewayArgs
-from infra.program.host import Host, HostArgs, label_of, machine_of
-from infra.program.images import Images
+from infra.program.host import Host, HostArgs, label_of
+from infra.program.images import HostImage, Images
 from infra.program.kept import keep
 from infra.program.node import Node, NodeArgs, PreparedNode, PreparedNodeArgs
 from infra.program.rollout import Finished, batches
@@ -25,12 +26,13 @@ from infra.program.turns import TurnHooks
 from infra.program.way_back import WayBackHooks
 from infra.stack import EmbeddedHost, Stack
 from infra.stack import Host as Address
+from infra.stack.hosts import machine_of
 from infra.steps import models
 from infra.steps.readiness import Reload
 from infra.steps.traffic import Traffic
 from infra.update.prepare import Away
 from infra.update.trials import Trials
-from infra.update.turns import Entrance, Turns
+from infra.update.turns import Entrance, Entrances, Turns
 from infra.update.way_back import WayBack
 
 
@@ -59,13 +61,13 @@ class Fleet(pulumi.ComponentResource):
             if warning is not None:
                 pulumi.log.warn(warning)
         keep(args.stack, args.away, self)
-        plan = gateway_plan(args.stack, set(args.away.nodes))
+        self._plans = [(each, gateway_plan(each, set(args.away.nodes))) for each in args.stack.gateways]
         prepared = self._prepare()
-        traffic = self._put_back(prepared, plan)
-        healthy = self._roll_out(prepared, plan, traffic)
-        self._gateway(plan, healthy, traffic)
+        traffic = self._put_back(prepared)
+        healthy = self._roll_out(prepared, list(traffic.values()))
+        self._gateways(healthy, traffic)
         versions = {node: each.models.versions for node, each in prepared.items()}
-        told = outputs.of(args.stack, plan.url, self._images.tags, versions, set(args.away.nodes))
+        told = outputs.of(args.stack, self._images.tags, versions, set(args.away.nodes))
         self.outputs: dict[str, Any] = secrets.concealed(told, args.stack.secrets)
         self.register_outputs(self.outputs)
 
@@ -87,44 +89,61 @@ class Fleet(pulumi.ComponentResource):
             for node in near
         }
 
-    def _put_back(self, prepared: dict[str, PreparedNode], plan: GatewayPlan) -> command.local.Command | None:
-        """Declares the step that puts nodes back behind the gateway, before the first node changes.
+    def _reached(self) -> list[tuple[Address, GatewayPlan, str]]:
+        """The gateways whose hosts can be reached, and the file with the nodes that each sends traffic to;
+        none for a process on this computer."""
+        return [
+            (each.gateway.host, plan, plan.live)
+            for each, plan in self._plans
+            if plan.live is not None and each.gateway.host not in self._away.hosts
+        ]
 
-        None where the gateway's host is away, or the gateway a process on this computer.
+    def _put_back(self, prepared: dict[str, PreparedNode]) -> dict[Address, command.local.Command]:
+        """Declares the steps that put nodes back behind the gateways, before the first node changes.
+
+        One for each gateway whose host can be reached.
         """
-        gateway = self._stack.gateway.host
-        if plan.live is None or gateway in self._away.hosts:
-            return None
-        traffic = Traffic(
-            gateway=Connection.to(gateway, self._stack.ssh),
-            file=plan.live,
-            reload=plan.reload,
-            nodes=tuple(
-                each.address for name, each in prepared.items() if not self._stack.node(name).drained
-            ),
-        )
         needs = [each for node in prepared.values() for each in node.resources]
-        return command.local.Command(
-            f"gateway-traffic@{machine_of(gateway)}",
-            **step("infra.steps.traffic", "apply", traffic),
-            opts=pulumi.ResourceOptions(parent=self, depends_on=needs),
-        )
+        serving = tuple(each.address for name, each in prepared.items() if not self._stack.node(name).drained)
+        return {
+            host: command.local.Command(
+                f"gateway-traffic@{machine_of(host)}",
+                **step(
+                    "infra.steps.traffic",
+                    "apply",
+                    Traffic(
+                        gateway=Connection.to(host, self._stack.ssh),
+                        file=live,
+                        reload=plan.reload,
+                        nodes=serving,
+                    ),
+                ),
+                opts=pulumi.ResourceOptions(parent=self, depends_on=needs),
+            )
+            for host, plan, live in self._reached()
+        }
 
     def _roll_out(
-        self, prepared: dict[str, PreparedNode], plan: GatewayPlan, traffic: pulumi.Resource | None
+        self, prepared: dict[str, PreparedNode], traffic: Sequence[pulumi.Resource]
     ) -> list[pulumi.Resource]:
         """Declares the nodes in their batches; returns the resources that tell that the nodes are healthy."""
         rollout = self._stack.rollout
         # The first batch waits until everything is ready on every host; each later one only for the batch
         # before it, so that the number of dependencies grows with the fleet and not with its square.
         after: list[pulumi.Resource] = [each for node in prepared.values() for each in node.resources]
-        if traffic is not None:
-            after = [Finished(traffic)]
+        if traffic:
+            after = [Finished(each) for each in traffic]
         healthy: list[pulumi.Resource] = []
-        gateway = self._stack.gateway.host
-        connection = HERE if isinstance(gateway, EmbeddedHost) else Connection.to(gateway, self._stack.ssh)
-        reload = Reload(connection, plan.reload)
-        entrance = self._entrance(plan)
+        reloads = tuple(
+            Reload(
+                HERE
+                if isinstance(each.gateway.host, EmbeddedHost)
+                else Connection.to(each.gateway.host, self._stack.ssh),
+                plan.reload,
+            )
+            for each, plan in self._plans
+        )
+        entrance = self._entrance()
         turns = self._turns(prepared, entrance)
         sickness = uuid.uuid4().hex[:8]
         # A host that is away tries nothing, so it is no canary. What does not answer has nothing to lose.
@@ -143,7 +162,7 @@ class Fleet(pulumi.ComponentResource):
                     ready.append(embedded.ready)
                 else:
                     sick = sickness if node.name in self._sick else None
-                    args = NodeArgs(prepared[node.name], reload, hooks, sick, trials, way_back)
+                    args = NodeArgs(prepared[node.name], reloads, hooks, sick, trials, way_back)
                     ready.append(Node(node.name, args, options).done)
             after = [Finished(each) for each in ready]
             healthy += ready
@@ -154,7 +173,7 @@ class Fleet(pulumi.ComponentResource):
         prepared: dict[str, PreparedNode],
         canaries: frozenset[str],
         turns: Turns,
-        entrance: Entrance | None,
+        entrance: Entrances | None,
         way_back: WayBackHooks | None,
     ) -> TrialHooks | None:
         """The hooks that try the nodes that have changed. They run in this program's own folder."""
@@ -180,14 +199,13 @@ class Fleet(pulumi.ComponentResource):
         way_back = WayBack(nodes, folders, switch, turns, stack.rollout.ready_timeout_seconds)
         return WayBackHooks(way_back, stack.name)
 
-    def _entrance(self, plan: GatewayPlan) -> Entrance | None:
-        """The gateway as hooks reach it; None where its host is away, or it is a process on this computer."""
-        gateway = self._stack.gateway.host
-        if plan.live is None or gateway in self._away.hosts:
-            return None
-        return Entrance(Connection.to(gateway, portable(self._stack.ssh)), plan.live, plan.reload)
+    def _entrance(self) -> Entrances | None:
+        """The gateways as hooks reach them; None where none can be reached, or it is a process here."""
+        ssh = portable(self._stack.ssh)
+        each = [Entrance(Connection.to(host, ssh), live, plan.reload) for host, plan, live in self._reached()]
+        return Entrances(tuple(each)) if each else None
 
-    def _turns(self, prepared: dict[str, PreparedNode], entrance: Entrance | None) -> Turns:
+    def _turns(self, prepared: dict[str, PreparedNode], entrance: Entrances | None) -> Turns:
         """What decides when a node may be taken down, in hooks that run in this program's own folder."""
         stack, ssh = self._stack, portable(self._stack.ssh)
         serving = [node for node in stack.nodes if not node.drained and not node.embedded]
@@ -197,16 +215,31 @@ class Fleet(pulumi.ComponentResource):
         away = frozenset(node.name for node in serving if node.name not in prepared)
         return Turns(reached, away, stack.rollout, entrance)
 
-    def _gateway(
-        self, plan: GatewayPlan, healthy: list[pulumi.Resource], traffic: command.local.Command | None
+    def _gateways(
+        self, healthy: list[pulumi.Resource], traffic: Mapping[Address, command.local.Command]
     ) -> None:
-        stack, away = self._stack, self._away
-        options = pulumi.ResourceOptions(parent=self, depends_on=healthy)
-        if plan.configuration is None:
-            EmbeddedGateway("gateway", EmbeddedGatewayArgs(stack, plan.url, set(away.nodes)), options)
-        elif stack.gateway.host not in away.hosts:
-            written = [] if traffic is None else [traffic.stdout]
-            args = GatewayArgs(
-                stack, self._host(stack.gateway.host), plan.url, plan.configuration, written_by=written
-            )
-            Gateway("gateway", args, options)
+        """Declares the gateways, each after the one before it."""
+        away = self._away
+        after = healthy
+        for stack, plan in self._plans:
+            host = stack.gateway.host
+            options = pulumi.ResourceOptions(parent=self, depends_on=after)
+            if plan.configuration is None:
+                EmbeddedGateway("gateway", EmbeddedGatewayArgs(stack, plan.url, set(away.nodes)), options)
+            elif host not in away.hosts:
+                args = GatewayArgs(
+                    stack,
+                    self._host(host),
+                    plan.url,
+                    plan.configuration,
+                    written_by=[traffic[host].stdout],
+                    keepalived=self._keepalived(stack),
+                )
+                after = [Finished(each) for each in Gateway(stack.gateway.name, args, options).done]
+
+    def _keepalived(self, stack: Stack) -> HostImage | None:
+        """The image that moves the virtual address, on the gateway's host; None without such an address."""
+        virtual = stack.gateway.virtual_address
+        if virtual is None or virtual.source is None:
+            return None
+        return self._images.on(self._host(stack.gateway.host), names.KEEPALIVED, virtual.source)

@@ -13,7 +13,9 @@ from infra.gateway.configuration import Configuration, ContainerConfiguration
 from infra.program.command import step
 from infra.program.containers import container
 from infra.program.host import Host, dependencies
+from infra.program.images import HostImage
 from infra.program.secrets import concealed
+from infra.program.virtual_address import virtual_address
 from infra.stack import Stack
 from infra.stack.hosts import bracketed
 
@@ -38,7 +40,7 @@ class GatewayArgs:
 
     `output` is the JSON of the configuration that the step puts in place, if that is an output. `written_by`
     are the outputs of steps that write into the configuration too: after each of their runs it is written
-    anew.
+    anew. `keepalived` is its image on the gateway's host, where the gateways have a virtual address.
     """
 
     stack: Stack
@@ -47,6 +49,7 @@ class GatewayArgs:
     configuration: Configuration
     output: pulumi.Output[str] | None = None
     written_by: Sequence[pulumi.Output[str]] = ()
+    keepalived: HostImage | None = None
 
 
 class Gateway(pulumi.ComponentResource):
@@ -57,7 +60,8 @@ class Gateway(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: GatewayArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(TYPE, name, None, opts)
-        self.declare(name, args, dependencies(opts))
+        # The machine is in the names of several gateways, and in those of all resources on a host.
+        self.declare(name.partition("@")[0], args, dependencies(opts))
 
     def declare(self, name: str, args: GatewayArgs, after: Sequence[pulumi.Resource]) -> None:
         """Declares the gateway's resources in this component, after others."""
@@ -90,8 +94,14 @@ class Gateway(pulumi.ComponentResource):
                 triggers=[written, *args.written_by],
             ),
         )
+        #: When these are there, the next gateway may change.
+        self.done: list[pulumi.Resource] = [configured]
         if isinstance(configuration, ContainerConfiguration):
-            self._container(name, args, configuration, configured)
+            self.done.append(self._container(name, args, configuration, configured))
+        if args.keepalived is not None:
+            self.done.append(
+                virtual_address(name, stack, host, args.keepalived, parent=self, needs=list(self.done))
+            )
         grpc = f"{bracketed(stack.gateway.public_host)}:{stack.gateway.grpc}"
         told = concealed({"http": args.url, "grpc": grpc}, stack.secrets)
         self.http = pulumi.Output.from_input(told["http"])
@@ -104,7 +114,7 @@ class Gateway(pulumi.ComponentResource):
         args: GatewayArgs,
         configuration: ContainerConfiguration,
         configured: pulumi.Resource,
-    ) -> None:
+    ) -> docker.Container:
         stack, host, gateway = args.stack, args.host, args.stack.gateway
         network_name = names.gateway_container(stack)
         network = host.declare(docker.Network, f"{name}-network", parent=self, name=network_name)
@@ -133,7 +143,7 @@ class Gateway(pulumi.ComponentResource):
                 for source, target in mounts
             ],
         )
-        host.declare(
+        return host.declare(
             docker.Container,
             name,
             parent=self,

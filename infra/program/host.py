@@ -1,6 +1,5 @@
 """A Docker host as Pulumi drives it."""
 
-import ipaddress
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -13,6 +12,7 @@ from infra.program import aliases, leftovers
 from infra.program.secrets import concealed
 from infra.stack import Host as Address
 from infra.stack import Images, SshHost, Stack
+from infra.stack.hosts import machine_of
 
 Kind = TypeVar("Kind", bound=pulumi.CustomResource)
 
@@ -35,15 +35,6 @@ _REPLACING = [
     "ports",
     "uploads",
 ]
-
-
-def machine_of(host: Address) -> str:
-    """A name for the machine, the same for every user that logs in to it."""
-    if not isinstance(host, SshHost):
-        return str(host).split("//")[-1]
-    # The double colon separates the parts of a URN.
-    address = ipaddress.ip_address(host.address).exploded if "::" in host.address else host.address
-    return address if host.port in (None, 22) else f"{address}:{host.port}"
 
 
 def label_of(host: Address) -> str:

@@ -9,8 +9,9 @@ from typing import Any
 import pulumi
 
 from infra.program import aliases
-from infra.program.host import label_of, machine_of
+from infra.program.host import label_of
 from infra.stack import Stack
+from infra.stack.hosts import machine_of
 from infra.update.prepare import Away
 
 State = dict[str, Any]
@@ -93,6 +94,9 @@ def _owners(stack: Stack, away: Away) -> Iterator[tuple[str, str, str]]:
                 for component in ("PreparedNode", "Node"):
                     yield f"gpu-inference:index:{component}", node.name, machine_of(host)
                 yield f"gpu-inference:at-{aliases.machine(host)}:Node", node.name, ""
-        if stack.gateway.host == host:
-            yield "gpu-inference:index:Gateway", "gateway", machine_of(host)
-            yield f"gpu-inference:at-{aliases.machine(host)}:Gateway", "gateway", ""
+        for gateway in stack.gateway.each:
+            if gateway.host == host:
+                # Also the name that it had while it was the only gateway.
+                for name in {gateway.name, "gateway"}:
+                    yield "gpu-inference:index:Gateway", name, machine_of(host)
+                yield f"gpu-inference:at-{aliases.machine(host)}:Gateway", "gateway", ""

@@ -7,6 +7,7 @@ from typing import Any
 import pulumi
 import pulumi_command as command
 import pulumi_docker as docker
+from msgspec import UNSET
 
 from infra import names, node_health
 from infra.image_references import sources
@@ -149,7 +150,7 @@ class PreparedNode(pulumi.ComponentResource):
 
 @dataclass(frozen=True)
 class NodeArgs:
-    """What was prepared for the node, and the gateway, if any, that is reloaded when the node is ready.
+    """What was prepared for the node, and the gateways that are reloaded when the node is ready.
 
     In a fleet, `turns` decide when the node's containers may change. `sick` is a new text in every update
     that finds the node without an answer: its containers are then replaced even if nothing else is new.
@@ -157,7 +158,7 @@ class NodeArgs:
     """
 
     prepared: PreparedNode
-    gateway: Reload | None = None
+    gateways: tuple[Reload, ...] = ()
     turns: TurnHooks | None = None
     sick: str | None = None
     trials: TrialHooks | None = None
@@ -221,7 +222,8 @@ class Node(pulumi.ComponentResource):
                     timeout=stack.rollout.ready_timeout_seconds
                     + (names.ENGINE_SECONDS if prepared.models.building_engines else 0),
                     engines=prepared.models.building_engines,
-                    gateway=args.gateway,
+                    gateway=next(iter(args.gateways), None),
+                    other_gateways=args.gateways[1:] or UNSET,
                     built=prepared.built,
                 ),
                 triggers=triggers,

@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Set
 from typing import Any
 
+from infra.gateway.plan import public_url
 from infra.stack import Stack
 from infra.stack.hosts import bracketed
 
 
 def of(
     stack: Stack,
-    gateway_url: str,
     images: Mapping[str, str],
     models: Mapping[str, Mapping[str, str]],
     skipped: Set[str],
@@ -18,9 +18,8 @@ def of(
 
     `models` has the versions of synced models by node; `skipped` are nodes whose hosts could not be reached.
     """
-    gateway = stack.gateway
     found: dict[str, Any] = {
-        "gateway": {"http": gateway_url, "grpc": f"{bracketed(gateway.public_host)}:{gateway.grpc}"},
+        "gateway": _gateway(stack),
         "nodes": {
             node.name: {
                 "http": f"http://{bracketed(node.public_host)}:{node.public_http_port}",
@@ -35,3 +34,18 @@ def of(
     if skipped:
         found["skipped"] = sorted(skipped)
     return found
+
+
+def _entrance(stack: Stack) -> dict[str, Any]:
+    gateway = stack.gateway
+    return {"http": public_url(stack), "grpc": f"{bracketed(gateway.public_host)}:{gateway.grpc}"}
+
+
+def _gateway(stack: Stack) -> dict[str, Any]:
+    """The entrance that clients use; of several gateways also each one's own, for DNS or a load balancer."""
+    told = _entrance(stack)
+    if stack.gateway.several:
+        told["each"] = {each.gateway.name.partition("@")[2]: _entrance(each) for each in stack.gateways}
+    if stack.gateway.virtual_address is not None:
+        told["virtualAddress"] = stack.gateway.virtual_address.address
+    return told

@@ -1,16 +1,20 @@
 """The gateway of a stack: where its nginx runs, its certificate and its limits."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field
 
 from inference_service import addresses
-from infra.stack.hosts import EmbeddedHost
+from infra.stack.hosts import EmbeddedHost, machine_of
+from infra.stack.images import ImageSource, OwnBuild
 from infra.stack.section import Section
 from infra.stack.values import (
     DialledHost,
     HostAddress,
     HostPath,
+    InterfaceAddress,
+    InterfaceName,
+    IpAddress,
     Network,
     NonEmpty,
     PemPath,
@@ -40,16 +44,51 @@ class RateLimit(Section):
     """Requests above the rate that pass before nginx refuses more with 429."""
 
 
+class VirtualAddress(ImageSource):
+    """An address that one of several gateways holds: keepalived moves it, by VRRP between the gateways.
+
+    VRRP version 3, because version 2 cannot move the address within 3 seconds. It has no password; that of
+    version 2 was readable by all who could forge it. A gateway takes messages from the others' addresses on
+    the same link only.
+    """
+
+    own_build = OwnBuild(context=".", dockerfile="docker/keepalived.Dockerfile")
+
+    address: InterfaceAddress
+    """The address and its prefix, such as 198.51.100.10/24, which no host has by itself."""
+    interface: InterfaceName | None = None
+    """The network interface that gets the address. Default: the one with the gateway's own address."""
+    router_id: Annotated[int, Field(ge=1, le=255)] = 51
+    """VRRP's virtual router ID, which no other VRRP router in that network has."""
+    peers: list[IpAddress] = Field(default_factory=list)
+    """The gateways' own addresses in that network, in the order of gateway.hosts. Default: the hosts'."""
+
+    @property
+    def ip(self) -> str:
+        """The address without its prefix."""
+        return self.address.partition("/")[0]
+
+
 class Gateway(Section):
     """The one HTTP and the one gRPC entrance over all nodes."""
 
     mode: Literal["container", "existing", "embedded"] = "container"
     """container: nginx in Docker; existing: an nginx that runs already; embedded: a process on this computer.
     Default: embedded if every node is embedded, else container."""
-    host: HostAddress = EmbeddedHost()
+    hosts: Annotated[list[HostAddress], Field(min_length=1)] = Field(default_factory=list)
+    """container: the hosts of several gateways, in place of `host`. They change one after the other."""
+    virtual_address: VirtualAddress | None = None
+    """An address that moves to another gateway when one fails. Without it, DNS names all gateways."""
+    host: HostAddress = Field(
+        default_factory=lambda data: data["hosts"][0] if data["hosts"] else EmbeddedHost()
+    )
     """Where the gateway runs. Default: the first node's host."""
-    public_host: DialledHost = Field(default_factory=lambda data: data["host"].address)
-    """The name that clients use. Default: the host's address."""
+    public_host: DialledHost = Field(
+        default_factory=lambda data: (
+            data["virtual_address"].ip if data["virtual_address"] else data["host"].address
+        )
+    )
+    """The name that clients use. Default: the virtual address, else the (first) host's address."""
     http: Port = addresses.GATEWAY_HTTP_PORT
     grpc: Port = addresses.GATEWAY_GRPC_PORT
     image: NonEmpty = NGINX_IMAGE
@@ -76,3 +115,35 @@ class Gateway(Section):
     client, whose address limits and logs use."""
     proxy_protocol: bool = False
     """The trusted proxies send PROXY protocol headers instead of X-Forwarded-For."""
+
+    @property
+    def several(self) -> bool:
+        """Whether there is more than one gateway."""
+        return len(self.hosts) > 1
+
+    @property
+    def name(self) -> str:
+        """What tells the gateway on `host` from the others: `gateway` where it is the only one."""
+        return f"gateway@{machine_of(self.host)}" if self.several else "gateway"
+
+    @property
+    def each(self) -> tuple[Self, ...]:
+        """The gateways, each with its own host and its own address, in the order in which they change."""
+        if not self.hosts:
+            return (self,)
+        own = self.own_addresses
+        # A gateway alone is what clients use, by the name that the stack gives.
+        return tuple(
+            self.model_copy(
+                update={"host": host, "public_host": own[i] if self.several else self.public_host}
+            )
+            for i, host in enumerate(self.hosts)
+        )
+
+    @property
+    def own_addresses(self) -> tuple[str, ...]:
+        """The gateways' own addresses, in the order of `hosts`."""
+        peers = self.virtual_address.peers if self.virtual_address is not None else []
+        if len(peers) == len(self.hosts):
+            return tuple(peers)
+        return tuple(host.address for host in self.hosts)

@@ -1,5 +1,6 @@
 """The hosts of nodes and of the gateway: an SSH host, a Docker socket, or processes on this computer."""
 
+import ipaddress
 import re
 from dataclasses import dataclass
 
@@ -86,3 +87,12 @@ def parse_host(text: object) -> Host:
             raise ValueError(f"expected {EXPECTED}, got {shown(text)}")
         return SshHost(match["v6"] or match["name"], match["user"], port)
     raise ValueError(f"expected {EXPECTED}, {OTHERS}, got {shown(text)}")
+
+
+def machine_of(host: Host) -> str:
+    """A name for the machine, the same for every user that logs in to it."""
+    if not isinstance(host, SshHost):
+        return str(host).split("//")[-1]
+    # The double colon separates the parts of a URN.
+    address = ipaddress.ip_address(host.address).exploded if "::" in host.address else host.address
+    return address if host.port in (None, 22) else f"{address}:{host.port}"

@@ -219,8 +219,9 @@ def _with_gateway_defaults(given: Any, nodes: list[Node]) -> Any:
     if not isinstance(given, dict):
         return given
     hosts = [node.host for node in nodes if not node.embedded]
-    embedded = given["host"] == "embedded" if "host" in given else bool(nodes and not hosts)
+    named = given["host"] if "host" in given else given.get("hosts")
+    embedded = named in ("embedded", ["embedded"]) if named else bool(nodes and not hosts)
     gateway = {"mode": "embedded" if embedded else "container", **given}
-    if "host" not in gateway and gateway["mode"] != "embedded" and hosts:
+    if not gateway.keys() & {"host", "hosts"} and gateway["mode"] != "embedded" and hosts:
         gateway["host"] = hosts[0]
     return gateway

@@ -131,6 +131,7 @@ def from_validation(error: ValidationError, model: type[BaseModel], prefix: str 
 _PATTERNS = {
     "[a-z0-9]": "lower-case letters, digits and hyphens (at most 63)",
     "A-Za-z0-9_.:-": "a host name or an IP address",
+    "A-Za-z0-9_.@-]{1,15}": "the name of a network interface (at most 15 letters, digits or any of _ . @ -)",
     "/[A-Za-z0-9_./+@:,=-]": "an absolute path without blanks",
     "(:[0-9]+)?": "a registry's name, such as nvcr.io or registry.example.com:5000",
     "https?": "http://host[:port] or https://host[:port]",

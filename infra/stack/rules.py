@@ -6,8 +6,9 @@ from typing import Any
 
 from inference_service import settings
 from infra import names, service_settings
+from infra.stack import gateway_rules
 from infra.stack.gateway import Gateway
-from infra.stack.hosts import EmbeddedHost, Host, SshHost
+from infra.stack.hosts import Host, SshHost
 from infra.stack.images import Images
 from infra.stack.node import Node
 from infra.stack.problems import Problem
@@ -31,7 +32,7 @@ def check(nodes: Mapping[int, Node], sections: Mapping[str, Any]) -> Iterator[Pr
     for position, node in nodes.items():
         yield from _runtime(f"nodes[{position}]", node, edge_llm, models)
     if gateway is not None:
-        yield from _gateway(nodes, gateway)
+        yield from gateway_rules.check(nodes, gateway)
     if images is not None and images.registry is None and (images.username or images.password):
         yield Problem("images.registry", "required with images.username and images.password")
     if images is not None:
@@ -95,8 +96,9 @@ def _ports(
             apart[position] = node
     yield from _public_addresses(apart)
     if gateway is not None and gateway.mode != "existing":
-        yield from claim(gateway.host, gateway.http, "gateway.http")
-        yield from claim(gateway.host, gateway.grpc, "gateway.grpc")
+        for each in gateway.each:
+            yield from claim(each.host, each.http, "gateway.http")
+            yield from claim(each.host, each.grpc, "gateway.grpc")
 
 
 def _public_addresses(nodes: Mapping[int, Node]) -> Iterator[Problem]:
@@ -140,23 +142,6 @@ def _runtime(path: str, node: Node, edge_llm: EdgeLlm | None, models: Models | N
             yield Problem(
                 "models.source", f"an object store is read by Triton only: {path}.runtime is edge-llm"
             )
-
-
-def _gateway(nodes: Mapping[int, Node], gateway: Gateway) -> Iterator[Problem]:
-    here = isinstance(gateway.host, EmbeddedHost)
-    if gateway.mode == "embedded" and not here:
-        yield Problem(
-            "gateway.host", f"mode embedded runs on this computer; expected embedded, got {gateway.host}"
-        )
-    if gateway.mode == "container" and here:
-        yield Problem("gateway.host", "mode container needs a Docker host; expected ssh://… or unix://…")
-    if isinstance(gateway.host, SshHost):
-        for position, node in nodes.items():
-            if node.embedded and node.public_host == node.host.address:
-                yield Problem(
-                    f"nodes[{position}].publicHost",
-                    "required: the gateway is on another computer and cannot dial 127.0.0.1 here",
-                )
 
 
 def _service(service: Service) -> Iterator[Problem]:

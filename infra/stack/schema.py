@@ -13,6 +13,7 @@ _NEVER_ENCRYPTED = [
     ("Node", "name"),
     ("Node", "host"),
     ("Gateway", "host"),
+    ("Gateway", "hosts"),
     ("Triton", "shmSize"),
     ("Build", "args"),
 ]

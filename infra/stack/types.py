@@ -76,6 +76,13 @@ class Stack(Section):
         """The texts that were encrypted in the file, under any key: nothing may show them."""
         return self._secrets
 
+    @property
+    def gateways(self) -> tuple["Stack", ...]:
+        """The stack once for each of its gateways, in the order in which they change: `gateway` is that one,
+        with its own host and its own address."""
+        each = self.gateway.each
+        return tuple(self.model_copy(update={"gateway": gateway}) for gateway in each)
+
     def node(self, name: str) -> Node:
         """The node of that name. Raises KeyError when there is none."""
         for node in self.nodes:

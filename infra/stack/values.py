@@ -108,6 +108,18 @@ def _ip_address(value: str) -> str:
         raise ValueError(f"expected an IP address such as 192.0.2.10, got {shown(value)}") from None
 
 
+def _interface_address(value: str) -> str:
+    try:
+        address = ipaddress.IPv4Interface(value) if "/" in value else None
+    except ValueError:
+        address = None
+    if address is None or address.ip.is_loopback or address.ip.is_multicast or address.ip.is_unspecified:
+        raise ValueError(
+            f"expected an IPv4 address with its prefix, such as 198.51.100.10/24, got {shown(value)}"
+        )
+    return str(address)
+
+
 def off(value: object) -> object:
     """`false` means none; YAML reads `off` as `false`."""
     return None if value is False else value
@@ -155,6 +167,13 @@ Memory = Annotated[
     str, AfterValidator(_memory), Field(json_schema_extra={"pattern": "^[1-9][0-9]*[kKmMgG]?[bB]?$"})
 ]
 HostPath = Annotated[str, AfterValidator(_absolute), Field(json_schema_extra={"pattern": "^/"})]
+InterfaceAddress = Annotated[
+    str,
+    AfterValidator(_interface_address),
+    Field(json_schema_extra={"pattern": r"^([0-9]{1,3}\.){3}[0-9]{1,3}/[0-9]{1,2}$"}),
+]
+# The kernel's names of network interfaces have at most 15 characters.
+InterfaceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.@-]{1,15}$")]
 # What nginx, URLs and `ssh` all take for a host: a DNS name or an IP address.
 DialledHost = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9_]([A-Za-z0-9_.:-]{0,252}[A-Za-z0-9_.])?$")

@@ -50,6 +50,7 @@ class Readiness(Declaration, frozen=True, kw_only=True):
     containers: tuple[str, ...]
     timeout: int
     gateway: Reload | None
+    other_gateways: tuple[Reload, ...] | msgspec.UnsetType = msgspec.UNSET
     engines: tuple[str, ...] = ()
     built: tuple[str, ...] = ()
 
@@ -85,8 +86,9 @@ def wait(node: Readiness) -> None:
             # A later preview reads this from the state (infra/program/turns.py).
             _remove_old_images(node)
             print(f"node {node.node} was healthy after {time.monotonic() - began:.0f} s")
-            if node.gateway is not None:
-                _reload_gateway(node.gateway)
+            for gateway in (node.gateway, *(node.other_gateways or ())):
+                if gateway is not None:
+                    _reload_gateway(gateway)
             return
         lines = result.stderr.strip().splitlines()
         reason = lines[-1] if lines else reason

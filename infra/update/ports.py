@@ -48,7 +48,7 @@ def published(stack: Stack, host: Host) -> Iterator[Port]:
             key = f"nodes[{number}].ports.{port.key}"
             yield Port(key, port.outer, names.container(stack, node, port.part), node.bind or "")
     gateway = stack.gateway
-    if gateway.mode == "container" and gateway.host == host:
+    if gateway.mode == "container" and host in (each.host for each in gateway.each):
         container = names.gateway_container(stack)
         yield Port("gateway.http", gateway.http, container, gateway.bind or "")
         yield Port("gateway.grpc", gateway.grpc, container, gateway.bind or "")

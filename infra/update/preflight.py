@@ -76,11 +76,11 @@ def checks(stack: Stack) -> list[HostCheck]:
             docker.add(node.host)
             if node.wants_gpus:
                 gpus.add(node.host)
-    gateway = stack.gateway
-    if not isinstance(gateway.host, EmbeddedHost):
-        users.setdefault(gateway.host, []).append("gateway")
-        if gateway.mode == "container":
-            docker.add(gateway.host)
+    for gateway in stack.gateway.each:
+        if not isinstance(gateway.host, EmbeddedHost):
+            users.setdefault(gateway.host, []).append(gateway.name)
+            if gateway.mode == "container":
+                docker.add(gateway.host)
     return [
         HostCheck(
             host, tuple(names), host in docker, host in gpus, tuple(ports.published(stack, host)), stack.ssh

@@ -44,6 +44,34 @@ class Entrance:
         return {line.rpartition("# ")[2] for line in lines if " down; # " not in line}
 
 
+@dataclass(frozen=True, slots=True)
+class Entrances:
+    """The gateways of the stack whose hosts can be reached."""
+
+    each: tuple[Entrance, ...]
+
+    def reload(self) -> None:
+        """Makes every nginx forget the failures that it counted."""
+        for entrance in self.each:
+            entrance.reload()
+
+    def nodes(self) -> set[str]:
+        """The names of the nodes that get traffic from any gateway.
+
+        Raises RemoteError and subprocess.TimeoutExpired where no gateway's file can be read.
+        """
+        found: list[set[str]] = []
+        errors: list[RemoteError | subprocess.TimeoutExpired] = []
+        for entrance in self.each:
+            try:
+                found.append(entrance.nodes())
+            except (RemoteError, subprocess.TimeoutExpired) as error:
+                errors.append(error)
+        if errors and not found:
+            raise errors[0]
+        return set().union(*found)
+
+
 class Turns:
     """The turns of the nodes that get traffic by the stack file.
 
@@ -56,7 +84,7 @@ class Turns:
         nodes: Mapping[str, NodeAddress],
         away: frozenset[str],
         rollout: Rollout,
-        entrance: Entrance | None,
+        entrance: Entrance | Entrances | None,
     ) -> None:
         self._nodes, self._away, self._rollout, self._entrance = nodes, away, rollout, entrance
         self._changing: set[str] = set()

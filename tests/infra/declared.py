@@ -139,6 +139,8 @@ class Monitor(MockMonitor):
         # A host's own resources have the same names on every host.
         of_host = ":Host::" in request.parent
         name = request.name if of_host else request.name.partition("@")[0]
+        if name.startswith("gateway") and name in self._fleet.resources:
+            name = request.name  # the resources of another gateway have the same names on another machine
         assert name not in self._fleet.resources, f"another resource has the name {name}"
         self._names[urn] = name
         self._fleet.resources[name] = Resource(

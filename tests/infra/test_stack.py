@@ -32,6 +32,12 @@ GPU_1, GPU_2 = "ssh://root@192.0.2.10", "ssh://root@192.0.2.11"
 LOGIN = {"registry": "nvcr.io", "username": "a", "password": "example"}
 
 
+def virtual(**keys: Any) -> dict[str, Any]:
+    """A stack of two gateways with these keys of their virtual address."""
+    address = {"address": "192.0.2.100/24", **keys}
+    return {"nodes": [GPU_1], "gateway": {"hosts": [GPU_1, GPU_2], "virtualAddress": address}}
+
+
 def mistakes(**config: Any) -> list[str]:
     """The errors of a configuration."""
     with pytest.raises(StackError) as caught:
@@ -77,6 +83,21 @@ def test_a_nodes_ports_differ_from_the_stacks_only_where_it_says_so() -> None:
 @pytest.mark.parametrize("off", [False, None])
 def test_the_rate_limit_can_be_turned_off(off: object) -> None:
     assert parse({"nodes": [GPU_1], "gateway": {"rateLimit": off}}).gateway.rate_limit is None
+
+
+def test_several_gateways_have_one_address_for_clients_and_one_each() -> None:
+    stack = parse(virtual())
+    assert (stack.gateway.public_host, stack.gateway.host) == ("192.0.2.100", parse_host(GPU_1))
+    assert [(each.gateway.name, each.gateway.public_host) for each in stack.gateways] == [
+        ("gateway@192.0.2.10", "192.0.2.10"),
+        ("gateway@192.0.2.11", "192.0.2.11"),
+    ]
+    own = parse(virtual(peers=["198.51.100.1", "198.51.100.2"])).gateway.each
+    assert [each.public_host for each in own] == ["198.51.100.1", "198.51.100.2"]
+    for_dns = parse({"nodes": [GPU_1], "gateway": {"hosts": [GPU_1, GPU_2], "publicHost": "ai.example.com"}})
+    assert for_dns.gateway.public_host == "ai.example.com"
+    alone = parse({"nodes": [GPU_1], "gateway": {"hosts": [GPU_2]}})
+    assert [each.gateway.name for each in alone.gateways] == ["gateway"]
 
 
 def test_embedded_nodes_have_an_embedded_gateway_and_no_gpus() -> None:
@@ -198,6 +219,72 @@ def test_all_mistakes_are_reported_at_once_and_in_the_order_of_the_keys() -> Non
         ({"nodes": [GPU_1], "gateway": {"mode": "exists"}}, "expected container, existing or embedded"),
         ({"nodes": [GPU_1], "gateway": {"tls": {"key": "/k"}}}, "gateway.tls.certificate: required"),
         ({"nodes": [GPU_1], "gateway": {"mode": "embedded", "host": GPU_1}}, "gateway.host: mode embedded"),
+        (
+            {"nodes": [GPU_1], "gateway": {"host": GPU_1, "hosts": [GPU_1, GPU_2]}},
+            "gateway.hosts: expected gateway.host or gateway.hosts, got both",
+        ),
+        ({"nodes": [GPU_1], "gateway": {"hosts": []}}, "gateway.hosts: "),
+        ({"nodes": [GPU_1], "gateway": {"hosts": [GPU_1, "gpu-2"]}}, "gateway.hosts[1]: expected ssh://"),
+        (
+            {"nodes": [GPU_1], "gateway": {"hosts": [GPU_1, GPU_2, f"{GPU_1}:22"]}},
+            "gateway.hosts[2]: is the machine of gateway.hosts[0]",
+        ),
+        (
+            {"nodes": [GPU_1], "gateway": {"hosts": [GPU_1, "embedded"]}},
+            "gateway.hosts[1]: mode container needs a Docker host",
+        ),
+        (
+            {"nodes": [GPU_1], "gateway": {"hosts": [GPU_1, GPU_2], "mode": "existing"}},
+            "gateway.mode: several gateways are containers; expected container, got existing",
+        ),
+        (
+            {"nodes": [GPU_1], "gateway": {"hosts": [GPU_1, GPU_2], "bind": "192.0.2.10"}},
+            "gateway.bind: the hosts of several gateways have no address in common",
+        ),
+        (
+            {"nodes": [GPU_1], "gateway": {"hosts": [GPU_1, GPU_2], "http": 8800}},
+            "gateway.http: port 8800 of 192.0.2.10 is also nodes[0].ports.http",
+        ),
+        (
+            {"nodes": [GPU_1], "gateway": {"virtualAddress": {"address": "192.0.2.100/24"}}},
+            "gateway.virtualAddress: moves between gateways; expected two or more gateway.hosts",
+        ),
+        (
+            virtual(address="192.0.2.100"),
+            "gateway.virtualAddress.address: expected an IPv4 address with its prefix, such as",
+        ),
+        (
+            virtual(address="2001:db8::1/64"),
+            "gateway.virtualAddress.address: expected an IPv4 address with its prefix, such as",
+        ),
+        (
+            virtual(address="192.0.2.11/24"),
+            "gateway.virtualAddress.address: expected an address that no host has, got that of",
+        ),
+        (virtual(routerId=256), "gateway.virtualAddress.routerId: expected at most 255, got 256"),
+        (virtual(interface="eth0; id"), "gateway.virtualAddress.interface: expected the name of a network"),
+        (
+            virtual(peers=["192.0.2.10"]),
+            "gateway.virtualAddress.peers: expected one for each of the 2 gateway",
+        ),
+        (
+            virtual(peers=["192.0.2.10", "2001:db8::1"]),
+            "gateway.virtualAddress.peers[1]: expected an IPv4 address, got 2001:db8::1",
+        ),
+        (
+            virtual(peers=["192.0.2.10", "192.0.2.10"]),
+            "gateway.virtualAddress.peers[1]: 192.0.2.10 is also gateway.virtualAddress.peers[0]",
+        ),
+        (
+            {
+                "nodes": [GPU_1],
+                "gateway": {
+                    "hosts": ["ssh://one.example.com", GPU_2],
+                    "virtualAddress": {"address": "192.0.2.100/24"},
+                },
+            },
+            "gateway.virtualAddress.peers: required: the gateways' own IPv4 addresses; one.example.com",
+        ),
         ({"nodes": [GPU_1], "rollout": {"unreachable": "ignore"}}, "expected fail or skip"),
         ({"nodes": [GPU_1], "rollout": {"canary": -1}}, "rollout.canary: expected at least 0, got -1"),
         ({"nodes": [GPU_1], "images": {"username": "a"}}, "images.registry: required"),
@@ -410,7 +497,7 @@ def test_an_encrypted_value_that_names_or_images_would_show_is_refused(tmp_path:
     file.write_text(
         """config:
   gpu-inference:nodes: [{host: {secure: v1:x}}, {host: ssh://b, name: {secure: v1:x}}]
-  gpu-inference:gateway: {host: {secure: v1:x}}
+  gpu-inference:gateway: {hosts: [{secure: v1:x}]}
   gpu-inference:service: {build: {args: {TOKEN: {secure: v1:x}}}}
 """
     )
@@ -421,7 +508,7 @@ def test_an_encrypted_value_that_names_or_images_would_show_is_refused(tmp_path:
     assert {str(problem) for problem in caught.value.problems} == {
         f"nodes[0].host: {in_names}",
         f"nodes[1].name: {in_names}",
-        f"gateway.host: {in_names}",
+        f"gateway.hosts: {in_names}",
         f"service.build.args.TOKEN: {in_images}",
     }
 

@@ -11,7 +11,7 @@ from infra.declaration import DeclarationError, from_json
 from infra.embedded import demonstration, fleet, with_pulumi
 from infra.embedded.declarations import GatewayDeclaration, NodeDeclaration
 from infra.embedded.errors import EmbeddedError
-from infra.embedded.gateway import apply_gateway, reload_gateway, remove_gateway
+from infra.embedded.gateway import apply_gateway, remove_gateway
 from infra.embedded.layout import STATE, Layout
 from infra.embedded.node import apply_node, remove_node
 from infra.embedded.supervisor import Supervisor, SupervisorError
@@ -126,11 +126,6 @@ def remove_running_gateway(arguments: argparse.Namespace) -> None:
     print(json.dumps({"stopped": remove_gateway(_layout(arguments))}))
 
 
-def reload_running_gateway(arguments: argparse.Namespace) -> None:
-    """Reload the gateway's nginx; nothing happens when it does not run."""
-    reload_gateway(_layout(arguments))
-
-
 def _stack_file(arguments: argparse.Namespace) -> Path:
     return PROJECT / f"Pulumi.{arguments.stack}.yaml"
 
@@ -147,7 +142,6 @@ _COMMANDS = {
     "apply-gateway": apply_declared_gateway,
     "remove-node": remove_named_node,
     "remove-gateway": remove_running_gateway,
-    "reload-gateway": reload_running_gateway,
 }
 
 

@@ -69,13 +69,6 @@ def apply_gateway(layout: Layout, gateway: GatewayDeclaration, progress: Progres
     return done
 
 
-def reload_gateway(layout: Layout) -> None:
-    """Reload the gateway, if it runs: nginx then forgets failures and sends traffic to the nodes again."""
-    supervisor = Supervisor(layout)
-    if supervisor.is_declared(GATEWAY) and supervisor.running():
-        supervisor.signal(GATEWAY, "HUP")
-
-
 def remove_gateway(layout: Layout) -> list[str]:
     """Stop the gateway; returns the names of the stopped programs."""
     return Supervisor(layout).remove([GATEWAY])

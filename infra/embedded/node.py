@@ -16,7 +16,6 @@ from infra.embedded import triton
 from infra.embedded.declarations import NodeDeclaration, TritonDeclaration
 from infra.embedded.environment import check_folder, check_ports, process_environment
 from infra.embedded.errors import EmbeddedError
-from infra.embedded.gateway import reload_gateway
 from infra.embedded.layout import Layout
 from infra.embedded.program import Program, write_private
 from infra.embedded.readiness import Progress, quiet, wait_until_ready
@@ -71,8 +70,6 @@ def apply_node(layout: Layout, node: NodeDeclaration, progress: Progress = quiet
     """Run the node as declared and wait until it is healthy; returns the programs (re)started."""
     started = start_node(layout, node)
     await_node(layout, node, progress)
-    if started:
-        reload_gateway(layout)
     return started
 
 

@@ -37,6 +37,7 @@ def site(stack: Stack, away: Set[str] = frozenset()) -> Site:
         # The service's own limits, so that both refuse the same bodies and nginx waits for every answer.
         body_limit=request.max_body_bytes,
         answer_seconds=math.ceil(queued + request.timeout + _LONGER_SECONDS),
+        at_once=stack.rollout.batch_size(len(stack.nodes)),
         recording_seconds=math.ceil(queued + request.recording_timeout + _LONGER_SECONDS),
         grpc_balancing=gateway.grpc_balancing,
     )

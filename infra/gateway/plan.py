@@ -25,11 +25,11 @@ class GatewayPlan:
     """The gateway of an update.
 
     `reload` is a script for the gateway's host. `live` is the file there with the servers that nginx reads.
-    `configuration` and `live` are None for a process on this computer.
+    `configuration` and `live` are None for a process on this computer, which needs no script.
     """
 
     url: str
-    reload: str
+    reload: str = ":"
     live: str | None = None
     configuration: Configuration | None = field(default=None, repr=False)
 
@@ -46,7 +46,7 @@ def gateway_plan(stack: Stack, away: Set[str] = frozenset()) -> GatewayPlan:
     gateway = stack.gateway
     url = public_url(stack)
     if isinstance(gateway.host, EmbeddedHost):
-        return GatewayPlan(url, reload.embedded(stack.name))
+        return GatewayPlan(url)
     connection = Connection.to(gateway.host, stack.ssh)
     if gateway.mode == "existing":
         conf_dir = PurePosixPath(gateway.conf_dir)

@@ -1,4 +1,4 @@
-"""Scripts that reload a gateway's nginx, which then forgets the failures that it counted.
+"""Scripts that reload a gateway's nginx: it then reads its changed configuration.
 
 Each runs on the gateway's host and does nothing while that nginx does not run. Steps import this module, so
 it must stay light.
@@ -7,7 +7,6 @@ it must stay light.
 import shlex
 
 from infra import names
-from infra.paths import python
 
 #: How long a reload may take.
 SECONDS = 30
@@ -25,8 +24,3 @@ def container(name: str) -> str:
 def existing(file: str, nginx: str) -> str:
     """Reloads the nginx that the command `nginx` runs, if its site has the stack's upstream file."""
     return f"[ ! -e {shlex.quote(file)} ] || {nginx} -s reload"
-
-
-def embedded(stack: str) -> str:
-    """Reloads the embedded nginx of a stack; the script runs in the project's folder."""
-    return f"{shlex.quote(python())} -m infra.embedded --stack {shlex.quote(stack)} reload-gateway"

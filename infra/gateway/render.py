@@ -29,7 +29,12 @@ from infra.stack.values import API_KEY, NAME
 
 TEMPLATES = PACKAGE / "nginx"
 
+#: Seconds for which nginx avoids a node that failed. Few, so that a node that has changed serves
+#: again at once: reloads, which would forget failures too, pile up workers while there are streams.
+FAILURE_SECONDS = 5
+
 _NAME = re.compile(NAME)
+_HALF_OF_A_SMALL_FLEET = 5
 _HOST_NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_-]{1,63})*\.?")
 _API_KEY = re.compile(API_KEY)
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
@@ -135,6 +140,7 @@ class Site:
     runs the workers of a nginx that root starts (None: nginx's default, which an unprivileged nginx needs).
     `grpc_balancing` is `http2` (calls are balanced) or `layer4` (connections are balanced; TLS ends here,
     only the nodes check keys). `load_modules` are dynamic modules, e.g. Debian's stream module for `layer4`.
+    `at_once` nodes may be stopping at the same time: an update's batch.
     `connection_limit`: requests and streams of a client at the same time, None for no limit (`layer4`:
     connections of an address). A client is an API key where there are keys, else an address.
     `streams_per_connection`: of gRPC. `trusted_proxies` are networks whose X-Forwarded-For names the client;
@@ -153,6 +159,7 @@ class Site:
     body_limit: int = 100_000_000
     answer_seconds: int = 180
     recording_seconds: int = 1830
+    at_once: int = 1
     connection_limit: int | None = 1000
     streams_per_connection: int = 256
     trusted_proxies: tuple[str, ...] = ()
@@ -209,6 +216,8 @@ def render_site(site: Site) -> RenderedSite:
         site=site,
         servers=servers,
         paths=site.paths,
+        tries=_tries(site),
+        failure_seconds=FAILURE_SECONDS,
         grpc_errors=_GRPC_ERRORS,
         request_id_pattern=REQUEST_ID_PATTERN,
         cors=_cors(site.cors_origins),
@@ -228,7 +237,18 @@ def render_servers(stack: str, servers: tuple[UpstreamServer, ...]) -> str:
     """
     check(STACK_NAME, stack, "stack", "letters, digits, hyphens, dots and underscores")
     check_distinct(servers, "name", "http_address")
-    return _template("servers.conf.j2").render(stack=stack, servers=servers or (_NO_NODE,), site=None)
+    return _template("servers.conf.j2").render(
+        stack=stack, servers=servers or (_NO_NODE,), site=None, failure_seconds=FAILURE_SECONDS
+    )
+
+
+def _tries(site: Site) -> int:
+    """How many nodes that answer 503 a request may come to: more than stop at once or half of a small fleet.
+
+    No more, because each costs a full fleet work.
+    """
+    serving = sum(not server.drained for server in site.servers)
+    return max(2, site.at_once + 1, min(serving // 2 + 1, _HALF_OF_A_SMALL_FLEET))
 
 
 def _too_many(site: Site) -> str:

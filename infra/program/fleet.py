@@ -10,8 +10,9 @@ import pulumi
 import pulumi_command as command
 
 from infra import names, node_health
-from infra.connection import HERE, Connection, portable
+from infra.connection import Connection, portable
 from infra.gateway.plan import GatewayPlan, gateway_plan
+from infra.gateway.render import FAILURE_SECONDS
 from infra.program import model_kinds, outputs, secrets, triton_release
 from infra.program.command import step
 from infra.program.embedded import EmbeddedGateway, EmbeddedGatewayArgs, EmbeddedNode, EmbeddedNodeArgs
@@ -24,11 +25,10 @@ from infra.program.rollout import Finished, batches
 from infra.program.trials import TrialHooks
 from infra.program.turns import TurnHooks
 from infra.program.way_back import WayBackHooks
-from infra.stack import EmbeddedHost, Stack
 from infra.stack import Host as Address
+from infra.stack import Stack
 from infra.stack.hosts import machine_of
 from infra.steps import models
-from infra.steps.readiness import Reload
 from infra.steps.traffic import Traffic
 from infra.update.prepare import Away
 from infra.update.trials import Trials
@@ -134,15 +134,8 @@ class Fleet(pulumi.ComponentResource):
         if traffic:
             after = [Finished(each) for each in traffic]
         healthy: list[pulumi.Resource] = []
-        reloads = tuple(
-            Reload(
-                HERE
-                if isinstance(each.gateway.host, EmbeddedHost)
-                else Connection.to(each.gateway.host, self._stack.ssh),
-                plan.reload,
-            )
-            for each, plan in self._plans
-        )
+        # The stack's own nginx sends a request on while it avoids nodes. Of an existing one it is not known.
+        avoided = FAILURE_SECONDS + 1 if self._stack.gateway.mode == "existing" else 0
         entrance = self._entrance()
         turns = self._turns(prepared, entrance)
         sickness = uuid.uuid4().hex[:8]
@@ -152,7 +145,7 @@ class Fleet(pulumi.ComponentResource):
         way_back = self._way_back(prepared, turns)
         hooks = TurnHooks(turns, self._stack.name, way_back)
         canaries = frozenset(node.name for node in nodes[: rollout.canary])
-        trials = self._trials(prepared, canaries, turns, entrance, way_back)
+        trials = self._trials(prepared, canaries, turns, way_back)
         for batch in batches(nodes, rollout):
             options = pulumi.ResourceOptions(parent=self, depends_on=after)
             ready: list[pulumi.Resource] = []
@@ -162,7 +155,7 @@ class Fleet(pulumi.ComponentResource):
                     ready.append(embedded.ready)
                 else:
                     sick = sickness if node.name in self._sick else None
-                    args = NodeArgs(prepared[node.name], reloads, hooks, sick, trials, way_back)
+                    args = NodeArgs(prepared[node.name], avoided, hooks, sick, trials, way_back)
                     ready.append(Node(node.name, args, options).done)
             after = [Finished(each) for each in ready]
             healthy += ready
@@ -173,7 +166,6 @@ class Fleet(pulumi.ComponentResource):
         prepared: dict[str, PreparedNode],
         canaries: frozenset[str],
         turns: Turns,
-        entrance: Entrances | None,
         way_back: WayBackHooks | None,
     ) -> TrialHooks | None:
         """The hooks that try the nodes that have changed. They run in this program's own folder."""
@@ -181,8 +173,7 @@ class Fleet(pulumi.ComponentResource):
         if stack.rollout.judge is None:
             return None
         nodes = {name: node_health.address(stack, stack.node(name), ssh) for name in prepared}
-        reload = entrance.reload if entrance is not None else lambda: None
-        trials = Trials(nodes, canaries, stack.rollout, turns, reload)
+        trials = Trials(nodes, canaries, stack.rollout, turns)
         return TrialHooks(trials, stack.name, way_back)
 
     def _way_back(self, prepared: dict[str, PreparedNode], turns: Turns) -> WayBackHooks | None:
@@ -202,7 +193,7 @@ class Fleet(pulumi.ComponentResource):
     def _entrance(self) -> Entrances | None:
         """The gateways as hooks reach them; None where none can be reached, or it is a process here."""
         ssh = portable(self._stack.ssh)
-        each = [Entrance(Connection.to(host, ssh), live, plan.reload) for host, plan, live in self._reached()]
+        each = [Entrance(Connection.to(host, ssh), live) for host, _, live in self._reached()]
         return Entrances(tuple(each)) if each else None
 
     def _turns(self, prepared: dict[str, PreparedNode], entrance: Entrances | None) -> Turns:

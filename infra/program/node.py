@@ -7,7 +7,6 @@ from typing import Any
 import pulumi
 import pulumi_command as command
 import pulumi_docker as docker
-from msgspec import UNSET
 
 from infra import names, node_health
 from infra.image_references import sources
@@ -26,7 +25,7 @@ from infra.service_settings import service_secrets, service_settings, settings_f
 from infra.stack import Node as NodeSettings
 from infra.stack import Stack, encrypted, memory_bytes
 from infra.stack.hosts import bracketed
-from infra.steps.readiness import Readiness, Reload
+from infra.steps.readiness import Readiness
 
 TYPE = "gpu-inference:index:Node"
 
@@ -150,7 +149,7 @@ class PreparedNode(pulumi.ComponentResource):
 
 @dataclass(frozen=True)
 class NodeArgs:
-    """What was prepared for the node, and the gateways that are reloaded when the node is ready.
+    """What was prepared for the node, and the seconds for which the gateway may avoid it when it is ready.
 
     In a fleet, `turns` decide when the node's containers may change. `sick` is a new text in every update
     that finds the node without an answer: its containers are then replaced even if nothing else is new.
@@ -158,7 +157,7 @@ class NodeArgs:
     """
 
     prepared: PreparedNode
-    gateways: tuple[Reload, ...] = ()
+    avoided: float = 0
     turns: TurnHooks | None = None
     sick: str | None = None
     trials: TrialHooks | None = None
@@ -222,8 +221,7 @@ class Node(pulumi.ComponentResource):
                     timeout=stack.rollout.ready_timeout_seconds
                     + (names.ENGINE_SECONDS if prepared.models.building_engines else 0),
                     engines=prepared.models.building_engines,
-                    gateway=next(iter(args.gateways), None),
-                    other_gateways=args.gateways[1:] or UNSET,
+                    avoided=args.avoided,
                     built=prepared.built,
                 ),
                 triggers=triggers,

@@ -1,6 +1,5 @@
 """The order in which nodes change: canaries one by one, then batches."""
 
-import math
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -15,19 +14,12 @@ T = TypeVar("T")
 def batches(nodes: Sequence[T], rollout: Rollout) -> list[list[T]]:
     """The nodes in batches; the next batch begins when every node of the one before is healthy.
 
-    A share is of the whole fleet, rounded down, and at least one node.
+    A share is of the whole fleet.
     """
     canaries = [[node] for node in nodes[: rollout.canary]]
     rest = nodes[rollout.canary :]
-    size = batch_size(len(nodes), rollout.batch)
+    size = rollout.batch_size(len(nodes))
     return canaries + [list(rest[start : start + size]) for start in range(0, len(rest), size)]
-
-
-def batch_size(nodes: int, batch: int | str) -> int:
-    """How many of so many nodes change at a time."""
-    if isinstance(batch, str):
-        return max(1, math.floor(nodes * int(batch.removesuffix("%")) / 100))
-    return batch
 
 
 class Finished(DependencyResource):

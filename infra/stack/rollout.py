@@ -46,6 +46,12 @@ class Rollout(Section):
     judge: Annotated[Judge | None, BeforeValidator(off)] = Field(default_factory=Judge)
     """When a changed node is bad; false: no node is judged."""
 
+    def batch_size(self, nodes: int) -> int:
+        """How many of so many nodes change at a time. A share is rounded down, and at least one node."""
+        if isinstance(self.batch, str):
+            return max(1, math.floor(nodes * int(self.batch.removesuffix("%")) / 100))
+        return self.batch
+
     def needed(self, nodes: int) -> int:
         """How many of the other nodes must answer before one of so many nodes with traffic is taken down.
 

@@ -11,12 +11,9 @@ import sys
 import time
 from collections.abc import Iterator
 
-import msgspec
-
 from infra import node_health
 from infra.connection import Connection, RemoteError
 from infra.declaration import Declaration
-from infra.gateway import reload
 from infra.steps.run import run
 
 _POLL_SECONDS = 1.0
@@ -27,16 +24,10 @@ _KEPT_IMAGES = 2
 _IMAGES_SECONDS = 60
 
 
-class Reload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A script for the gateway's host that makes the gateway forget the failures that it counted."""
-
-    connection: Connection
-    script: str
-
-
 class Readiness(Declaration, frozen=True, kw_only=True):
     """A node to wait for, at most `timeout` seconds.
 
+    `avoided` are the seconds for which an existing nginx may avoid the node, which failed a moment ago.
     `built` are the repositories of images that are built for the stack; old ones are removed there. For the
     models `engines` Triton builds TensorRT engines, unless it finds them on the node. `service` is
     the name of its service's container, and `url` the health route as that container reaches it. An error
@@ -49,8 +40,7 @@ class Readiness(Declaration, frozen=True, kw_only=True):
     url: str
     containers: tuple[str, ...]
     timeout: int
-    gateway: Reload | None
-    other_gateways: tuple[Reload, ...] | msgspec.UnsetType = msgspec.UNSET
+    avoided: float = 0
     engines: tuple[str, ...] = ()
     built: tuple[str, ...] = ()
 
@@ -60,7 +50,7 @@ class NotReady(Exception):
 
 
 def wait(node: Readiness) -> None:
-    """Wait until the node's health route answers 200, then make the gateway forget the node's failures.
+    """Wait until the node's health route answers 200 and the gateway sends it requests again.
 
     Raises NotReady.
     """
@@ -86,9 +76,7 @@ def wait(node: Readiness) -> None:
             # A later preview reads this from the state (infra/program/turns.py).
             _remove_old_images(node)
             print(f"node {node.node} was healthy after {time.monotonic() - began:.0f} s")
-            for gateway in (node.gateway, *(node.other_gateways or ())):
-                if gateway is not None:
-                    _reload_gateway(gateway)
+            time.sleep(node.avoided)
             return
         lines = result.stderr.strip().splitlines()
         reason = lines[-1] if lines else reason
@@ -137,14 +125,6 @@ def _remove_old_images(node: Readiness) -> None:
         )
         with contextlib.suppress(RemoteError, subprocess.TimeoutExpired):
             node.connection.run(script, repository, timeout=_IMAGES_SECONDS)
-
-
-def _reload_gateway(gateway: Reload) -> None:
-    try:
-        gateway.connection.run(gateway.script, timeout=reload.SECONDS)
-    except (RemoteError, subprocess.TimeoutExpired) as error:
-        # The node is healthy. A gateway that was not reloaded tries the node again by itself a little later.
-        print(f"the gateway was not reloaded: {error}", file=sys.stderr)
 
 
 if __name__ == "__main__":

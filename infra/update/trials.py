@@ -6,7 +6,7 @@ import json
 import shlex
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -50,10 +50,7 @@ def speech() -> str:
 
 
 class Trials:
-    """The trials of an update: `nodes` can be reached, and `canaries`, by name, change first.
-
-    `reload` makes the gateway forget the failures that it counted.
-    """
+    """The trials of an update: `nodes` can be reached, and `canaries`, by name, change first."""
 
     def __init__(
         self,
@@ -61,10 +58,8 @@ class Trials:
         canaries: frozenset[str],
         rollout: Rollout,
         turns: Turns,
-        reload: Callable[[], None],
     ) -> None:
         self._nodes, self._canaries, self._rollout, self._turns = nodes, canaries, rollout, turns
-        self._reload = reload
         self._changed: set[str] = set()
 
     def hold(self, name: str) -> None:
@@ -103,8 +98,6 @@ class Trials:
         quiet = time.monotonic() + _QUIET_SECONDS
         restarts = _restarts(node)
         first = _look([node, *peers])
-        # It may have avoided the node since before the first look, for requests that failed.
-        self._reload()
         silent = 0
         while (now := time.monotonic()) < end:
             time.sleep(min(_LOOK_SECONDS, end - now))

@@ -1,6 +1,5 @@
 """Decides, during an update, when a node may be taken down: enough others must serve at that moment."""
 
-import contextlib
 import shlex
 import subprocess
 import threading
@@ -9,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from infra.connection import Connection, RemoteError
-from infra.gateway import reload
 from infra.node_health import NodeAddress, problems
 from infra.stack import Rollout
 
@@ -25,16 +23,10 @@ class NotEnough(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Entrance:
-    """The file with the servers that the gateway's nginx reads, and the script that reloads it."""
+    """The file with the servers that the gateway's nginx reads."""
 
     connection: Connection
     file: str
-    script: str = ":"
-
-    def reload(self) -> None:
-        """Makes nginx forget the failures that it counted; without an answer it does so a little later."""
-        with contextlib.suppress(RemoteError, subprocess.TimeoutExpired):
-            self.connection.run(self.script, timeout=reload.SECONDS)
 
     def nodes(self) -> set[str]:
         """The names of the nodes that get traffic. Raises RemoteError and subprocess.TimeoutExpired."""
@@ -49,11 +41,6 @@ class Entrances:
     """The gateways of the stack whose hosts can be reached."""
 
     each: tuple[Entrance, ...]
-
-    def reload(self) -> None:
-        """Makes every nginx forget the failures that it counted."""
-        for entrance in self.each:
-            entrance.reload()
 
     def nodes(self) -> set[str]:
         """The names of the nodes that get traffic from any gateway.

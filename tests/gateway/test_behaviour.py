@@ -33,7 +33,8 @@ ASR = "/api/v1/ai/asr"
 
 @dataclass
 class Node:
-    """A server that answers every request with `status` and keeps the requests."""
+    """A server that answers every request with `status` (0: with the end of the connection) and keeps the
+    requests."""
 
     name: str
     port: int = 0
@@ -52,6 +53,10 @@ def serving(node: Node) -> Iterator[Node]:
             headers = {name.lower(): value for name, value in self.headers.items()}
             node.requests.append((self.command, self.path, headers, body))
             time.sleep(node.delay)
+            if not node.status:  # the process dies
+                self.connection.shutdown(socket.SHUT_RDWR)
+                self.close_connection = True
+                return
             reply = json.dumps({"node": node.name}).encode()
             self.send_response(node.status)
             self.send_header("X-Request-ID", headers["x-request-id"])
@@ -175,13 +180,65 @@ def test_a_post_that_a_node_refuses_with_503_is_answered_by_the_next(
     assert len(nodes[0].requests) <= 3 + 1, "after 3 failures it is left alone"
 
 
-@pytest.mark.parametrize(("number", "tries"), [(1, 1), (2, 2), (3, 3), (5, 3)])
-def test_a_request_is_tried_on_at_most_three_nodes(start: Start, number: int, tries: int) -> None:
+@pytest.mark.parametrize(("number", "tries"), [(1, 1), (2, 2), (3, 2), (5, 3), (8, 5)])
+def test_a_full_fleet_is_asked_at_more_than_half_of_its_nodes(start: Start, number: int, tries: int) -> None:
     with ExitStack() as stack:
         full = [stack.enter_context(serving(Node(f"gpu-{n}", status=503))) for n in range(number)]
         answer = start(*(upstream(n, node.port) for n, node in enumerate(full))).post(ASR, content=b"audio")
     assert answer.status_code == 503
+    assert answer.headers["retry-after"] == "7", "a node's own answer"
     assert sum(len(node.requests) for node in full) == tries
+
+
+@pytest.mark.parametrize(
+    ("number", "gone", "why"),
+    [
+        *((6, 3, why) for why in ("refuse", "are full", "refuse or are full")),
+        *((8, 4, why) for why in ("refuse", "are full", "refuse or are full")),
+        (8, 6, "refuse"),
+    ],
+)
+def test_half_of_the_nodes_may_be_gone_or_full(start: Start, number: int, gone: int, why: str) -> None:
+    with ExitStack() as stack:
+        nodes = [stack.enter_context(serving(Node(f"gpu-{n}"))) for n in range(number)]
+        for place, node in enumerate(nodes[:gone]):
+            if why == "are full" or (why == "refuse or are full" and place % 2):
+                node.status = 503
+        refusing = [place < gone and node.status == 200 for place, node in enumerate(nodes)]
+        client = start(*(upstream(n, 0 if refusing[n] else node.port) for n, node in enumerate(nodes)))
+        answers = [client.post(ASR, content=b"audio") for _ in range(40)]
+    assert [answer.status_code for answer in answers] == [200] * 40
+    assert nodes[-1].requests[-1][3] == b"audio"
+
+
+@pytest.mark.parametrize("refusing", [0, 3])
+def test_a_request_that_kills_nodes_comes_to_two_of_them(start: Start, refusing: int) -> None:
+    with ExitStack() as stack:
+        nodes = [stack.enter_context(serving(Node(f"gpu-{n}", status=0))) for n in range(6)]
+        client = start(*(upstream(n, 0 if n < refusing else node.port) for n, node in enumerate(nodes)))
+        check_envelope(client.post(ASR, content=b"poison"), 503)
+        assert sum(len(node.requests) for node in nodes) == 2
+        for node in nodes:
+            node.status = 200
+        assert client.post(ASR, content=b"audio").status_code == 200
+
+
+def test_a_request_whose_node_dies_is_answered_by_another(start: Start, nodes: tuple[Node, Node]) -> None:
+    client = start(*(upstream(n, node.port) for n, node in enumerate(nodes)))
+    nodes[0].status = 0
+    for _ in range(10):
+        assert client.post(ASR, content=b"audio").json() == {"node": "gpu-2"}
+
+
+def test_a_node_that_failed_serves_again_after_seconds(start: Start, nodes: tuple[Node, Node]) -> None:
+    client = start(*(upstream(n, node.port) for n, node in enumerate(nodes)))
+    nodes[0].status = 503
+    for _ in range(10):
+        assert client.post(ASR).status_code == 200
+    nodes[0].status = 200
+    deadline = time.monotonic() + 20
+    while client.post(ASR).json() != {"node": "gpu-1"}:
+        assert time.monotonic() < deadline
 
 
 def test_two_of_three_nodes_may_be_gone(start: Start, nodes: tuple[Node, Node]) -> None:

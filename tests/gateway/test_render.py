@@ -121,9 +121,9 @@ def test_an_existing_site_takes_the_upstream_file_by_its_include(
 def test_the_upstream_file_has_one_server_a_node_and_drained_ones_down() -> None:
     lines = render_servers("prod", (ONE, TWO, DRAINED)).splitlines()
     assert lines[1:] == [
-        "server 192.0.2.1:8800 max_fails=3 fail_timeout=30s; # gpu-1",
-        "server [2001:db8::2]:51312 max_fails=3 fail_timeout=30s; # gpu-2",
-        "server localhost:8800 max_fails=3 fail_timeout=30s down; # gpu-3",
+        "server 192.0.2.1:8800 max_fails=3 fail_timeout=5s; # gpu-1",
+        "server [2001:db8::2]:51312 max_fails=3 fail_timeout=5s; # gpu-2",
+        "server localhost:8800 max_fails=3 fail_timeout=5s down; # gpu-3",
     ]
 
 

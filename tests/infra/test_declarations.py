@@ -15,7 +15,7 @@ from infra.declaration import DeclarationError, from_json
 from infra.gateway.configuration import Configuration, ContainerConfiguration, ExistingSite
 from infra.paths import PROJECT
 from infra.steps.models import Copy, InUse
-from infra.steps.readiness import Readiness, Reload
+from infra.steps.readiness import Readiness
 
 pytestmark = pytest.mark.fast
 
@@ -61,7 +61,7 @@ def test_a_declaration_comes_back_as_it_was_written() -> None:
         url="http://127.0.0.1/",
         containers=("a", "b"),
         timeout=5,
-        gateway=Reload(HERE, "true"),
+        avoided=6,
     )
     for declaration in (COPY, ready):
         assert from_json(declaration.to_json(), type(declaration)) == declaration

@@ -233,5 +233,5 @@ def test_only_restarts_since_they_could_first_be_counted_are_the_canarys(
     monkeypatch.setattr(trials, "_QUIET_SECONDS", 60)
     canary = NodeAddress("gpu-1", Connection("ssh://root@192.0.2.1"), "service", ("service",))
     turns = Turns({"gpu-1": canary}, frozenset(), Rollout(), None)
-    judged = trials.Trials({"gpu-1": canary}, frozenset({"gpu-1"}), Rollout(), turns, lambda: None)
+    judged = trials.Trials({"gpu-1": canary}, frozenset({"gpu-1"}), Rollout(), turns)
     assert judged._soak(canary, [], JUDGE) == ["its containers ended 1 times while it served"]

@@ -67,7 +67,6 @@ def test_the_examples_gateway_sends_traffic_to_its_node_once_that_is_healthy(
     fleet, _ = example
     assert "server 192.0.2.11:8800" in fleet["entrance-config"].declaration["files"]["nginx.conf"]
     assert "speech-ready" in fleet.after("entrance-config")
-    assert fleet["speech-ready"].declaration["gateway"] is None
 
 
 def test_the_examples_api_key_is_a_secret_of_both(example: tuple[Fleet, Any]) -> None:

@@ -14,9 +14,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from infra import connection, health_route, node_health
+from infra import health_route, node_health
 from infra.connection import Connection
-from infra.gateway import reload
 from infra.steps import readiness
 from tests.infra.conftest import Double
 
@@ -31,16 +30,20 @@ def declared(timeout: int) -> readiness.Readiness:
         containers=("prod-gpu-1-triton", "prod-gpu-1-service"),
         url="http://127.0.0.1:8800/api/v1/ai/health",
         timeout=timeout,
-        gateway=readiness.Reload(HERE, reload.container("prod-gateway")),
     )
 
 
-def test_a_healthy_node_makes_the_gateway_forget_its_failures(double: Double) -> None:
-    calls = double("docker", 'case "$1" in inspect) echo true;; esac')
+def test_a_healthy_node_is_asked_in_its_own_container(double: Double) -> None:
+    calls = double("docker", "")
     readiness.wait(declared(5))
-    asked, *_, reloaded = calls.read_text().splitlines()
-    assert asked.startswith("exec prod-gpu-1-service python")
-    assert reloaded == "exec prod-gateway nginx -c /etc/gpu-inference/current/nginx.conf -s reload"
+    assert calls.read_text().startswith("exec prod-gpu-1-service python")
+
+
+def test_a_node_that_an_existing_nginx_may_avoid_is_ready_when_it_no_longer_does(double: Double) -> None:
+    double("docker", "")
+    began = time.monotonic()
+    readiness.wait(msgspec.structs.replace(declared(5), avoided=0.3))
+    assert time.monotonic() - began >= 0.3
 
 
 def test_a_node_that_builds_engines_says_so_and_what_sets_its_time(
@@ -53,20 +56,6 @@ def test_a_node_that_builds_engines_says_so_and_what_sets_its_time(
     ):
         readiness.wait(node)
     assert "the first load of emotion, synthesis on a GPU builds TensorRT engines" in capsys.readouterr().out
-
-
-def test_no_gateway_yet_is_no_failure(double: Double) -> None:
-    calls = double("docker", 'case "$1" in inspect) exit 1;; esac')
-    readiness.wait(declared(5))
-    assert "reload" not in calls.read_text()
-
-
-def test_a_gateway_that_cannot_be_reloaded_does_not_fail_the_node(
-    double: Double, capsys: pytest.CaptureFixture[str]
-) -> None:
-    double("docker", 'case "$2$1" in prod-gateway*) echo broken >&2; exit 1;; *inspect) echo true;; esac')
-    readiness.wait(declared(5))
-    assert "was not reloaded" in capsys.readouterr().err
 
 
 def test_a_node_becomes_ready_after_a_while(double: Double) -> None:
@@ -138,10 +127,6 @@ def test_restarts_before_the_wait_do_not_count(double: Double) -> None:
         ' inspect) case "$*" in *RestartCount*) echo "/prod-gpu-1-service 40";; *) exit 1;; esac;; esac',
     )
     readiness.wait(declared(60))
-
-
-def test_an_embedded_gateway_that_does_not_run_is_left_alone() -> None:
-    assert connection.HERE.run(reload.embedded("no-such-stack"), timeout=reload.SECONDS).returncode == 0
 
 
 @pytest.fixture

@@ -113,8 +113,8 @@ async def avoided(gateway: GatewaySite) -> Outcome:
     if addresses:
         shown = ", ".join(f"{nodes.get(each, 'an unknown node')} ({each})" for each in sorted(addresses))
         return warning(
-            f"nginx considers down for {AVOIDED_SECONDS} s: {shown} (“upstream server temporarily disabled”)",
-            f"see the findings of those nodes; nginx tries them again by itself; at once: {gateway.reload}",
+            f"in the last {AVOIDED_SECONDS} s nginx avoided {shown} (“upstream server temporarily disabled”)",
+            "see the findings of those nodes; nginx tries them again by itself",
         )
     return ok(f"nginx avoided no node in the last {AVOIDED_SECONDS} s")
 

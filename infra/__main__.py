@@ -11,6 +11,7 @@ import pulumi  # noqa: E402
 
 from infra.image_references import ContextError  # noqa: E402
 from infra.models.files import ModelsError  # noqa: E402
+from infra.program import sdk  # noqa: E402
 from infra.program.fleet import Fleet, FleetArgs  # noqa: E402
 from infra.stack import StackError, encrypted, load  # noqa: E402
 from infra.update import prepare  # noqa: E402
@@ -20,6 +21,7 @@ def main() -> None:
     """Declares the stack that Pulumi names; what is wrong ends it with the reasons, without a traceback."""
     # When a resource fails, the engine interrupts the program. A traceback would hide the resource's error.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    sdk.drop_debug_messages()
     secrets: tuple[str, ...] = ()
     try:
         stack = load()
@@ -28,6 +30,7 @@ def main() -> None:
         fleet = Fleet(stack.name, FleetArgs(stack, found.away, found.sick))
         for name, value in fleet.outputs.items():
             pulumi.export(name, value)
+        pulumi.run(sdk.begin)
     except (StackError, ContextError, ModelsError, prepare.CannotUpdate) as error:
         raise pulumi.RunError(encrypted.masked(str(error), secrets)) from None
 

@@ -188,7 +188,7 @@ def _show(stack: Stack, done: pulumi_command.Done, told: dict[str, Any]) -> None
     rows.append(
         [
             names.GATEWAY,
-            str(stack.gateway.host),
+            separator.join(str(each.host) for each in stack.gateway.each),
             "",
             str(gateway.get("http", "")),
             separator.join(changed.get(names.GATEWAY, ["nothing"])),

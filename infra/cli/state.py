@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from infra import names, node_health
 from infra.connection import RemoteError
-from infra.gateway.plan import gateway_plan
+from infra.gateway.plan import public_url
 from infra.stack import Node, Stack
 from infra.stack.hosts import bracketed
 
@@ -70,10 +70,10 @@ class PartState:
 
 
 def states(stack: Stack) -> list[PartState]:
-    """The state of each node and of the gateway; all are asked at the same time."""
+    """The state of each node and of each gateway; all are asked at the same time."""
     asked: list[Callable[[], PartState]] = [
         *((lambda node=node: _node(stack, node)) for node in stack.nodes),
-        lambda: _gateway(stack),
+        *((lambda each=each: _gateway(each)) for each in stack.gateways),
     ]
     with ThreadPoolExecutor(max_workers=min(len(asked), 32)) as pool:
         return list(pool.map(lambda ask: ask(), asked))
@@ -128,10 +128,10 @@ def _on_host(stack: Stack, node: Node) -> tuple[str | None, str | None]:
 
 def _gateway(stack: Stack) -> PartState:
     gateway = stack.gateway
-    url = gateway_plan(stack).url
+    url = public_url(stack)
     reason = _fetched(f"{url}/health")[1]
     state = "healthy" if reason is None else f"no answer: {reason}"
-    return PartState(names.GATEWAY, str(gateway.host), gateway.mode, state, url, {})
+    return PartState(gateway.name, str(gateway.host), gateway.mode, state, url, {})
 
 
 def _fetched(url: str) -> tuple[str | None, str | None]:

@@ -65,11 +65,12 @@ def logs(
 
 def _command(stack: Stack, part: str, container: str, lines: int, follow: bool) -> list[str]:
     """The command that prints a log. Raises Failed for a part that the stack does not have."""
-    allowed = [*(node.name for node in stack.nodes), names.GATEWAY]
+    gateways = {each.name: each.host for each in stack.gateway.each}
+    allowed = [*(node.name for node in stack.nodes), *gateways]
     if part not in allowed:
         raise Failed(f"{part}: expected one of {', '.join(allowed)}")
-    if part == names.GATEWAY:
-        host, name, process = stack.gateway.host, names.gateway_container(stack), names.GATEWAY
+    if part in gateways:
+        host, name, process = gateways[part], names.gateway_container(stack), names.GATEWAY
     else:
         node = stack.node(part)
         parts = (names.SERVICE, names.TRITON, names.UNIT_MANAGER, names.LLM_NODE)

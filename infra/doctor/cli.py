@@ -85,7 +85,9 @@ def _parser() -> argparse.ArgumentParser:
 def examine(given: argparse.Namespace) -> int:
     """Examine a stack, and print its findings."""
     stack = load_file(given.file or PROJECT / f"Pulumi.{given.stack}.yaml")
-    allowed = [node.name for node in stack.nodes] + [names.GATEWAY]
+    allowed = [node.name for node in stack.nodes] + sorted(
+        {names.GATEWAY, *(each.name for each in stack.gateway.each)}
+    )
     unknown = [name for name in given.node if name not in allowed]
     if unknown:
         raise Usage(f"--node {unknown[0]}: expected one of {', '.join(allowed)}")

@@ -16,6 +16,7 @@ from infra.doctor.checks import (
     nginx_configuration,
     service,
     triton,
+    virtual_address,
 )
 from infra.doctor.findings import Outcome
 from infra.doctor.host_access import HostAccess
@@ -25,6 +26,7 @@ from infra.doctor.sites.embedded_node import EmbeddedNodeSite
 from infra.doctor.sites.gateway import EmbeddedGatewaySite, GatewaySite, RemoteGatewaySite
 from infra.doctor.sites.host import HostSite
 from infra.doctor.sites.node import NodeSite
+from infra.doctor.sites.virtual_address import VirtualAddressSite
 from infra.embedded.layout import Layout
 from infra.gateway.entrance import upstreams
 from infra.image_references import ImageReferences
@@ -34,7 +36,7 @@ from infra.update import preflight
 # A little more than the limit of the request, whose error is clearer.
 _INFERENCE_SECONDS = service.INFERENCE_SECONDS + 3
 
-Subject = HostSite | NodeSite | GatewaySite
+Subject = HostSite | NodeSite | GatewaySite | VirtualAddressSite
 S = TypeVar("S", bound=Subject)
 
 
@@ -60,7 +62,9 @@ class Plan:
             ssh = self._everywhere("ssh")
             self._add(remote, "clock", "date", host.clock_skew, ["ssh"], also_after=ssh)
         self._nodes = [self._add_node(node) for node in stack.nodes]
-        self._add_gateway()
+        for each in stack.gateways:
+            self._add_gateway(each)
+        self._add_virtual_address()
 
     async def close(self) -> None:
         """End the SSH sessions."""
@@ -193,8 +197,9 @@ class Plan:
         checked = "GET /v2/models/*, against the settings"
         self._add(site, "model tensors", checked, triton.tensors, ["triton", "settings"])
 
-    def _add_gateway(self) -> None:
-        stack, declared = self._stack, self._stack.gateway
+    def _add_gateway(self, stack: Stack) -> None:
+        """Adds the checks of the gateway that `stack` has, one of those of the whole stack."""
+        declared = stack.gateway
         site: EmbeddedGatewaySite | RemoteGatewaySite
         if declared.mode == "embedded":
             site = EmbeddedGatewaySite(stack, self._api_key, self._layout)
@@ -207,7 +212,10 @@ class Plan:
             self._known[site] = dict(self._known[on])
             if declared.mode == "container":
                 self._add_container(site, "nginx", names.gateway_container(stack), on)
+            if declared.virtual_address is not None:
+                self._add_container(site, names.KEEPALIVED, names.keepalived_container(stack), on)
         site.nodes = self._nodes
+        site.public_host = self._stack.gateway.public_host
         site.serving = [self._known[each]["health"] for each in self._nodes if not each.node.drained]
         checked = "nginx's file, against the stack"
         self._add(site, "nginx configuration", checked, nginx_configuration.configuration, ["ssh"])
@@ -241,6 +249,19 @@ class Plan:
             seconds=_INFERENCE_SECONDS,
         )
 
+    def _add_virtual_address(self) -> None:
+        stack = self._stack
+        if stack.gateway.virtual_address is None:
+            return
+        hosts = [(each.name, self._hosts[each.host]) for each in stack.gateway.each]
+        ssh = {host: self._known[host]["ssh"] for _, host in hosts}
+        site = VirtualAddressSite(stack, [(name, host, ssh[host]) for name, host in hosts])
+        self._known[site] = {}
+        checked = f"who has {site.ip}, by /proc/net/fib_trie"
+        self._add(site, "virtual address", checked, virtual_address.holder, also_after=list(ssh.values()))
+        checked = f"GET {site.server.url}"
+        self._add(site, "virtual address http", checked, virtual_address.answers, ["virtual address"])
+
     def _add_upstreams(self, site: GatewaySite) -> list[str]:
         """Checks of the way from the gateway's host to each node. Returns their keys."""
         of_node = {each.node.name: self._known[each] for each in self._nodes}
@@ -255,6 +276,6 @@ class Plan:
                 partial(gateway.upstream, server=server, earlier=earlier),
                 ["ssh"],
                 also_after=earlier,
-                where=(names.GATEWAY, server.name),
+                where=(*site.where, server.name),
             )
         return [f"upstream {server.name}" for server in servers]

@@ -26,7 +26,11 @@ STACK = {
     ],
     "service": {"image": "registry.example.com/service:1"},
     "edgeLlm": {"unitManager": {"image": "unit-manager:1"}, "llmNode": {"image": "llm-node:1"}},
-    "gateway": {"host": "ssh://root@192.0.2.3", "tls": {"certificate": "/tls/a.pem", "key": "/tls/a.key"}},
+    "gateway": {
+        "hosts": ["ssh://root@192.0.2.3", "ssh://root@192.0.2.4"],
+        "virtualAddress": {"address": "192.0.2.100/24"},
+        "tls": {"certificate": "/tls/a.pem", "key": "/tls/a.key"},
+    },
 }
 
 # Messages of the service's log and of /api/v1/ai/health; each text also occurs in the service's code.

@@ -23,14 +23,23 @@ DOCKER: dict[str, Any] = {
     "edgeLlm": {"unitManager": {"image": "unit-manager:1"}, "llmNode": {"image": "llm-node:1"}},
     "gateway": {"host": "ssh://root@192.0.2.3"},
 }
+TWO_GATEWAYS: dict[str, Any] = DOCKER | {
+    "gateway": {
+        "hosts": ["ssh://root@192.0.2.3", "ssh://root@192.0.2.4"],
+        "virtualAddress": {"address": "192.0.2.100/24"},
+    }
+}
 EMBEDDED: dict[str, Any] = {"nodes": [{"name": "one", "host": "embedded"}], "models": {"source": "sync"}}
 
 
-def checks(tmp_path: Path, stack: dict[str, Any]) -> dict[tuple[str, str], Check]:
+def planned(tmp_path: Path, stack: dict[str, Any]) -> list[Check]:
     folder = tmp_path / "sessions"
     folder.mkdir()
-    plan = Plan(parse(stack), folder, Layout(tmp_path / "state"), None)
-    return {(check.where[-1], check.name): check for check in plan.checks}
+    return Plan(parse(stack), folder, Layout(tmp_path / "state"), None).checks
+
+
+def checks(tmp_path: Path, stack: dict[str, Any]) -> dict[tuple[str, str], Check]:
+    return {(check.where[-1], check.name): check for check in planned(tmp_path, stack)}
 
 
 def names(checks: Any) -> set[tuple[str, str]]:
@@ -57,17 +66,17 @@ def test_every_key_that_a_check_refers_to_is_the_key_of_a_check(
 
     monkeypatch.setattr(Plan, "_add", add_noted)
     monkeypatch.setattr(Plan, "_everywhere", everywhere_noted)
-    for number, stack in enumerate([DOCKER, EMBEDDED]):
+    for number, stack in enumerate([DOCKER, TWO_GATEWAYS, EMBEDDED]):
         (tmp_path / str(number)).mkdir()
         checks(tmp_path / str(number), stack)
     assert {"containers", "service runs", "nginx configuration", "ssh", "health"} < used
     assert used <= keys
 
 
-@pytest.mark.parametrize("stack", [DOCKER, EMBEDDED])
+@pytest.mark.parametrize("stack", [DOCKER, TWO_GATEWAYS, EMBEDDED])
 def test_a_check_stands_after_those_that_it_needs_or_waits_for(tmp_path: Path, stack: dict[str, Any]) -> None:
     earlier: set[Check] = set()
-    for check in checks(tmp_path, stack).values():
+    for check in planned(tmp_path, stack):
         assert {*check.needs, *check.after} <= earlier
         earlier.add(check)
 
@@ -105,3 +114,14 @@ def test_a_check_of_an_embedded_part_needs_its_process(tmp_path: Path) -> None:
     assert names(plan["one", "triton"].needs) == {("one", "triton process")}
     assert names(plan["one", "settings"].needs) == set()
     assert names(plan["gateway", "gateway http"].needs) == {("gateway", "nginx process")}
+
+
+def test_each_of_several_gateways_is_checked_and_the_address_after_all_hosts_are_connected(
+    tmp_path: Path,
+) -> None:
+    plan = checks(tmp_path, TWO_GATEWAYS)
+    for gateway in ("gateway@192.0.2.3", "gateway@192.0.2.4"):
+        assert {(gateway, "nginx container"), (gateway, "keepalived container")} <= plan.keys()
+        assert names(plan[gateway, "gateway http"].needs) == {(gateway, "ssh"), (gateway, "nginx container")}
+        assert (gateway, "ssh") in names(plan["gateway", "virtual address"].after)
+    assert names(plan["gateway", "virtual address http"].needs) == {("gateway", "virtual address")}

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from tests.e2e.deployment import Site
 from tests.e2e.lab import keepalived
 from tests.e2e.lab.host import Host, wait_until
 from tests.e2e.lab.load import Load, load
+from tests.e2e.test_8_doctor import doctor
 
 pytestmark = pytest.mark.long
 
@@ -75,6 +77,11 @@ def pair(deployed: Site, docker_data: Path) -> Iterator[Pair]:
     deployed.fleet.hosts.pop("gateway-2").remove()
 
 
+def findings(site: Site) -> dict[tuple[str, str], dict[str, Any]]:
+    """The doctor's findings by part and check."""
+    return {(each["where"][0], each["check"]): each for each in doctor(site).findings}
+
+
 def assert_clients_go_on(seen: Load, failed_at: float, seconds: float) -> None:
     """Checks that only requests around the failure failed: those under way, and new ones for `seconds`."""
     others = [each for each in seen.failures if not failed_at - 1 <= each.at <= failed_at + seconds]
@@ -100,6 +107,22 @@ def test_a_second_gateway_joins_without_a_failed_request(pair: Pair) -> None:
     again = site.program.preview("--diff").check()
     assert site.up().check().steps == {}, again.output
     assert pair.one_holds_it() is holder
+
+
+def test_the_doctor_names_the_holder_and_a_split_brain(pair: Pair) -> None:
+    holder = pair.one_holds_it()
+    report = findings(pair.site)
+    assert report["gateway", "virtual address"]["seen"] == f"gateway@{holder.address} has {pair.address}"
+    assert report["gateway", "virtual address http"]["status"] == "ok"
+    for host in pair.hosts:
+        for check in ("nginx container", "keepalived container", "nginx configuration", "gateway http"):
+            assert report[f"gateway@{host.address}", check]["status"] == "ok", report
+    other = pair.other(holder)
+    other.run("ip", "address", "add", f"{pair.address}/32", "dev", "eth0")
+    found = findings(pair.site)["gateway", "virtual address"]
+    other.run("ip", "address", "delete", f"{pair.address}/32", "dev", "eth0")
+    assert found["status"] == "problem"
+    assert "split brain" in found["seen"]
 
 
 def test_a_change_of_the_gateways_fails_no_request(pair: Pair) -> None:
@@ -145,6 +168,20 @@ def test_a_gateway_whose_nginx_dies_gives_the_address_away(pair: Pair) -> None:
     assert_clients_go_on(seen, died_at, 3)
     assert pair.one_holds_it() is pair.other(holder)
     holder.docker("start", CONTAINER)
+
+
+def test_keepalived_that_ends_hands_the_address_over(pair: Pair) -> None:
+    holder = pair.one_holds_it()
+    with pair.load(patience=3) as seen:
+        began = time.monotonic()
+        time.sleep(2)
+        ended_at = time.monotonic() - began
+        holder.docker("stop", "e2e-keepalived")
+        time.sleep(5)
+    print(f"keepalived ended: {seen.summary()}")
+    assert_clients_go_on(seen, ended_at, 2)
+    assert pair.one_holds_it() is pair.other(holder)
+    holder.docker("start", "e2e-keepalived")
 
 
 def test_keepalived_that_is_killed_leaves_no_second_holder(pair: Pair) -> None:

@@ -25,9 +25,9 @@ async def certificate(gateway: GatewaySite) -> Outcome:
         served = await fetch(host, port)
     remedy = f"renew {tls.certificate} on the gateway's host, then {gateway.reload}"
     outcome = expiry(served.not_valid_after_utc, datetime.datetime.now(datetime.UTC), remedy)
-    if outcome.status is Status.OK and not covers(names(served), host):
+    if outcome.status is Status.OK and not covers(names(served), gateway.public_host):
         return warning(
-            f"the certificate is for {', '.join(names(served)) or 'no name'}, not for {host}",
+            f"the certificate is for {', '.join(names(served)) or 'no name'}, not for {gateway.public_host}",
             "set gateway.publicHost to a name of the certificate, or get a certificate for that name",
         )
     if outcome.status is Status.OK and (refusal := await _refusal(host, port)):

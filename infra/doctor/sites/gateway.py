@@ -44,7 +44,9 @@ class GatewaySite(ABC):
     reload: str
     #: The command that shows nginx's log.
     log: str
-    where = (names.GATEWAY,)
+    #: The name that clients use, which the certificate is for.
+    public_host: str
+    where: tuple[str, ...]
     #: The nodes behind the gateway, and the health checks of those that get traffic.
     nodes: Sequence[NodeSite] = ()
     serving: Sequence[Check] = ()
@@ -53,6 +55,8 @@ class GatewaySite(ABC):
         """`api_key` is the one given to the doctor; without it, the nodes' settings have one."""
         self.stack = stack
         gateway = stack.gateway
+        self.where = (gateway.name,)
+        self.public_host = gateway.public_host
         self.server = HttpServer(gateway.public_host, gateway.http, tls=gateway.tls is not None)
         self.grpc_address = f"{gateway.public_host}:{gateway.grpc}"
         self._given_key = api_key

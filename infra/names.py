@@ -27,6 +27,8 @@ MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 #: ends of the names of containers and processes.
 SERVICE, LLM_NODE, GATEWAY, KEEPALIVED = "service", "llm-node", "gateway", "keepalived"
 TRITON, UNIT_MANAGER = addresses.TRITON_HOST, addresses.UNIT_MANAGER_HOST
+#: The parts that a node may have; every node has the first.
+NODE_PARTS = (SERVICE, TRITON, UNIT_MANAGER, LLM_NODE)
 
 #: Labels of every container; the last is on an llm node's.
 #: A container that an update put back has it, with the time.

@@ -44,8 +44,7 @@ class NodeAddress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def address(stack: Stack, node: Node, ssh: Ssh) -> NodeAddress:
     """The address of a node on a Docker host, with SSH settings that fit the working directory."""
-    parts = (names.SERVICE, names.TRITON, names.UNIT_MANAGER, names.LLM_NODE)
-    service, *others = (names.container(stack, node, part) for part in parts)
+    service, *others = (names.container(stack, node, part) for part in names.NODE_PARTS)
     return NodeAddress(node.name, Connection.to(node.host, ssh), service, (service, *others))
 
 

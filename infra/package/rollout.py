@@ -30,6 +30,9 @@ class Rollout(TypedDict):
     traffic such as "50%"; 0: none. Default: half of them, rounded down, and at least one."""
     unreachable: NotRequired[str]
     """If a host cannot be reached: fail changes nothing, skip updates the other hosts."""
+    take_over: NotRequired[bool]
+    """If the containers of the original service hold a node's ports: true stops those containers in the
+    node's turn, right before its own start. They stay on the host, stopped."""
     on_failure: NotRequired[str]
     """If a changed node does not become healthy, or is bad: stop leaves it, rollBack puts back what the
     changed nodes ran before: image, settings and model versions. Both end the update with an error."""

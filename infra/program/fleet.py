@@ -11,6 +11,7 @@ import pulumi_command as command
 
 from infra import names, node_health
 from infra.connection import Connection, portable
+from infra.gateway.entrance import upstreams
 from infra.gateway.plan import GatewayPlan, gateway_plan
 from infra.gateway.render import FAILURE_SECONDS
 from infra.program import model_kinds, outputs, secrets, triton_release
@@ -28,8 +29,9 @@ from infra.program.way_back import WayBackHooks
 from infra.stack import Host as Address
 from infra.stack import Stack
 from infra.stack.hosts import machine_of
-from infra.steps import models
+from infra.steps import models as model_steps
 from infra.steps.traffic import Traffic
+from infra.update.moves import Moves
 from infra.update.prepare import Away
 from infra.update.trials import Trials
 from infra.update.turns import Entrance, Entrances, Turns
@@ -137,12 +139,13 @@ class Fleet(pulumi.ComponentResource):
         # The stack's own nginx sends a request on while it avoids nodes. Of an existing one it is not known.
         avoided = FAILURE_SECONDS + 1 if self._stack.gateway.mode == "existing" else 0
         entrance = self._entrance()
-        turns = self._turns(prepared, entrance)
+        moves = Moves(self._stack, portable(self._stack.ssh), pulumi.get_stack(), frozenset(self._away.hosts))
+        turns = self._turns(prepared, entrance, moves)
         sickness = uuid.uuid4().hex[:8]
         # A host that is away tries nothing, so it is no canary. What does not answer has nothing to lose.
         nodes = [node for node in self._stack.nodes if node.embedded or node.name in prepared]
         nodes.sort(key=lambda node: node.name not in self._sick)
-        way_back = self._way_back(prepared, turns)
+        way_back = self._way_back(prepared, turns, moves)
         hooks = TurnHooks(turns, self._stack.name, way_back)
         canaries = frozenset(node.name for node in nodes[: rollout.canary])
         trials = self._trials(prepared, canaries, turns, way_back)
@@ -176,7 +179,7 @@ class Fleet(pulumi.ComponentResource):
         trials = Trials(nodes, canaries, stack.rollout, turns)
         return TrialHooks(trials, stack.name, way_back)
 
-    def _way_back(self, prepared: dict[str, PreparedNode], turns: Turns) -> WayBackHooks | None:
+    def _way_back(self, prepared: dict[str, PreparedNode], turns: Turns, moves: Moves) -> WayBackHooks | None:
         """The hooks that put back what nodes ran before an update that failed."""
         stack, ssh = self._stack, portable(self._stack.ssh)
         if stack.rollout.on_failure == "stop":
@@ -185,9 +188,9 @@ class Fleet(pulumi.ComponentResource):
         folders = {name: each.models.root for name, each in prepared.items() if each.models.synced}
 
         def switch(name: str, versions: dict[str, str]) -> None:
-            models.activate(prepared[name].models.in_use(nodes[name].connection, versions))
+            model_steps.activate(prepared[name].models.in_use(nodes[name].connection, versions))
 
-        way_back = WayBack(nodes, folders, switch, turns, stack.rollout.ready_timeout_seconds)
+        way_back = WayBack(nodes, folders, switch, turns, moves, stack.rollout.ready_timeout_seconds)
         return WayBackHooks(way_back, stack.name)
 
     def _entrance(self) -> Entrances | None:
@@ -196,7 +199,7 @@ class Fleet(pulumi.ComponentResource):
         each = [Entrance(Connection.to(host, ssh), live) for host, _, live in self._reached()]
         return Entrances(tuple(each)) if each else None
 
-    def _turns(self, prepared: dict[str, PreparedNode], entrance: Entrances | None) -> Turns:
+    def _turns(self, prepared: dict[str, PreparedNode], entrance: Entrances | None, moves: Moves) -> Turns:
         """What decides when a node may be taken down, in hooks that run in this program's own folder."""
         stack, ssh = self._stack, portable(self._stack.ssh)
         serving = [node for node in stack.nodes if not node.drained and not node.embedded]
@@ -204,7 +207,8 @@ class Fleet(pulumi.ComponentResource):
             node.name: node_health.address(stack, node, ssh) for node in serving if node.name in prepared
         }
         away = frozenset(node.name for node in serving if node.name not in prepared)
-        return Turns(reached, away, stack.rollout, entrance)
+        addresses = {server.name: server.http_address for server in upstreams(stack)}
+        return Turns(reached, away, stack.rollout, entrance, moves, addresses)
 
     def _gateways(
         self, healthy: list[pulumi.Resource], traffic: Mapping[Address, command.local.Command]

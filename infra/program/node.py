@@ -181,10 +181,9 @@ class Node(pulumi.ComponentResource):
         stack, node, host = prepared.args.stack, prepared.args.node, prepared.args.host
         prepared.failing = args.way_back.failing if args.way_back is not None else None
         if args.turns is not None:
-            prepared.recovery = self._recovery(args.sick)
-            after = [
-                turn(node.name, host, args.turns, prepared.containers, parent=self, needs=after),
-            ]
+            recovery = prepared.recovery = self._recovery(args.sick)
+            declared = prepared.containers
+            after = [turn(node.name, host, args.turns, declared, recovery, parent=self, needs=after)]
         if prepared.models.synced:
             in_use = host.declare(
                 command.local.Command,

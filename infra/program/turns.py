@@ -8,12 +8,14 @@ engine refuses hooks on deletions without `--run-program`).
 import asyncio
 import json
 import re
+import subprocess
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pulumi
 import pulumi_command as command
 
+from infra.connection import RemoteError
 from infra.digest import digest
 from infra.program.host import Host
 from infra.program.way_back import WayBackHooks
@@ -48,12 +50,25 @@ class TurnHooks:
             return
         try:
             gap = await asyncio.to_thread(self._turns.take, node)
-        except NotEnough as error:
+            if gap:
+                pulumi.log.warn(_GAP.format(node=node))
+            if self._way_back is not None:
+                await self._way_back.remember(node)
+            await self._clear(node)
+        except (NotEnough, RemoteError) as error:
             raise RuntimeError(str(error)) from None
-        if gap:
-            pulumi.log.warn(_GAP.format(node=node))
-        if self._way_back is not None:
-            await self._way_back.remember(node)
+        except subprocess.TimeoutExpired:
+            raise RuntimeError(f"node {node}: its host does not answer") from None
+
+    async def _clear(self, node: str) -> None:
+        """Stops what stands where a node goes; if that fails, starts it again."""
+        try:
+            for stopped in await asyncio.to_thread(self._turns.clear, node):
+                pulumi.log.info(f"stopped, because node {node} takes its place: {stopped}")
+        except (RemoteError, subprocess.TimeoutExpired):
+            if self._way_back is not None:
+                pulumi.log.warn(await self._way_back.undo(node))
+            raise
 
     async def _finish(self, args: pulumi.ResourceHookArgs) -> None:
         self._turns.finish(args.name.partition("@")[0].removesuffix(_READY))
@@ -81,6 +96,7 @@ def turn(
     host: Host,
     hooks: TurnHooks,
     declared: Sequence[Mapping[str, Any]],
+    recovery: pulumi.Output[str],
     *,
     parent: pulumi.Resource,
     needs: Sequence[pulumi.Resource],
@@ -88,6 +104,7 @@ def turn(
     """Declares the turn of a node. It is another one whenever one of its containers is.
 
     `declared` are the arguments of the node's containers; they may be added until the program ends.
+    `recovery` replaces the containers, too, when it changes.
     """
     # `apply` runs its function after the program has declared the node's containers.
     content: pulumi.Output[Any] = pulumi.Output.from_input(None).apply(
@@ -105,7 +122,8 @@ def turn(
         triggers=[
             pulumi.Output.secret(
                 content.apply(lambda known: digest((), json.dumps(_plain(known), sort_keys=True)))
-            )
+            ),
+            recovery,
         ],
     )
 

@@ -9,8 +9,7 @@ from infra import names
 from infra.connection import RemoteError
 from infra.update.way_back import WayBack
 
-_PARTS = (names.SERVICE, names.TRITON, names.UNIT_MANAGER, names.LLM_NODE)
-_SUFFIXES = ("-models-in-use", "-ready", *(f"-{part}" for part in _PARTS))
+_SUFFIXES = ("-models-in-use", "-ready", *(f"-{part}" for part in names.NODE_PARTS))
 
 
 class WayBackHooks:

@@ -36,6 +36,9 @@ class Rollout(Section):
     traffic such as "50%"; 0: none. Default: half of them, rounded down, and at least one."""
     unreachable: Literal["fail", "skip"] = "fail"
     """If a host cannot be reached: fail changes nothing, skip updates the other hosts."""
+    take_over: bool = False
+    """If the containers of the original service hold a node's ports: false changes nothing, true stops those
+    containers in the node's turn, right before its own start. They stay on the host, stopped."""
     on_failure: Literal["stop", "rollBack"] = "rollBack"
     """If a changed node does not become healthy, or is bad: stop leaves it, rollBack puts back what the
     changed nodes ran before: image, settings and model versions. Both end the update with an error."""

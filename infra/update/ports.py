@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 from infra import names
 from infra.stack import Host, Stack
+from infra.update import listing
+from infra.update.listing import Listed, specific
 
 #: Prints the input of `taken` on a host with Docker: its published ports, its listeners and their processes.
 #: The listeners are the kernel's table and not the output of `ss`, which small hosts such as Alpine's lack;
 #: it adds the processes' names where it is installed.
 SCRIPT = (
-    "docker ps --no-trunc --format '{{.Names}}\t{{.Ports}}'; echo --; "
+    f"{listing.SCRIPT}; echo --; "
     "cat /proc/net/tcp /proc/net/tcp6 2>/dev/null; echo --; ss -Hltnp 2>/dev/null; echo --"
 )
 _LISTEN = "0A"  # TCP_LISTEN in the kernel's table
@@ -22,13 +24,22 @@ _LISTEN = "0A"  # TCP_LISTEN in the kernel's table
 class Port:
     """A port that a container of the stack publishes on a host. `key` is its key in the stack file.
 
-    `address` is the IP address of the host, empty for all of them.
+    `address` is the IP address of the host, empty for all of them. `node` is empty for the gateway.
     """
 
     key: str
     number: int
     container: str
     address: str = ""
+    node: str = ""
+
+    def conflicts(self, address: str, number: int) -> bool:
+        """Whether a listener prevents the port; an empty address is all of them."""
+        return number == self.number and (not address or not self.address or address == self.address)
+
+    def held_by(self, container: Listed) -> bool:
+        """Whether a container holds the port."""
+        return any(self.conflicts(address, number) for address, number in container.published)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +57,7 @@ def published(stack: Stack, host: Host) -> Iterator[Port]:
             continue
         for port in names.published_ports(stack, node):
             key = f"nodes[{number}].ports.{port.key}"
-            yield Port(key, port.outer, names.container(stack, node, port.part), node.bind or "")
+            yield Port(key, port.outer, names.container(stack, node, port.part), node.bind or "", node.name)
     gateway = stack.gateway
     if gateway.mode == "container" and host in (each.host for each in gateway.each):
         container = names.gateway_container(stack)
@@ -54,45 +65,69 @@ def published(stack: Stack, host: Host) -> Iterator[Port]:
         yield Port("gateway.grpc", gateway.grpc, container, gateway.bind or "")
 
 
-def taken(ports: Sequence[Port], output: str, others: Collection[str] = ()) -> list[Taken]:
-    """The ports that are neither free nor held by their own container.
+def containers(output: str) -> list[Listed]:
+    """The containers in the output of `SCRIPT`, the oldest first."""
+    return listing.listed(output.split("--\n")[0])
 
-    `output` is that of `SCRIPT`. Ports held by the containers `others` count as free.
+
+def taken(
+    ports: Sequence[Port],
+    output: str,
+    stack: str,
+    others: Collection[str] = (),
+    *,
+    take_over: bool = False,
+) -> list[Taken]:
+    """The ports that are neither free nor held by their own container, and do not become free in an update.
+
+    `output` is that of `SCRIPT`. Ports held by the containers `others` count as free. A node's turn frees its
+    ports from other nodes of the `stack`, and with `take_over` from the original service.
     """
-    docker_ps, tables, sockets = (*output.split("--\n"), "", "", "")[:3]
-    publishers = list(_publishers(docker_ps))
+    _, tables, sockets = (*output.split("--\n"), "", "", "")[:3]
+    publishers = containers(output)
     listeners = list(_listeners(tables))
     result = []
     for port in ports:
-        containers = [name for address, number, name in publishers if _conflicts(port, address, number)]
-        if foreign := [name for name in containers if name != port.container and name not in others]:
-            holder, end = f"the container {foreign[0]}", f"docker stop {foreign[0]}"
-        elif not containers and any(_conflicts(port, address, number) for address, number in listeners):
+        holders = [container for container in publishers if port.held_by(container)]
+        foreign = [each for each in holders if each.name != port.container and each.name not in others]
+        unfreed = [each for each in foreign if not _freed(port, each, stack, take_over)]
+        if unfreed:
+            result.append(_held(port, unfreed[0], stack))
+        elif not holders and any(port.conflicts(*listener) for listener in listeners):
             holder = _process(sockets, port.number) or "a process that this user may not see"
             end = f"find it with: ss -ltnp 'sport = :{port.number}'"
-        else:
-            continue
-        result.append(
-            Taken(
-                f"{port.key}: port {port.number} is taken by {holder}",
-                f"end that ({end}), or set {port.key} to another port",
-            )
-        )
+            result.append(_taken(port, holder, f"end that ({end}), or set {port.key} to another port"))
     return result
 
 
-def _conflicts(port: Port, address: str, number: int) -> bool:
-    """Whether a listener on `address` and `number` prevents the port; an empty address is all of them."""
-    return number == port.number and (not address or not port.address or address == port.address)
+def _freed(port: Port, holder: Listed, stack: str, take_over: bool) -> bool:
+    """Whether the turn of the port's node frees it."""
+    if not port.node:
+        return False
+    return (holder.stack == stack and bool(holder.node)) or (take_over and holder.original is not None)
 
 
-def _publishers(docker_ps: str) -> Iterator[tuple[str, int, str]]:
-    """Address, port and container, from `docker ps`."""
-    for line in docker_ps.splitlines():
-        name, _, ports = line.partition("\t")
-        for address, first, last in re.findall(r"(\S*):(\d+)(?:-(\d+))?->\d+(?:-\d+)?/tcp", ports):
-            for number in range(int(first), int(last or first) + 1):
-                yield _specific(address.strip("[]")), number, name
+def _held(port: Port, holder: Listed, stack: str) -> Taken:
+    container, other = f"the container {holder.name}", f"set {port.key} to another port"
+    if holder.original is not None and port.node:
+        return _taken(
+            port,
+            f"{container} of the original service",
+            f"gpu-inference:rollout.takeOver: true stops the original service in the node's turn; or {other}",
+        )
+    if holder.stack == stack:
+        return _taken(
+            port,
+            f"{container} of this stack, which stays until the end of the update",
+            f"{other}; the next update may set it back",
+        )
+    if holder.stack:
+        return _taken(port, f"{container} of the stack {holder.stack}", other)
+    return _taken(port, container, f"end that (docker stop {holder.name}), or {other}")
+
+
+def _taken(port: Port, holder: str, remedy: str) -> Taken:
+    return Taken(f"{port.key}: port {port.number} is taken by {holder}", remedy)
 
 
 def _listeners(tables: str) -> Iterator[tuple[str, int]]:
@@ -102,12 +137,7 @@ def _listeners(tables: str) -> Iterator[tuple[str, int]]:
             address, _, number = row[1].partition(":")
             # The kernel prints words of four bytes, each with the first byte last.
             words = (bytes.fromhex(address[at : at + 8])[::-1] for at in range(0, len(address), 8))
-            yield _specific(str(ipaddress.ip_address(b"".join(words)))), int(number, 16)
-
-
-def _specific(address: str) -> str:
-    """The address, or an empty text for all addresses."""
-    return "" if address in ("0.0.0.0", "::") else address
+            yield specific(str(ipaddress.ip_address(b"".join(words)))), int(number, 16)
 
 
 def _process(sockets: str, port: int) -> str | None:

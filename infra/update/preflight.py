@@ -40,7 +40,7 @@ class HostCheck:
     """What the stack requires of one host.
 
     `users` are the nodes on it, and the gateway if it is; `ports` are those that they publish. `ssh` is for
-    the commands in remedies.
+    the commands in remedies. `stack` is the stack's name, and `take_over` its `rollout.takeOver`.
     """
 
     host: Host
@@ -49,6 +49,8 @@ class HostCheck:
     gpus: bool = False
     ports: tuple[Port, ...] = ()
     ssh: Ssh | None = None
+    stack: str = ""
+    take_over: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,14 @@ def checks(stack: Stack) -> list[HostCheck]:
                 docker.add(gateway.host)
     return [
         HostCheck(
-            host, tuple(names), host in docker, host in gpus, tuple(ports.published(stack, host)), stack.ssh
+            host,
+            tuple(names),
+            host in docker,
+            host in gpus,
+            tuple(ports.published(stack, host)),
+            stack.ssh,
+            stack.name,
+            stack.rollout.take_over,
         )
         for host, names in users.items()
     ]
@@ -125,10 +134,9 @@ def probe(check: HostCheck, ssh: Ssh) -> Failure | None:
         return Failure(check.host, check.users, reason, remedy, error.status not in (NO_SSH, NO_DOCKER))
     if not check.docker:
         return None
-    # Containers that stay may pass ports to each other: the update's order handles it. A container that the
-    # stack drops is deleted last, so its port is still taken when the new one starts.
     kept = {port.container for port in check.ports}
-    taken = ports.taken(check.ports, result.stdout.partition("--\n")[2], kept)
+    output = result.stdout.partition("--\n")[2]
+    taken = ports.taken(check.ports, output, check.stack, kept, take_over=check.take_over)
     if not taken:
         return None
     reasons, remedies = ("; ".join(getattr(each, name) for each in taken) for name in ("reason", "remedy"))

@@ -17,6 +17,7 @@ from infra import names
 from infra.connection import RemoteError
 from infra.docker_engine import create_again, unpack
 from infra.node_health import NodeAddress, problem
+from infra.update.moves import Moves
 from infra.update.turns import Turns
 
 _SECONDS = 60
@@ -38,7 +39,8 @@ class WayBack:
     """The way back of an update.
 
     `models` are the folders of nodes to which models are copied, and `switch` switches a node, by name, to
-    versions of its models. A node may take `patience` seconds to become healthy.
+    versions of its models. `moves` start again what was stopped where nodes went. A node may take `patience`
+    seconds to become healthy.
     """
 
     def __init__(
@@ -47,9 +49,11 @@ class WayBack:
         models: Mapping[str, str],
         switch: Callable[[str, dict[str, str]], None],
         turns: Turns,
+        moves: Moves,
         patience: float,
     ) -> None:
         self._nodes, self._models, self._switch, self._turns = nodes, models, switch, turns
+        self._moves = moves
         self._patience = patience
         self._before: dict[str, Before] = {}
         self._failed: set[str] = set()
@@ -88,36 +92,58 @@ class WayBack:
                 while self._turns.changing - self._failed and time.monotonic() < end:
                     time.sleep(_POLL_SECONDS)
                 # The node that failed serves least.
-                order = sorted(self._before, key=lambda name: name not in self._failed)
-                lines = [self._put_back(name) for name in order]
+                changed = dict.fromkeys([*self._before, *self._moves.cleared])
+                order = sorted(changed, key=lambda name: name not in self._failed)
+                lines = []
+                for name in order:
+                    lines.append(self._put_back(name))
+                    # It serves again, or is asked and does not answer.
+                    self._turns.finish(name)
                 self._done = "\n".join(lines) or "no node served before its change"
             return self._done
 
     def _put_back(self, name: str) -> str:
-        node, before = self._nodes[name], self._before[name]
+        node = self._nodes[name]
         if problem(node, _ANSWER_SECONDS) is None and not self._turns.others_serve(name):
             return f"node {name} keeps the change, because no other node serves while it goes back"
         try:
-            known = " ".join(map(shlex.quote, node.containers))
-            service = shlex.quote(node.service)
-            node.connection.run(
-                f"docker stop {service} 2>/dev/null; docker rm --force --volumes {known} 2>/dev/null || :",
-                timeout=None,
-            )
-            if before.models != self._versions(name):
-                self._switch(name, before.models)
-            mark = {names.ROLLED_BACK_LABEL: time.strftime("%Y-%m-%d %H:%M:%S")}
-            for described in before.containers:
-                made = create_again(node.connection, described, mark)
-                if described["Name"] == f"/{node.service}":
-                    unpack(node.connection, made, names.SETTINGS_FILE.rpartition("/")[0], before.settings)
-                node.connection.run(f"docker start {made}", timeout=_SECONDS)
+            if name not in self._before:
+                known = " ".join(map(shlex.quote, node.containers))
+                node.connection.run(f"docker stop {known} 2>/dev/null || :", timeout=None)
+                return self._given_back(name)
+            self._run_again(node, self._before[name])
+            places = self._given_back(name) if name in self._moves.cleared else ""
         except (RemoteError, subprocess.TimeoutExpired) as error:
             return f"node {name} could not be put back: {error}"
         reason = problem(node, self._patience)
         if reason is not None:
             return f"node {name} runs what was deployed before, and is not healthy: {reason}"
-        return f"node {name} runs again what was deployed before"
+        return "\n".join(filter(None, [f"node {name} runs again what was deployed before", places]))
+
+    def _given_back(self, name: str) -> str:
+        """Starts what stood where a node went; returns what runs there now."""
+        said = []
+        for standing in self._moves.give_back(name):
+            reason = None if standing.node is None else problem(standing.node, self._patience)
+            healthy = "" if reason is None else f", and is not healthy: {reason}"
+            said.append(f"node {name} does not run; {standing} runs again{healthy}")
+        return "\n".join(said)
+
+    def _run_again(self, node: NodeAddress, before: Before) -> None:
+        known = " ".join(map(shlex.quote, node.containers))
+        service = shlex.quote(node.service)
+        node.connection.run(
+            f"docker stop {service} 2>/dev/null; docker rm --force --volumes {known} 2>/dev/null || :",
+            timeout=None,
+        )
+        if before.models != self._versions(node.node):
+            self._switch(node.node, before.models)
+        mark = {names.ROLLED_BACK_LABEL: time.strftime("%Y-%m-%d %H:%M:%S")}
+        for described in before.containers:
+            made = create_again(node.connection, described, mark)
+            if described["Name"] == f"/{node.service}":
+                unpack(node.connection, made, names.SETTINGS_FILE.rpartition("/")[0], before.settings)
+            node.connection.run(f"docker start {made}", timeout=_SECONDS)
 
     def _versions(self, name: str) -> dict[str, str]:
         """The versions of the models that a node serves, by model."""

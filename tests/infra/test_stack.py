@@ -286,6 +286,10 @@ def test_all_mistakes_are_reported_at_once_and_in_the_order_of_the_keys() -> Non
             "gateway.virtualAddress.peers: required: the gateways' own IPv4 addresses; one.example.com",
         ),
         ({"nodes": [GPU_1], "rollout": {"unreachable": "ignore"}}, "expected fail or skip"),
+        (
+            {"nodes": [GPU_1], "rollout": {"takeOver": "yes"}},
+            'rollout.takeOver: expected true or false, got "yes"',
+        ),
         ({"nodes": [GPU_1], "rollout": {"canary": -1}}, "rollout.canary: expected at least 0, got -1"),
         ({"nodes": [GPU_1], "images": {"username": "a"}}, "images.registry: required"),
         (

@@ -110,6 +110,6 @@ def test_only_nodes_that_the_gateway_sends_traffic_to_count(reasons: Reasons, tm
     file = tmp_path / "servers.conf"
     file.write_text(render_servers("prod", tuple(servers)))
     entrance = Entrance(HERE, str(file))
-    assert entrance.nodes() == {"gpu-1"}
+    assert entrance.servers() == {"gpu-1": {"192.0.2.1:8800"}}
     assert fleet(3, entrance=entrance).take("gpu-1") is True, "gpu-3 is new, and gpu-2 gets no traffic yet"
     assert fleet(3, entrance=Entrance(HERE, f"{file}.none")).take("gpu-1") is False, "nothing is deployed yet"

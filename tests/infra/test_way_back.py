@@ -13,6 +13,7 @@ from infra.connection import Connection
 from infra.node_health import NodeAddress, sickness
 from infra.stack import parse
 from infra.update import way_back
+from infra.update.moves import Moves
 from infra.update.turns import Turns
 from infra.update.way_back import WayBack
 from tests.infra.conftest import Double
@@ -78,8 +79,14 @@ def nodes(*names: str) -> dict[str, NodeAddress]:
 
 def fleet(*names: str) -> WayBack:
     known = nodes(*names)
-    turns = Turns(known, frozenset(), parse({"nodes": ["ssh://root@192.0.2.1"]}).rollout, None)
-    return WayBack(known, {}, lambda name, versions: None, turns, 1.0)
+    declared = [
+        {"name": name, "host": "unix:///nowhere.sock", "ports": {"http": 8800 + n, "grpc": 9800 + n}}
+        for n, name in enumerate(names)
+    ]
+    stack = parse({"nodes": declared}, "prod")
+    moves = Moves(stack, stack.ssh, "prod")
+    turns = Turns(known, frozenset(), stack.rollout, None, moves)
+    return WayBack(known, {}, lambda name, versions: None, turns, moves, 1.0)
 
 
 def test_containers_are_created_again_as_they_were_oldest_first(docker: tuple[Path, Path]) -> None:

@@ -143,7 +143,12 @@ async def ports_held(host: HostSite) -> Outcome:
     with failing("look at Docker on the host"):
         output = await host.access.output(ports.SCRIPT)
     return worst(
-        [problem(taken.reason, taken.remedy) for taken in ports.taken(host.ports, output)],
+        [
+            problem(taken.reason, taken.remedy)
+            for taken in ports.taken(
+                host.ports, output, host.stack.name, take_over=host.stack.rollout.take_over
+            )
+        ],
         ", ".join(f"{port.number} ({port.key.rpartition('.')[2]})" for port in host.ports),
     )
 

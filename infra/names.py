@@ -35,6 +35,8 @@ NODE_PARTS = (SERVICE, TRITON, UNIT_MANAGER, LLM_NODE)
 ROLLED_BACK_LABEL = "gpu-inference.rolled-back"
 STACK_LABEL, ROLE_LABEL = "gpu-inference.stack", "gpu-inference.role"
 UNIT_MANAGER_LABEL = "gpu-inference.unit-manager"
+#: On a service: the last container of its runtime.
+RUNTIME_LABEL = "gpu-inference.runtime"
 
 
 def network(stack: Stack, node: Node) -> str:

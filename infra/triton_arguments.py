@@ -10,22 +10,28 @@ from infra.stack import Stack
 
 #: How the service's environment variables for its models begin.
 _MODELS = "AI__MODELS"
-#: Seconds between SIGTERM and SIGKILL: Triton itself waits 30 s for running requests.
-STOP_SECONDS = 35
+#: Seconds that Triton gets to end after it has finished running requests.
+_END_SECONDS = 5
+
+
+def stop_seconds(grace: int) -> int:
+    """Seconds between SIGTERM and SIGKILL for a Triton whose service has `grace` seconds to stop."""
+    return grace + _END_SECONDS
 
 
 def arguments(
     repository: str,
     *,
+    grace: int,
     models: Sequence[str] | None = None,
     shared_memory_prefix: str | None = None,
     extra: Sequence[str] = (),
 ) -> list[str]:
     """The arguments that decide which models tritonserver loads, and how.
 
-    `repository` is a folder or the URL of an object store. `models` are loaded and no others; None loads all.
-    The names of the python backend's files in /dev/shm begin with `shared_memory_prefix`. `extra` arguments
-    come last.
+    Running requests have `grace` seconds to finish when Triton stops. `repository` is a folder or the URL of
+    an object store. `models` are loaded and no others; None loads all. The names of the python backend's
+    files in /dev/shm begin with `shared_memory_prefix`. `extra` arguments come last.
     """
     prefix = f"--backend-config=python,shm-region-prefix-name={shared_memory_prefix}"
     return [
@@ -38,6 +44,7 @@ def arguments(
         *(f"--load-model={model}" for model in (("*",) if models is None else models)),
         *([prefix] if shared_memory_prefix else []),
         "--log-format=ISO8601",
+        f"--exit-timeout-secs={grace}",
         *extra,
     ]
 

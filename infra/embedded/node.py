@@ -22,7 +22,7 @@ from infra.embedded.readiness import Progress, quiet, wait_until_ready
 from infra.embedded.supervisor import Supervisor
 from infra.models.backends import needs_of
 from infra.paths import PACKAGE, PROJECT
-from infra.triton_arguments import STOP_SECONDS
+from infra.triton_arguments import stop_seconds
 
 MODELS_VENV = PROJECT / ".venv-models"
 
@@ -108,6 +108,7 @@ def _triton_program(layout: Layout, node: NodeDeclaration, declared: TritonDecla
         installation,
         backends=backends,
         model_repository=repository,
+        grace=node.grace_seconds,
         models=declared.models,
         ports=declared.ports,
         extra_args=declared.extra_args,
@@ -125,7 +126,7 @@ def _triton_program(layout: Layout, node: NodeDeclaration, declared: TritonDecla
         revision=digest(
             [*files_in(*read, triton.PYTHON_BASED), ("requirements", requirements)], large_bytes=LARGE_BYTES
         ),
-        stop_seconds=STOP_SECONDS,
+        stop_seconds=stop_seconds(node.grace_seconds),
         leftovers=str(shared_memory),
     )
 

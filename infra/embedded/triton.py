@@ -160,6 +160,7 @@ def server_process(
     backends: Path,
     model_repository: Path,
     ports: TritonPorts,
+    grace: int = 150,
     models: Sequence[str] | None = None,
     extra_args: Sequence[str] = (),
     shared_memory_prefix: str | None = None,
@@ -169,15 +170,16 @@ def server_process(
 ) -> TritonProcess:
     """The command line and environment of a Triton server on this computer.
 
-    `backends` is the folder that `install_backends` made. For `models`, `shared_memory_prefix`, `completes`
-    and `extra_args` see `infra.triton_arguments`. The environment is `inherit`, changed for Triton, and over
-    it `extra_environment`. Logs go to standard error.
+    `backends` is the folder that `install_backends` made. For `grace`, `models`, `shared_memory_prefix`,
+    `completes` and `extra_args` see `infra.triton_arguments`. The environment is `inherit`, changed for
+    Triton, and over it `extra_environment`. Logs go to standard error.
     """
     command = [
         str(installation.server),
         *embedded_arguments(str(backends.absolute()), ports, completes=completes),
         *arguments(
             str(model_repository.absolute()),
+            grace=grace,
             models=models,
             shared_memory_prefix=shared_memory_prefix,
             extra=extra_args,

@@ -33,6 +33,8 @@ _SYSCTLS = {
 
 TYPE = "gpu-inference:index:Gateway"
 
+_STOP_SECONDS = 5
+
 
 @dataclass(frozen=True)
 class GatewayArgs:
@@ -132,9 +134,10 @@ class Gateway(pulumi.ComponentResource):
             ports={addresses.GATEWAY_HTTP_PORT: gateway.http, addresses.GATEWAY_GRPC_PORT: gateway.grpc},
             bind=gateway.bind,
             capabilities=_CAPABILITIES,
-            # Workers finish what they are doing before they end.
+            # Workers finish what they are doing before they end. Not for long: meanwhile nginx takes no
+            # connections.
             stop_signal="SIGQUIT",
-            stop_seconds=stack.service.shutdown_grace_seconds,
+            stop_seconds=_STOP_SECONDS,
             command=["nginx", "-c", names.mounted_nginx_conf(), "-g", "daemon off;"],
             sysctls=_SYSCTLS,
             hosts=[docker.ContainerHostArgs(host="host.docker.internal", ip="host-gateway")],

@@ -199,7 +199,7 @@ class Node(pulumi.ComponentResource):
             after = [in_use]
         needs = [*prepared.shared, *after]
         runtime = runtimes.declare(Place(prepared, self, needs))
-        service = self._service([*prepared.shared, *(runtime[-1:] or needs)])
+        service = self._service([*prepared.shared, *(runtime[-1:] or needs)], runtime)
         containers = [*runtime, service]
         triggers = [*(each.id for each in containers), prepared.models.versions]
         self.ready = host.declare(
@@ -269,7 +269,7 @@ class Node(pulumi.ComponentResource):
         )
         return recovery.stdout
 
-    def _service(self, needs: list[pulumi.Resource]) -> docker.Container:
+    def _service(self, needs: list[pulumi.Resource], runtime: list[docker.Container]) -> docker.Container:
         stack, node = self._prepared.args.stack, self._prepared.args.node
         shared_memory = docker.ContainerMountArgs(
             type="volume", source=names.shared_memory_volume(stack, node), target="/dev/shm"
@@ -285,6 +285,9 @@ class Node(pulumi.ComponentResource):
             memory=stack.service.memory,
             stop_seconds=stack.service.shutdown_grace_seconds + _STOP_MARGIN_SECONDS,
             user=USER,
+            # When the runtime changes, both are replaced: the service is stopped before it and finishes what
+            # it is doing, streams among it.
+            labels={names.RUNTIME_LABEL: runtime[-1].id} if runtime else None,
             uploads=pulumi.Output.secret(settings)
             if encrypted.hides(service_settings(stack, node), stack.secrets)
             else settings,

@@ -1,9 +1,11 @@
 """The parts of a node: Triton or Edge-LLM, the inference service, and the models."""
 
+import math
 from typing import Annotated, Any
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, ValidationError
 
+from inference_service.settings import RequestSettings
 from infra import names
 from infra.stack.images import ImageSource, OwnBuild
 from infra.stack.section import Section
@@ -64,13 +66,25 @@ class Service(ImageSource):
     """Processes."""
     max_concurrency: Annotated[int, Field(ge=1)] = 64
     """Requests that the node runs at the same time."""
-    shutdown_grace_seconds: Annotated[int, Field(ge=1, le=3600)] = 30
-    """How long a stopping service may take to finish running requests."""
     memory: Memory | None = None
     """The container's memory limit."""
     config: dict[str, Any] = Field(default_factory=dict)
     """The service's settings, as in ai-inference-service.yaml."""
+    shutdown_grace_seconds: Annotated[int, Field(ge=1, le=3600)] = Field(
+        default_factory=lambda data: _longest_request(data.get("config", {}))
+    )
+    """How long a stopping node may take to finish running requests and streams. Default: the longest that a
+    request may take, `config.ai.request.timeout` (150). Recordings may take longer, and are then cut."""
     env: dict[str, str] = Field(default_factory=dict)
+
+
+def _longest_request(config: dict[str, Any]) -> int:
+    """The seconds that one request may take, by the service's settings; the rules check these."""
+    try:
+        request = RequestSettings.model_validate({"timeout": config["ai"]["request"]["timeout"]})
+    except (KeyError, TypeError, ValidationError):
+        request = RequestSettings()
+    return min(max(math.ceil(request.timeout), 1), 3600)
 
 
 class Models(Section):

@@ -14,9 +14,10 @@ import pulumi
 import pytest
 import yaml
 
+from infra.gateway import entrance
 from infra.models.files import ModelsError, versions
 from infra.paths import PROJECT
-from infra.stack import parse_host
+from infra.stack import parse, parse_host
 from infra.update.prepare import Away
 from tests.infra.declared import Fleet, declare
 
@@ -366,8 +367,28 @@ def test_containers_end_before_their_successors_begin_and_have_time_to_finish() 
         assert resource.delete_before_replace, resource.name
         assert resource.inputs["stopTimeout"] == resource.inputs["destroyGraceSeconds"]
     assert fleet["gpu-1-service"].inputs["stopTimeout"] > 45
+    assert fleet["gpu-1-triton"].inputs["stopTimeout"] > 45
+    assert "--exit-timeout-secs=45" in fleet["gpu-1-triton"].inputs["command"]
     settings = yaml.safe_load(fleet["gpu-1-service"].inputs["uploads"][0]["content"])
     assert settings["server"]["shutdown_grace"] == 45
+
+
+@pytest.mark.parametrize(
+    ("settings", "grace"),
+    [({}, 150), ({"timeout": "10m"}, 600), ({"timeout": 20.5}, 21), ({"timeout": 7200}, 3600)],
+)
+def test_a_node_that_stops_has_as_long_as_a_request_may_take(settings: dict[str, Any], grace: int) -> None:
+    given = {"image": "service:1", "config": {"ai": {"request": settings}}}
+    stack = parse({"nodes": ["ssh://root@192.0.2.11"], "service": given})
+    assert stack.service.shutdown_grace_seconds == grace
+    assert entrance.site(stack).answer_seconds >= grace
+
+
+def test_a_changed_runtime_replaces_the_service_which_stops_before_it() -> None:
+    fleet = declare(config())
+    labels = {each["label"]: each["value"] for each in fleet["gpu-1-service"].inputs["labels"]}
+    assert labels["gpu-inference.runtime"] == "gpu-1-triton@192.0.2.11-id"
+    assert "gpu-1-triton" in fleet.after("gpu-1-service")
 
 
 def test_a_change_that_docker_cannot_make_in_place_makes_another_container() -> None:

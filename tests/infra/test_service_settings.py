@@ -121,7 +121,11 @@ def test_a_triton_loads_all_models_where_the_services_are_not_known() -> None:
 def test_an_embedded_triton_treats_models_as_one_in_a_container_does() -> None:
     stack = stack_of("ssh://root@192.0.2.1", triton={"extraArgs": ["--rate-limit=off"]})
     shared = arguments(
-        "/models", models=models_in_use(stack), shared_memory_prefix="triton-", extra=["--rate-limit=off"]
+        "/models",
+        grace=150,
+        models=models_in_use(stack),
+        shared_memory_prefix="triton-",
+        extra=["--rate-limit=off"],
     )
     assert command(stack)[5:] == shared
 

@@ -7,7 +7,7 @@ from infra import names
 from infra.program.containers import USER, gpu_requests, healthcheck
 from infra.program.runtimes.base import Place
 from infra.stack import Stack
-from infra.triton_arguments import STOP_SECONDS, arguments, models_in_use
+from infra.triton_arguments import arguments, models_in_use, stop_seconds
 
 _SHARED_MEMORY_PREFIX = "triton-"
 
@@ -16,6 +16,7 @@ def command(stack: Stack) -> list[str]:
     """The container's command: tritonserver and its arguments, after what /dev/shm needs before it."""
     server = arguments(
         stack.models.source if stack.models.object_store else names.MODELS_MOUNT,
+        grace=stack.service.shutdown_grace_seconds,
         models=models_in_use(stack),
         shared_memory_prefix=_SHARED_MEMORY_PREFIX,
         extra=stack.triton.extra_args,
@@ -42,7 +43,7 @@ def declare(place: Place) -> docker.Container:
         env={"HOME": "/tmp", **settings.env},
         secrets=credentials,
         memory=settings.memory,
-        stop_seconds=STOP_SECONDS,
+        stop_seconds=stop_seconds(stack.service.shutdown_grace_seconds),
         healthcheck=healthcheck(
             [
                 "curl",

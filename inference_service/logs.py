@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import time
+from collections import deque
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,8 @@ _encode = msgspec.json.Encoder(enc_hook=str).encode
 #: would cost several percent of a short request.
 _HOLD = 0.2
 _access_lines: list[bytes] = []
+#: The last lines of this worker, for the console. Of probes only those that failed.
+_recent: deque[bytes] = deque(maxlen=1000)
 
 
 class JsonFormatter(logging.Formatter):
@@ -41,7 +44,14 @@ class JsonFormatter(logging.Formatter):
         line.update((key, value) for key, value in vars(record).items() if key not in _STANDARD)
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return _encode(line).decode("utf-8")
+        text = _encode(line)
+        _recent.append(text)
+        return text.decode("utf-8")
+
+
+def recent(lines: int) -> list[str]:
+    """The last lines of this worker's log, oldest first; at most 1000."""
+    return [line.decode("utf-8", "replace") for line in list(_recent)[-lines:]]
 
 
 def configure(level: str) -> None:
@@ -81,7 +91,10 @@ def access(scope: Scope, request_id: str, status: str, seconds: float) -> None:
         "client": client[0] if client else "",
         "pid": os.getpid(),
     }
-    _access_lines.append(_encode(line) + b"\n")
+    text = _encode(line)
+    _access_lines.append(text + b"\n")
+    if status != "200" or not scope["path"].endswith(("/health", "/metrics", "/log")):
+        _recent.append(text)
 
 
 def flush_access() -> None:

@@ -40,7 +40,7 @@ SERVICE = (
     ("offer", "readiness"),
     ("engine", "diagnosis"),
     ("streaming", "intake"),
-    ("http", "grpc_api", "client"),
+    ("http", "grpc_api", "client", "console"),
     ("app",),
     ("supervisor", "healthcheck"),
     ("worker",),

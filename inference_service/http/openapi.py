@@ -33,7 +33,7 @@ from inference_service.http.requests import (
     SetupRequest,
 )
 from inference_service.http.schemas import TEXT, Schema, object_schema, reference
-from inference_service.http.status import Health, Info, ProcessHealth
+from inference_service.http.status import Health, Info, Log, ProcessHealth
 from inference_service.http.upload import AUDIO_TYPES, MULTIPART
 from inference_service.settings import RequestSettings
 from inference_service.tasks import EmotionResult, SynthesisResult, Transcript
@@ -99,6 +99,7 @@ def document(limits: RequestSettings) -> Schema:
         "/metrics": {"get": _metrics()},
         f"{BASE}/health": {"get": _status("Whether this node can answer now", Health, [503], key=False)},
         f"{BASE}/info": {"get": _status("What this node offers", Info, [401])},
+        f"{BASE}/log": {"get": _log()},
         f"{BASE}/asr": {"post": _audio_route("Speech recognition", Transcript)},
         f"{BASE}/emotion": {"post": _audio_route("Emotion of speech or of text", EmotionResult)},
         f"{BASE}/synthesis": {"post": _audio_route("Synthetic speech detection", SynthesisResult)},
@@ -137,6 +138,7 @@ _TYPES = (
     ProcessHealth,
     Health,
     Info,
+    Log,
     AudioRequest,
     SetupRequest,
     AnalyzeRequest,
@@ -170,6 +172,14 @@ def _answers(data: type[msgspec.Struct], statuses: Sequence[int]) -> Schema:
 def _status(summary: str, data: type[msgspec.Struct], statuses: Sequence[int], *, key: bool = True) -> Schema:
     operation = {"summary": summary, "responses": _answers(data, statuses)}
     return operation if key else {**operation, "security": []}
+
+
+def _log() -> Schema:
+    lines = {"type": "integer", "minimum": 1, "maximum": 1000, "default": 200}
+    return {
+        **_status("The last lines of one worker's log", Log, [400, 401]),
+        "parameters": [{"name": "lines", "in": "query", "description": "How many", "schema": lines}],
+    }
 
 
 def _process_health() -> Schema:

@@ -1,4 +1,4 @@
-"""Routes for monitoring and for people: /health, /metrics, …/health, …/info.
+"""Routes for monitoring and for people: /health, /metrics, …/health, …/info, …/log.
 
 `/health`, `/metrics` and `…/health` need no API key: Docker's health check, Prometheus and the gateway call
 them and must not hold the clients' keys. Their responses hold nothing about any client's audio.
@@ -11,8 +11,9 @@ from typing import Annotated, Any, Literal, get_args
 import msgspec
 from litestar import Request, Response, get
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import Parameter
 
-from inference_service import __version__, metrics
+from inference_service import __version__, logs, metrics
 from inference_service.engine import Engine
 from inference_service.errors import Draining, NotReady
 from inference_service.http.analysis import BASE
@@ -57,6 +58,12 @@ class Info(msgspec.Struct, frozen=True):
     timestamp: int
 
 
+class Log(msgspec.Struct, frozen=True):
+    """`data` of `…/log`: the last lines of one worker's log, oldest first, each a JSON object."""
+
+    lines: list[str]
+
+
 def routes(engine: Engine) -> list[HTTPRouteHandler]:
     """The status routes over `engine`."""
 
@@ -98,4 +105,10 @@ def routes(engine: Engine) -> list[HTTPRouteHandler]:
             ),
         )
 
-    return [process_health, prometheus, health, info]
+    @get(f"{BASE}/log")
+    async def log(
+        request: Request[Any, Any, Any], lines: Annotated[int, Parameter(ge=1, le=1000)] = 200
+    ) -> Response[bytes]:
+        return success(request, Log(logs.recent(lines)))
+
+    return [process_health, prometheus, health, info, log]

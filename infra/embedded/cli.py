@@ -77,6 +77,7 @@ def _up(arguments: argparse.Namespace, layout: Layout, stack: Stack, declared: f
     answers = demonstration.send(RECORDING, declared.gateway.url, keys[0] if keys else None)
     gateway = declared.gateway
     print(f"\n{os.path.relpath(RECORDING)}, through the gateway:\n{answers}\n")
+    print(f"open  {gateway.url}/  (console: {gateway.url}/console, playground: {gateway.url}/demo)")
     print(f"HTTP  {gateway.url}/api/v1/ai/\ngRPC  127.0.0.1:{gateway.site.grpc}")
     for node in declared.nodes:
         print(f"      {node.name}: {node.url}, gRPC 127.0.0.1:{node.grpc}")

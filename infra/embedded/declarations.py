@@ -4,12 +4,14 @@ They are the whole input of `python -m infra.embedded apply-node` and `apply-gat
 input, so Pulumi and `up` start the same processes.
 """
 
+import dataclasses
 from collections.abc import Set
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 
+from inference_service.console.settings import WatchedNode
 from inference_service.settings import ModelsSettings
 from infra import names
 from infra.declaration import Declaration
@@ -19,6 +21,7 @@ from infra.models.files import version
 from infra.paths import project_path
 from infra.service_settings import merged, on_this_computer, service_secrets, service_settings
 from infra.stack import Node, Stack
+from infra.stack.hosts import bracketed
 from infra.stack.values import NAME
 from infra.triton_arguments import TritonPorts, models_in_use
 
@@ -70,10 +73,18 @@ class NodeDeclaration(Declaration, frozen=True, kw_only=True):
         return [names.process(self.name, part) for part in parts]
 
 
+class ConsoleDeclaration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The console beside the gateway: the stack's name, and its nodes."""
+
+    stack: str
+    nodes: tuple[WatchedNode, ...]
+
+
 class GatewayDeclaration(Declaration, frozen=True, kw_only=True):
-    """The gateway as a process on this computer."""
+    """The gateway as a process on this computer; `console` is what the console beside it watches."""
 
     site: Site
+    console: ConsoleDeclaration | None = None
 
     @property
     def url(self) -> str:
@@ -102,7 +113,18 @@ def node_declaration(stack: Stack, node: Node) -> NodeDeclaration:
 
 def gateway_declaration(stack: Stack, away: Set[str] = frozenset()) -> GatewayDeclaration:
     """The stack's gateway as a process here; nodes that are `away`, by name, get no traffic."""
-    return GatewayDeclaration(site=entrance.site(stack, away))
+    nodes = tuple(
+        WatchedNode(
+            name=node.name,
+            url=f"http://{bracketed(node.public_host)}:{node.public_http_port}",
+            host=str(node.host),
+            role=node.runtime,
+            state="skipped" if node.name in away else "drained" if node.drained else "serving",
+        )
+        for node in stack.nodes
+    )
+    site = dataclasses.replace(entrance.site(stack, away), console=True)
+    return GatewayDeclaration(site=site, console=ConsoleDeclaration(stack=stack.name, nodes=nodes))
 
 
 def _triton(stack: Stack, node: Node) -> TritonDeclaration:

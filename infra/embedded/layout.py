@@ -62,12 +62,20 @@ class Layout:
 
     @property
     def supervisor_socket(self) -> Path:
-        """The socket: in the stack's folder, or in the temporary folder if that path is too long."""
-        path = self.root / "supervisor.sock"
+        return self.socket("supervisor")
+
+    def socket(self, name: str) -> Path:
+        """A socket: in the stack's folder, or in the temporary folder if that path is too long."""
+        path = self.root / f"{name}.sock"
         if len(bytes(path)) <= _SOCKET_BYTES:
             return path
         digest = hashlib.sha256(bytes(path)).hexdigest()[:16]
         return Path(tempfile.gettempdir()) / f"gpu-inference-{digest}.sock"
+
+    @property
+    def console(self) -> Path:
+        """The console's settings."""
+        return self.root / "console.json"
 
     def node(self, name: str) -> Path:
         """A node's folder: its service's settings and the files that its workers share."""

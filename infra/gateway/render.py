@@ -7,21 +7,15 @@ nginx includes into its `upstream ai_inference_service {}`. The templates are in
 import ipaddress
 import re
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from inference_service.addresses import GATEWAY_GRPC_PORT, GATEWAY_HTTP_PORT
-from inference_service.origins import (
-    ALLOWED_METHODS,
-    ANY,
-    EXPOSED_HEADERS,
-    PREFLIGHT_SECONDS,
-    origin_pattern,
-    parse_origin,
-)
+from inference_service.origins import parse_origin
 from inference_service.request_fields import REQUEST_ID_PATTERN
 from infra.gateway.checks import check, check_distinct, check_path, check_port, is_ip
+from infra.gateway.cors import cors_values
 from infra.names import STACK_NAME
 from infra.paths import PACKAGE
 from infra.stack.hosts import bracketed
@@ -117,7 +111,8 @@ class RateLimit:
 class Paths:
     """The paths of nginx's own files; the defaults are those of the official nginx image.
 
-    `temp` is a folder that exists. `api_keys` is the file of `RenderedSite.api_keys` (mode 0600).
+    `temp` is a folder that exists. `api_keys` is the file of `RenderedSite.api_keys` (mode 0600). `console`
+    and `console_log` are the sockets of the console: for pages, and for a line about each request.
     """
 
     pid: str = "/run/nginx.pid"
@@ -125,6 +120,8 @@ class Paths:
     access_log: str = "/dev/stdout"
     temp: str = "/var/cache/nginx"
     api_keys: str = "/etc/nginx/api_keys.conf"
+    console: str = "/run/fleet/console.sock"
+    console_log: str = "/run/fleet/log.sock"
 
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:
@@ -145,6 +142,7 @@ class Site:
     connections of an address). A client is an API key where there are keys, else an address.
     `streams_per_connection`: of gRPC. `trusted_proxies` are networks whose X-Forwarded-For names the client;
     with `proxy_protocol` they send PROXY headers instead.
+    `console`: the console runs beside nginx, which serves the landing page and the console from it.
     `keeps_connections`: a reload closes no connection that was just used; nginx before 1.27.4 cannot do that.
     """
 
@@ -169,6 +167,7 @@ class Site:
     user: str | None = None
     load_modules: tuple[str, ...] = ()
     keeps_connections: bool = True
+    console: bool = False
     paths: Paths = field(default_factory=Paths)
 
     def __post_init__(self) -> None:
@@ -220,7 +219,7 @@ def render_site(site: Site) -> RenderedSite:
         failure_seconds=FAILURE_SECONDS,
         grpc_errors=_GRPC_ERRORS,
         request_id_pattern=REQUEST_ID_PATTERN,
-        cors=_cors(site.cors_origins),
+        cors=cors_values(site.cors_origins),
         client="$ai_api_key" if site.api_keys else "$binary_remote_addr",
         too_many=_too_many(site),
     )
@@ -264,19 +263,6 @@ def _too_many(site: Site) -> str:
         if allowed
         else ("too many requests")
     )
-
-
-def _cors(origins: tuple[str, ...]) -> dict[str, Any] | None:
-    """What the templates need to let pages of `origins` read nginx's own answers."""
-    if not origins:
-        return None
-    return {
-        "any": ANY in origins,
-        "patterns": [origin_pattern(origin) for origin in origins],
-        "methods": ALLOWED_METHODS,
-        "exposed": EXPOSED_HEADERS,
-        "seconds": PREFLIGHT_SECONDS,
-    }
 
 
 def _template(name: str) -> Template:

@@ -1,0 +1,183 @@
+"""The console's pages and its data."""
+
+import asyncio
+import hmac
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx2
+import msgspec
+from litestar import Litestar, Request, Response, get
+from litestar.connection import ASGIConnection
+from litestar.exceptions import NotAuthorizedException, NotFoundException
+from litestar.handlers import BaseRouteHandler
+from litestar.params import Parameter
+from litestar.static_files import create_static_files_router
+
+from inference_service import __version__
+from inference_service.console import gateway_log
+from inference_service.console.figures import Figures
+from inference_service.console.history import SERIES
+from inference_service.console.settings import ConsoleSettings
+from inference_service.console.watcher import Watched, Watcher
+
+_STATIC = Path(__file__).parent / "static"
+#: What a page may load: its own files only, so nothing leaves the computer.
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:;"
+    " frame-ancestors 'none'; base-uri 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-cache",
+}
+
+
+class PartView(msgspec.Struct, frozen=True):
+    """A node or the gateway as the page shows it; times are Unix seconds, 0 for never."""
+
+    name: str
+    host: str
+    role: str
+    state: str
+    health: str
+    reason: str
+    since: float
+    changed: float
+    version: str
+    models: list[dict[str, str]]
+    figures: Figures | None
+
+
+class FleetView(msgspec.Struct, frozen=True):
+    """The whole fleet now."""
+
+    stack: str
+    version: str
+    now: float
+    began: float
+    figures: Figures | None
+    gateway: PartView
+    nodes: list[PartView]
+    guarded: bool
+
+
+def build(settings: ConsoleSettings) -> Litestar:
+    """The console as an application that watches the fleet while it runs."""
+    watchers: list[Watcher] = []
+
+    @asynccontextmanager
+    async def watching(_: Litestar) -> AsyncIterator[None]:
+        log = await gateway_log.listen(settings.log_socket) if settings.log_socket else None
+        watchers.append(Watcher(settings, log))
+        task = asyncio.create_task(watchers[0].run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+        offered = connection.headers.get("x-api-key") or connection.headers.get(
+            "authorization", ""
+        ).removeprefix("Bearer ")
+        known = [hmac.compare_digest(offered.encode(), key.encode()) for key in settings.api_keys]
+        if settings.api_keys and not any(known):
+            raise NotAuthorizedException("missing or wrong API key")
+
+    @get("/console/api/fleet", guards=[guard])
+    async def fleet() -> FleetView:
+        watcher = watchers[0]
+        return FleetView(
+            stack=settings.stack,
+            version=__version__,
+            now=time.time(),
+            began=watcher.began,
+            figures=watcher.fleet.figures,
+            gateway=_view("gateway", settings.gateway, "gateway", "serving", watcher.gateway),
+            nodes=[
+                _view(node.name, node.host or node.url, node.role, node.state, watcher.nodes[node.name])
+                for node in settings.nodes
+            ],
+            guarded=bool(settings.api_keys),
+        )
+
+    @get("/console/api/history", guards=[guard])
+    async def history(
+        part: str = "", since: Annotated[float, Parameter(ge=0)] = 0.0
+    ) -> dict[str, list[float | None]]:
+        """The series of a node or the gateway after `since` (Unix seconds); without `part`, of the fleet."""
+        watcher = watchers[0]
+        parts = {"": watcher.fleet, "gateway": watcher.gateway, **watcher.nodes}
+        if part not in parts:
+            raise NotFoundException(f"there is no node {part}; there are {', '.join(watcher.nodes)}")
+        return parts[part].history.columns(SERIES, since)
+
+    @get("/console/api/nodes/{name:str}/log", guards=[guard])
+    async def log(name: str, lines: Annotated[int, Parameter(ge=1, le=1000)] = 200) -> dict[str, Any]:
+        """The last lines of a node's log, or why they cannot be had."""
+        node = next((each for each in settings.nodes if each.name == name), None)
+        if node is None:
+            raise NotFoundException(f"there is no node {name}")
+        try:
+            answer = await watchers[0].log_of(node, lines)
+            return (
+                {"lines": answer.json()["data"]["lines"]}
+                if answer.status_code == 200
+                else {"error": answer.text}
+            )
+        except (httpx2.HTTPError, OSError, ValueError, KeyError) as error:
+            return {"error": f"the node does not answer: {type(error).__name__}"}
+
+    @get(["/", "/console"])
+    async def page(request: Request[Any, Any, Any]) -> Response[bytes]:
+        name = "console.html" if request.url.path.startswith("/console") else "index.html"
+        return Response((_STATIC / name).read_bytes(), media_type="text/html", headers=_HEADERS)
+
+    @get("/console/api/entrance")
+    async def entrance() -> dict[str, Any]:
+        """What the landing page shows to everybody: whether the fleet answers, and no names."""
+        watcher = watchers[0]
+        serving = [watcher.nodes[node.name].health for node in settings.nodes if node.state == "serving"]
+        return {
+            "nodes": len(serving),
+            "healthy": serving.count("healthy"),
+            "guarded": bool(settings.api_keys),
+            "version": __version__,
+        }
+
+    static = create_static_files_router("/console/static", [_STATIC], name="static", include_in_schema=False)
+    return Litestar(
+        [fleet, history, log, page, entrance, static],
+        lifespan=[watching],
+        openapi_config=None,
+        logging_config=None,
+    )
+
+
+def _view(name: str, host: str, role: str, state: str, watched: Watched) -> PartView:
+    info = watched.info or {}
+    cards = info.get("model_cards") or {}
+    models = [
+        {
+            "task": role_,
+            "name": str(card.get("name") or card.get("model_name") or ""),
+            "version": str(card.get("version") or ""),
+        }
+        for role_, card in cards.items()
+    ]
+    return PartView(
+        name=name,
+        host=host,
+        role=role,
+        state=state,
+        health=watched.health,
+        reason=watched.reason,
+        since=watched.since,
+        changed=watched.changed,
+        version=str(info.get("version", "")),
+        models=models,
+        figures=watched.figures,
+    )

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import secrets
 import sys
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ from infra.embedded.errors import EmbeddedError
 from infra.embedded.gateway import apply_gateway, remove_gateway
 from infra.embedded.layout import STATE, Layout
 from infra.embedded.node import apply_node, remove_node
+from infra.embedded.returning import Returning, put_back
 from infra.embedded.supervisor import Supervisor, SupervisorError
 from infra.paths import PROJECT, RECORDING, pulumi_cli
 from infra.stack import Stack, StackError, load_file
@@ -117,6 +119,15 @@ def apply_declared_gateway(arguments: argparse.Namespace) -> None:
     print(json.dumps({"url": gateway.url, "done": done}))
 
 
+def put_back_declared(arguments: argparse.Namespace) -> None:
+    """Give traffic to the nodes that standard input declares as JSON and that answer."""
+    back = put_back(_layout(arguments), from_json(sys.stdin.buffer.read(), Returning))
+    for name in back:
+        print(f"node {name} answers and gets traffic again")
+    # Another output at every run, so that the gateway is applied again after this one.
+    print(f"run {secrets.token_hex(8)}")
+
+
 def remove_named_node(arguments: argparse.Namespace) -> None:
     """Stop the named node."""
     print(json.dumps({"stopped": remove_node(_layout(arguments), arguments.name)}))
@@ -141,6 +152,7 @@ _COMMANDS = {
     "status": status,
     "apply-node": apply_declared_node,
     "apply-gateway": apply_declared_gateway,
+    "put-back": put_back_declared,
     "remove-node": remove_named_node,
     "remove-gateway": remove_running_gateway,
 }

@@ -58,6 +58,11 @@ class NodeDeclaration(Declaration, frozen=True, kw_only=True):
         return f"http://{names.LOOPBACK}:{self.http}"
 
     @property
+    def health_url(self) -> str:
+        """The route that answers 200 when the node serves."""
+        return f"{self.url}/api/v1/ai/health"
+
+    @property
     def ports(self) -> dict[str, int]:
         """The node's ports, by their keys in the stack's `ports`."""
         ports = {"http": self.http, "grpc": self.grpc}

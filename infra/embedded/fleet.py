@@ -15,6 +15,7 @@ from infra.embedded.gateway import GATEWAY, apply_gateway
 from infra.embedded.layout import Layout
 from infra.embedded.node import apply_node, await_node, declared_nodes, remove_node, start_node
 from infra.embedded.readiness import Progress, quiet
+from infra.embedded.returning import Returning, put_back
 from infra.embedded.supervisor import Supervisor
 from infra.stack import Stack
 
@@ -64,6 +65,10 @@ def up(layout: Layout, fleet: Fleet, progress: Progress = quiet) -> list[str]:
     for node in starting:
         await_node(layout, node, progress)
         progress(node.name, "ready")
+    drained = {server.name for server in fleet.gateway.site.servers if server.drained}
+    urls = {node.name: node.health_url for node in fleet.nodes if node.name not in drained}
+    for name in put_back(layout, Returning(embedded=urls)):
+        progress(name, "gets traffic again")
     for node in fleet.nodes:
         if node.name in serving:
             done += [f"{program} restarted" for program in apply_node(layout, node, progress)]

@@ -62,8 +62,9 @@ def start_node(layout: Layout, node: NodeDeclaration) -> list[str]:
 
 def await_node(layout: Layout, node: NodeDeclaration, progress: Progress = quiet) -> None:
     """Wait until the node's health route answers 200. Raises EmbeddedError after `node.ready_seconds`."""
-    url = f"{node.url}/api/v1/ai/health"
-    wait_until_ready(Supervisor(layout), node.programs, url, node.name, node.ready_seconds, progress)
+    wait_until_ready(
+        Supervisor(layout), node.programs, node.health_url, node.name, node.ready_seconds, progress
+    )
 
 
 def apply_node(layout: Layout, node: NodeDeclaration, progress: Progress = quiet) -> list[str]:

@@ -1,6 +1,7 @@
 """Steps on a host, or here for the embedded stack: a module of this project with JSON on its input."""
 
 import shlex
+from collections.abc import Mapping
 from typing import Any
 
 import pulumi
@@ -17,7 +18,7 @@ def step(
     delete: str | None = None,
     secret: bool = False,
     triggers: list[Any] | None = None,
-    environment: dict[str, str] | None = None,
+    environment: Mapping[str, pulumi.Input[str]] | None = None,
 ) -> dict[str, Any]:
     """The arguments of a `local.Command` that runs `python -m module action`.
 

@@ -2,7 +2,7 @@
 
 import secrets
 import shlex
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,9 @@ import pulumi_command as command
 from infra.digest import LARGE_BYTES, digest, files_in
 from infra.embedded.declarations import NodeDeclaration, gateway_declaration, node_declaration
 from infra.embedded.layout import Layout
+from infra.embedded.returning import Returning
 from infra.embedded.supervisor import Supervisor
+from infra.node_health import NodeAddress
 from infra.paths import PACKAGE, PROJECT
 from infra.program import aliases
 from infra.program.command import step
@@ -49,11 +51,13 @@ class EmbeddedNode(pulumi.ComponentResource):
 
 @dataclass(frozen=True)
 class EmbeddedGatewayArgs:
-    """The fleet's settings, the gateway's HTTP entrance, and the names of the nodes that get no traffic."""
+    """The fleet's settings, the gateway's HTTP entrance, the names of the nodes that get no traffic, and the
+    output of the step that puts nodes back, after each run of which the gateway is applied anew."""
 
     stack: Stack
     url: str
     away: Set[str] = frozenset()
+    put_back: pulumi.Input[str] = ""
 
 
 class EmbeddedGateway(pulumi.ComponentResource):
@@ -65,7 +69,7 @@ class EmbeddedGateway(pulumi.ComponentResource):
         super().__init__("gpu-inference:index:EmbeddedGateway", name, None, opts)
         command.local.Command(
             f"{name}-process",
-            **_gateway(args.stack, args.away),
+            **_gateway(args.stack, args.away, args.put_back),
             opts=_options(self, "Gateway", f"{name}-process", opts),
         )
         self.register_outputs(concealed({"http": args.url}, args.stack.secrets))
@@ -95,7 +99,18 @@ def _node(stack: Stack, declaration: NodeDeclaration, secret: bool) -> dict[str,
     )
 
 
-def _gateway(stack: Stack, away: Set[str]) -> dict[str, Any]:
+def putting_back(stack: Stack, nodes: Sequence[NodeAddress]) -> dict[str, Any]:
+    """The arguments of the `local.Command` that puts nodes that return behind the embedded gateway.
+
+    `nodes` are those on Docker hosts that get traffic.
+    """
+    here = [node for node in stack.nodes if node.embedded and not node.drained]
+    urls = {node.name: node_declaration(stack, node).health_url for node in here}
+    declared = Returning(nodes=tuple(nodes), embedded=urls)
+    return step(_MODULE, f"--stack {shlex.quote(stack.name)} put-back", declared)
+
+
+def _gateway(stack: Stack, away: Set[str], put_back: pulumi.Input[str]) -> dict[str, Any]:
     """The arguments of the `local.Command` that is the embedded gateway."""
     declared = gateway_declaration(stack, away)
     stacked = f"--stack {shlex.quote(stack.name)}"
@@ -105,7 +120,7 @@ def _gateway(stack: Stack, away: Set[str]) -> dict[str, Any]:
         declared,
         delete=f"{stacked} remove-gateway",
         secret=bool(stack.api_keys),
-        environment={"GENERATION": _generation(stack, "gateway", ["gateway"])},
+        environment={"GENERATION": _generation(stack, "gateway", ["gateway"]), "PUT_BACK": put_back},
     )
 
 

@@ -16,7 +16,13 @@ from infra.gateway.plan import GatewayPlan, gateway_plan
 from infra.gateway.render import FAILURE_SECONDS
 from infra.program import model_kinds, outputs, secrets, triton_release
 from infra.program.command import step
-from infra.program.embedded import EmbeddedGateway, EmbeddedGatewayArgs, EmbeddedNode, EmbeddedNodeArgs
+from infra.program.embedded import (
+    EmbeddedGateway,
+    EmbeddedGatewayArgs,
+    EmbeddedNode,
+    EmbeddedNodeArgs,
+    putting_back,
+)
 from infra.program.gateway import Gateway, GatewayArgs
 from infra.program.host import Host, HostArgs, label_of
 from infra.program.images import HostImage, Images
@@ -26,8 +32,8 @@ from infra.program.rollout import Finished, batches
 from infra.program.trials import TrialHooks
 from infra.program.turns import TurnHooks
 from infra.program.way_back import WayBackHooks
+from infra.stack import EmbeddedHost, Stack
 from infra.stack import Host as Address
-from infra.stack import Stack
 from infra.stack.hosts import machine_of
 from infra.steps import models as model_steps
 from infra.steps.traffic import Traffic
@@ -107,22 +113,28 @@ class Fleet(pulumi.ComponentResource):
         """
         needs = [each for node in prepared.values() for each in node.resources]
         serving = tuple(each.address for name, each in prepared.items() if not self._stack.node(name).drained)
+        steps = {
+            host: step(
+                "infra.steps.traffic",
+                "apply",
+                Traffic(
+                    gateway=Connection.to(host, self._stack.ssh),
+                    file=live,
+                    reload=plan.reload,
+                    nodes=serving,
+                ),
+            )
+            for host, plan, live in self._reached()
+        }
+        if isinstance(self._stack.gateway.host, EmbeddedHost):
+            steps[self._stack.gateway.host] = putting_back(self._stack, serving)
         return {
             host: command.local.Command(
                 f"gateway-traffic@{machine_of(host)}",
-                **step(
-                    "infra.steps.traffic",
-                    "apply",
-                    Traffic(
-                        gateway=Connection.to(host, self._stack.ssh),
-                        file=live,
-                        reload=plan.reload,
-                        nodes=serving,
-                    ),
-                ),
+                **arguments,
                 opts=pulumi.ResourceOptions(parent=self, depends_on=needs),
             )
-            for host, plan, live in self._reached()
+            for host, arguments in steps.items()
         }
 
     def _roll_out(
@@ -220,7 +232,8 @@ class Fleet(pulumi.ComponentResource):
             host = stack.gateway.host
             options = pulumi.ResourceOptions(parent=self, depends_on=after)
             if plan.configuration is None:
-                EmbeddedGateway("gateway", EmbeddedGatewayArgs(stack, plan.url, set(away.nodes)), options)
+                embedded = EmbeddedGatewayArgs(stack, plan.url, set(away.nodes), traffic[host].stdout)
+                EmbeddedGateway("gateway", embedded, options)
             elif host not in away.hosts:
                 args = GatewayArgs(
                     stack,

@@ -145,6 +145,21 @@ def test_draining_a_node_reloads_the_gateway_only(running: Running) -> None:
     assert running.up(gateway=gateway) == ["gateway reloaded"]
 
 
+def test_a_node_that_returns_serves_before_the_other_changes(running: Running) -> None:
+    gateway = running.fleet.gateway
+    first, second = gateway.site.servers
+    drained = type(second)(second.name, second.host, second.http_port, second.grpc_port, drained=True)
+    running.up(gateway=with_site(gateway, servers=(first, drained)))
+    node, other = running.fleet.nodes
+    changed = structs.replace(node, environment={"SERVER__LOG_LEVEL": "error"})
+    with load(gateway.url) as statuses:
+        done = running.up(gateway=gateway, nodes=(changed, other))
+        time.sleep(0.5)
+    assert "dev-1-service restarted" in done
+    assert statuses
+    assert set(statuses) == {200}
+
+
 def test_a_killed_service_is_restarted_and_no_client_notices(running: Running) -> None:
     node = running.fleet.nodes[0]
     pid = running.pids()["dev-1-service"]

@@ -319,6 +319,18 @@ def test_nodes_that_return_get_traffic_before_the_first_node_changes() -> None:
     assert "gateway-traffic" in fleet.after("gateway-config"), "which is written after it, whatever it did"
 
 
+def test_nodes_that_return_behind_an_embedded_gateway_get_traffic_first_too() -> None:
+    stack = config(2, gateway={"mode": "embedded"})
+    stack["nodes"][1]["drained"] = True
+    stack["nodes"].append({"name": "dev-1", "host": "embedded"})
+    fleet = declare(stack)
+    declared = fleet["gateway-traffic"].declaration
+    assert [node["node"] for node in declared["nodes"]] == ["gpu-1"]
+    assert declared["embedded"] == {"dev-1": "http://127.0.0.1:8800/api/v1/ai/health"}
+    assert "gateway-traffic" in fleet.after("gpu-1-triton")
+    assert "PUT_BACK" in fleet["gateway-process"].inputs["environment"], "it is applied after that, too"
+
+
 def test_a_gateway_that_is_away_puts_no_node_back() -> None:
     stack = config(gateway={"host": "ssh://root@192.0.2.1"})
     everything = declare(stack)

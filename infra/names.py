@@ -37,6 +37,8 @@ STACK_LABEL, ROLE_LABEL = "gpu-inference.stack", "gpu-inference.role"
 UNIT_MANAGER_LABEL = "gpu-inference.unit-manager"
 #: On a service: the last container of its runtime.
 RUNTIME_LABEL = "gpu-inference.runtime"
+#: On a keepalived: the container of its gateway.
+GATEWAY_LABEL = "gpu-inference.gateway"
 
 
 def network(stack: Stack, node: Node) -> str:
@@ -170,8 +172,8 @@ UPSTREAM_FILES = "ai_inference_service.servers*.conf"
 UPSTREAM_FILE_MARK = "# The nodes of the stack "
 
 
-#: Where keepalived's container has its configuration.
-KEEPALIVED_CONF = "/etc/gpu-inference/keepalived.conf"
+#: Where keepalived's container has its configuration, and the script that it tells its state.
+KEEPALIVED_CONF, KEEPALIVED_NOTIFY = "/etc/gpu-inference/keepalived.conf", "/etc/gpu-inference/notify"
 
 
 def gateway_folder(stack: Stack) -> str:

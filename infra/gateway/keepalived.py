@@ -51,8 +51,18 @@ vrrp_instance gateway {{
     track_script {{
         nginx
     }}
+    notify {notify}
 }}
 """
+
+_STATE = "/run/keepalived.state"
+#: keepalived calls it with its state as the third argument.
+NOTIFY = f"""\
+#!/bin/sh
+echo "$3" >{_STATE}
+"""
+#: Succeeds when this gateway has the address or can take it: its nginx answers by its own address.
+HEALTHY = ["grep", "--quiet", "--line-regexp", "-e", "MASTER", "-e", "BACKUP", _STATE]
 
 # keepalived that was killed leaves the address on the interface.
 _START = f"""\
@@ -64,6 +74,7 @@ if [ -z "$interface" ]; then
 fi
 [ -n "$interface" ] || {{ echo "no network interface of this host has the address $2"; sleep 1; exit 1; }}
 ip address delete "$3" dev "$interface" 2>/dev/null || :
+rm -f {_STATE}
 sed "s/{_INTERFACE}/$interface/" {names.KEEPALIVED_CONF} >/run/keepalived.conf
 exec keepalived --dont-fork --log-console --no-syslog --vrrp --use-file /run/keepalived.conf
 """
@@ -86,6 +97,7 @@ def configuration(stack: Stack) -> str:
         own=gateway.public_host,
         peers="\n".join(f"        {peer} min_ttl 255 max_ttl 255" for peer in peers),
         address=virtual.address,
+        notify=names.KEEPALIVED_NOTIFY,
     )
 
 

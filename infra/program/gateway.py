@@ -99,11 +99,13 @@ class Gateway(pulumi.ComponentResource):
         #: When these are there, the next gateway may change.
         self.done: list[pulumi.Resource] = [configured]
         if isinstance(configuration, ContainerConfiguration):
-            self.done.append(self._container(name, args, configuration, configured))
-        if args.keepalived is not None:
-            self.done.append(
-                virtual_address(name, stack, host, args.keepalived, parent=self, needs=list(self.done))
-            )
+            nginx = self._container(name, args, configuration, configured)
+            self.done.append(nginx)
+            if args.keepalived is not None:
+                needs = [configured]
+                self.done.append(
+                    virtual_address(name, stack, host, args.keepalived, nginx, parent=self, needs=needs)
+                )
         grpc = f"{bracketed(stack.gateway.public_host)}:{stack.gateway.grpc}"
         told = concealed({"http": args.url, "grpc": grpc}, stack.secrets)
         self.http = pulumi.Output.from_input(told["http"])

@@ -136,6 +136,21 @@ def test_a_change_of_the_gateways_fails_no_request(pair: Pair) -> None:
     print(f"change of both gateways: {seen.summary()}")
 
 
+def test_the_address_moves_before_a_gateways_container_is_replaced(pair: Pair) -> None:
+    site = pair.site
+    site.config["gateway"]["grpc"] = 9081
+    with pair.load(patience=3) as seen:
+        change = site.change()
+    print(f"both containers replaced: {seen.summary()}")
+    assert change.as_previewed()
+    assert change.touched == {
+        (host.name, name) for host in pair.hosts for name in (CONTAINER, "e2e-keepalived")
+    }
+    # Each move may break the connections that are open at that moment.
+    assert len(seen.failures) <= 4, seen.summary()
+    assert pair.one_holds_it()
+
+
 def test_clients_go_on_when_a_gateways_host_is_cut_off_and_when_it_returns(pair: Pair) -> None:
     holder = pair.one_holds_it()
     with pair.load(patience=3) as seen:

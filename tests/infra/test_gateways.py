@@ -76,6 +76,22 @@ def test_keepalived_is_on_the_hosts_network_with_three_capabilities() -> None:
     assert container["image"] == "registry.example.com/keepalived:1"
 
 
+def test_keepalived_is_another_one_with_each_nginx_so_the_address_moves_before_nginx_ends() -> None:
+    container = declare(config())["gateway-keepalived"]
+    labels = {each["label"]: each["value"] for each in container.inputs["labels"]}
+    assert labels["gpu-inference.gateway"] == f"gateway@{FIRST}-id"
+    assert "labels" in container.replace_on_changes
+    assert container.delete_before_replace
+
+
+def test_the_next_gateway_changes_when_the_one_before_can_have_the_address() -> None:
+    container = declare(config())["gateway-keepalived"].inputs
+    assert container["wait"]
+    assert "MASTER" in container["healthcheck"]["tests"]
+    scripts = {each["file"]: each for each in container["uploads"]}
+    assert scripts["/etc/gpu-inference/notify"]["executable"]
+
+
 def test_without_a_virtual_address_there_is_no_keepalived_and_outputs_name_every_gateway() -> None:
     hosts = {"hosts": [f"ssh://root@{FIRST}", f"ssh://root@{SECOND}"], "publicHost": "ai.example.com"}
     fleet = declare(config(hosts))

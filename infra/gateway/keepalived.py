@@ -8,7 +8,7 @@ own addresses, so that it works without multicast.
 import shlex
 
 from infra import names
-from infra.gateway.plan import public_url
+from infra.gateway.plan import curl_options, public_url
 from infra.stack import Stack
 
 _INTERFACE = "@INTERFACE@"
@@ -110,9 +110,5 @@ def command(stack: Stack) -> list[str]:
 
 def _check(stack: Stack) -> str:
     """The command that asks the gateway on this host by its own address."""
-    options = ["--fail", "--silent", "--output", "/dev/null", "--max-time", "1.5"]
-    if stack.gateway.tls is not None:
-        options.append("--insecure")  # The name in the certificate is not the host's.
-    if stack.gateway.proxy_protocol:
-        options.append("--haproxy-protocol")
+    options = ["--fail", "--silent", "--output", "/dev/null", "--max-time", "1.5", *curl_options(stack)]
     return shlex.join(["/usr/bin/curl", *options, f"{public_url(stack)}/health"])

@@ -41,6 +41,16 @@ def public_url(stack: Stack) -> str:
     return f"{scheme}://{bracketed(stack.gateway.public_host)}:{stack.gateway.http}"
 
 
+def curl_options(stack: Stack) -> tuple[str, ...]:
+    """The options of `curl` for a request to one of several gateways by its own address."""
+    gateway = stack.gateway
+    # The name in the certificate is not the host's.
+    return (
+        *(("--insecure",) if gateway.tls is not None else ()),
+        *(("--haproxy-protocol",) if gateway.proxy_protocol else ()),
+    )
+
+
 def gateway_plan(stack: Stack, away: Set[str] = frozenset()) -> GatewayPlan:
     """The plan for the gateway that the stack declares; nodes that are `away`, by name, get no traffic."""
     gateway = stack.gateway

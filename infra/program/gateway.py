@@ -10,6 +10,7 @@ import pulumi_docker as docker
 from inference_service import addresses
 from infra import names
 from infra.gateway.configuration import Configuration, ContainerConfiguration
+from infra.gateway.plan import curl_options, public_url
 from infra.program.command import step
 from infra.program.containers import container
 from infra.program.host import Host, dependencies
@@ -18,6 +19,7 @@ from infra.program.secrets import concealed
 from infra.program.virtual_address import virtual_address
 from infra.stack import Stack
 from infra.stack.hosts import bracketed
+from infra.steps.entrance import Entrance
 
 # nginx's own process opens the files and the sockets as root and gives its workers to its own user.
 _CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "SETGID", "SETUID")
@@ -34,6 +36,8 @@ _SYSCTLS = {
 TYPE = "gpu-inference:index:Gateway"
 
 _STOP_SECONDS = 5
+#: How long one of several gateways may take to answer after a change.
+_ANSWER_SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -101,8 +105,10 @@ class Gateway(pulumi.ComponentResource):
         if isinstance(configuration, ContainerConfiguration):
             nginx = self._container(name, args, configuration, configured)
             self.done.append(nginx)
+            if stack.gateway.several:
+                self.done.append(self._answers(name, args, nginx, configured))
             if args.keepalived is not None:
-                needs = [configured]
+                needs = list(self.done)
                 self.done.append(
                     virtual_address(name, stack, host, args.keepalived, nginx, parent=self, needs=needs)
                 )
@@ -155,4 +161,25 @@ class Gateway(pulumi.ComponentResource):
             needs=[network, configured],
             delete_before_replace=True,
             **arguments,
+        )
+
+    def _answers(
+        self, name: str, args: GatewayArgs, nginx: docker.Container, configured: command.local.Command
+    ) -> pulumi.Resource:
+        """Declares the step that waits until the gateway answers, after each of its changes."""
+        entrance = Entrance(
+            gateway=args.stack.gateway.name,
+            connection=args.host.connection,
+            container=names.gateway_container(args.stack),
+            url=f"{public_url(args.stack)}/health",
+            options=curl_options(args.stack),
+            timeout=_ANSWER_SECONDS,
+        )
+        return args.host.declare(
+            command.local.Command,
+            f"{name}-answers",
+            parent=self,
+            needs=[nginx],
+            before_0_1=False,
+            **step("infra.steps.entrance", "wait", entrance, triggers=[nginx.id, configured.stdout]),
         )

@@ -38,6 +38,15 @@ def test_gateways_change_one_after_the_other_when_all_nodes_have_changed() -> No
     assert not of_second & fleet.after("gateway-keepalived")
 
 
+def test_the_next_gateway_waits_until_the_one_before_answers_by_its_own_address() -> None:
+    fleet = declare(config())
+    answers = fleet["gateway-answers"]
+    assert answers.declaration["url"] == f"http://{FIRST}:8080/health"
+    assert "gateway" in answers.needs
+    assert "gateway-answers" in fleet.after(f"gateway-config@{SECOND}")
+    assert "gateway-answers" not in declare(config({"host": f"ssh://root@{FIRST}"}))
+
+
 def test_gateways_have_the_same_configuration_and_nodes_return_behind_each() -> None:
     fleet = declare(config())
     one, other = fleet["gateway-config"].declaration, fleet[f"gateway-config@{SECOND}"].declaration

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from inference_service import addresses
+from inference_service.tasks import Task
 from infra import names
 
 if TYPE_CHECKING:
@@ -81,8 +82,11 @@ def service_settings(stack: Stack, node: Node, at: Addresses = IN_CONTAINERS) ->
         runtime["edge_llm"] = {"endpoint": addresses.UNIT_MANAGER}
     else:
         ai["http"] = {"endpoint": node.remote.endpoint, "timeout": node.remote.timeout_seconds}
+    models: dict[str, Any] = switched_off(node)
     if stack.models.allow_rules is False:
-        ai["models"] = {"allow_rules": False}
+        models["allow_rules"] = False
+    if models:
+        ai["models"] = models
     server: dict[str, Any] = {
         "host": at.host,
         "http_port": at.http_port,
@@ -94,6 +98,11 @@ def service_settings(stack: Stack, node: Node, at: Addresses = IN_CONTAINERS) ->
     if stack.cors.origins:
         server["cors_origins"] = stack.cors.origins
     return merged(stack.service.config, {"server": server, "ai": ai})
+
+
+def switched_off(node: Node) -> dict[str, Any]:
+    """The settings in `ai.models` for the tasks that the node does not serve."""
+    return {task.model: {"enabled": False} for task in Task if task.model not in node.tasks}
 
 
 def settings_file(stack: Stack, node: Node) -> str:

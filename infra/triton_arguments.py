@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from inference_service import settings
 from infra.names import LOOPBACK
-from infra.stack import Stack
+from infra.service_settings import merged, switched_off
+from infra.stack import Node, Stack
 
 #: How the service's environment variables for its models begin.
 _MODELS = "AI__MODELS"
@@ -80,8 +81,8 @@ def embedded_arguments(backends: str, ports: TritonPorts, *, completes: bool) ->
     ]
 
 
-def models_in_use(stack: Stack) -> tuple[str, ...] | None:
-    """The models that the stack's services use; Triton loads no others.
+def models_in_use(stack: Stack, node: Node | None = None) -> tuple[str, ...] | None:
+    """The models that the node's service uses, or all services of the stack; Triton loads no others.
 
     None if they are not known: the service has another image, whose settings may differ.
     """
@@ -89,10 +90,17 @@ def models_in_use(stack: Stack) -> tuple[str, ...] | None:
         return None
     # The environment overrides the settings; the limits of the server play no part here.
     variables = {name: value for name, value in stack.service.env.items() if name.upper().startswith(_MODELS)}
-    config = copy.deepcopy({"ai": {"models": stack.service.config.get("ai", {}).get("models", {})}})
-    models = settings.check(config, variables)[0].ai.models
+    given = copy.deepcopy({"ai": {"models": stack.service.config.get("ai", {}).get("models", {})}})
+    in_use: set[str | None] = set()
+    for each in [node] if node is not None else stack.nodes:
+        config = merged(given, {"ai": {"models": switched_off(each)}})
+        in_use |= _in_use(settings.check(config, variables)[0].ai.models)
+    return tuple(sorted(filter(None, in_use)))
+
+
+def _in_use(models: settings.ModelsSettings) -> set[str | None]:
     in_use = {models.name_of(role) for role in models.roles}
     in_use |= {name for task in models.tasks for name in models.for_task(task).requires}
     if models.asr.enabled:
         in_use.add(models.asr.decoder_path)
-    return tuple(sorted(filter(None, in_use)))
+    return in_use

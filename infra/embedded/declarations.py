@@ -137,7 +137,7 @@ def _triton(stack: Stack, node: Node) -> TritonDeclaration:
     return TritonDeclaration(
         ports=TritonPorts(ports.triton_http, ports.triton_grpc, ports.triton_metrics),
         repository=str(project_path(stack.models.path)),
-        models=models_in_use(stack),
+        models=models_in_use(stack, node),
         extra_args=tuple(stack.triton.extra_args),
         environment=dict(stack.triton.env),
     )
@@ -156,7 +156,9 @@ def _service(stack: Stack, node: Node, repository: Path) -> dict[str, Any]:
         for key, model in (("emotion", models.emotion), ("synthesis", models.synthesis))
         if (labels := repository / model.model_name / "labels.json").is_file()
     }
-    folders = [repository / model for model in models_in_use(stack) or ()] if node.runtime == "triton" else []
+    folders = (
+        [repository / model for model in models_in_use(stack, node) or ()] if node.runtime == "triton" else []
+    )
     if versions := {folder.name: version(folder) for folder in folders if folder.is_dir()}:
         beside["versions"] = versions
     defaults = {"ai": {"models": beside}} if beside else {}

@@ -180,6 +180,11 @@ class NodeSettings(TypedDict):
     """all, none, or GPU indices. Default: all; none for embedded and remote nodes."""
     remote: NotRequired[Remote]
     """Keys that differ from the stack's `remote` on this node."""
+    tasks: NotRequired[Sequence[str]]
+    """What the node serves: asr, emotion, synthesis. It loads only their models, and gets only their
+    requests. Default: all of them."""
+    weight: NotRequired[int]
+    """The node's share of the requests, beside nodes of other weights: 3 for a GPU three times as fast."""
     drained: NotRequired[bool]
     """true: the node stays deployed and gets no traffic from the gateway."""
 
@@ -215,7 +220,8 @@ class GatewayArgs(GatewaySettings):
     host: str
     """Where the gateway runs: ssh://user@host[:port] or unix:///var/run/docker.sock."""
     nodes: pulumi.Input[Sequence[pulumi.Input[Mapping[str, Any]]]]
-    """The nodes: the output `upstream` of each, or what one has: name, host, http, grpc and drained."""
+    """The nodes: the output `upstream` of each, or what one has: name, host, http, grpc,
+    tasks, weight and drained."""
     ssh: NotRequired[Ssh]
     remote_dir: NotRequired[str]
     """The folder on each host for synced models and the gateway's configuration."""

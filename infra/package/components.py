@@ -105,6 +105,7 @@ def _node(upstream: Mapping[str, Any]) -> dict[str, Any]:
         "public_http_port": upstream["http"],
         "public_grpc_port": upstream["grpc"],
         "drained": bool(upstream.get("drained")),
+        **{key: upstream[key] for key in ("tasks", "weight") if key in upstream},
     }
 
 

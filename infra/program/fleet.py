@@ -32,7 +32,7 @@ from infra.program.rollout import Finished, batches
 from infra.program.trials import TrialHooks
 from infra.program.turns import TurnHooks
 from infra.program.way_back import WayBackHooks
-from infra.stack import EmbeddedHost, Stack
+from infra.stack import EmbeddedHost, Stack, roles
 from infra.stack import Host as Address
 from infra.stack.hosts import machine_of
 from infra.steps import models as model_steps
@@ -68,6 +68,8 @@ class Fleet(pulumi.ComponentResource):
         for warning in (model_kinds.warning(args.stack), triton_release.warning(args.stack)):
             if warning is not None:
                 pulumi.log.warn(warning)
+        for warning in roles.warnings(args.stack):
+            pulumi.log.warn(warning)
         keep(args.stack, args.away, self)
         self._plans = [(each, gateway_plan(each, set(args.away.nodes))) for each in args.stack.gateways]
         prepared = self._prepare()

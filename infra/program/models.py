@@ -64,7 +64,7 @@ class NodeModels(pulumi.ComponentResource):
         stack = self._args.stack
         if not self.synced or not self._args.node.wants_gpus:
             return ()
-        loads = models_in_use(stack)
+        loads = models_in_use(stack, self._args.node)
         repository = project_path(stack.models.path)
         used = [model for model in self.versions if loads is None or model in loads]
         return tuple(model for model in used if needs_of(repository / model).builds_engines)
@@ -88,7 +88,7 @@ class NodeModels(pulumi.ComponentResource):
             models=versions,
             service=names.container(stack, node, names.SERVICE),
             triton=names.container(stack, node, names.TRITON) if node.runtime == "triton" else None,
-            loads=models_in_use(stack),
+            loads=models_in_use(stack, node),
         )
 
     def mounts(self, target: str) -> list[docker.ContainerMountArgs]:

@@ -236,6 +236,9 @@ class Node(pulumi.ComponentResource):
             "http": node.public_http_port,
             "grpc": node.public_grpc_port,
             "drained": node.drained,
+            # Left out where they are the defaults, so that gateways of older programs see no change.
+            **({} if node.serves_all else {"tasks": node.tasks}),
+            **({} if node.weight == 1 else {"weight": node.weight}),
         }
         address = bracketed(node.public_host)
         told = concealed(

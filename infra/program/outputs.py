@@ -4,7 +4,7 @@ from collections.abc import Mapping, Set
 from typing import Any
 
 from infra.gateway.plan import public_url
-from infra.stack import Stack
+from infra.stack import Stack, roles
 from infra.stack.hosts import bracketed
 
 
@@ -25,6 +25,7 @@ def of(
                 "http": f"http://{bracketed(node.public_host)}:{node.public_http_port}",
                 "grpc": f"{bracketed(node.public_host)}:{node.public_grpc_port}",
                 "drained": node.drained,
+                "tasks": roles.tasks(stack, node),
             }
             for node in stack.nodes
         },

@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from inference_service import addresses
+from inference_service.tasks import Task
 from infra.stack.hosts import EmbeddedHost, Host, SshHost, UnixHost
 from infra.stack.section import Section
 from infra.stack.values import (
@@ -18,6 +19,7 @@ from infra.stack.values import (
     Positive,
     RuntimeName,
     Secret,
+    Tasks,
 )
 
 
@@ -70,8 +72,18 @@ class Node(Section):
     """all, none, or GPU indices. Default: all; none for embedded and remote nodes."""
     remote: Remote = Field(default_factory=Remote)
     """Keys that differ from the stack's `remote` on this node."""
+    tasks: Tasks = Field(default=["asr", "emotion", "synthesis"])
+    """What the node serves: asr, emotion, synthesis. It loads only their models, and gets only their
+    requests. Default: all of them."""
+    weight: Annotated[int, Field(ge=1, le=100)] = 1
+    """The node's share of the requests, beside nodes of other weights: 3 for a GPU three times as fast."""
     drained: bool = False
     """true: the node stays deployed and gets no traffic from the gateway."""
+
+    @property
+    def serves_all(self) -> bool:
+        """Whether the node serves every task."""
+        return len(self.tasks) == len(Task)
 
     @property
     def wants_gpus(self) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 from inference_service import settings
 from infra import names, service_settings
-from infra.stack import gateway_rules
+from infra.stack import gateway_rules, roles
 from infra.stack.gateway import Gateway
 from infra.stack.hosts import Host, SshHost
 from infra.stack.images import Images
@@ -31,6 +31,7 @@ def check(nodes: Mapping[int, Node], sections: Mapping[str, Any]) -> Iterator[Pr
         yield from _ports(nodes, triton, edge_llm, gateway)
     for position, node in nodes.items():
         yield from _runtime(f"nodes[{position}]", node, edge_llm, models)
+    yield from roles.check(nodes, service, gateway)
     if gateway is not None:
         yield from gateway_rules.check(nodes, gateway)
     if images is not None and images.registry is None and (images.username or images.password):

@@ -3,6 +3,7 @@
 Each has its check, its error message and its part of the JSON Schema.
 """
 
+import difflib
 import ipaddress
 import re
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from pydantic import (
 )
 
 from inference_service.origins import ORIGIN_PATTERN, parse_origin
+from inference_service.tasks import TASK_NAMES, Task
 from infra.stack.hosts import PATTERN, Host, parse_host
 from infra.stack.shown import shown
 
@@ -27,6 +29,7 @@ NAME = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 API_KEY = r"[A-Za-z0-9._~+/=-]{8,256}"
 _SHARE = "^([1-9][0-9]?|100)%$"
 _SHARE_OR_NONE = "^(0|[1-9][0-9]?|100)%$"
+_ALL_TASKS = "without the key a node serves all of them"
 _MEMORY = re.compile(r"([1-9][0-9]*)([kmg]?)b?", re.IGNORECASE)
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
@@ -56,6 +59,24 @@ def parse_gpus(value: object) -> object:
     if problems:
         raise ValueError("; ".join(dict.fromkeys(problems)))
     return value
+
+
+def _task(value: object) -> object:
+    """A task by its short name; other names are errors with a hint."""
+    short = [task.model for task in Task]
+    if value in short:
+        return value
+    message = f"expected {', '.join(short[:-1])} or {short[-1]}, got {shown(value)}"
+    near = difflib.get_close_matches(str(value).lower(), TASK_NAMES, n=1, cutoff=0.6)
+    raise ValueError(f'{message}; did you mean "{TASK_NAMES[near[0]].model}"?' if near else message)
+
+
+def _tasks(value: list[str]) -> list[str]:
+    if twice := next((task for at, task in enumerate(value) if task in value[:at]), None):
+        raise ValueError(f"{twice} is listed twice")
+    if not value:
+        raise ValueError(f"expected at least one of {', '.join(task.model for task in Task)}; {_ALL_TASKS}")
+    return [task.model for task in Task if task.model in value]
 
 
 def _nodes_or_share(least: int, share: str, example: str) -> Callable[[object], object]:
@@ -195,6 +216,13 @@ Name = Annotated[str, StringConstraints(pattern=f"^{NAME}$")]
 JumpHosts = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.@:/,\[\]+~-]+$")]
 NonEmpty = Annotated[str, StringConstraints(min_length=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+TaskName = Annotated[Literal["asr", "emotion", "synthesis"], BeforeValidator(_task)]
+# In the order of `Task`, whatever the file's.
+Tasks = Annotated[
+    list[TaskName],
+    AfterValidator(_tasks),
+    Field(json_schema_extra={"minItems": 1, "uniqueItems": True}),
+]
 RuntimeName = Literal["triton", "edge-llm", "remote"]
 Origin = Annotated[
     str,

@@ -99,7 +99,7 @@ def test_a_triton_loads_the_models_that_its_service_asks_for_and_no_others() -> 
         "ssh://root@192.0.2.1", service={"config": {"ai": {"models": {"emotion": {"enabled": False}}}}}
     )
     assert models_in_use(stack) == ("asr", "synthesis")
-    loaded = [argument for argument in command(stack) if argument.startswith("--load-model")]
+    loaded = [argument for argument in command(stack, stack.nodes[0]) if argument.startswith("--load-model")]
     assert loaded == ["--load-model=asr", "--load-model=synthesis"]
 
 
@@ -112,10 +112,31 @@ def test_the_environment_of_the_service_may_choose_other_models() -> None:
     assert models_in_use(stack) == ("synthesis", "whisper-large")
 
 
+def test_a_node_with_tasks_loads_and_serves_only_these() -> None:
+    stack = parse(
+        {
+            "nodes": [
+                {"host": "ssh://root@192.0.2.1", "tasks": ["asr"]},
+                {"host": "ssh://root@192.0.2.2", "tasks": ["synthesis", "emotion"]},
+            ]
+        }
+    )
+    hearing, feeling = stack.nodes
+    assert models_in_use(stack, hearing) == ("asr",)
+    assert models_in_use(stack, feeling) == ("emotion", "emotion-text", "synthesis")
+    assert models_in_use(stack) == ("asr", "emotion", "emotion-text", "synthesis")
+    assert service_settings(stack, hearing)["ai"]["models"] == {
+        "emotion": {"enabled": False},
+        "synthesis": {"enabled": False},
+    }
+    assert service_settings(stack, feeling)["ai"]["models"] == {"asr": {"enabled": False}}
+    assert feeling.tasks == ["emotion", "synthesis"], "the order of the file is no difference"
+
+
 def test_a_triton_loads_all_models_where_the_services_are_not_known() -> None:
     stack = stack_of("ssh://root@192.0.2.1", service={"image": "service:1"})
     assert models_in_use(stack) is None
-    assert "--load-model=*" in command(stack)
+    assert "--load-model=*" in command(stack, stack.nodes[0])
 
 
 def test_an_embedded_triton_treats_models_as_one_in_a_container_does() -> None:
@@ -127,7 +148,7 @@ def test_an_embedded_triton_treats_models_as_one_in_a_container_does() -> None:
         shared_memory_prefix="triton-",
         extra=["--rate-limit=off"],
     )
-    assert command(stack)[5:] == shared
+    assert command(stack, stack.nodes[0])[5:] == shared
 
 
 @pytest.mark.parametrize("host", ["ssh://root@192.0.2.1", "embedded"])

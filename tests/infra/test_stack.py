@@ -187,6 +187,36 @@ def test_all_mistakes_are_reported_at_once_and_in_the_order_of_the_keys() -> Non
             "nodes[0].gpus: expected all, none or a list of GPU indices",
         ),
         ({"nodes": [{"host": GPU_1, "gpus": []}]}, "nodes[0].gpus: expected at least one GPU index"),
+        (
+            {"nodes": [{"host": GPU_1, "tasks": ["asr", "emotions"]}]},
+            'nodes[0].tasks[1]: expected asr, emotion or synthesis, got "emotions"; did you mean "emotion"?',
+        ),
+        ({"nodes": [{"host": GPU_1, "tasks": ["speech_recognition"]}]}, 'did you mean "asr"?'),
+        ({"nodes": [{"host": GPU_1, "tasks": []}]}, "nodes[0].tasks: expected at least one of asr, emotion"),
+        ({"nodes": [{"host": GPU_1, "tasks": ["asr", "asr"]}]}, "nodes[0].tasks: asr is listed twice"),
+        (
+            {
+                "nodes": [{"host": GPU_1, "tasks": ["asr"]}],
+                "service": {"config": {"ai": {"models": {"asr": {"enabled": False}}}}},
+            },
+            "nodes[0].tasks: asr is switched off on every node by service.config.ai.models.asr.enabled",
+        ),
+        (
+            {
+                "nodes": [GPU_1, {"host": GPU_2, "tasks": ["asr"]}],
+                "gateway": {"mode": "existing", "host": GPU_1},
+            },
+            "nodes[1].tasks: an existing site sends every request to every node",
+        ),
+        (
+            {
+                "nodes": [{"host": GPU_1, "tasks": ["emotion"]}, {"host": GPU_2, "tasks": ["asr"]}],
+                "gateway": {"grpcBalancing": "layer4"},
+            },
+            "nodes[0].tasks: grpcBalancing layer4 cannot choose a node by the task of a call",
+        ),
+        ({"nodes": [{"host": GPU_1, "weight": 0}]}, "nodes[0].weight: expected at least 1, got 0"),
+        ({"nodes": [{"host": GPU_1, "weight": 101}]}, "nodes[0].weight: expected at most 100, got 101"),
         ({"nodes": [{"host": GPU_1, "publicHttpPort": 0}]}, "nodes[0].publicHttpPort: expected a port"),
         ({"nodes": [{"host": GPU_1, "publicHttpPort": True}]}, "got true"),
         ({"nodes": [GPU_1], "service": {"workers": "2"}}, 'service.workers: expected an integer, got "2"'),

@@ -6,18 +6,18 @@ from inference_service import addresses
 from infra import names
 from infra.program.containers import USER, gpu_requests, healthcheck
 from infra.program.runtimes.base import Place
-from infra.stack import Stack
+from infra.stack import Node, Stack
 from infra.triton_arguments import arguments, models_in_use, stop_seconds
 
 _SHARED_MEMORY_PREFIX = "triton-"
 
 
-def command(stack: Stack) -> list[str]:
+def command(stack: Stack, node: Node) -> list[str]:
     """The container's command: tritonserver and its arguments, after what /dev/shm needs before it."""
     server = arguments(
         stack.models.source if stack.models.object_store else names.MODELS_MOUNT,
         grace=stack.service.shutdown_grace_seconds,
-        models=models_in_use(stack),
+        models=models_in_use(stack, node),
         shared_memory_prefix=_SHARED_MEMORY_PREFIX,
         extra=stack.triton.extra_args,
     )
@@ -55,7 +55,7 @@ def declare(place: Place) -> docker.Container:
             ],
             start_seconds=names.ENGINE_SECONDS if place.prepared.models.building_engines else 120,
         ),
-        command=command(stack),
+        command=command(stack, node),
         user=settings.user or USER,
         device_requests=gpu_requests(node.gpus),
         mounts=[

@@ -1,5 +1,6 @@
 """Every error of the service, with its HTTP status and its gRPC status code in one place."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -71,6 +72,14 @@ class Unsupported(ServiceError):
 
     status = 501
     grpc_code = "UNIMPLEMENTED"
+
+
+class NotHere(Unsupported):
+    """The node does not serve all of the `asked` tasks, by name. Another node may."""
+
+    def __init__(self, reason: str, asked: Sequence[str]) -> None:
+        super().__init__(reason)
+        self.asked = tuple(asked)
 
 
 class Busy(ServiceError):

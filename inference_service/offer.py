@@ -5,11 +5,12 @@ lexicon.
 """
 
 import asyncio
+from collections.abc import Sequence
 from typing import TypeVar
 
 import msgspec
 
-from inference_service.errors import ServiceError, Unsupported
+from inference_service.errors import NotHere, ServiceError, Unsupported
 from inference_service.model_cards import GET_A_NEURAL_MODEL, RULES, ModelDescription, ModelRole
 from inference_service.runtimes.base import Runtime
 from inference_service.settings import ModelsSettings
@@ -19,6 +20,12 @@ _R = TypeVar("_R", Transcript, EmotionResult, SynthesisResult)
 
 #: Seconds in which a model is to describe itself.
 _DESCRIBE_SECONDS = 1.1
+
+
+def not_here(missing: Sequence[Task], asked: Sequence[Task]) -> NotHere:
+    """The refusal of a request for the tasks `asked`, of which the settings switch `missing` off."""
+    keys = ", ".join(f"ai.models.{task.model}.enabled" for task in missing)
+    return NotHere(f"{' and '.join(missing)}: switched off on this node ({keys})", asked)
 
 
 class Offer:
@@ -55,7 +62,7 @@ class Offer:
         known to be of a kind that is not allowed."""
         task = role.task
         if not self._models.for_task(task).enabled:
-            raise Unsupported(f"{task} is switched off on this node (ai.models.{task.model}.enabled)")
+            raise not_here([task], [task])
         if task not in self._runtime.capabilities:
             raise Unsupported(f"the {self._runtime.name} runtime cannot do {task}")
         self._refuse(role, self._known(role))

@@ -11,6 +11,7 @@ from litestar.handlers import HTTPRouteHandler
 
 from inference_service.engine import Engine
 from inference_service.errors import BadRequest, ServiceError, UnsupportedMedia
+from inference_service.http import elsewhere
 from inference_service.http.json_body import JsonBody
 from inference_service.http.post import Post, beside_the_loop, post_route
 from inference_service.http.requests import (
@@ -33,6 +34,7 @@ from inference_service.request_fields import language
 from inference_service.results import Analysis
 from inference_service.runtimes.base import Call
 from inference_service.tasks import (
+    TASK_NAMES,
     EmotionResult,
     ModelStatus,
     SynthesisResult,
@@ -126,8 +128,11 @@ class _Routes:
         read = partial(_json, post, SetupRequest)
         is_empty = len(post.body) < 1000 and not post.body.strip()
         request = SetupRequest() if is_empty else (await beside_the_loop(post, read))[1]
-        names = request.models or [task.model for task in Task]
+        served = self._engine.settings.ai.models
+        names = request.models or [task.model for task in Task if task in served.tasks]
         tasks = dict.fromkeys(task_named(name, f"models[{at}]") for at, name in enumerate(names))
+        if post.by_gateway:
+            elsewhere.check_tasks(tasks, served)
         call = post.call(id_text(request.meeting_id))
         statuses = await asyncio.gather(*(self._engine.warm(task, call) for task in tasks))
         models = {task.model: status for task, status in zip(tasks, statuses, strict=True)}
@@ -156,6 +161,9 @@ class _Routes:
         limit = self._engine.settings.ai.request.max_batch_tasks
         if len(request.tasks) > limit:
             raise BadRequest(f"tasks: {len(request.tasks)} are given; at most {limit} are allowed")
+        if post.by_gateway:
+            known = (TASK_NAMES[item.type] for item in request.tasks if item.type in TASK_NAMES)
+            elsewhere.check_tasks(known, self._engine.settings.ai.models)
         # One batch leaves half of the node's slots to others, and does not fill the queue.
         places = asyncio.Semaphore(max(1, self._engine.admission.limit // 2))
 

@@ -8,6 +8,7 @@ from litestar import Request, Response
 from litestar.types import Scope, Send
 
 from inference_service.errors import Busy, ServiceError, Unauthorized, UnsupportedCoding
+from inference_service.http import elsewhere
 from inference_service.http.compression import CODINGS
 from inference_service.http.openai import errors as openai_errors
 
@@ -89,8 +90,14 @@ async def send_error(scope: Scope, send: Send, error: ServiceError) -> None:
     A WebSocket must not be accepted yet: its client gets the answer in place of the handshake's.
     """
     body = error_body(scope, error)
-    fields = {"content-type": JSON, "content-length": str(len(body)), **error_headers(error)}
+    status, others = elsewhere.refusal(scope, error)
+    fields = {
+        "content-type": JSON,
+        "content-length": str(len(body)),
+        **error_headers(error),
+        **others,
+    }
     headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in fields.items()]
     kind = "websocket.http.response" if scope["type"] == "websocket" else "http.response"
-    await send({"type": f"{kind}.start", "status": error.status, "headers": headers})  # type: ignore[arg-type,misc]
+    await send({"type": f"{kind}.start", "status": status, "headers": headers})  # type: ignore[arg-type,misc]
     await send({"type": f"{kind}.body", "body": body, "more_body": False})  # type: ignore[arg-type,misc]

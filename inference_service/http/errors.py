@@ -7,6 +7,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
 from inference_service.errors import ServiceError
+from inference_service.http import elsewhere
 from inference_service.http.body import ClientGone
 from inference_service.http.envelope import JSON, error_body, error_headers, refusal, request_id_of
 
@@ -15,10 +16,11 @@ _log = logging.getLogger(__name__)
 
 def service_error(request: Request[Any, Any, Any], error: ServiceError) -> Response[bytes]:
     """An error that a handler raised on purpose."""
+    status, others = elsewhere.refusal(request.scope, error)
     return Response(
         error_body(request.scope, error),
-        status_code=error.status,
-        headers=error_headers(error),
+        status_code=status,
+        headers={**error_headers(error), **others},
         media_type=JSON,
     )
 

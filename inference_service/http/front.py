@@ -10,6 +10,7 @@ from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send, We
 from inference_service import hops, logs, metrics
 from inference_service.engine import Engine
 from inference_service.errors import Draining, NotFound, ServiceError
+from inference_service.http import elsewhere
 from inference_service.http.body import header, via_of
 from inference_service.http.cors import Cors, Headers
 from inference_service.http.envelope import REQUEST_ID, send_error
@@ -115,6 +116,7 @@ class Front:
             return
         self._keys.check(_text(scope, b"x-api-key"), _text(scope, b"authorization"))
         if scope["method"] == "POST":
+            elsewhere.check(scope, self._engine.settings.ai.models)
             self._engine.accept()
         elif self._engine.draining:
             raise Draining("the node is stopping")
@@ -143,6 +145,7 @@ class Front:
                 self._cors.check_websocket(scope)
                 api_key = _text(scope, b"x-api-key") or _key_of_subprotocols(scope)
                 self._keys.check(api_key, _text(scope, b"authorization"))
+                elsewhere.check(scope, self._engine.settings.ai.models)
                 self._engine.accept()
             except ServiceError as error:
                 # Refused before the handshake, so the client gets an HTTP status.

@@ -10,6 +10,7 @@ from litestar.handlers import HTTPRouteHandler
 
 from inference_service import budget
 from inference_service.engine import Engine
+from inference_service.http import elsewhere
 from inference_service.http.body import header, read_body, unless_client_leaves, via_of
 from inference_service.http.compression import coding_of, unpack
 from inference_service.http.envelope import request_id_of, success
@@ -29,6 +30,7 @@ class Post(msgspec.Struct):
     query: bytes
     body: bytes
     via: str
+    by_gateway: bool = False  # a gateway asks other nodes for tasks that this node does not serve
 
     def call(self, meeting_id: str = "") -> Call:
         """The context of this request's inferences."""
@@ -55,7 +57,8 @@ async def read_post(request: Request[Any, Any, Any], engine: Engine) -> Post:
         )
         lease.give(len(packed))
     kind, options = media_type(header(scope, b"content-type"))
-    return Post(request_id_of(scope), kind, options, scope["query_string"], body, via_of(scope))
+    by_gateway = elsewhere.location(scope) is not None
+    return Post(request_id_of(scope), kind, options, scope["query_string"], body, via_of(scope), by_gateway)
 
 
 async def beside_the_loop(post: Post, read: Callable[[], _T]) -> _T:

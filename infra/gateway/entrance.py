@@ -52,6 +52,8 @@ def upstreams(stack: Stack, away: Set[str] = frozenset()) -> tuple[UpstreamServe
             node.public_http_port,
             node.public_grpc_port,
             drained=node.drained or node.name in away,
+            tasks=tuple(node.tasks),
+            weight=node.weight,
         )
         for node in stack.nodes
     )

@@ -16,6 +16,7 @@ from inference_service.origins import parse_origin
 from inference_service.request_fields import REQUEST_ID_PATTERN
 from infra.gateway.checks import check, check_distinct, check_path, check_port, is_ip
 from infra.gateway.cors import cors_values
+from infra.gateway.pools import TASKS, pools
 from infra.names import STACK_NAME
 from infra.paths import PACKAGE
 from infra.stack.hosts import bracketed
@@ -46,6 +47,7 @@ _GRPC_ERRORS = {
 @dataclass(frozen=True, slots=True)
 class UpstreamServer:
     """One node as the gateway dials it: `host` is a name or an IP address. A drained node gets no traffic.
+    `tasks` are the short names of those that it serves; `weight` is its share, from 1 to 100.
 
     Raises ValueError naming the field that nginx's configuration cannot hold.
     """
@@ -55,6 +57,8 @@ class UpstreamServer:
     http_port: int
     grpc_port: int
     drained: bool = False
+    tasks: tuple[str, ...] = TASKS
+    weight: int = 1
 
     def __post_init__(self) -> None:
         check(_NAME, self.name, "name", "lower-case letters, digits and hyphens")
@@ -62,6 +66,10 @@ class UpstreamServer:
             check(_HOST_NAME, self.host, "host", "a host name or an IP address")
         check_port(self.http_port, "http_port")
         check_port(self.grpc_port, "grpc_port")
+        if not 1 <= self.weight <= 100:
+            raise ValueError(f"weight: expected 1 to 100, got {self.weight}")
+        if wrong := set(self.tasks) - set(TASKS):
+            raise ValueError(f"tasks: expected {', '.join(TASKS)}, got {', '.join(sorted(wrong))}")
 
     @property
     def http_address(self) -> str:
@@ -215,6 +223,8 @@ def render_site(site: Site) -> RenderedSite:
         site=site,
         servers=servers,
         paths=site.paths,
+        pools=pools(site.servers),
+        no_node=_NO_NODE,
         tries=_tries(site),
         failure_seconds=FAILURE_SECONDS,
         grpc_errors=_GRPC_ERRORS,

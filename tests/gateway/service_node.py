@@ -27,7 +27,7 @@ from tests.ports import free_port
 from tests.service.conftest import DoubleRuntime
 
 ROOT = Path(__file__).resolve().parents[2]
-START_SECONDS = 20
+START_SECONDS = 60
 
 
 @dataclass(frozen=True)

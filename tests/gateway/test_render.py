@@ -42,6 +42,14 @@ SITES = {
     "no rate limit": Site((ONE,), rate_limit=None),
     "a rate limit below one a second": Site((ONE,), rate_limit=RateLimit(0.5, 0)),
     "API keys": Site((ONE,), api_keys=KEYS),
+    "nodes of different tasks": Site(
+        (replace(ONE, tasks=("asr",)), replace(TWO, tasks=("emotion",), weight=3))
+    ),
+    "a task whose node is drained": Site(
+        (replace(ONE, tasks=("asr",)), replace(DRAINED, tasks=("emotion",)))
+    ),
+    "a node with all tasks beside others": Site((ONE, replace(TWO, tasks=("asr",))), api_keys=KEYS),
+    "different tasks at layer 4": Site((ONE, replace(TWO, tasks=("asr",))), grpc_balancing="layer4"),
     "layer 4": Site((ONE, DRAINED), grpc_balancing="layer4"),
     "no node at layer 4": Site((), grpc_balancing="layer4"),
 }
@@ -134,6 +142,22 @@ def test_a_drained_node_is_down_in_every_upstream(tmp_path: Path) -> None:
         assert "down" not in first
         assert "down" in second
         assert all(backup[0] == first[0] for backup in backups)
+
+
+def test_the_weight_of_a_node_is_in_every_upstream() -> None:
+    text = render_site(Site((replace(ONE, weight=3), TWO))).nginx_conf
+    lines = [line for line in text.splitlines() if "server 192.0.2.1:" in line]
+    assert len(lines) == 4
+    assert all(" weight=3 " in line for line in lines)
+    assert "weight=3" in render_servers("prod", (replace(ONE, weight=3),))
+    with pytest.raises(ValueError, match="weight: expected 1 to 100, got 0"):
+        replace(ONE, weight=0)
+
+
+def test_without_different_tasks_there_is_one_pool_of_nodes() -> None:
+    text = render_site(Site((ONE, TWO))).nginx_conf
+    assert "$ai_pool" not in text
+    assert text.count("upstream ai_") == 3
 
 
 def test_rendering_is_stable_and_draining_a_node_changes_only_its_lines() -> None:

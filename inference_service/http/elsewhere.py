@@ -1,0 +1,64 @@
+"""Requests for tasks that this node does not serve and another node of the fleet does.
+
+A gateway says in a header at which of its locations it asks the other nodes. The refusal of such a request
+names that location in X-Accel-Redirect, so nginx asks the other nodes in place of answering, and does not
+count a failure of this node. Without the header, which clients do not send, the answer is 501.
+"""
+
+import re
+from collections.abc import Iterable
+from urllib.parse import parse_qs
+
+from litestar.types import Scope
+
+from inference_service.errors import NotHere, ServiceError
+from inference_service.http.body import header
+from inference_service.offer import not_here
+from inference_service.settings import ModelsSettings
+from inference_service.tasks import TASK_NAMES, Task
+
+#: A named location of nginx, and nothing that it could answer itself.
+_LOCATION = re.compile(rb"@[a-z_]{1,40}")
+#: nginx tries the next node at this status without counting a failure.
+_STATUS = 404
+
+_BY_PATH = {f"/api/v1/ai/{task.model}": task for task in Task} | {"/v1/realtime": Task.ASR}
+_STREAM = "/api/v1/ai/stream"
+
+
+def location(scope: Scope) -> str | None:
+    """Where the gateway asks the other nodes; None for a request that comes from no gateway."""
+    given = header(scope, b"x-ai-elsewhere")
+    return given.decode("ascii") if given is not None and _LOCATION.fullmatch(given) else None
+
+
+def check(scope: Scope, models: ModelsSettings) -> None:
+    """Raise NotHere for a request whose address names a task that other nodes serve: its body is not read."""
+    if location(scope) is not None:
+        check_tasks(_tasks(scope), models)
+
+
+def check_tasks(tasks: Iterable[Task], models: ModelsSettings) -> None:
+    """Raise NotHere where this node does not serve all of the tasks of a request."""
+    asked = list(dict.fromkeys(tasks))
+    if missing := [task for task in asked if task not in models.tasks]:
+        raise not_here(missing, asked)
+
+
+def refusal(scope: Scope, error: ServiceError) -> tuple[int, dict[str, str]]:
+    """The status of an error, and the headers that send its request to other nodes."""
+    place = location(scope) if isinstance(error, NotHere) else None
+    if place is None or not isinstance(error, NotHere):
+        return error.status, {}
+    return _STATUS, {"x-accel-redirect": place, "x-ai-tasks": ",".join(error.asked)}
+
+
+def _tasks(scope: Scope) -> list[Task]:
+    path = scope["path"]
+    if path.startswith("/v1/audio/"):
+        return [Task.ASR]
+    if path == _STREAM:
+        query = parse_qs(scope["query_string"].decode("latin-1"))
+        names = ",".join(query.get("tasks", [])).split(",")
+        return [TASK_NAMES[name] for name in names if name in TASK_NAMES] or [Task.ASR]
+    return [_BY_PATH[path]] if path in _BY_PATH else []

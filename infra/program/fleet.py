@@ -190,7 +190,7 @@ class Fleet(pulumi.ComponentResource):
         if stack.rollout.judge is None:
             return None
         nodes = {name: node_health.address(stack, stack.node(name), ssh) for name in prepared}
-        trials = Trials(nodes, canaries, stack.rollout, turns)
+        trials = Trials(nodes, canaries, stack.rollout, turns, _tasks(stack))
         return TrialHooks(trials, stack.name, way_back)
 
     def _way_back(self, prepared: dict[str, PreparedNode], turns: Turns, moves: Moves) -> WayBackHooks | None:
@@ -222,7 +222,7 @@ class Fleet(pulumi.ComponentResource):
         }
         away = frozenset(node.name for node in serving if node.name not in prepared)
         addresses = {server.name: server.http_address for server in upstreams(stack)}
-        return Turns(reached, away, stack.rollout, entrance, moves, addresses)
+        return Turns(reached, away, stack.rollout, entrance, moves, addresses, _tasks(stack))
 
     def _gateways(
         self, healthy: list[pulumi.Resource], traffic: Mapping[Address, command.local.Command]
@@ -253,3 +253,8 @@ class Fleet(pulumi.ComponentResource):
         if virtual is None or virtual.source is None:
             return None
         return self._images.on(self._host(stack.gateway.host), names.KEEPALIVED, virtual.source)
+
+
+def _tasks(stack: Stack) -> dict[str, list[str]]:
+    """What each node serves, by its name."""
+    return {node.name: roles.tasks(stack, node) for node in stack.nodes}

@@ -46,12 +46,13 @@ class TurnHooks:
             if self._turns.lone and (
                 last := await asyncio.to_thread(_last_time, pulumi.get_stack(), args.urn)
             ):
-                pulumi.log.warn(f"{_GAP.format(node=node)}. {last}")
+                pulumi.log.warn(f"{_gap(node)}. {last}")
             return
         try:
             gap = await asyncio.to_thread(self._turns.take, node)
             if gap:
-                pulumi.log.warn(_GAP.format(node=node))
+                tasks = self._turns.unserved(node)
+                pulumi.log.warn(_gap(node, f"serves {' or '.join(tasks)}" if tasks else "serves"))
             if self._way_back is not None:
                 await self._way_back.remember(node)
             await self._clear(node)
@@ -74,7 +75,8 @@ class TurnHooks:
         self._turns.finish(args.name.partition("@")[0].removesuffix(_READY))
 
 
-_GAP = "no other node serves while {node} changes: requests fail until it is healthy again"
+def _gap(node: str, serves: str = "serves") -> str:
+    return f"no other node {serves} while {node} changes: requests fail until it is healthy again"
 
 
 def _last_time(stack: str, urn: str) -> str | None:

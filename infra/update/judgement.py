@@ -5,10 +5,11 @@ Pure functions over what `infra/node_probe.py` prints.
 
 import difflib
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from infra.gateway.pools import TASKS
 from infra.stack import Judge
 
 # Below these, a ratio says nothing: the noise of a busy machine is as large.
@@ -24,10 +25,22 @@ _SHAPES: dict[str, dict[str, type | tuple[type, ...]]] = {
 }
 
 
-def work_problems(probed: Mapping[str, Any], peer: Mapping[str, Any] | None, judge: Judge) -> list[str]:
-    """What is wrong with a node's answers to the recording.
+def together(peers: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The answers of several nodes as those of one: of each task one with a result, if any."""
+    work: dict[str, Any] = {}
+    for peer in peers:
+        for task, answer in peer["work"].items():
+            if task not in work or work[task]["status"] != 200:
+                work[task] = answer
+    return {"work": work} if work else None
 
-    `peer` are the answers of a node that has not changed, if there is one.
+
+def work_problems(
+    probed: Mapping[str, Any], peer: Mapping[str, Any] | None, judge: Judge, tasks: Collection[str] = TASKS
+) -> list[str]:
+    """What is wrong with a node's answers to the recording. `tasks` are those that the stack gives it.
+
+    `peer` are the answers of nodes that have not changed, if there is one.
     """
     offers = probed["offers"]
     if offers["status"] != 200:
@@ -37,7 +50,7 @@ def work_problems(probed: Mapping[str, Any], peer: Mapping[str, Any] | None, jud
     for task, work in probed["work"].items():
         problems += [f"{task}: {text}" for text in _task_problems(task, work, theirs.get(task), judge)]
     problems += [
-        f"{task}: is no longer offered" for task, work in theirs.items() if task not in probed["work"]
+        f"{task}: is no longer offered" for task in theirs if task in tasks and task not in probed["work"]
     ]
     return problems
 

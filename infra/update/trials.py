@@ -6,7 +6,7 @@ import json
 import shlex
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,11 @@ import soundfile
 
 from infra import node_probe
 from infra.connection import RemoteError
+from infra.gateway.pools import TASKS
 from infra.node_health import URL, NodeAddress, last_lines
 from infra.paths import RECORDING
 from infra.stack import Judge, Rollout
-from infra.update.judgement import total, traffic, traffic_problems, work_problems
+from infra.update.judgement import together, total, traffic, traffic_problems, work_problems
 from infra.update.turns import Turns
 
 #: Runs in the service's container, which has Python but not this project.
@@ -58,8 +59,10 @@ class Trials:
         canaries: frozenset[str],
         rollout: Rollout,
         turns: Turns,
+        tasks: Mapping[str, Collection[str]] | None = None,
     ) -> None:
         self._nodes, self._canaries, self._rollout, self._turns = nodes, canaries, rollout, turns
+        self._tasks = tasks or {}
         self._changed: set[str] = set()
 
     def hold(self, name: str) -> None:
@@ -82,15 +85,22 @@ class Trials:
         for times in (1, _TIMES):
             asked = {"url": _BASE, "audio": speech(), "times": times, "seconds": judge.seconds}
             # One that serves is enough, and several are asked because one may not.
-            both = _each([node, *peers[:_PEERS]], asked, _TASKS * times * judge.seconds)
+            both = _each([node, *self._like(node, peers)], asked, _TASKS * times * judge.seconds)
             if (mine := both.pop(node.node, None)) is None:
                 problems = ["its service cannot be asked: its container does not answer"]
             else:
-                theirs = next((each for each in both.values() if each["work"]), None)
-                problems = work_problems(mine, theirs, judge)
+                problems = work_problems(mine, together(both.values()), judge, self._of(node))
             if not problems:
                 break
         return problems
+
+    def _of(self, node: NodeAddress) -> Collection[str]:
+        return self._tasks.get(node.node, TASKS)
+
+    def _like(self, node: NodeAddress, peers: list[NodeAddress]) -> list[NodeAddress]:
+        """The peers that are asked too: some for each task of the node."""
+        serving = [[peer for peer in peers if task in self._of(peer)][:_PEERS] for task in self._of(node)]
+        return list({peer.node: peer for some in serving for peer in some}.values())
 
     def _soak(self, node: NodeAddress, peers: list[NodeAddress], judge: Judge) -> list[str]:
         """Compares the requests of a node with those of others for a while; ends early when it is bad."""

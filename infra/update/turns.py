@@ -5,10 +5,11 @@ import shlex
 import subprocess
 import threading
 import time
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from infra.connection import Connection, RemoteError
+from infra.gateway.pools import TASKS
 from infra.node_health import NodeAddress, problems
 from infra.stack import Rollout
 from infra.update import moves
@@ -100,9 +101,11 @@ class Turns:
         entrance: Entrance | Entrances | None,
         moves: Moves | None = None,
         addresses: Mapping[str, str] | None = None,
+        tasks: Mapping[str, Collection[str]] | None = None,
     ) -> None:
         self._nodes, self._away, self._rollout, self._entrance = nodes, away, rollout, entrance
-        self._moves, self._addresses = moves, addresses or {}
+        self._moves, self._addresses, self._tasks = moves, addresses or {}, tasks or {}
+        self._unserved: dict[str, list[str]] = {}
         self._changing: set[str] = set()
         #: What else does not serve while they change: the seats, by the node that changes.
         self._falling: dict[str, set[str]] = {}
@@ -132,17 +135,47 @@ class Turns:
                 answering = others - reasons.keys()
                 needed = self._rollout.needed(len(seats))
                 serves_nobody = own <= reasons.keys()
-                if serves_nobody or len(answering) >= needed:
+                lone, missing = self._task_gaps(node, seats, others, answering)
+                if serves_nobody or (len(answering) >= needed and not missing):
                     self._changing.add(node)
                     self._falling[node] = own
-                    return not (serves_nobody or answering)
+                    self._unserved[node] = [] if serves_nobody or not answering else lone
+                    return not (serves_nobody or (answering and not lone))
                 others_change = others & set().union(*self._falling.values())
                 patience = self._rollout.ready_timeout_seconds if others_change else 0
             if time.monotonic() - began > max(patience, _PATIENCE_SECONDS):
                 raise NotEnough(
-                    _message(node, needed, len(answering), {n: reasons[n] for n in others & reasons.keys()})
+                    _message(
+                        node,
+                        needed,
+                        len(answering),
+                        {n: reasons[n] for n in others & reasons.keys()},
+                        missing if len(answering) >= needed else [],
+                    )
                 )
             time.sleep(_POLL_SECONDS)
+
+    def unserved(self, node: str) -> list[str]:
+        """The tasks that no other node has while a node changes; empty where no other node serves at all."""
+        return self._unserved.get(node, [])
+
+    def _task_gaps(
+        self, node: str, seats: Mapping[str, _Seat], others: Set[str], answering: Set[str]
+    ) -> tuple[list[str], list[str]]:
+        """The tasks of a node that no other node has, and those of which no other node answers."""
+        lone, missing = [], []
+        for task in self._tasks.get(node, TASKS):
+            having = {
+                name
+                for name in others
+                # What does not belong to the stack, as a former place, may serve everything.
+                if any(task in self._tasks.get(each, TASKS) for each in seats[name].nodes or {""})
+            }
+            if not having:
+                lone.append(task)
+            elif not having & answering and self._rollout.min_healthy != 0:
+                missing.append(task)
+        return lone, missing
 
     def clear(self, node: str) -> list[Standing]:
         """Stops what stands where a node goes; returns it. Raises RemoteError, subprocess.TimeoutExpired."""
@@ -235,10 +268,12 @@ def _falls(node: str, standing: Iterable[Standing], seat: _Seat) -> bool:
     return any(place in seat.former or place.node in seat.nodes for place in places)
 
 
-def _message(node: str, needed: int, answering: int, reasons: Mapping[str, str]) -> str:
+def _message(node: str, needed: int, answering: int, reasons: Mapping[str, str], tasks: Sequence[str]) -> str:
     silent = "".join(f"\n  {name}: {reason}" for name, reason in sorted(reasons.items()))
+    why = f"{answering} other nodes serve, and rollout.minHealthy requires {needed}"
+    if tasks:
+        why = f"no other node serves {' and '.join(tasks)} now"
     return (
-        f"node {node} stays as it is: {answering} other nodes serve, and rollout.minHealthy requires "
-        f"{needed}. These do not:{silent}\n"
+        f"node {node} stays as it is: {why}. These do not:{silent}\n"
         "  `pulumi up` changes nodes that do not serve first. rollout.minHealthy: 0 accepts the gap."
     )

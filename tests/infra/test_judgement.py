@@ -20,7 +20,7 @@ from infra.connection import Connection
 from infra.node_health import NodeAddress
 from infra.stack import Judge, Rollout
 from infra.update import trials
-from infra.update.judgement import Counted, agreement, traffic, traffic_problems, work_problems
+from infra.update.judgement import Counted, agreement, together, traffic, traffic_problems, work_problems
 from infra.update.turns import Turns
 
 JUDGE = Judge()
@@ -92,6 +92,26 @@ def test_a_task_that_others_offer_must_not_be_lost() -> None:
     del fewer["work"]["synthesis"]
     assert work_problems(fewer, probed(), JUDGE) == ["synthesis: is no longer offered"]
     assert work_problems(probed(), fewer, JUDGE) == []
+
+
+def test_a_node_that_serves_fewer_tasks_by_the_stack_file_has_lost_none() -> None:
+    fewer = probed()
+    del fewer["work"]["synthesis"]
+    assert work_problems(fewer, probed(), JUDGE, ["asr", "emotion"]) == []
+    del fewer["work"]["emotion"]
+    assert work_problems(fewer, probed(), JUDGE, ["asr", "emotion"]) == ["emotion: is no longer offered"]
+
+
+def test_a_node_is_compared_in_each_task_with_a_node_that_does_it() -> None:
+    hears, feels = probed(), probed()
+    del hears["work"]["emotion"], hears["work"]["synthesis"], feels["work"]["asr"]
+    peers = together([feels, hears])
+    assert peers is not None
+    assert peers["work"].keys() == {"asr", "emotion", "synthesis"}
+    assert len(work_problems(probed(seconds=4.0), peers, JUDGE)) == 3
+    full = probed(asr={"status": 503, "seconds": 0.1, "message": "the node is full", "answer": None})
+    assert together([full, hears])["work"]["asr"]["status"] == 200  # type: ignore[index]
+    assert together([]) is None
 
 
 def test_transcripts_agree_in_words_whatever_their_case_and_signs() -> None:

@@ -893,3 +893,51 @@ def test_what_a_preview_computes_grows_linearly_with_the_nodes(repository: Path)
     calls(2)  # fills the caches
     eight, thirty_two = calls(8), calls(32)
     assert thirty_two / eight <= 4 * 1.1, (eight, thirty_two)
+
+
+# Roles ---------------------------------------------------------------------------------------------------
+
+
+def roles(*tasks: list[str] | None) -> dict[str, Any]:
+    stack = config(len(tasks), service={"build": True})
+    for node, each in zip(stack["nodes"], tasks, strict=True):
+        node |= {} if each is None else {"tasks": each}
+    return stack
+
+
+def test_a_node_with_tasks_loads_their_models_only_and_the_gateway_knows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(pulumi.log, "warn", said.append)
+    fleet = declare(roles(["asr"], ["emotion", "synthesis"]))
+    loaded = {
+        name: [word for word in fleet[f"{name}-triton"].inputs["command"] if word.startswith("--load-model")]
+        for name in ("gpu-1", "gpu-2")
+    }
+    assert loaded["gpu-1"] == ["--load-model=asr"]
+    assert loaded["gpu-2"] == [f"--load-model={each}" for each in ("emotion", "emotion-text", "synthesis")]
+    text = fleet["gateway-config"].declaration["files"]["nginx.conf"]
+    pool = text.partition("upstream ai_inference_service_asr {")[2].partition("}")[0]
+    assert "192.0.2.11:8800" in pool
+    assert "192.0.2.12:8800" not in pool
+    assert not [each for each in said if "no node serves" in each]
+
+
+def test_a_change_of_tasks_touches_that_node_and_the_gateway_only() -> None:
+    before, after = declare(roles(None, None)), declare(roles(None, ["asr"]))
+    assert {name for name in changed(before, after) if "gpu-1" in name} == set()
+
+
+def test_a_preview_warns_of_a_task_that_no_node_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(pulumi.log, "warn", said.append)
+    stack = roles(["asr"], ["asr", "emotion"])
+    stack["nodes"][1]["drained"] = True
+    declare(stack)
+    assert [each for each in said if "serves" in each] == [
+        "each node that serves emotion is drained (gpu-2), "
+        "so the gateway answers 503 to requests for emotion",
+        "no node serves synthesis, so the gateway answers 503 to requests for synthesis; "
+        "nodes[].tasks lists what each node serves",
+    ]

@@ -32,11 +32,17 @@ def reasons(monkeypatch: pytest.MonkeyPatch) -> Reasons:
     return given
 
 
-def fleet(count: int, *away: str, entrance: Entrance | None = None, **rollout: object) -> Turns:
+def fleet(
+    count: int,
+    *away: str,
+    entrance: Entrance | None = None,
+    tasks: dict[str, list[str]] | None = None,
+    **rollout: object,
+) -> Turns:
     nodes = [f"gpu-{n}" for n in range(1, count + 1)]
     addresses = {name: NodeAddress(name, HERE, name, ()) for name in nodes if name not in away}
     stack = parse({"nodes": ["ssh://root@192.0.2.1"], "rollout": rollout})
-    return Turns(addresses, frozenset(away), stack.rollout, entrance)
+    return Turns(addresses, frozenset(away), stack.rollout, entrance, tasks=tasks)
 
 
 def test_a_node_is_taken_down_while_others_serve(reasons: Reasons) -> None:
@@ -91,6 +97,27 @@ def test_half_of_the_nodes_and_at_least_one_must_serve_unless_the_stack_says_oth
 ) -> None:
     rollout = {} if share is None else {"minHealthy": share}
     assert parse({"nodes": ["ssh://root@192.0.2.1"], "rollout": rollout}).rollout.needed(nodes) == needed
+
+
+def test_another_node_must_answer_for_each_task_of_a_node(reasons: Reasons) -> None:
+    tasks = {"gpu-1": ["asr", "emotion"], "gpu-2": ["asr"], "gpu-3": ["emotion"], "gpu-4": ["asr"]}
+    assert fleet(4, tasks=tasks).take("gpu-1") is False
+    reasons["gpu-3"] = "no model"
+    with pytest.raises(NotEnough) as caught:
+        fleet(4, tasks=tasks).take("gpu-1")
+    message = str(caught.value)
+    assert "node gpu-1 stays as it is: no other node serves emotion now. These do not:" in message
+    assert "gpu-3: no model" in message
+    assert fleet(4, tasks=tasks).take("gpu-4") is False, "gpu-1 and gpu-2 serve its task"
+    assert fleet(4, tasks=tasks, minHealthy=0).take("gpu-1") is False
+
+
+def test_the_only_node_with_a_task_changes_with_a_gap_that_is_named(reasons: Reasons) -> None:
+    roles = fleet(3, tasks={"gpu-1": ["asr"], "gpu-2": ["asr"], "gpu-3": ["emotion", "synthesis"]})
+    assert roles.take("gpu-1") is False
+    roles.finish("gpu-1")
+    assert roles.take("gpu-3") is True
+    assert roles.unserved("gpu-3") == ["emotion", "synthesis"]
 
 
 def test_two_nodes_of_a_batch_do_not_count_on_each_other(reasons: Reasons) -> None:

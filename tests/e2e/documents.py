@@ -1,0 +1,78 @@
+"""The blocks of commands of docs/deploy.md, each with the test that runs it or the reason why none does.
+
+`tests/test_documents.py` holds this table and the document together.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from infra.paths import PROJECT
+
+DEPLOY = PROJECT / "docs" / "deploy.md"
+README = PROJECT / "README.md"
+_FENCE = re.compile(r"^( *)```(\w+)\n(.*?)^ *```$", re.S | re.M)
+
+_SETTINGS = "tests/e2e/test_9_documents.py::test_settings_and_state_are_handled_as_documented"
+
+
+def blocks(document: Path, language: str) -> list[str]:
+    """The fenced blocks of a document in a language, without their indentation."""
+    found = _FENCE.findall(document.read_text())
+    return [
+        "\n".join(line.removeprefix(indent) for line in text.splitlines())
+        for indent, kind, text in found
+        if kind == language
+    ]
+
+
+def block_with(document: Path, text: str) -> str:
+    """The only shell block of a document that has this text."""
+    [found] = [block for block in blocks(document, "sh") if text in block]
+    return found
+
+
+#: A text in a shell block of docs/deploy.md, and the test that runs the whole block as it is written.
+RUN: dict[str, str] = dict.fromkeys(
+    (
+        "pulumi stack export",
+        "HF_TOKEN",
+        "change-secrets-provider",
+        "images.registry",
+        "images.logins[0]",
+        "import-script",
+        "pulumi plugin install",
+    ),
+    _SETTINGS,
+)
+#: Blocks that set a key and update. The test of `RUN` sets the key in the same way, and previews; the named
+#: file of tests/e2e makes the same change on hosts, through its own stack file.
+SET: dict[str, str] = {
+    "nodes[1].drained": "test_2_changes.py",
+    "rollout.unreachable": "test_4_failures.py",
+    "ports.http": "test_2_changes.py",
+    "rollout.takeOver": "test_7_takeover.py",
+    "emotion.model_name": "test_4_failures.py",
+    "grpcBalancing": "test_2_changes.py",
+}
+#: Blocks that no test runs as they are written, with the reason and the test that comes closest.
+NOT_RUN: dict[str, str] = {
+    "make setup": "downloads packages; tests/test_environment.py tests its script, and test_1_lab.py and "
+    "test_2_changes.py the first deployment",
+    "pulumi config set --secret gpu-inference:apiKeys  ": "needs hosts; test_2_changes.py deploys, and the "
+    "test of RUN sets keys and previews",
+    "ssh-keyscan": "changes the user's known_hosts; test_8_doctor.py has hosts whose keys are not known",
+    "curl -H": "needs hosts; test_2_changes.py asks the same route from Python",
+    "image prune": "deletes the laboratory's base images",
+    "pulumi state delete": "not tried by a test",
+    "docker rm -f": "not tried by a test",
+    "git revert": "the checkout of the tests has no history; test_3_trials.py deploys the version before",
+    "pulumi cancel": "test_5_interruption.py runs both commands after a kill",
+    "--clear-pending-creates": "not tried by a test",
+    "pulumi refresh  ": "test_4_failures.py runs both commands with --yes",
+    "-s reload": "the step of the gateway reloads nginx in the same way: test_2_changes.py",
+    "docker save": "not tried by a test",
+    "pulumi package add": "needs the CLI's generators of languages; tests/infra/test_package.py tests the "
+    "package",
+}

@@ -1,0 +1,44 @@
+"""Each command of docs/deploy.md is in the table that names the test that runs it, or why none does."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+from infra.paths import PROJECT
+from tests.e2e.documents import DEPLOY, NOT_RUN, RUN, SET, blocks
+
+pytestmark = pytest.mark.fast
+
+_TABLE = "the tables RUN, SET and NOT_RUN in tests/e2e/documents.py"
+
+
+def test_each_block_of_commands_is_in_one_row_of_the_table() -> None:
+    for block in blocks(DEPLOY, "sh"):
+        rows = [text for text in (*RUN, *SET, *NOT_RUN) if text in block]
+        assert len(rows) == 1, (
+            f"docs/deploy.md has these commands, and {_TABLE} have {rows or 'no row'} for them. "
+            f"Run them in tests/e2e/test_9_documents.py and add one row with a text of the block:\n{block}"
+        )
+
+
+def test_each_row_of_the_table_is_a_block_of_the_document() -> None:
+    for text in (*RUN, *SET, *NOT_RUN):
+        found = [block for block in blocks(DEPLOY, "sh") if text in block]
+        assert len(found) == 1, f"{text!r} in {_TABLE} fits {len(found)} blocks of docs/deploy.md"
+
+
+@pytest.mark.parametrize("test", sorted(set(RUN.values())))
+def test_the_tests_of_the_table_run_the_blocks_of_their_rows(test: str) -> None:
+    file, _, name = test.partition("::")
+    tree = ast.parse((PROJECT / file).read_text())
+    [function] = [each for each in tree.body if isinstance(each, ast.FunctionDef) and each.name == name]
+    texts = {node.value for node in ast.walk(function) if isinstance(node, ast.Constant)}
+    for text, runs in RUN.items():
+        assert runs != test or text in texts, f"{name} does not run the block with {text!r}"
+
+
+def test_the_files_of_the_table_exist() -> None:
+    for file in SET.values():
+        assert (PROJECT / "tests" / "e2e" / file).is_file(), file

@@ -29,7 +29,10 @@ http {
     }
     server {
         listen 8080;
-        location /api/v1/ai/ { proxy_pass http://ai_inference_service; }
+        location /api/v1/ai/ {
+            proxy_pass http://ai_inference_service;
+            proxy_next_upstream error timeout http_503 non_idempotent;
+        }
     }
 }
 """
@@ -45,7 +48,8 @@ PARTS = {
 def original_of(host: Host, node: str) -> list[list[str]]:
     """The calls of `docker` that start on a host what the compose file did: with the images and settings of
     the stack's node there, because the original's own images are not to be had."""
-    calls = [["network", "create", "gpu-ai_default"]]
+    tmpfs = ["--opt=type=tmpfs", "--opt=device=tmpfs", "--opt=o=size=1g,mode=1777"]
+    calls = [["network", "create", "gpu-ai_default"], ["volume", "create", *tmpfs, "gpu-ai_shm"]]
     for part, (container, service, ports) in PARTS.items():
         described: dict[str, Any] = json.loads(host.docker("inspect", f"e2e-{node}-{part}").stdout)[0]
         config = described["Config"]
@@ -57,7 +61,7 @@ def original_of(host: Host, node: str) -> list[list[str]]:
         run += [f"--env={text}" for text in config["Env"]]
         run += ["--volume=gpu-ai_shm:/dev/shm", "--user", config["User"]]
         if part == "triton":
-            run.append("--volume=/models:/models:ro")
+            run.append("--volume=/srv/models:/models:ro")
         else:
             run.append(f"--volume=/etc/original.yaml:{SETTINGS_FILE}:ro")
         # An entry point in an image comes before the command.
@@ -73,7 +77,7 @@ def start_original(site: Site) -> None:
         started[host.name] = original_of(host, node)
         copied = f"/opt/gpu-inference/e2e/{node}/models/repository"
         settings = f"docker cp e2e-{node}-service:{SETTINGS_FILE} /etc/original.yaml"
-        host.run("sh", "-c", f"{settings}; chmod 644 /etc/original.yaml; cp -rL {copied} /models")
+        host.run("sh", "-c", f"{settings}; chmod 644 /etc/original.yaml; cp -rL {copied} /srv/models")
     site.program.destroy().check()
     for host in site.gpu_hosts():
         for call in started[host.name]:
@@ -101,7 +105,7 @@ def original(deployed: Site) -> Iterator[Site]:
             host.docker("rm", "--force", TRITON, SERVICE, check=False)
             host.docker("network", "rm", "gpu-ai_default", check=False)
             host.docker("volume", "rm", "gpu-ai_shm", check=False)
-            host.run("rm", "-rf", "/models", "/etc/original.yaml")
+            host.run("rm", "-rf", "/srv/models", "/etc/original.yaml")
         gateway.run("nginx", "-s", "stop", check=False)
         gateway.run("rm", "-f", UPSTREAMS)
 

@@ -37,8 +37,6 @@ STACK_LABEL, ROLE_LABEL = "gpu-inference.stack", "gpu-inference.role"
 UNIT_MANAGER_LABEL = "gpu-inference.unit-manager"
 #: On a service: the last container of its runtime.
 RUNTIME_LABEL = "gpu-inference.runtime"
-#: On a keepalived: the container of its gateway.
-GATEWAY_LABEL = "gpu-inference.gateway"
 
 
 def network(stack: Stack, node: Node) -> str:

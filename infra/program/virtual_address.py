@@ -46,8 +46,9 @@ def virtual_address(
                 file=names.KEEPALIVED_NOTIFY, content=keepalived.NOTIFY, executable=True
             ),
         ],
-        # Pulumi deletes it before the nginx that is replaced: the address moves before it would fail.
-        labels={names.GATEWAY_LABEL: gateway.id},
+        # Pulumi deletes it before the nginx that is replaced: the address moves before requests would fail.
+        # Not a label: the provider can change those, and Pulumi then deletes nothing before.
+        envs=[pulumi.Output.concat("GATEWAY=", gateway.id)],
         # Then the next gateway may change, because this one can take the address.
         healthcheck=docker.ContainerHealthcheckArgs(
             tests=["CMD", *keepalived.HEALTHY], interval="3s", timeout="5s", retries=3, start_period="30s"

@@ -87,9 +87,7 @@ def test_keepalived_is_on_the_hosts_network_with_three_capabilities() -> None:
 
 def test_keepalived_is_another_one_with_each_nginx_so_the_address_moves_before_nginx_ends() -> None:
     container = declare(config())["gateway-keepalived"]
-    labels = {each["label"]: each["value"] for each in container.inputs["labels"]}
-    assert labels["gpu-inference.gateway"] == f"gateway@{FIRST}-id"
-    assert "labels" in container.replace_on_changes
+    assert container.inputs["envs"] == [f"GATEWAY=gateway@{FIRST}-id"]
     assert container.delete_before_replace
 
 

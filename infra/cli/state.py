@@ -96,7 +96,8 @@ def _node(stack: Stack, node: Node) -> PartState:
     if reason is None and node.drained:
         state = "drained"
     url = f"http://{bracketed(node.public_host)}:{node.public_http_port}"
-    return PartState(node.name, str(node.host), node.runtime, state, url, load_of(metrics) if metrics else {})
+    role = node.runtime if node.serves_all else f"{node.runtime}: {', '.join(node.tasks)}"
+    return PartState(node.name, str(node.host), role, state, url, load_of(metrics) if metrics else {})
 
 
 def _embedded(node: Node) -> tuple[str | None, str | None]:

@@ -18,7 +18,7 @@ from infra.embedded.node import apply_node, remove_node
 from infra.embedded.returning import Returning, put_back
 from infra.embedded.supervisor import Supervisor, SupervisorError
 from infra.paths import PROJECT, RECORDING, pulumi_cli
-from infra.stack import Stack, StackError, load_file
+from infra.stack import Stack, StackError, load_file, roles
 
 
 class Reporter:
@@ -76,7 +76,10 @@ def _up(arguments: argparse.Namespace, layout: Layout, stack: Stack, declared: f
         for line in done or ["nothing to do: everything runs as declared"]:
             print(f"  {line}")
 
-    answers = demonstration.send(RECORDING, declared.gateway.url, keys[0] if keys else None)
+    for warning in roles.warnings(stack):
+        print(f"warning: {warning}")
+    served = [task for task in demonstration.TASKS if any(task in node.tasks for node in stack.nodes)]
+    answers = demonstration.send(RECORDING, declared.gateway.url, keys[0] if keys else None, served)
     gateway = declared.gateway
     print(f"\n{os.path.relpath(RECORDING)}, through the gateway:\n{answers}\n")
     print(f"open  {gateway.url}/  (console: {gateway.url}/console, playground: {gateway.url}/demo)")

@@ -1,6 +1,7 @@
 """Sends a real recording through a gateway and shows the answers."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,17 +24,21 @@ class Answers:
     seconds: dict[str, float]
 
     def __str__(self) -> str:
-        asr, emotion, synthesis = (self.data[task] for task in TASKS)
-        verdict = "synthetic" if synthesis["is_synthetic"] else "a human voice"
-        rows = (
-            ("transcript", f"“{asr['text']}”", f"{asr['language']}, confidence {asr['confidence']:.2f}"),
-            ("emotion", emotion["emotion"], f"confidence {emotion['confidence']:.2f}"),
-            ("synthesis", verdict, f"confidence {synthesis['confidence']:.2f}"),
-        )
+        rows = ((task, _row(task, answer)) for task, answer in self.data.items())
         return "\n".join(
             f"  {name:<11} {value}  ({detail}, {self.seconds[task]:.2f} s){_model(self.data[task])}"
-            for task, (name, value, detail) in zip(TASKS, rows, strict=True)
+            for task, (name, value, detail) in rows
         )
+
+
+def _row(task: str, answer: dict[str, Any]) -> tuple[str, str, str]:
+    """The name of an answer, what it says, and how sure it is."""
+    sure = f"confidence {answer['confidence']:.2f}"
+    if task == "asr":
+        return "transcript", f"“{answer['text']}”", f"{answer['language']}, {sure}"
+    if task == "emotion":
+        return "emotion", answer["emotion"], sure
+    return "synthesis", "synthetic" if answer["is_synthetic"] else "a human voice", sure
 
 
 def _model(answer: dict[str, Any]) -> str:
@@ -41,14 +46,14 @@ def _model(answer: dict[str, Any]) -> str:
     return f"\n{'':14}{answer.get('kind', 'model')}: {answer['caveat']}" if "caveat" in answer else ""
 
 
-def send(recording: Path, url: str, api_key: str | None = None) -> Answers:
-    """Send a sound file (.wav, .flac, .ogg, .mp3) unchanged to the gateway's three audio routes at `url`.
+def send(recording: Path, url: str, api_key: str | None = None, tasks: Sequence[str] = TASKS) -> Answers:
+    """Send a sound file (.wav, .flac, .ogg, .mp3) unchanged to the gateway's routes of `tasks` at `url`.
 
     Raises DemonstrationFailed when an answer is not 200 with a result.
     """
     data: dict[str, dict[str, Any]] = {}
     seconds: dict[str, float] = {}
-    for task in TASKS:
+    for task in tasks:
         begin = time.perf_counter()
         try:
             # The certificate names the public host, and this request goes to the loopback address.

@@ -147,6 +147,8 @@ async def upstream(gateway: GatewaySite, server: UpstreamServer, earlier: Sequen
 async def inference(gateway: GatewaySite) -> Outcome:
     """A recording of speech, transcribed through the gateway."""
     _unhealthy_nodes(gateway)
+    if not any("asr" in node.tasks for node in gateway.stack.nodes):
+        return warning("no node serves asr", "give it to a node: nodes[].tasks; then `pulumi up`")
     return await transcribe(gateway.server, gateway.key)
 
 

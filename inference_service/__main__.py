@@ -17,7 +17,8 @@ def main() -> int:
         "--config",
         type=Path,
         default=os.environ.get("AI_CONFIG") or None,
-        help="the settings' YAML file (default: the environment's AI_CONFIG; without either, defaults)",
+        help="the settings' YAML file (default: that in the environment's AI_CONFIG, else the text in its "
+        "AI_CONFIG_TEXT, else defaults)",
     )
     parser.add_argument("--check", action="store_true", help="only check the settings, then exit")
     arguments = parser.parse_args()

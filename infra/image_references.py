@@ -11,7 +11,7 @@ from pathspec import PathSpec
 
 from infra import names
 from infra.digest import digest
-from infra.stack import Build, Node, Stack
+from infra.stack import Build, EdgeLlmPart, Node, Service, Stack, Triton
 
 PREFIX = "gpu-inference"
 
@@ -20,16 +20,33 @@ class ContextError(ValueError):
     """A build's context or Dockerfile does not exist."""
 
 
+def settings_of(stack: Stack, node: Node) -> dict[str, Triton | EdgeLlmPart | Service]:
+    """The settings of each of a node's containers, by part, in the order in which they start."""
+    edge = stack.edge_llm
+    runtimes: dict[str, dict[str, Triton | EdgeLlmPart | Service]] = {
+        "triton": {names.TRITON: stack.triton},
+        "edge-llm": {names.UNIT_MANAGER: edge.unit_manager, names.LLM_NODE: edge.llm_node},
+    }
+    return {**runtimes.get(node.runtime, {}), names.SERVICE: stack.service}
+
+
+def pids_limits(stack: Stack, node: Node) -> dict[str, int]:
+    """The limits of processes and threads of a node's containers, by the container's name."""
+    return {
+        names.container(stack, node, part): settings.pids_limit
+        for part, settings in settings_of(stack, node).items()
+        if settings.pids_limit is not None
+    }
+
+
 def sources(stack: Stack, node: Node) -> dict[str, str | Build]:
     """The image or the build of each of a node's containers, by part, in the order in which they start."""
-    edge = stack.edge_llm
-    runtimes = {
-        "triton": {names.TRITON: stack.triton.source},
-        "edge-llm": {names.UNIT_MANAGER: edge.unit_manager.source, names.LLM_NODE: edge.llm_node.source},
-    }
-    parts = {**runtimes.get(node.runtime, {}), names.SERVICE: stack.service.source}
     # Triton and the service have defaults; the stack's rules require the images of an Edge-LLM node.
-    return {part: source for part, source in parts.items() if source is not None}
+    return {
+        part: settings.source
+        for part, settings in settings_of(stack, node).items()
+        if settings.source is not None
+    }
 
 
 class ImageReferences:

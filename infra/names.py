@@ -78,6 +78,11 @@ def keepalived_container(stack: Stack) -> str:
     return f"{stack.name}-{KEEPALIVED}"
 
 
+def gateway_volume(stack: Stack) -> str:
+    """The volume that holds request bodies while the gateway reads them: on disk, not in memory."""
+    return f"{stack.name}-{GATEWAY}-bodies"
+
+
 def process(node: str, part: str) -> str:
     """The process of one part of an embedded node."""
     return f"{node}-{part}"
@@ -145,8 +150,10 @@ ENGINE_SECONDS = 1800
 REPOSITORY, STORE = "repository", "store"
 
 SETTINGS_FILE_NAME = "ai-inference-service.yaml"
-#: Where the service's container has its settings.
+#: Where a service's container with a root that can be written has its settings.
 SETTINGS_FILE = f"/etc/{SETTINGS_FILE_NAME}"
+#: The environment variables of the service with the path of its settings, and with the settings themselves.
+SETTINGS_PATH_VARIABLE, SETTINGS_VARIABLE = "AI_CONFIG", "AI_CONFIG_TEXT"
 
 
 def models_folder(stack: Stack, node: Node) -> str:

@@ -10,8 +10,6 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from inference_service import addresses
 from inference_service.tasks import Task
 from infra import names
@@ -105,9 +103,12 @@ def switched_off(node: Node) -> dict[str, Any]:
     return {task.model: {"enabled": False} for task in Task if task.model not in node.tasks}
 
 
-def settings_file(stack: Stack, node: Node) -> str:
-    """The text of the settings file of a service in a container."""
-    return yaml.safe_dump(service_settings(stack, node), sort_keys=True, allow_unicode=True)
+def settings_text(stack: Stack, node: Node) -> str:
+    """The text of the settings of a service in a container: JSON, which is YAML, too.
+
+    YAML's writer gives some texts a form in which nothing finds an encrypted value again.
+    """
+    return json.dumps(service_settings(stack, node), sort_keys=True, ensure_ascii=False)
 
 
 def service_secrets(stack: Stack, node: Node) -> dict[str, str]:

@@ -11,14 +11,19 @@ from inference_service.settings import compatibility, environment
 from inference_service.settings.problems import SettingsError, from_validation
 from inference_service.settings.types import Settings
 
+#: The environment variable that has the text of the settings file, for containers whose root is read-only.
+TEXT_VARIABLE = "AI_CONFIG_TEXT"
+
 
 def load(path: Path | None, environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
-    """Read the settings from the YAML file at `path` (None: defaults) and from `environ`, which wins.
+    """Read the settings from the YAML file at `path` and from `environ`, which wins.
 
+    Without a path, the variable AI_CONFIG_TEXT has the content of the file; without both, defaults hold.
     Returns the settings and the warnings: one line for each key of the file that has no effect.
     Raises SettingsError with every mistake in both.
     """
-    return check(_read_yaml(path) if path else {}, environ)
+    text = environ.get(TEXT_VARIABLE, "")
+    return check(_read_yaml(path) if path else _mapping(text, TEXT_VARIABLE), environ)
 
 
 def check(data: dict[str, Any], environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
@@ -33,17 +38,22 @@ def check(data: dict[str, Any], environ: Mapping[str, str]) -> tuple[Settings, l
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return _mapping(path.read_text(encoding="utf-8"), str(path))
     except OSError as error:
         raise SettingsError([f"{path}: cannot be read: {error.strerror}"]) from None
     except UnicodeDecodeError:
         raise SettingsError([f"{path}: is not UTF-8 text"]) from None
+
+
+def _mapping(text: str, source: str) -> dict[str, Any]:
+    try:
+        data = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise SettingsError([f"{path}: is not YAML: {' '.join(str(error).split())}"]) from None
+        raise SettingsError([f"{source}: is not YAML: {' '.join(str(error).split())}"]) from None
     if data is None:
         return {}
     if not isinstance(data, dict):
-        raise SettingsError([f"{path}: expected keys (ai, server), got {type(data).__name__}"])
+        raise SettingsError([f"{source}: expected keys (ai, server), got {type(data).__name__}"])
     # An empty section (`ai:` with everything under it commented out) means its defaults.
     return _without_empty_sections(data)
 

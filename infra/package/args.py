@@ -49,7 +49,11 @@ class Triton(TypedDict):
     shm_size: NotRequired[str]
     """The size of /dev/shm, which Triton, its python backend and the service share."""
     memory: NotRequired[str]
-    """The container's memory limit."""
+    """The container's memory limit. Default: 32g."""
+    pids_limit: NotRequired[int]
+    """Processes and threads that the container may have. Default: 8192."""
+    read_only: NotRequired[bool]
+    """The container's root is read-only; models write to /tmp and /var/tmp. Default: true."""
     extra_args: NotRequired[Sequence[str]]
     """Additional arguments of tritonserver."""
     env: NotRequired[Mapping[str, str]]
@@ -68,7 +72,11 @@ class EdgeLlmPart(TypedDict):
     """Replaces the image's command."""
     env: NotRequired[Mapping[str, str]]
     memory: NotRequired[str]
-    """The container's memory limit."""
+    """The container's memory limit. Default: none."""
+    pids_limit: NotRequired[int]
+    """Processes and threads that the container may have. Default: 8192."""
+    read_only: NotRequired[bool]
+    """The container's root is read-only; /tmp, which both parts share, is not. Default: false."""
     user: NotRequired[str]
     """The user that the container runs as. Default: the image's own."""
 
@@ -98,7 +106,12 @@ class Service(TypedDict):
     shutdown_grace_seconds: NotRequired[int]
     """How long a stopping service may take to finish running requests."""
     memory: NotRequired[str]
-    """The container's memory limit."""
+    """The container's memory limit. Default: 16g."""
+    pids_limit: NotRequired[int]
+    """Processes and threads that the container may have. Default: 8192."""
+    read_only: NotRequired[bool]
+    """The container's root is read-only, and its settings are in an environment variable. Default: true for
+    the image that is built from this project, else false."""
     config: NotRequired[Mapping[str, Any]]
     """The service's settings, as in ai-inference-service.yaml."""
     env: NotRequired[Mapping[str, str]]
@@ -152,7 +165,10 @@ class Images(TypedDict):
     """Where built images go, and how hosts log in to registries."""
 
     registry: NotRequired[str]
-    """Build once and push here, e.g. registry.example.com/gpu. Default: each host builds its own."""
+    """Build once and push here, e.g. registry.example.com/gpu. Default: `build` decides."""
+    build: NotRequired[str]
+    """Without a registry, once: the first host builds each image, and the others get copies. everywhere: each
+    host builds its own. Default: once."""
     username: NotRequired[str]
     password: NotRequired[str]
     platform: NotRequired[str]

@@ -29,13 +29,15 @@ def container(
     healthcheck: docker.ContainerHealthcheckArgs | None = None,
     bind: str | None = None,
     labels: Mapping[str, pulumi.Input[str]] | None = None,
+    writable: Sequence[str] | None = None,
     **arguments: Any,
 ) -> dict[str, Any]:
     """The arguments of a `docker.Container`, on a network of Docker or, without one, on that of the host.
 
     `ports` are container port -> host port. `secrets` are environment variables too, encrypted in the state.
     `labels` are added to those that name stack and role. `capabilities` are those that the container keeps.
-    `stop_seconds` pass between SIGTERM and SIGKILL.
+    `stop_seconds` pass between SIGTERM and SIGKILL. With `writable`, the container's root is read-only and
+    these folders are in memory, which counts against its limit.
     """
     variables: dict[str, pulumi.Input[str]] = {**(env or {}), **(secrets or {})}
     envs: Any = [
@@ -62,6 +64,9 @@ def container(
         "capabilities": docker.ContainerCapabilitiesArgs(
             drops=["ALL"], adds=[f"CAP_{name}" for name in sorted(capabilities)] or None
         ),
+        "read_only": writable is not None,
+        # Docker's default forbids code there; models compile some into it.
+        "tmpfs": dict.fromkeys(writable, "exec,nosuid,nodev,mode=1777") if writable else None,
         "security_opts": ["no-new-privileges:true"],
         "restart": "unless-stopped",
         "init": True,

@@ -91,7 +91,8 @@ class Fleet(pulumi.ComponentResource):
         """Prepares the nodes on all Docker hosts that can be reached."""
         stack = self._stack
         near = [node for node in stack.nodes if not node.embedded and node.host not in self._away.hosts]
-        self._images = Images(stack, self._host(near[0].host) if stack.images.registry and near else None)
+        builder = self._host(near[0].host) if stack.images.registry and near else None
+        self._images = Images(stack, builder, self._away)
         return {
             node.name: PreparedNode(
                 node.name, PreparedNodeArgs(stack, node, self._host(node.host), self._images), self._inside

@@ -11,6 +11,7 @@ from inference_service import addresses
 from infra import names
 from infra.gateway.configuration import Configuration, ContainerConfiguration
 from infra.gateway.plan import curl_options, public_url
+from infra.gateway.render import Paths
 from infra.program.command import step
 from infra.program.containers import container
 from infra.program.host import Host, dependencies
@@ -128,6 +129,15 @@ class Gateway(pulumi.ComponentResource):
         stack, host, gateway = args.stack, args.host, args.stack.gateway
         network_name = names.gateway_container(stack)
         network = host.declare(docker.Network, f"{name}-network", parent=self, name=network_name)
+        bodies_name = names.gateway_volume(stack)
+        bodies = host.declare(
+            docker.Volume,
+            f"{name}-bodies",
+            parent=self,
+            needs=[network],
+            before_0_1=False,
+            name=bodies_name,
+        )
         mounts = [
             (configuration.folder, names.CONFIGURATIONS_MOUNT),
             *((path, path) for path in configuration.mounts),
@@ -152,13 +162,16 @@ class Gateway(pulumi.ComponentResource):
             mounts=[
                 docker.ContainerMountArgs(type="bind", source=source, target=target, read_only=True)
                 for source, target in mounts
-            ],
+            ]
+            + [docker.ContainerMountArgs(type="volume", source=bodies_name, target=Paths().temp)],
+            # Its pid file.
+            writable=["/run"],
         )
         return host.declare(
             docker.Container,
             name,
             parent=self,
-            needs=[network, configured],
+            needs=[network, bodies, configured],
             delete_before_replace=True,
             **arguments,
         )

@@ -1,16 +1,26 @@
-"""The images of a stack as Pulumi resources: built or pulled on the hosts, or built once and pushed."""
+"""The images of a stack as Pulumi resources: pulled, or built once and copied, or built once and pushed."""
 
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pulumi
+import pulumi_command as command
 import pulumi_docker as docker
 
-from infra.image_references import ImageReferences
+from infra.connection import Connection
+from infra.declaration import DeclarationError, from_json
+from infra.image_references import ImageReferences, settings_of
 from infra.paths import here
 from infra.program import aliases
-from infra.program.host import Host
+from infra.program.command import step
+from infra.program.host import Host, label_of
 from infra.stack import Build, Stack
+from infra.stack import Host as Address
+from infra.steps.images import ImageCopy
+from infra.update.prepare import Away
 
 
 @dataclass(frozen=True)
@@ -22,15 +32,20 @@ class HostImage:
 
 
 class Images:
-    """The images of a stack, each built once for every host, or once and pushed where there is a registry."""
+    """The images of a stack, each built once: on the first host, or for the registry where there is one."""
 
-    def __init__(self, stack: Stack, builder: Host | None) -> None:
-        """`builder` is the host that builds what is pushed to the registry."""
+    def __init__(self, stack: Stack, builder: Host | None, away: Away | None = None) -> None:
+        """`builder` is the host that builds what is pushed to the registry.
+
+        `away` are the hosts that cannot be reached, with the stack's state.
+        """
         self._stack = stack
         self._builder = builder
         self._made: dict[tuple[str, str], HostImage] = {}
-        self._pushed: dict[str, docker.Image] = {}
+        self._built_once: dict[str, docker.Image] = {}
         self._references = ImageReferences(stack)
+        self._held = set(_held(away.resources)) if away is not None else set()
+        self._away = away.hosts if away is not None else frozenset()
 
     @property
     def tags(self) -> dict[str, str]:
@@ -49,11 +64,48 @@ class Images:
     def _made_on(self, host: Host, part: str, reference: str, source: str | Build) -> pulumi.Resource:
         if isinstance(source, str):
             return self._pulled(host, part, reference, [])
-        if self._stack.images.registry is None or self._builder is None:
+        if self._stack.images.registry is not None and self._builder is not None:
+            if part not in self._built_once:
+                self._built_once[part] = self._built(self._builder, part, reference, source, pushed=True)
+            return self._pulled(host, part, reference, [self._built_once[part]])
+        if self._stack.images.build == "everywhere":
             return self._built(host, part, reference, source, pushed=False)
-        if part not in self._pushed:
-            self._pushed[part] = self._built(self._builder, part, reference, source, pushed=True)
-        return self._pulled(host, part, reference, [self._pushed[part]])
+        return self._shared(host, part, reference, source)
+
+    def _shared(self, host: Host, part: str, reference: str, source: Build) -> pulumi.Resource:
+        """Built on the first host that needs the image, copied from there to the others.
+
+        While that host is away, what others have is not built again: they keep it, and give it to new ones.
+        """
+        hosts = self._hosts(part)
+        first = hosts[0]
+        if host.address == first:
+            self._built_once[part] = self._built(host, part, reference, source, pushed=False)
+            return self._built_once[part]
+        near = [each for each in hosts if each not in self._away]
+        holders = [each for each in near if (label_of(each), reference) in self._held]
+        if first not in self._away or host.address in holders:
+            giver = first
+        elif holders:
+            giver = holders[0]
+        elif host.address == near[0]:
+            self._built_once[part] = self._built(host, part, reference, source, pushed=False)
+            return self._built_once[part]
+        else:
+            giver = near[0]
+        needs = [self._built_once[part]] if part in self._built_once else []
+        copy = ImageCopy(
+            reference=reference, source=Connection.to(giver, self._stack.ssh), target=host.connection
+        )
+        return host.declare_image(
+            command.local.Command, f"{part}-image", None, needs, **step("infra.steps.images", "copy", copy)
+        )
+
+    def _hosts(self, part: str) -> list[Address]:
+        """The Docker hosts that need the image of a part, in the order of the stack file."""
+        nodes = [each for each in self._stack.nodes if not each.embedded]
+        needing = [each.host for each in nodes if part in settings_of(self._stack, each)]
+        return list(dict.fromkeys(needing))
 
     def _pulled(
         self, host: Host, part: str, reference: str, needs: list[pulumi.Resource]
@@ -96,3 +148,15 @@ class Images:
                 platform=images.platform,
             ),
         )
+
+
+def _held(resources: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    """The label of each host and each built image that a stack's state has there."""
+    for each in resources:
+        kind, inputs = each["type"], each.get("inputs", {})
+        label = each["urn"].split("::", 3)[3].partition("@")[2]
+        if kind == "docker:index/image:Image":
+            yield label, str(inputs.get("imageName"))
+        elif kind == "command:local:Command" and "-image@" in each["urn"]:
+            with contextlib.suppress(DeclarationError):
+                yield label, from_json(str(inputs.get("stdin")), ImageCopy).reference

@@ -9,10 +9,10 @@ import pulumi_command as command
 import pulumi_docker as docker
 
 from infra import names, node_health
-from infra.image_references import sources
-from infra.program import runtimes
+from infra.image_references import pids_limits, sources
+from infra.program import runtimes, service_container
 from infra.program.command import step
-from infra.program.containers import USER, container, healthcheck
+from infra.program.containers import container
 from infra.program.host import Host, dependencies
 from infra.program.images import Images
 from infra.program.models import NodeModels, NodeModelsArgs
@@ -21,16 +21,12 @@ from infra.program.secrets import concealed
 from infra.program.trials import TrialHooks, trial
 from infra.program.turns import TurnHooks, turn
 from infra.program.way_back import WayBackHooks
-from infra.service_settings import service_secrets, service_settings, settings_file
 from infra.stack import Node as NodeSettings
-from infra.stack import Stack, encrypted, memory_bytes
+from infra.stack import Stack, memory_bytes
 from infra.stack.hosts import bracketed
 from infra.steps.readiness import Readiness
 
 TYPE = "gpu-inference:index:Node"
-
-# The service's own grace, and then some for its processes to end.
-_STOP_MARGIN_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -199,7 +195,8 @@ class Node(pulumi.ComponentResource):
             after = [in_use]
         needs = [*prepared.shared, *after]
         runtime = runtimes.declare(Place(prepared, self, needs))
-        service = self._service([*prepared.shared, *(runtime[-1:] or needs)], runtime)
+        behind = [*prepared.shared, *(runtime[-1:] or needs)]
+        service = service_container.declare(Place(prepared, self, behind), runtime)
         containers = [*runtime, service]
         triggers = [*(each.id for each in containers), prepared.models.versions]
         self.ready = host.declare(
@@ -222,6 +219,7 @@ class Node(pulumi.ComponentResource):
                     engines=prepared.models.building_engines,
                     avoided=args.avoided,
                     built=prepared.built,
+                    pids=pids_limits(stack, node),
                 ),
                 triggers=triggers,
             ),
@@ -271,29 +269,3 @@ class Node(pulumi.ComponentResource):
             environment={"SICK": sick or "no"},
         )
         return recovery.stdout
-
-    def _service(self, needs: list[pulumi.Resource], runtime: list[docker.Container]) -> docker.Container:
-        stack, node = self._prepared.args.stack, self._prepared.args.node
-        shared_memory = docker.ContainerMountArgs(
-            type="volume", source=names.shared_memory_volume(stack, node), target="/dev/shm"
-        )
-        # YAML writes some texts in a form of its own, in which nothing finds them again.
-        settings = [docker.ContainerUploadArgs(file=names.SETTINGS_FILE, content=settings_file(stack, node))]
-        return self._prepared.container(
-            names.SERVICE,
-            parent=self,
-            needs=needs,
-            env={"AI_CONFIG": names.SETTINGS_FILE, **stack.service.env},
-            secrets={**service_secrets(stack, node), **self._prepared.args.secrets},
-            memory=stack.service.memory,
-            stop_seconds=stack.service.shutdown_grace_seconds + _STOP_MARGIN_SECONDS,
-            user=USER,
-            # When the runtime changes, both are replaced: the service is stopped before it and finishes what
-            # it is doing, streams among it.
-            labels={names.RUNTIME_LABEL: runtime[-1].id} if runtime else None,
-            uploads=pulumi.Output.secret(settings)
-            if encrypted.hides(service_settings(stack, node), stack.secrets)
-            else settings,
-            mounts=[shared_memory] if node.runtime == "triton" else None,
-            healthcheck=healthcheck(["python3", "-m", "inference_service.healthcheck"], start_seconds=30),
-        )

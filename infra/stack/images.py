@@ -1,7 +1,7 @@
 """The sources of container images, and the registry for built images."""
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
@@ -90,9 +90,12 @@ class Images(Section):
     """Where built images go, and how hosts log in to registries."""
 
     registry: NonEmpty | None = None
-    """Build once and push here, e.g. registry.example.com/gpu. Default: each host builds its own."""
+    """Build once and push here, e.g. registry.example.com/gpu. Default: `build` decides."""
     username: NonEmpty | None = None
     password: Secret | None = None
+    build: Literal["once", "everywhere"] = "once"
+    """Without a registry, once: the first host builds each image, and the others get copies, which pass
+    through this computer. everywhere: each host builds its own."""
     platform: NonEmpty = "linux/amd64"
     logins: list[Login] = Field(default_factory=list)
     """Logins of further registries, for private images that the stack names, the gateway's too."""

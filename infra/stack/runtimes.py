@@ -3,15 +3,21 @@
 import math
 from typing import Annotated, Any
 
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import BeforeValidator, Field, StringConstraints, ValidationError
 
 from inference_service.settings import RequestSettings
 from infra import names
-from infra.stack.images import ImageSource, OwnBuild
+from infra.stack.images import Build, ImageSource, OwnBuild
 from infra.stack.section import Section
-from infra.stack.values import HostPath, Memory, NonEmpty, Secret
+from infra.stack.values import HostPath, Memory, NonEmpty, Secret, off
 
 TRITON_IMAGE = "nvcr.io/nvidia/tritonserver:26.09-py3"
+
+MemoryLimit = Annotated[Memory | None, BeforeValidator(off)]
+PidsLimit = Annotated[Annotated[int, Field(ge=64, le=4194304)] | None, BeforeValidator(off)]
+
+# A Triton with a model for each of 128 cores has thousands of threads; a fork bomb has more.
+_PIDS = 8192
 
 
 class Triton(ImageSource):
@@ -24,8 +30,12 @@ class Triton(ImageSource):
     """Publish Triton's ports on the host. Without it only the service reaches them."""
     shm_size: Memory = "1g"
     """The size of /dev/shm, which Triton, its python backend and the service share."""
-    memory: Memory | None = None
-    """The container's memory limit."""
+    memory: MemoryLimit = "32g"
+    """The container's memory limit; false: none."""
+    pids_limit: PidsLimit = _PIDS
+    """Processes and threads that the container may have; false: no limit."""
+    read_only: bool = True
+    """The container's root is read-only; models write to /tmp and /var/tmp. false: to the root, too."""
     extra_args: list[str] = Field(default_factory=list)
     """Additional arguments of tritonserver."""
     env: dict[str, str] = Field(default_factory=dict)
@@ -40,8 +50,12 @@ class EdgeLlmPart(ImageSource):
     command: list[str] = Field(default_factory=list)
     """Replaces the image's command."""
     env: dict[str, str] = Field(default_factory=dict)
-    memory: Memory | None = None
-    """The container's memory limit."""
+    memory: MemoryLimit = None
+    """The container's memory limit. Default: none."""
+    pids_limit: PidsLimit = _PIDS
+    """Processes and threads that the container may have; false: no limit."""
+    read_only: bool = False
+    """true: the container's root is read-only; /tmp, which both parts share, is not."""
     user: NonEmpty | None = None
     """The user that the container runs as. Default: the image's own."""
 
@@ -66,8 +80,15 @@ class Service(ImageSource):
     """Processes."""
     max_concurrency: Annotated[int, Field(ge=1)] = 64
     """Requests that the node runs at the same time."""
-    memory: Memory | None = None
-    """The container's memory limit."""
+    memory: MemoryLimit = "16g"
+    """The container's memory limit; false: none."""
+    pids_limit: PidsLimit = _PIDS
+    """Processes and threads that the container may have; false: no limit."""
+    read_only: bool = Field(
+        default_factory=lambda data: data.get("image") is None and _own(data.get("build"))
+    )
+    """The container's root is read-only, and its settings are in an environment variable, which services
+    before 0.1.0 do not read. Default: true for the image that is built from this project, else false."""
     config: dict[str, Any] = Field(default_factory=dict)
     """The service's settings, as in ai-inference-service.yaml."""
     shutdown_grace_seconds: Annotated[int, Field(ge=1, le=3600)] = Field(
@@ -106,3 +127,8 @@ class Models(Section):
     def object_store(self) -> bool:
         """Whether Triton reads the models itself from an object store."""
         return "://" in self.source
+
+
+def _own(build: Build | None) -> bool:
+    """Whether a service's build is that of this project."""
+    return build is None or build.model_fields_set <= {"args"}

@@ -17,6 +17,13 @@ _NEVER_ENCRYPTED = [
     ("Triton", "shmSize"),
     ("Build", "args"),
 ]
+# `false` turns these off.
+_MAY_BE_FALSE = [
+    ("Gateway", "rateLimit"),
+    ("Gateway", "connectionLimit"),
+    ("Rollout", "judge"),
+    *((part, key) for part in ("Triton", "Service", "EdgeLlmPart") for key in ("memory", "pidsLimit")),
+]
 
 FILE = Path(__file__).resolve().parents[2] / "stack.schema.json"
 
@@ -29,7 +36,7 @@ def schema() -> dict[str, Any]:
         # Their defaults depend on other keys of the file.
         for key in ("host", "mode"):
             definitions[name]["properties"].get(key, {}).pop("default", None)
-    for section, key in (("Gateway", "rateLimit"), ("Gateway", "connectionLimit"), ("Rollout", "judge")):
+    for section, key in _MAY_BE_FALSE:
         definitions[section]["properties"][key]["anyOf"].append({"const": False})
     for source in ImageSource.__subclasses__():
         if source.own_build is not None:

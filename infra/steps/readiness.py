@@ -21,7 +21,7 @@ _POLL_SECONDS = 1.0
 _CRASHES = 3
 #: Images out of use that stay on a host, of each kind: the newest ones.
 _KEPT_IMAGES = 2
-_IMAGES_SECONDS = 60
+_DOCKER_SECONDS = 60
 
 
 class Readiness(Declaration, frozen=True, kw_only=True):
@@ -31,7 +31,7 @@ class Readiness(Declaration, frozen=True, kw_only=True):
     `built` are the repositories of images that are built for the stack; old ones are removed there. For the
     models `engines` Triton builds TensorRT engines, unless it finds them on the node. `service` is
     the name of its service's container, and `url` the health route as that container reaches it. An error
-    shows the last log lines of `containers`.
+    shows the last log lines of `containers`. `pids` are limits of processes and threads, by container.
     """
 
     node: str
@@ -43,6 +43,7 @@ class Readiness(Declaration, frozen=True, kw_only=True):
     avoided: float = 0
     engines: tuple[str, ...] = ()
     built: tuple[str, ...] = ()
+    pids: dict[str, int] | None = None
 
 
 class NotReady(Exception):
@@ -67,6 +68,7 @@ def wait(node: Readiness) -> None:
     reason = "the service's container does not run"
     crashed = ""
     first: dict[str, int] = {}
+    _limit_pids(node)
     while not crashed and (left := end - time.monotonic()) > 0:
         try:
             result = node.connection.run(_ask(node, min(left, 20)), allowed=range(256), timeout=left + 10)
@@ -98,6 +100,17 @@ def wait(node: Readiness) -> None:
     )
 
 
+def _limit_pids(node: Readiness) -> None:
+    """Limits the processes and threads of the containers: the Docker provider has no argument for it."""
+    for name, limit in (node.pids or {}).items():
+        try:
+            node.connection.run(
+                f"docker update --pids-limit {limit} {shlex.quote(name)}", timeout=_DOCKER_SECONDS
+            )
+        except (RemoteError, subprocess.TimeoutExpired) as error:
+            print(f"the processes of {name} are not limited: {error}", file=sys.stderr)
+
+
 def _ask(node: Readiness, seconds: float) -> str:
     """A script that waits for the health route; if it fails, it prints how often each container restarted."""
     names = " ".join(map(shlex.quote, node.containers))
@@ -124,7 +137,7 @@ def _remove_old_images(node: Readiness) -> None:
             f" tail -n +{_KEPT_IMAGES + 1} | xargs -r docker rmi"
         )
         with contextlib.suppress(RemoteError, subprocess.TimeoutExpired):
-            node.connection.run(script, repository, timeout=_IMAGES_SECONDS)
+            node.connection.run(script, repository, timeout=_DOCKER_SECONDS)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ _POLL_SECONDS = 1.0
 @dataclass(frozen=True)
 class Before:
     """What a node ran: its containers as `docker inspect` describes them, oldest first, the archive of its
-    service's settings, and its models' versions."""
+    service's settings file (empty if it has none), and its models' versions."""
 
     containers: list[dict[str, Any]]
     settings: bytes
@@ -74,7 +74,8 @@ class WayBack:
         )
         if not any(each["Name"] == f"/{node.service}" for each in described):
             return
-        script = f"docker cp {shlex.quote(node.service)}:{names.SETTINGS_FILE} - | base64"
+        # The settings of a container with a read-only root are in its environment.
+        script = f"docker cp {shlex.quote(node.service)}:{names.SETTINGS_FILE} - 2>/dev/null | base64"
         settings = base64.b64decode(node.connection.run(script, timeout=_SECONDS).stdout)
         described.sort(key=lambda each: str(each["Created"]))
         self._before[name] = Before(described, settings, self._versions(name))
@@ -141,7 +142,7 @@ class WayBack:
         mark = {names.ROLLED_BACK_LABEL: time.strftime("%Y-%m-%d %H:%M:%S")}
         for described in before.containers:
             made = create_again(node.connection, described, mark)
-            if described["Name"] == f"/{node.service}":
+            if described["Name"] == f"/{node.service}" and before.settings:
                 unpack(node.connection, made, names.SETTINGS_FILE.rpartition("/")[0], before.settings)
             node.connection.run(f"docker start {made}", timeout=_SECONDS)
 

@@ -177,7 +177,7 @@ class Hosts:
     @staticmethod
     def write_settings(host: Path, stack: Stack, node: Node) -> None:
         """Writes the settings file in the service's container."""
-        text = settings.settings_file(stack, node).encode()
+        text = settings.settings_text(stack, node).encode()
         with tarfile.open(host / "settings.tar", "w") as archive:
             entry = tarfile.TarInfo("ai-inference-service.yaml")
             entry.size = len(text)

@@ -7,12 +7,10 @@ hosts share a clock).
 from __future__ import annotations
 
 import copy
-import io
 import json
 import shlex
 import subprocess
 import sys
-import tarfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
+from infra.connection import Connection
+from infra.docker_engine import create_again
 from infra.paths import PROJECT
 from tests.e2e.deployment import Site
 from tests.e2e.lab.host import Host, wait_until
@@ -122,16 +121,6 @@ def container(host: Host, part: str) -> str:
     return next(name for name in host.containers(everything=True) if name.endswith(part))
 
 
-def put_into(host: Host, name: str, path: str, data: bytes, mode: int = 0o755) -> None:
-    """Write a file in a container."""
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w") as archive:
-        entry = tarfile.TarInfo(path.lstrip("/"))
-        entry.size, entry.mode = len(data), mode
-        archive.addfile(entry, io.BytesIO(data))
-    host.docker("cp", "-", f"{name}:/", stdin=file.getvalue())
-
-
 def give_gpus(site: Site) -> None:
     """The double of `nvidia-smi` on the GPU hosts and in the containers that request GPUs."""
     for host in site.gpu_hosts():
@@ -139,7 +128,7 @@ def give_gpus(site: Site) -> None:
         put(host, "/usr/local/bin/nvidia-container-runtime-hook", NVIDIA_HOOK)
         for name in host.containers():
             if name.endswith(("-triton", "-llm-node")):
-                put_into(host, name, "/usr/local/bin/nvidia-smi", NVIDIA_SMI.encode())
+                host.docker("restart", "--time", "5", name)
 
 
 def await_health(site: Site) -> None:
@@ -337,16 +326,23 @@ def test_a_deleted_configuration(clinic: Site, second: Host) -> None:
 
 def test_a_wrong_triton_endpoint(clinic: Site, second: Host) -> None:
     name = container(second, "-service")
-    settings = second.docker("exec", name, "cat", "/etc/ai-inference-service.yaml").stdout
-    wrong = yaml.safe_load(settings)
-    wrong["ai"]["runtime"]["triton"] = {"endpoint": "http://triton:9000"}
-    put_into(second, name, "/etc/ai-inference-service.yaml", yaml.safe_dump(wrong).encode(), 0o644)
-    second.docker("restart", "--time", "1", name)
+    [described] = json.loads(second.docker("inspect", name).stdout)
+    variables = dict(each.split("=", 1) for each in described["Config"]["Env"])
+    settings = json.loads(variables["AI_CONFIG_TEXT"])
+    settings["ai"]["runtime"]["triton"] = {"endpoint": "http://triton:9000"}
+    variables["AI_CONFIG_TEXT"] = json.dumps(settings)
+    described["Config"]["Env"] = [f"{key}={value}" for key, value in variables.items()]
+    second.docker("stop", "--time", "1", name)
+    second.docker("rename", name, "set-aside")
+    host = Connection(second.url, ("-F", str(clinic.fleet.operator.config)))
+    wrong = create_again(host, described, {})
     try:
+        second.docker("start", wrong)
         report = doctor(clinic)
     finally:
-        put_into(second, name, "/etc/ai-inference-service.yaml", settings.encode(), 0o644)
-        second.docker("restart", "--time", "1", name)
+        second.docker("rm", "--force", "--volumes", wrong)
+        second.docker("rename", "set-aside", name)
+        second.docker("start", name)
     found = report.wrong["gpu-2: triton endpoint"]
     assert "ai.runtime.triton.endpoint is http://triton:9000" in found["seen"]
     assert "triton:8001" in found["remedy"]

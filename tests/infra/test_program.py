@@ -354,7 +354,7 @@ def test_what_is_prepared_waits_for_no_node_and_every_container_waits_for_it(rep
         if resource.type.endswith((":Network", ":Volume", ":RemoteImage", ":Image"))
         or "-model-" in resource.name
     ]
-    assert len(prepared) == 3 * (1 + 2 + 2 + 2) + 2
+    assert len(prepared) == 3 * (1 + 2 + 2 + 2) + 3
     for name in prepared:
         assert not any(before.endswith("-ready") for before in fleet.after(name)), name
     for name in prepared:
@@ -489,7 +489,7 @@ def test_an_image_built_on_a_skipped_host_is_not_declared_because_its_provider_w
     tmp_path: Path,
 ) -> None:
     (tmp_path / "Dockerfile").write_text("FROM scratch\n")
-    stack = config(service={"build": {"context": str(tmp_path)}})
+    stack = config(service={"build": {"context": str(tmp_path)}}, images={"build": "everywhere"})
     everything = declare(stack)
     skipped = declare(stack, away(everything))
     assert "service-image@root@192.0.2.12" in everything
@@ -662,11 +662,55 @@ def test_gpus_are_asked_for_all_by_index_or_not_at_all(gpus: object, requests: o
     assert declare(stack)["gpu-1-triton"].inputs.get("deviceRequests") == requests
 
 
-def test_memory_limits_are_set_where_given() -> None:
-    fleet = declare(config(1, triton={"memory": "16g"}, service={"image": "service:1", "memory": "512m"}))
+def test_memory_is_limited_and_a_key_sets_the_limit_or_turns_it_off() -> None:
+    service = {"image": "service:1", "memory": False}
+    fleet = declare(config(1, triton={"memory": "16g"}, service=service))
     assert fleet["gpu-1-triton"].inputs["memory"] == 16 * 1024
-    assert fleet["gpu-1-service"].inputs["memory"] == 512
-    assert "memory" not in declare(config(1))["gpu-1-triton"].inputs
+    assert "memory" not in fleet["gpu-1-service"].inputs
+    fleet = declare(config(1))
+    assert fleet["gpu-1-triton"].inputs["memory"] == 32 * 1024
+    assert fleet["gpu-1-service"].inputs["memory"] == 16 * 1024
+
+
+def test_the_readiness_step_limits_processes_and_threads_by_container() -> None:
+    fleet = declare(config(1, triton={"pidsLimit": False}))
+    assert fleet["gpu-1-ready"].declaration["pids"] == {"prod-gpu-1-service": 8192}
+
+
+def test_roots_are_read_only_and_what_is_written_is_in_memory_or_in_volumes() -> None:
+    fleet = declare(config(1, service={}))
+    service, triton, gateway = (fleet[name].inputs for name in ("gpu-1-service", "gpu-1-triton", "gateway"))
+    assert all(each["readOnly"] for each in (service, triton, gateway))
+    assert service["tmpfs"].keys() == {"/tmp"}
+    assert triton["tmpfs"].keys() == {"/tmp"}, "/var/tmp is the volume of engines"
+    assert {"/dev/shm", "/var/tmp"} <= {mount["target"] for mount in triton["mounts"]}
+    assert "/var/cache/nginx" in {mount["target"] for mount in gateway["mounts"]}, "bodies are on disk"
+    on_cpu = config(1, service={})
+    on_cpu["nodes"][0]["gpus"] = "none"
+    assert declare(on_cpu)["gpu-1-triton"].inputs["tmpfs"].keys() == {"/tmp", "/var/tmp"}
+
+
+def test_a_service_with_a_read_only_root_has_its_settings_in_its_environment() -> None:
+    own = declare(config(1, service={}))["gpu-1-service"].inputs
+    [settings] = [each for each in own["envs"] if each.startswith("AI_CONFIG_TEXT=")]
+    assert json.loads(settings.partition("=")[2])["server"]["workers"] == 1
+    assert "uploads" not in own, "Docker refuses files for such a container"
+    # An image of somebody else's service may be one that does not know the variable.
+    other = declare(config(1))["gpu-1-service"].inputs
+    assert not other["readOnly"]
+    assert "AI_CONFIG=/etc/ai-inference-service.yaml" in other["envs"]
+    assert not any(each.startswith("AI_CONFIG_TEXT") for each in other["envs"])
+    newer = {"image": "registry.example.com/service:2", "readOnly": True}
+    assert declare(config(1, service=newer))["gpu-1-service"].inputs["readOnly"]
+
+
+def test_edge_llm_images_keep_a_root_that_can_be_written_unless_the_stack_says_otherwise() -> None:
+    edge = {"unitManager": {**EDGE["unitManager"], "readOnly": True}, "llmNode": EDGE["llmNode"]}
+    stack = config(1, edgeLlm=edge)
+    stack["nodes"][0]["runtime"] = "edge-llm"
+    fleet = declare(stack)
+    assert fleet["gpu-1-unit-manager"].inputs["readOnly"]
+    assert not fleet["gpu-1-llm-node"].inputs["readOnly"]
 
 
 def test_ssh_host_keys_are_always_checked() -> None:
@@ -784,14 +828,6 @@ def test_the_registrys_password_goes_to_the_builder_and_to_every_host_as_a_secre
     for host in pullers:
         assert "registry.example.com" in host.inputs["registryAuth"]
         assert "deploy" in host.inputs["registryAuth"]
-
-
-def test_without_a_registry_every_host_builds_its_own(tmp_path: Path) -> None:
-    (tmp_path / "Dockerfile").write_text("FROM scratch\n")
-    fleet = declare(config(3, service={"build": {"context": str(tmp_path)}}))
-    assert len(fleet.of(":Image")) == 3
-    assert all(resource.inputs["skipPush"] for resource in fleet.of(":Image"))
-    assert len({resource.provider for resource in fleet.of(":Image")}) == 3
 
 
 def test_hosts_log_in_to_every_registry_that_the_stack_has_a_login_for() -> None:

@@ -58,6 +58,15 @@ def test_a_node_that_builds_engines_says_so_and_what_sets_its_time(
     assert "the first load of emotion, synthesis on a GPU builds TensorRT engines" in capsys.readouterr().out
 
 
+def test_processes_and_threads_are_limited_before_the_node_is_asked(
+    double: Double, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls = double("docker", 'case "$1" in inspect) echo true;; update) echo no cgroup >&2; exit 1;; esac')
+    readiness.wait(msgspec.structs.replace(declared(5), pids={"prod-gpu-1-service": 8192}))
+    assert calls.read_text().splitlines()[0] == "update --pids-limit 8192 prod-gpu-1-service"
+    assert "are not limited: " in capsys.readouterr().err, "a host that cannot limit them serves all the same"
+
+
 def test_a_node_becomes_ready_after_a_while(double: Double) -> None:
     double(
         "docker",

@@ -40,6 +40,15 @@ def test_the_example_file_says_the_defaults() -> None:
     assert warnings == []
 
 
+def test_a_variable_may_hold_the_files_text_and_a_file_goes_before_it(tmp_path: Path) -> None:
+    text = '{"server": {"workers": 3}, "ai": null}'
+    assert load(None, {"AI_CONFIG_TEXT": text})[0].server.workers == 3
+    assert load(None, {"AI_CONFIG_TEXT": text, "SERVER__WORKERS": "2"})[0].server.workers == 2
+    assert loaded(tmp_path, "server: {workers: 4}", AI_CONFIG_TEXT=text)[0].server.workers == 4
+    assert problems(AI_CONFIG_TEXT="- a") == ["AI_CONFIG_TEXT: expected keys (ai, server), got list"]
+    assert problems(AI_CONFIG_TEXT="{")[0].startswith("AI_CONFIG_TEXT: is not YAML: ")
+
+
 @pytest.mark.parametrize(
     ("endpoint", "address"),
     [

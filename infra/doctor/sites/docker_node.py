@@ -59,12 +59,15 @@ class DockerNodeSite(NodeSite):
     async def _read_in_use(self) -> InUse:
         name = self.container_name(names.SERVICE)
         if name not in self.host.containers:
-            return InUse(declared_settings.settings_file(self.stack, self.node), self.stack.service.env)
+            return InUse(declared_settings.settings_text(self.stack, self.node), self.stack.service.env)
+        environment = self.host.containers[name].environment
+        if names.SETTINGS_VARIABLE in environment:
+            return InUse(environment[names.SETTINGS_VARIABLE], environment)
         text = await self.host.access.output(
             f"docker cp {shlex.quote(f'{name}:{names.SETTINGS_FILE}')} - | tar -xOf -",
             f"{names.SETTINGS_FILE} in {name} cannot be read: ",
         )
-        return InUse(text, self.host.containers[name].environment)
+        return InUse(text, environment)
 
     async def repository(self) -> tuple[str, Listing]:
         """The folder that is mounted at /models, read on the host: its links only resolve there."""

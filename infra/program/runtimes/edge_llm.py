@@ -60,5 +60,6 @@ def _part(
         memory=part.memory,
         command=part.command or None,
         user=part.user,
+        writable=[] if part.read_only else None,
         **arguments,
     )

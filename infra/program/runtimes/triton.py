@@ -57,6 +57,10 @@ def declare(place: Place) -> docker.Container:
         ),
         command=command(stack, node),
         user=settings.user or USER,
+        # With GPUs, the second one is the volume of engines.
+        writable=["/tmp", *([] if place.prepared.engines else [names.ENGINES_MOUNT])]
+        if settings.read_only
+        else None,
         device_requests=gpu_requests(node.gpus),
         mounts=[
             docker.ContainerMountArgs(

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from inference_service.settings import RequestSettings, ServerSettings
-from infra.gateway.render import RateLimit, Site, Tls, UpstreamServer
+from infra.gateway.render import DOCKER_HOST, RateLimit, Site, Tls, UpstreamServer
 from infra.stack import Node, Stack, UnixHost
 
 _Section = TypeVar("_Section", RequestSettings, ServerSettings)
@@ -66,7 +66,7 @@ def _dialled(stack: Stack, node: Node) -> str:
         and isinstance(node.host, UnixHost)
         and node.public_host == node.host.address
     ):
-        return "host.docker.internal"  # In a container, 127.0.0.1 is the container.
+        return DOCKER_HOST  # In a container, 127.0.0.1 is the container.
     return node.public_host
 
 

@@ -18,6 +18,8 @@ from infra.stack.hosts import EmbeddedHost, bracketed
 
 # A placeholder, in a configuration's text, for its folder's name, which is the digest of the text.
 _DRAFT = "revision"
+# Docker's name server, in every container of a network that is not the default one.
+_DOCKERS_RESOLVER = "127.0.0.11"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +94,11 @@ def _rendered(stack: Stack, away: Set[str]) -> tuple[str, dict[str, str]]:
         entrance.site(stack, away),
         http=addresses.GATEWAY_HTTP_PORT,
         grpc=addresses.GATEWAY_GRPC_PORT,
+        resolver=_DOCKERS_RESOLVER,
         paths=Paths(api_keys=_in_folder(_DRAFT, names.API_KEYS_CONF)),
     )
     draft = render_site(site)
-    older = render_site(dataclasses.replace(site, keeps_connections=False))
+    older = render_site(dataclasses.replace(site, keeps_connections=False, resolver=None))
     files = {names.NGINX_CONF: draft.nginx_conf, names.OLDER_NGINX_CONF: older.nginx_conf}
     if draft.api_keys is not None:
         files[names.API_KEYS_CONF] = draft.api_keys

@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from inference_service.addresses import GATEWAY_GRPC_PORT, GATEWAY_HTTP_PORT
 from inference_service.origins import parse_origin
 from inference_service.request_fields import REQUEST_ID_PATTERN
+from infra.gateway import limits
 from infra.gateway.checks import check, check_distinct, check_path, check_port, is_ip
 from infra.gateway.cors import cors_values
 from infra.gateway.pools import TASKS, pools
@@ -29,7 +30,8 @@ TEMPLATES = PACKAGE / "nginx"
 FAILURE_SECONDS = 5
 
 _NAME = re.compile(NAME)
-_HALF_OF_A_SMALL_FLEET = 5
+#: The name of a container's host in the container.
+DOCKER_HOST = "host.docker.internal"
 _HOST_NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_-]{1,63})*\.?")
 _API_KEY = re.compile(API_KEY)
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
@@ -70,6 +72,11 @@ class UpstreamServer:
             raise ValueError(f"weight: expected 1 to 100, got {self.weight}")
         if wrong := set(self.tasks) - set(TASKS):
             raise ValueError(f"tasks: expected {', '.join(TASKS)}, got {', '.join(sorted(wrong))}")
+
+    @property
+    def named(self) -> bool:
+        """Whether a name server knows the host; Docker's name for a container's host is in a file only."""
+        return not is_ip(self.host) and self.host != DOCKER_HOST
 
     @property
     def http_address(self) -> str:
@@ -151,6 +158,8 @@ class Site:
     `streams_per_connection`: of gRPC. `trusted_proxies` are networks whose X-Forwarded-For names the client;
     with `proxy_protocol` they send PROXY headers instead.
     `console`: the console runs beside nginx, which serves the landing page and the console from it.
+    `resolver`: the name server that nginx asks for the names of nodes again while it runs; None: it resolves
+    them at its start only, as nginx before 1.27.3 does.
     `keeps_connections`: a reload closes no connection that was just used; nginx before 1.27.4 cannot do that.
     """
 
@@ -176,6 +185,7 @@ class Site:
     load_modules: tuple[str, ...] = ()
     keeps_connections: bool = True
     console: bool = False
+    resolver: str | None = None
     paths: Paths = field(default_factory=Paths)
 
     def __post_init__(self) -> None:
@@ -187,6 +197,8 @@ class Site:
             raise ValueError(f"bind: expected an IP address or nothing, got {self.bind!r}")
         if self.user is not None:
             check(_USER, self.user, "user", "a user's name")
+        if self.resolver is not None and not is_ip(self.resolver):
+            raise ValueError(f"resolver: expected an IP address, got {self.resolver!r}")
         for module in self.load_modules:
             check_path(module, "load_modules")
         for number, key in enumerate(self.api_keys):
@@ -225,13 +237,13 @@ def render_site(site: Site) -> RenderedSite:
         paths=site.paths,
         pools=pools(site.servers),
         no_node=_NO_NODE,
-        tries=_tries(site),
+        tries=limits.tries(site),
         failure_seconds=FAILURE_SECONDS,
         grpc_errors=_GRPC_ERRORS,
         request_id_pattern=REQUEST_ID_PATTERN,
         cors=cors_values(site.cors_origins),
         client="$ai_api_key" if site.api_keys else "$binary_remote_addr",
-        too_many=_too_many(site),
+        too_many=limits.too_many(site),
     )
     keys = None
     if site.api_keys:
@@ -248,30 +260,6 @@ def render_servers(stack: str, servers: tuple[UpstreamServer, ...]) -> str:
     check_distinct(servers, "name", "http_address")
     return _template("servers.conf.j2").render(
         stack=stack, servers=servers or (_NO_NODE,), site=None, failure_seconds=FAILURE_SECONDS
-    )
-
-
-def _tries(site: Site) -> int:
-    """How many nodes that answer 503 a request may come to: more than stop at once or half of a small fleet.
-
-    No more, because each costs a full fleet work.
-    """
-    serving = sum(not server.drained for server in site.servers)
-    return max(2, site.at_once + 1, min(serving // 2 + 1, _HALF_OF_A_SMALL_FLEET))
-
-
-def _too_many(site: Site) -> str:
-    """The message of a 429."""
-    allowed = []
-    if site.rate_limit:
-        allowed.append(f"{site.rate_limit.rate}")
-    if site.connection_limit:
-        allowed.append(f"{site.connection_limit} at the same time")
-    of = "API key" if site.api_keys else "address"
-    return (
-        f"too many requests: {' and '.join(allowed)} are allowed for each {of}"
-        if allowed
-        else ("too many requests")
     )
 
 

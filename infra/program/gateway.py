@@ -11,9 +11,9 @@ from inference_service import addresses
 from infra import names
 from infra.gateway.configuration import Configuration, ContainerConfiguration
 from infra.gateway.plan import curl_options, public_url
-from infra.gateway.render import Paths
+from infra.gateway.render import DOCKER_HOST, Paths
 from infra.program.command import step
-from infra.program.containers import container
+from infra.program.containers import container, healthcheck
 from infra.program.host import Host, dependencies
 from infra.program.images import HostImage
 from infra.program.secrets import concealed
@@ -158,7 +158,8 @@ class Gateway(pulumi.ComponentResource):
             stop_seconds=_STOP_SECONDS,
             command=["nginx", "-c", names.mounted_nginx_conf(), "-g", "daemon off;"],
             sysctls=_SYSCTLS,
-            hosts=[docker.ContainerHostArgs(host="host.docker.internal", ip="host-gateway")],
+            healthcheck=healthcheck(["sh", "-c", _healthy(stack)], start_seconds=10),
+            hosts=[docker.ContainerHostArgs(host=DOCKER_HOST, ip="host-gateway")],
             mounts=[
                 docker.ContainerMountArgs(type="bind", source=source, target=target, read_only=True)
                 for source, target in mounts
@@ -196,3 +197,12 @@ class Gateway(pulumi.ComponentResource):
             before_0_1=False,
             **step("infra.steps.entrance", "wait", entrance, triggers=[nginx.id, configured.stdout]),
         )
+
+
+def _healthy(stack: Stack) -> str:
+    """A script that asks the gateway's own health, with what its image has."""
+    scheme = "https" if stack.gateway.tls else "http"
+    url = f"{scheme}://127.0.0.1:{addresses.GATEWAY_HTTP_PORT}/health"
+    options = " --haproxy-protocol" if stack.gateway.proxy_protocol else ""
+    curl = f"curl --fail --silent --insecure --max-time 4 --output /dev/null{options} {url}"
+    return f'if command -v curl >/dev/null; then {curl}; else kill -0 "$(cat {Paths().pid})"; fi'

@@ -230,6 +230,14 @@ def test_a_request_whose_node_dies_is_answered_by_another(start: Start, nodes: t
         assert client.post(ASR, content=b"audio").json() == {"node": "gpu-2"}
 
 
+def test_a_node_whose_name_does_not_resolve_keeps_nobody_outside(
+    start: Start, nodes: tuple[Node, Node]
+) -> None:
+    nameless = UpstreamServer("gpu-2", "gpu-2.invalid", 8800, 9800)
+    client = start(upstream(1, nodes[0].port), nameless, resolver="127.0.0.1")
+    assert [client.post(ASR).json() for _ in range(3)] == [{"node": "gpu-1"}] * 3
+
+
 def test_a_node_that_failed_serves_again_after_seconds(start: Start, nodes: tuple[Node, Node]) -> None:
     client = start(*(upstream(n, node.port) for n, node in enumerate(nodes)))
     nodes[0].status = 503

@@ -50,6 +50,12 @@ SITES = {
     ),
     "a node with all tasks beside others": Site((ONE, replace(TWO, tasks=("asr",))), api_keys=KEYS),
     "different tasks at layer 4": Site((ONE, replace(TWO, tasks=("asr",))), grpc_balancing="layer4"),
+    "names that are resolved again": Site(
+        (ONE, UpstreamServer("gpu-4", "gpu-4.invalid", 8800, 9800)), resolver="127.0.0.1"
+    ),
+    "such names at layer 4": Site(
+        (UpstreamServer("gpu-4", "gpu-4.invalid", 8800, 9800),), resolver="127.0.0.1", grpc_balancing="layer4"
+    ),
     "layer 4": Site((ONE, DRAINED), grpc_balancing="layer4"),
     "no node at layer 4": Site((), grpc_balancing="layer4"),
 }

@@ -369,6 +369,11 @@ def test_a_node_is_ready_by_its_own_health_route_whenever_a_container_of_it_is_n
     assert ready.inputs["triggers"][:2] == ["gpu-2-triton@192.0.2.12-id", "gpu-2-service@192.0.2.12-id"]
 
 
+def test_docker_checks_the_gateways_health() -> None:
+    test = declare(config())["gateway"].inputs["healthcheck"]["tests"]
+    assert "http://127.0.0.1:8080/health" in test[-1]
+
+
 def test_new_nodes_get_traffic_when_they_are_healthy() -> None:
     assert {"gpu-1-ready", "gpu-2-ready", "gpu-3-ready"} <= declare(config()).after("gateway-config")
 

@@ -20,7 +20,7 @@ _FIELDS = (
     *(f'{{{{.Label "{label}"}}}}' for label in _LABELS),
 )
 #: Prints the input of `listed`: every container, the newest first.
-SCRIPT = "docker ps --all --no-trunc --format '" + "\t".join(_FIELDS) + "'"
+SCRIPT = "docker ps --no-trunc --all --format '" + "\t".join(_FIELDS) + "'"
 
 # The services of the compose file of the original service. Compose names a container after its project and
 # service, with a number: gpu-ai-triton-1, in its first version gpu-ai_triton_1.

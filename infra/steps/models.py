@@ -34,15 +34,19 @@ _VERSION = f'\nparameters {{{{ key: "{CONTENT_HASH}" value {{{{ string_value: "{
 # Printed by a host that does not have the copy yet.
 _SEND = b"send"
 
-# The arguments: the root, and the name of the copy.
+# The arguments: the root, the name of the copy, and its KiB. What is cut off, by a full disk too, goes
+# away at once.
 _UNPACK = f"""
 set -e
 mkdir -p -- "$1/{STORE}" "$1/{REPOSITORY}"
 cd -- "$1/{STORE}"
-partial=".partial-$2"
+partial="$PWD/.partial-$2"
 [ ! -d "$2" ] || exit 0
-echo {_SEND.decode()}
 rm -rf -- "$partial"
+free=$(df -Pk . | awk 'NR == 2 {{ print $4 }}')
+[ "$free" -ge "$3" ] || {{ echo "$PWD has $free KiB free, and the copy needs $3 KiB"; exit 1; }}
+trap 'rm -rf -- "$partial"' EXIT
+echo {_SEND.decode()}
 mkdir -- "$partial"
 tar -xmf - --no-same-owner -C "$partial"
 cd -- "$partial"
@@ -143,7 +147,9 @@ class InUse(Declaration, frozen=True, kw_only=True):
 def copy(copied: Copy) -> None:
     """Copies one version of a model to the host, unless it is there already."""
     connection = copied.connection
-    command = connection.command(_UNPACK, copied.root, f"{copied.model}-{copied.version}")
+    source = PROJECT / copied.source
+    size = sum(path.stat().st_size for _, path in files_in(source)) // 1024
+    command = connection.command(_UNPACK, copied.root, f"{copied.model}-{copied.version}", str(size))
     host = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert host.stdin is not None and host.stdout is not None
     output = b""
@@ -151,7 +157,7 @@ def copy(copied: Copy) -> None:
     with contextlib.suppress(BrokenPipeError):
         for line in host.stdout:
             if line.strip() == _SEND:
-                pack(PROJECT / copied.source, copied.version, host.stdin)
+                pack(source, copied.version, host.stdin)
                 break
             output += line
     with contextlib.suppress(BrokenPipeError):

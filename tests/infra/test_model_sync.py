@@ -301,3 +301,18 @@ def test_a_node_is_removed_also_where_the_folder_above_is_a_link(node: Node, tmp
     node.copy()
     model_sync.remove(node.in_use())
     assert list((tmp_path / "disk").iterdir()) == []
+
+
+def test_a_disk_with_too_little_room_is_named_before_a_model_is_sent(node: Node, double: Double) -> None:
+    double("df", "echo Filesystem; echo '/dev/x 100 97 3 97% /'")
+    (node.source / "asr" / "1" / "weights").write_bytes(bytes(5000))
+    with pytest.raises(RemoteError, match=r"copying model asr: .*/store has 3 KiB free, .* needs 4 KiB"):
+        node.copy()
+    assert node.store() == set()
+
+
+def test_a_copy_that_the_disk_cuts_off_is_removed_at_once(node: Node, double: Double) -> None:
+    double("tar", 'mkdir -p "$5"; echo half >"$5"/half; echo \'No space left on device\'; exit 2')
+    with pytest.raises(RemoteError, match="No space left on device"):
+        node.copy()
+    assert node.store() == set()

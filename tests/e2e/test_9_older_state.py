@@ -119,9 +119,7 @@ def test_a_stack_of_the_older_version_is_updated_in_place(older: Site) -> None:
     # The older version had no volume for engines and no steps around a node's change, and the gateway's
     # container pulled its image.
     engines = [name for name in created if "-engines@" in name]
-    steps = [
-        name for name in created if re.search("(-turn|-recovery|-tried|gateway-traffic)@", name)
-    ]
+    steps = [name for name in created if re.search("(-turn|-recovery|-tried|gateway-traffic)@", name)]
     image = [name for name in created if "RemoteImage::gateway-image@" in name]
     expected = sorted(engines + steps + image)
     assert sorted(created) == expected, "resources of the older version have other names now"

@@ -73,6 +73,8 @@ def container(
         "log_driver": "json-file",
         "log_opts": {"max-size": "10m", "max-file": "3"},
         "memory": memory_bytes(memory) >> 20 if memory else None,
+        # Docker sets twice the memory by itself; the provider would take that for a change at every update.
+        "memory_swap": 2 * (memory_bytes(memory) >> 20) if memory else None,
         "stop_timeout": stop_seconds,
         "destroy_grace_seconds": stop_seconds,
         "healthcheck": healthcheck,

@@ -46,7 +46,23 @@ def network(stack: Stack, node: Node) -> str:
 
 def container(stack: Stack, node: Node, part: str) -> str:
     """The container of one part of a node, such as `TRITON`."""
-    return f"{network(stack, node)}-{part}"
+    return former_container(stack, node.name, part)
+
+
+def former_container(stack: Stack, node: str, part: str) -> str:
+    """The container of one part of a node by name, which the stack may no longer have."""
+    return f"{stack.name}-{node}-{part}"
+
+
+def node_of(stack: str, container: str, part: str) -> str | None:
+    """The name of the node whose part runs in a container of that name; None for other containers.
+
+    `stack` is the stack's name.
+    """
+    start, end = f"{stack}-", f"-{part}"
+    if not (container.startswith(start) and container.endswith(end)):
+        return None
+    return container.removeprefix(start).removesuffix(end)
 
 
 def shared_memory_volume(stack: Stack, node: Node) -> str:
@@ -76,6 +92,11 @@ def gateway_container(stack: Stack) -> str:
 def keepalived_container(stack: Stack) -> str:
     """The container of a gateway's keepalived, on the gateway's host."""
     return f"{stack.name}-{KEEPALIVED}"
+
+
+def gateway_number(stack: Stack, position: int) -> str:
+    """The name of a gateway among several, which VRRP's log shows; `position` counts from 0."""
+    return f"{stack.name}-{position + 1}"
 
 
 def gateway_volume(stack: Stack) -> str:

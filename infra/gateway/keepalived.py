@@ -89,7 +89,7 @@ def configuration(stack: Stack) -> str:
     position = own.index(gateway.public_host)
     peers = [address for address in own if address != gateway.public_host]
     return _CONF.format(
-        name=f"{stack.name}-{position + 1}",
+        name=names.gateway_number(stack, position),
         check=_check(stack),
         interface=virtual.interface or _INTERFACE,
         router_id=virtual.router_id,

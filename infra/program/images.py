@@ -10,6 +10,7 @@ import pulumi
 import pulumi_command as command
 import pulumi_docker as docker
 
+from infra import names
 from infra.connection import Connection
 from infra.declaration import DeclarationError, from_json
 from infra.image_references import ImageReferences, settings_of
@@ -103,6 +104,8 @@ class Images:
 
     def _hosts(self, part: str) -> list[Address]:
         """The Docker hosts that need the image of a part, in the order of the stack file."""
+        if part == names.KEEPALIVED:
+            return list(dict.fromkeys(self._stack.gateway.hosts))
         nodes = [each for each in self._stack.nodes if not each.embedded]
         needing = [each.host for each in nodes if part in settings_of(self._stack, each)]
         return list(dict.fromkeys(needing))

@@ -50,7 +50,7 @@ class Listed:
         """The node of a stack's container; empty for the gateways' and for other containers."""
         if not self.stack or self.role not in names.NODE_PARTS:
             return ""
-        return self.name.removeprefix(f"{self.stack}-").removesuffix(f"-{self.role}")
+        return names.node_of(self.stack, self.name, self.role) or self.name
 
 
 def listed(docker_ps: str) -> list[Listed]:

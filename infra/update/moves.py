@@ -205,7 +205,7 @@ class Moves:
             )
 
     def _place(self, name: str, connection: Connection) -> NodeAddress:
-        containers = tuple(f"{self._stack.name}-{name}-{part}" for part in names.NODE_PARTS)
+        containers = tuple(names.former_container(self._stack, name, part) for part in names.NODE_PARTS)
         return NodeAddress(f"{name} on {connection.host}", connection, containers[0], containers)
 
     def _recorded(self) -> Iterator[tuple[str, NodeAddress]]:
@@ -215,15 +215,14 @@ class Moves:
             return
         providers = {each["urn"]: each for each in resources}
         ours = {str(node.host) for node in self._stack.nodes}
-        start, end = f"{self._stack.name}-", f"-{names.SERVICE}"
         for each in resources:
             name = str(each.get("inputs", {}).get("name", ""))
-            if not each["type"].endswith(":Container") or not (name.startswith(start) and name.endswith(end)):
+            node = names.node_of(self._stack.name, name, names.SERVICE)
+            if not each["type"].endswith(":Container") or node is None:
                 continue
             provider = providers.get(str(each.get("provider", "")).rpartition("::")[0], {})
             host = provider.get("inputs", {}).get("host")
             if isinstance(host, str) and host not in ours:
-                node = name.removeprefix(start).removesuffix(end)
                 options = Connection.to(self._stack.nodes[0].host, self._ssh).options
                 yield node, self._place(node, Connection(host, options))
 

@@ -33,6 +33,8 @@ MATCHING = {
     # These have no room for the mark: the text itself is searched for.
     "^[0-9A-Fa-f]*[.:][0-9A-Fa-f.:]*(/[0-9]{1,3})?$": "198.51.100.77/32",
     "^[0-9A-Fa-f]*[.:][0-9A-Fa-f.:]*$": "198.51.100.77",
+    "^([0-9]{1,3}\\.){3}[0-9]{1,3}/[0-9]{1,2}$": "198.51.100.77/24",
+    "^[A-Za-z0-9_.@-]{1,15}$": MARK,
     "^/": f"/srv/{MARK}",
     "^/[A-Za-z0-9_./+@:,=-]+$": f"/etc/{MARK}.pem",
     "^(host|sync|(s3|gs|as)://.+)$": f"s3://{MARK}/models",
@@ -47,7 +49,7 @@ QUANTITIES = {
     "^[1-9][0-9]*[kKmMgG]?[bB]?$",
 }
 # Refused where they are encrypted, as test_stack.py shows.
-REFUSED = re.compile(r"nodes\.0\.(name|host)$|gateway\.host$|triton\.shmSize$|\.build\.args\.")
+REFUSED = re.compile(r"nodes\.0\.(name|host)$|gateway\.hosts?(\.0)?$|triton\.shmSize$|\.build\.args\.")
 
 
 def texts(part: Any, definitions: dict[str, Any], key: Key = ()) -> Iterator[tuple[Key, str | None]]:
@@ -97,6 +99,13 @@ def base(key: Key) -> dict[str, Any]:
         config["service"] = {}
     if key[:2] == ("gateway", "tls"):
         config["gateway"] = {"tls": {"certificate": "/etc/a.pem", "key": "/etc/b.pem"}}
+    if key[:2] == ("gateway", "virtualAddress"):
+        config["gateway"] = {
+            "hosts": ["ssh://root@192.0.2.1", "ssh://root@192.0.2.2"],
+            "virtualAddress": {"address": "192.0.2.100/24"},
+        }
+    if key[:3] == ("gateway", "virtualAddress", "peers"):
+        config["gateway"]["virtualAddress"]["peers"] = ["192.0.2.1"]
     if key in (("gateway", "confDir"), ("gateway", "nginx")):
         config["gateway"] = {"mode": "existing"}
     if key[:2] in (("models", "source"), ("models", "credentials")):

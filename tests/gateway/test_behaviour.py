@@ -230,6 +230,34 @@ def test_a_request_whose_node_dies_is_answered_by_another(start: Start, nodes: t
         assert client.post(ASR, content=b"audio").json() == {"node": "gpu-2"}
 
 
+@contextmanager
+def cut_off() -> Iterator[int]:
+    """The port of a host that answers no connection: the kernel drops those beyond the full backlog."""
+    with socket.socket() as listener, ExitStack() as stack:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):
+            client = stack.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
+def test_a_request_that_a_cut_off_host_never_took_is_answered_by_another(
+    start: Start, nodes: tuple[Node, Node]
+) -> None:
+    with cut_off() as port:
+        client = start(upstream(1, port), upstream(2, nodes[1].port))
+        answers = [client.post(ASR, content=b"audio") for _ in range(4)]
+    assert [(answer.status_code, answer.json()) for answer in answers] == [(200, {"node": "gpu-2"})] * 4
+
+
+def test_a_fleet_of_cut_off_hosts_answers_in_the_envelope(start: Start) -> None:
+    with cut_off() as port:
+        client = start(upstream(1, port))
+        check_envelope(client.post(ASR, content=b"audio"), 504)
+
+
 def test_a_node_whose_name_does_not_resolve_keeps_nobody_outside(
     start: Start, nodes: tuple[Node, Node]
 ) -> None:

@@ -126,10 +126,10 @@ def test_a_log_that_cannot_be_read_is_reported_as_unknown() -> None:
     )
 
 
-def test_only_the_last_half_minute_of_the_log_counts() -> None:
+def test_only_the_log_of_the_time_that_nginx_avoids_a_node_counts() -> None:
     log = f"{AVOIDED}\n  a second line of it\n"
-    assert recent(log, datetime.datetime(2026, 3, 1, 12, 0, 30)).splitlines()[0] == AVOIDED
-    assert recent(log, datetime.datetime(2026, 3, 1, 12, 0, 36)) == ""
+    assert recent(log, datetime.datetime(2026, 3, 1, 12, 0, 10)).splitlines()[0] == AVOIDED
+    assert recent(log, datetime.datetime(2026, 3, 1, 12, 0, 11)) == ""
 
 
 @pytest.mark.parametrize(

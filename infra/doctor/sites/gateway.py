@@ -19,10 +19,11 @@ from infra.embedded.gateway import render_gateway
 from infra.embedded.layout import Layout
 from infra.gateway.configuration import ExistingSite
 from infra.gateway.plan import gateway_plan
+from infra.gateway.render import FAILURE_SECONDS
 from infra.stack import Stack
 
 #: How long nginx avoids a node that failed (`fail_timeout` of its upstreams).
-AVOIDED_SECONDS = 30
+AVOIDED_SECONDS = FAILURE_SECONDS
 _LOG_BYTES = 256 * 1024
 _NGINX_TIME = "%Y/%m/%d %H:%M:%S"
 #: Prints the host's time, then the end of the error log that nginx's configuration names.

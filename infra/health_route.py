@@ -25,18 +25,18 @@ def unready(url: str) -> str | None:
         with urllib.request.urlopen(url, timeout=_ANSWER_SECONDS, context=context):
             return None
     except urllib.error.HTTPError as error:
-        return _message(error.read()) or f"HTTP {error.code}"
+        return message(error.read()) or f"HTTP {error.code}"
     except (http.client.HTTPException, OSError):
         return "it does not answer yet"
 
 
-def _message(body: bytes) -> str | None:
+def message(body: bytes) -> str | None:
     """The service's own reason."""
     try:
-        message = json.loads(body)["message"]
+        reason = json.loads(body)["message"]
     except (ValueError, KeyError, TypeError):
         return None
-    return message if isinstance(message, str) else None
+    return reason if isinstance(reason, str) else None
 
 
 def main(url: str, seconds: float) -> str | None:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 WAIT = Path(health_route.__file__).read_text(encoding="utf-8")
 #: The health route, as the service's container reaches it.
 URL = f"http://{names.LOOPBACK}:{addresses.HTTP_PORT}/api/v1/ai/health"
+#: The service's metrics, from there.
+METRICS_URL = f"http://{names.LOOPBACK}:{addresses.HTTP_PORT}/metrics"
 
 _MOST_AT_ONCE = 32
 _LOG_LINES = 30

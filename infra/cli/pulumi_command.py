@@ -96,15 +96,7 @@ def make_home() -> None:
 
 def read(stack: str, *arguments: str, secret: str | None = None) -> str:
     """What a command prints; `secret` is its standard input. Raises Failed with its errors."""
-    done = subprocess.run(
-        [str(cli()), *arguments, "--stack", stack, "--non-interactive"],
-        cwd=PROJECT,
-        env=environment(_loaded(stack)),
-        input=secret or "",
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = _captured(stack, *arguments, "--stack", stack, given=secret or "")
     if done.returncode:
         raise Failed(f"pulumi {' '.join(arguments[:2])}: {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout
@@ -113,17 +105,22 @@ def read(stack: str, *arguments: str, secret: str | None = None) -> str:
 def create_if_absent(stack: str) -> None:
     """Creates the stack in the backend unless it is there. Raises Failed."""
     make_home()
-    done = subprocess.run(
-        [str(cli()), "stack", "select", "--create", stack, "--non-interactive"],
+    done = _captured(stack, "stack", "select", "--create", stack)
+    if done.returncode:
+        raise Failed(f"the stack {stack} cannot be opened: {done.stderr.strip()}")
+
+
+def _captured(stack: str, *arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
+    """Runs a command without a terminal; `given` is its standard input."""
+    return subprocess.run(
+        [str(cli()), *arguments, "--non-interactive"],
         cwd=PROJECT,
         env=environment(_loaded(stack)),
-        stdin=subprocess.DEVNULL,
+        input=given,
         capture_output=True,
         text=True,
         check=False,
     )
-    if done.returncode:
-        raise Failed(f"the stack {stack} cannot be opened: {done.stderr.strip()}")
 
 
 def run(stack: str, command: str, *options: str) -> Done:

@@ -1,6 +1,5 @@
 """How the parts of a stack are now: health and load of every node, and the gateway."""
 
-import json
 import ssl
 import urllib.error
 import urllib.request
@@ -15,8 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from infra import names, node_health
 from infra.connection import RemoteError
 from infra.gateway.plan import public_url
+from infra.health_route import message
 from infra.stack import Node, Stack
-from infra.stack.hosts import bracketed
 
 _SECONDS = 5
 #: Beyond the time for the node: ssh, docker and the start of Python.
@@ -95,9 +94,8 @@ def _node(stack: Stack, node: Node) -> PartState:
     state = "healthy" if reason is None else f"unhealthy: {reason}"
     if reason is None and node.drained:
         state = "drained"
-    url = f"http://{bracketed(node.public_host)}:{node.public_http_port}"
-    role = node.runtime if node.serves_all else f"{node.runtime}: {', '.join(node.tasks)}"
-    return PartState(node.name, str(node.host), role, state, url, load_of(metrics) if metrics else {})
+    load = load_of(metrics) if metrics else {}
+    return PartState(node.name, str(node.host), node.role, state, node.http_url, load)
 
 
 def _embedded(node: Node) -> tuple[str | None, str | None]:
@@ -111,13 +109,12 @@ def _on_host(stack: Stack, node: Node) -> tuple[str | None, str | None]:
     reason = node_health.problem(address, 0)
     if reason == "no answer":
         return reason, None
-    url = node_health.URL.replace("/api/v1/ai/health", "/metrics")
     try:
         done = address.connection.run(
             'docker exec "$1" python -c "$2" "$3" "$4"',
             address.service,
             _ASK,
-            url,
+            node_health.METRICS_URL,
             str(_SECONDS),
             allowed=range(256),
             timeout=_SECONDS + _MARGIN_SECONDS,
@@ -143,17 +140,8 @@ def _fetched(url: str) -> tuple[str | None, str | None]:
         with urllib.request.urlopen(url, timeout=_SECONDS, context=context) as answer:
             return answer.read().decode(errors="replace"), None
     except urllib.error.HTTPError as error:
-        return None, _message(error.read()) or f"HTTP {error.code}"
+        return None, message(error.read()) or f"HTTP {error.code}"
     except urllib.error.URLError as error:
         return None, str(getattr(error.reason, "strerror", None) or error.reason)
     except OSError as error:
         return None, error.strerror or str(error)
-
-
-def _message(body: bytes) -> str | None:
-    """The service's own reason."""
-    try:
-        message = json.loads(body)["message"]
-    except (ValueError, KeyError, TypeError):
-        return None
-    return message if isinstance(message, str) else None

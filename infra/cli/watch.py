@@ -73,9 +73,8 @@ def _command(stack: Stack, part: str, container: str, lines: int, follow: bool) 
         host, name, process = gateways[part], names.gateway_container(stack), names.GATEWAY
     else:
         node = stack.node(part)
-        parts = (names.SERVICE, names.TRITON, names.UNIT_MANAGER, names.LLM_NODE)
-        if container not in parts:
-            raise Failed(f"--part {container}: expected one of {', '.join(parts)}")
+        if container not in names.NODE_PARTS:
+            raise Failed(f"--part {container}: expected one of {', '.join(names.NODE_PARTS)}")
         host = node.host
         name, process = names.container(stack, node, container), names.process(part, container)
     if str(host) == "embedded":

@@ -21,7 +21,6 @@ from infra.models.files import version
 from infra.paths import project_path
 from infra.service_settings import merged, on_this_computer, service_secrets, service_settings
 from infra.stack import Node, Stack
-from infra.stack.hosts import bracketed
 from infra.stack.values import NAME
 from infra.triton_arguments import TritonPorts, models_in_use
 
@@ -121,9 +120,9 @@ def gateway_declaration(stack: Stack, away: Set[str] = frozenset()) -> GatewayDe
     nodes = tuple(
         WatchedNode(
             name=node.name,
-            url=f"http://{bracketed(node.public_host)}:{node.public_http_port}",
+            url=node.http_url,
             host=str(node.host),
-            role=node.runtime,
+            role=node.role,
             state="skipped" if node.name in away else "drained" if node.drained else "serving",
         )
         for node in stack.nodes

@@ -44,7 +44,7 @@ def public_url(stack: Stack) -> str:
 
 
 def curl_options(stack: Stack) -> tuple[str, ...]:
-    """The options of `curl` for a request to one of several gateways by its own address."""
+    """The options of `curl` for a request to a gateway by another address than its public one."""
     gateway = stack.gateway
     # The name in the certificate is not the host's.
     return (

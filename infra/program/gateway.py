@@ -1,5 +1,6 @@
 """The gateway as a Pulumi component: its configuration is a resource of its own, and so is its container."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -202,7 +203,7 @@ class Gateway(pulumi.ComponentResource):
 def _healthy(stack: Stack) -> str:
     """A script that asks the gateway's own health, with what its image has."""
     scheme = "https" if stack.gateway.tls else "http"
-    url = f"{scheme}://127.0.0.1:{addresses.GATEWAY_HTTP_PORT}/health"
-    options = " --haproxy-protocol" if stack.gateway.proxy_protocol else ""
-    curl = f"curl --fail --silent --insecure --max-time 4 --output /dev/null{options} {url}"
+    url = f"{scheme}://{names.LOOPBACK}:{addresses.GATEWAY_HTTP_PORT}/health"
+    quiet = ["--fail", "--silent", "--max-time", "4", "--output", "/dev/null"]
+    curl = shlex.join(["curl", *quiet, *curl_options(stack), url])
     return f'if command -v curl >/dev/null; then {curl}; else kill -0 "$(cat {Paths().pid})"; fi'

@@ -242,7 +242,7 @@ class Node(pulumi.ComponentResource):
         told = concealed(
             {
                 "dialled": dialled,
-                "http": f"http://{address}:{node.public_http_port}",
+                "http": node.http_url,
                 "grpc": f"{address}:{node.public_grpc_port}",
             },
             stack.secrets,

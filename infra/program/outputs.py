@@ -22,7 +22,7 @@ def of(
         "gateway": _gateway(stack),
         "nodes": {
             node.name: {
-                "http": f"http://{bracketed(node.public_host)}:{node.public_http_port}",
+                "http": node.http_url,
                 "grpc": f"{bracketed(node.public_host)}:{node.public_grpc_port}",
                 "drained": node.drained,
                 "tasks": roles.tasks(stack, node),

@@ -7,7 +7,7 @@ from pydantic import Field, StringConstraints
 
 from inference_service import addresses
 from inference_service.tasks import Task
-from infra.stack.hosts import EmbeddedHost, Host, SshHost, UnixHost
+from infra.stack.hosts import EmbeddedHost, Host, SshHost, UnixHost, bracketed
 from infra.stack.section import Section
 from infra.stack.values import (
     DialledHost,
@@ -79,6 +79,16 @@ class Node(Section):
     """The node's share of the requests, beside nodes of other weights: 3 for a GPU three times as fast."""
     drained: bool = False
     """true: the node stays deployed and gets no traffic from the gateway."""
+
+    @property
+    def http_url(self) -> str:
+        """The node's HTTP API, as the gateway dials it."""
+        return f"http://{bracketed(self.public_host)}:{self.public_http_port}"
+
+    @property
+    def role(self) -> str:
+        """What the node is for, as people read it: its runtime, and its tasks unless it serves all."""
+        return self.runtime if self.serves_all else f"{self.runtime}: {', '.join(self.tasks)}"
 
     @property
     def serves_all(self) -> bool:

@@ -12,6 +12,7 @@ import pytest
 from tests.e2e.deployment import MODELS_LEFT_OUT, STACK, Site, first_config
 from tests.e2e.lab import images
 from tests.e2e.lab.fleet import Fleet, clean, running_fleet
+from tests.e2e.lab.host import Host
 from tests.e2e.lab.prerequisites import missing
 from tests.e2e.lab.program import Program
 
@@ -71,3 +72,14 @@ def site(deployed: Site) -> Iterator[Site]:
     yield deployed
     for host in deployed.fleet.hosts.values():
         host.restore()
+
+
+@pytest.fixture(scope="module")
+def third(deployed: Site, docker_data: Path) -> Iterator[Host]:
+    """An additional host. At the end no node is on it."""
+    host = deployed.fleet.add("gpu-3", gpu=True, docker_data=docker_data)
+    host.power_on()
+    host.wait_ready()
+    yield host
+    deployed.settle()
+    deployed.fleet.hosts.pop("gpu-3").remove()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import pytest
 
@@ -156,17 +156,6 @@ def test_a_gateway_setting_touches_the_gateway_only(deployed: Site) -> None:
     assert change.touched_hosts <= {"gateway"}
     assert all("gateway" in name for name in change.applied.steps), names_of(change.applied.steps)
     assert not seen.failures, seen.summary()
-
-
-@pytest.fixture(scope="module")
-def third(deployed: Site, docker_data: Path) -> Iterator[Host]:
-    """An additional host. At the end no node is on it."""
-    host = deployed.fleet.add("gpu-3", gpu=True, docker_data=docker_data)
-    host.power_on()
-    host.wait_ready()
-    yield host
-    deployed.settle()
-    deployed.fleet.hosts.pop("gpu-3").remove()
 
 
 def without_third(site: Site) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -78,17 +77,6 @@ def test_a_swap_that_fails_is_put_back_and_the_next_up_swaps(deployed: Site) -> 
         "e2e-gpu-1-triton",
         "e2e-gpu-1-service",
     }
-
-
-@pytest.fixture
-def third(deployed: Site, docker_data: Path) -> Iterator[Host]:
-    """An additional host. At the end no node is on it."""
-    host = deployed.fleet.add("gpu-3", gpu=True, docker_data=docker_data)
-    host.power_on()
-    host.wait_ready()
-    yield host
-    deployed.settle()
-    deployed.fleet.hosts.pop("gpu-3").remove()
 
 
 @pytest.mark.long

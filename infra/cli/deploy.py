@@ -14,7 +14,7 @@ from infra import names
 from infra.cli import pulumi_command, stack_files
 from infra.cli.options import DEFAULT_STACK, STACK, YES
 from infra.cli.screen import Failed, console, piped, show_json, show_table
-from infra.stack import Stack
+from infra.stack import Node, Stack
 
 #: Resources that say nothing to a person who reads a summary.
 _QUIET = ("pulumi:pulumi:Stack", "pulumi:providers:", "gpu-inference:index:")
@@ -47,7 +47,7 @@ def deploy(
     if as_json:
         show_json(_summary(loaded, done, told))
     else:
-        _show(loaded, done, told)
+        show(loaded, done, told)
     return done.status
 
 
@@ -127,9 +127,11 @@ def _configuration(recorded: dict[str, Any], present: dict[str, Any]) -> dict[st
 
 
 def _outputs(stack: str) -> dict[str, Any]:
+    """The stack's outputs; none, and the reason on the terminal, where Pulumi does not tell them."""
     try:
         return dict(json.loads(pulumi_command.read(stack, "stack", "output", "--json")))
-    except (Failed, ValueError):
+    except Failed as error:
+        console(errors=True).print(f"the summary has no addresses: {error}")
         return {}
 
 
@@ -162,7 +164,8 @@ def _summary(stack: Stack, done: pulumi_command.Done, told: dict[str, Any]) -> d
     }
 
 
-def _show(stack: Stack, done: pulumi_command.Done, told: dict[str, Any]) -> None:
+def show(stack: Stack, done: pulumi_command.Done, told: dict[str, Any]) -> None:
+    """Prints what an update did: a row for each node and the gateway; `told` are the stack's outputs."""
     changed = parts(stack, done.changes)
     nodes: dict[str, Any] = told.get("nodes") or {}
     gateway: dict[str, Any] = told.get("gateway") or {}
@@ -170,16 +173,19 @@ def _show(stack: Stack, done: pulumi_command.Done, told: dict[str, Any]) -> None
     # In a pipe a row is a line.
     separator = "\n" if console().is_terminal else ", "
 
-    def state(node: str) -> str:
-        if node in skipped:
+    def state(node: Node) -> str:
+        if node.name in skipped:
             return "skipped: its host is away"
-        return "drained" if (nodes.get(node) or {}).get("drained") else "serves"
+        if done.status:
+            # The outputs are those of the update before this one.
+            return "not known"
+        return "drained" if node.drained else "serves"
 
     rows = [
         [
             node.name,
             str(node.host),
-            state(node.name),
+            state(node),
             str((nodes.get(node.name) or {}).get("http", "")),
             separator.join(changed.get(node.name, ["nothing"])),
         ]
@@ -199,5 +205,4 @@ def _show(stack: Stack, done: pulumi_command.Done, told: dict[str, Any]) -> None
     count = sum(map(len, changed.values()))
     outcome = "done" if done.status == 0 else f"failed with status {done.status}"
     print(f"\n{outcome} in {done.seconds:.0f} s, {count} {'change' if count == 1 else 'changes'}")
-    if done.status == 0 and gateway.get("http"):
-        print(f"status  fleet status -s {stack.name}\ncheck   fleet doctor -s {stack.name}")
+    print(f"status  fleet status -s {stack.name}\ncheck   fleet doctor -s {stack.name}")

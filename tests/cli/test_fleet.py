@@ -17,8 +17,8 @@ import pytest
 import yaml
 
 from infra.cli.app import app
-from infra.cli.deploy import parts
-from infra.cli.pulumi_command import changes
+from infra.cli.deploy import parts, show
+from infra.cli.pulumi_command import Done, changes
 from infra.cli.start import settings
 from infra.cli.state import load_of
 from infra.stack.load import parse
@@ -290,3 +290,15 @@ def test_a_summary_sorts_changes_by_node() -> None:
         "gpu-10": ["create: service"],
         "gateway": ["update: config"],
     }
+
+
+@pytest.mark.parametrize(("status", "state"), [(0, "serves"), (255, "not known")])
+def test_a_failed_deployment_claims_of_no_node_that_it_serves(
+    capsys: pytest.CaptureFixture[str], status: int, state: str
+) -> None:
+    nodes = [{"host": "ssh://root@192.0.2.10", "name": "gpu-1"}]
+    told = {"nodes": {"gpu-1": {"http": "http://192.0.2.10:8800"}}}
+    show(parse({"nodes": nodes}, name="prod"), Done(status, 12.0, {}), told)
+    shown = capsys.readouterr().out
+    assert shown.split("gpu-1")[1].split("http://")[0].split(maxsplit=1)[1].strip() == state
+    assert "fleet status -s prod" in shown

@@ -49,7 +49,7 @@ def between(before: Sample, after: Sample, seconds: float) -> Figures:
 
 
 def growth(before: Sample, after: Sample) -> Sample:
-    """What came between two samples of one node; what is no counter is as in the second."""
+    """The increase of each counter between two samples of one node; gauges are those of the second."""
     return Sample(
         requests=_grown(before.requests, after.requests),
         errors=_grown(before.errors, after.errors),
@@ -68,7 +68,7 @@ def growth(before: Sample, after: Sample) -> Sample:
 
 
 def together(grown: Sequence[Sample], seconds: float) -> Figures:
-    """The figures of a whole fleet, from what came at each node in the same `seconds`."""
+    """The figures of a whole fleet, from the increases at each node in the same `seconds`."""
     bounds = {bound for each in grown for bound in each.buckets}
     whole = Sample(
         **{name: sum(getattr(each, name) for each in grown) for name in _SUMS},

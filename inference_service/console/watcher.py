@@ -39,7 +39,7 @@ class Watched:
     samples: list[tuple[float, Sample]] = field(default_factory=list)
 
     def saw(self, health: str, reason: str, now: float) -> None:
-        """Notes the health, and since when it is so."""
+        """Records the health, and the time of its last change."""
         if health != self.health:
             self.health, self.since = health, now
         self.reason = reason
@@ -58,7 +58,7 @@ class Watched:
         self.history.add(now, self.figures)
 
     def described(self, info: dict[str, Any], now: float) -> None:
-        """Notes the node's description, and when it last became another."""
+        """Records the node's description, and the time of its last change."""
         known = {key: value for key, value in info.items() if key != "timestamp"}
         if self.info is not None and known != self.info:
             self.changed = now

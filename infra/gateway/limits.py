@@ -27,8 +27,6 @@ def too_many(site: Site) -> str:
     if site.connection_limit:
         allowed.append(f"{site.connection_limit} at the same time")
     of = "API key" if site.api_keys else "address"
-    return (
-        f"too many requests: {' and '.join(allowed)} are allowed for each {of}"
-        if allowed
-        else ("too many requests")
-    )
+    if not allowed:
+        return "too many requests"
+    return f"too many requests: {' and '.join(allowed)} are allowed for each {of}"

@@ -93,7 +93,7 @@ def test_the_gateways_figures_are_from_nginx_lines(console: Start) -> None:
     assert running.fleet()["gateway"]["figures"]["errors"] == pytest.approx(0.5, abs=0.05)
 
 
-def test_ten_nodes_cost_little(console: Start) -> None:
+def test_ten_nodes_take_less_than_100_mb_and_have_a_history(console: Start) -> None:
     running = console(10)
     running.wait(lambda fleet: all(node["figures"] for node in fleet["nodes"]))
     process = psutil.Process(running.process.pid)

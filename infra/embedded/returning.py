@@ -10,7 +10,7 @@ import msgspec
 
 from infra import names
 from infra.declaration import Declaration
-from infra.embedded.gateway import GATEWAY
+from infra.embedded.gateway import GATEWAY, reload_nginx
 from infra.embedded.layout import Layout
 from infra.embedded.program import write_private
 from infra.embedded.supervisor import Supervisor
@@ -42,5 +42,5 @@ def put_back(layout: Layout, declared: Returning) -> list[str]:
         write_private(conf, _WITHOUT_TRAFFIC.sub(lambda at: f"; # {at[1]}" if at[1] in back else at[0], text))
         supervisor = Supervisor(layout)
         if supervisor.is_declared(GATEWAY) and supervisor.running():
-            supervisor.signal(GATEWAY, "HUP")
+            reload_nginx(supervisor)
     return back

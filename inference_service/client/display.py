@@ -25,10 +25,21 @@ class Display:
         """Clear the line on the terminal."""
         self.show("")
 
-    def fail(self, reason: str) -> None:
-        """Print why there is no text, or no more of it, as one line."""
+    @property
+    def on_terminal(self) -> bool:
+        """Whether a person sees the progress."""
+        return self._terminal is not None
+
+    def fail(self, reason: str, remedy: str = "") -> None:
+        """Print why there is no text, or no more of it, and what to do, as one line."""
         self.clear()
-        print(f"speech: {' '.join(reason.split())}", file=self._errors)
+        line = " ".join(f"{reason}. {remedy}".split()) if remedy else " ".join(reason.split())
+        print(f"speech: {line}", file=self._errors, flush=True)
+
+    def note(self, text: str) -> None:
+        """Print on standard error what has been done."""
+        self.clear()
+        print(text, file=self._errors, flush=True)
 
     def partial(self, text: str, result: dict[str, object]) -> None:
         """Show a text that may still change."""
@@ -39,12 +50,16 @@ class Display:
 
     def final(self, text: str, result: dict[str, object]) -> None:
         """Print a text that will not change, and once what its model cannot be trusted with."""
+        self.warn(result)
+        if self._as_json or text:
+            line = json.dumps(result, ensure_ascii=False) if self._as_json else text
+            print(line, file=self._output, flush=True)
+
+    def warn(self, result: dict[str, object]) -> None:
+        """Print once what the model of a result cannot be trusted with."""
         self.clear()
         answer = result.get("result_data", result)
         if isinstance(answer, dict) and answer.get("caveat") and not self._warned:
             self._warned = True
             model = f"{answer['kind']} model" if "kind" in answer else "model"
             print(f"speech: caveat of the node's {model}: {answer['caveat']}", file=self._errors, flush=True)
-        if self._as_json or text:
-            line = json.dumps(result, ensure_ascii=False) if self._as_json else text
-            print(line, file=self._output, flush=True)

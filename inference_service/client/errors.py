@@ -2,18 +2,52 @@
 
 
 class ClientError(Exception):
-    """The recording cannot be read, or the service refused it. The text gives the reason."""
+    """The recording cannot be read, or the service refused it.
+
+    The text gives the reason, and `remedy` what to do, as a sentence; empty where the reason says it.
+    """
+
+    remedy = ""
+
+    def __init__(self, reason: str, remedy: str = "") -> None:
+        super().__init__(reason)
+        self.remedy = remedy or self.remedy
+
+
+class Refused(ClientError):
+    """The service takes no request of this client, whatever the recording: the key is wrong."""
+
+    remedy = "Give the API key of the fleet: SPEECH_API_KEY=KEY in the environment, or --api-key KEY"
 
 
 class Unavailable(ClientError):
     """No node can answer now. A retry may succeed a little later, on another node."""
 
+    remedy = "Try again later; fleet status shows the nodes"
+
 
 class Unreachable(Unavailable):
     """Nothing answers at the address."""
 
+    remedy = "Start the fleet (fleet up), or name its address: --url http://HOST:8080 (SPEECH_URL)"
+
+
+_UNKNOWN_FORMAT = "For audio without a header: --input-format, --rate. Others: ffmpeg -i FILE file.wav"
+_REMEDIES = {
+    404: "Give the gateway's or node's address alone, without a path: --url http://HOST:8080",
+    413: "Cut the recording (ffmpeg -i FILE -f segment -segment_time 1500 part-%03d.flac), or stream it: "
+    "--partial 0",
+    415: _UNKNOWN_FORMAT,
+}
+
 
 def refusal(url: str, reason: str, status: int) -> ClientError:
     """The error for an HTTP status of the service at `url`."""
-    kind = Unavailable if status in (429, 502, 503, 504) else ClientError
-    return kind(f"{url}: {reason} (HTTP {status})")
+    text = f"{url}: {reason} (HTTP {status})"
+    if status in (401, 403):
+        return Refused(text)
+    if status in (429, 502, 503, 504):
+        return Unavailable(text)
+    return ClientError(
+        text, _UNKNOWN_FORMAT if "format is not recognised" in reason else _REMEDIES.get(status, "")
+    )

@@ -7,14 +7,15 @@ from typing import Any
 import grpc
 from google.protobuf.json_format import MessageToDict
 
-from inference_service.client.errors import ClientError, Unavailable, Unreachable
+from inference_service.client.errors import ClientError, Refused, Unavailable, Unreachable
 from inference_service.client.files import AudioFile
 from inference_service.client.live import STREAM_ID, Attempt, StreamOptions
 from inference_service.client.recording import Recording
 from inference_service.grpc_api.generated import ai_service_pb2 as pb
 from inference_service.grpc_api.generated.ai_service_pb2_grpc import AIServiceStub
 
-_TASK = "speech_recognition"
+#: The names of tasks in gRPC, by those of HTTP's routes.
+_TASKS = {"asr": "speech_recognition", "emotion": "emotion_detection", "synthesis": "synthesis_detection"}
 
 _OPTIONS = [
     ("grpc.max_send_message_length", -1),
@@ -28,17 +29,23 @@ _OPTIONS = [
 
 
 def ask_over_grpc(
-    address: str, file: AudioFile, options: StreamOptions, *, tls: bool = False, timeout: float = 300.0
+    address: str,
+    file: AudioFile,
+    options: StreamOptions,
+    *,
+    task: str = "asr",
+    tls: bool = False,
+    timeout: float = 300.0,
 ) -> dict[str, Any]:
-    """Send the recording whole to `host:port`, and return what speech recognition says: the `data` of HTTP's
-    route. `timeout` is in seconds. Raises ClientError; Unavailable if a retry may succeed.
+    """Send the recording whole to `host:port`, and return what `task` (asr, emotion or synthesis) says: the
+    `data` of HTTP's route. `timeout` is in seconds. Raises ClientError; Unavailable if a retry may succeed.
     """
     request = pb.ProcessAudioDataRequest(
         audio_data=file.read(),
         format=file.format_name or "",
         sample_rate=file.sample_rate or 0,
         channels=file.channels or 0,
-        tasks=[_TASK],
+        tasks=[_TASKS[task]],
     )
     with _channel(address, tls) as channel:
         try:
@@ -47,7 +54,9 @@ def ask_over_grpc(
             )
         except grpc.RpcError as error:
             raise _error(address, error) from None
-    found: dict[str, Any] = json.loads(answer.results[_TASK].result_data)
+    if _TASKS[task] not in answer.results:
+        raise ClientError(f"{address}: {answer.error}")
+    found: dict[str, Any] = json.loads(answer.results[_TASKS[task]].result_data)
     return found
 
 
@@ -108,4 +117,6 @@ def _error(address: str, error: grpc.RpcError) -> ClientError:
     died = code is grpc.StatusCode.INTERNAL and "RST_STREAM" in details
     if died or is_busy or code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
         return Unavailable(f"{address}: {details}")
+    if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
+        return Refused(f"{address}: {details} ({code.name})")
     return ClientError(f"{address}: {details} ({code.name})")

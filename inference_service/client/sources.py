@@ -1,6 +1,7 @@
 """Fills recordings for live transcription: from files of every format, and from standard input."""
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from itertools import chain
@@ -57,6 +58,13 @@ def _chunks(blocks: Iterator[NDArray[np.float32]]) -> Iterator[bytes]:
         samples = (np.clip(block, -1.0, 1.0) * 32767).astype("<i2")
         for start in range(0, len(samples), step):
             yield samples[start : start + step].tobytes()
+
+
+def standard_input() -> int:
+    """The descriptor of standard input. Raises ClientError where it is closed."""
+    if sys.stdin is None:
+        raise ClientError("standard input: is closed")
+    return sys.stdin.fileno()
 
 
 def from_pipe(descriptor: int, sample_rate: int, channels: int) -> Recording:

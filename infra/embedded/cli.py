@@ -86,7 +86,7 @@ def _up(arguments: argparse.Namespace, layout: Layout, stack: Stack, declared: f
     print(f"HTTP  {gateway.url}/api/v1/ai/\ngRPC  127.0.0.1:{gateway.site.grpc}")
     for node in declared.nodes:
         print(f"      {node.name}: {node.url}, gRPC 127.0.0.1:{node.grpc}")
-    print(f"live  .venv/bin/speech transcribe {os.path.relpath(RECORDING)} --realtime --url {gateway.url}")
+    print(f"live  .venv/bin/speech {os.path.relpath(RECORDING)} --realtime --url {gateway.url}")
     print(f"logs  {layout.logs}/\nstop  {layout.make('down')}")
 
 

@@ -1,4 +1,4 @@
-"""The command line `fleet`, from Typer, and those that `fleet` passes on, from argparse."""
+"""The command lines `fleet` and `speech`, from Typer, and those that `fleet` passes on, from argparse."""
 
 import argparse
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ from typing import Any
 
 import typer
 
+from inference_service.client import command as speech
 from infra.cli import app as fleet
 from infra.doctor import cli as doctor
 from infra.models import cli as models
@@ -18,8 +19,8 @@ _PASSED_ON = {"doctor": doctor.parser, "models": models.parser}
 _HEAD = """\
 # Command lines
 
-`make setup` installs `fleet` and `speech` in `.venv/bin`. [fleet.md](../fleet.md) explains how to use
-`fleet`. Every command has `--help`.
+`make setup` installs `fleet` and `speech` in `.venv/bin`. [fleet.md](../fleet.md) and
+[speech.md](../speech.md) explain how to use them. Every command has `--help`.
 """
 
 
@@ -46,6 +47,8 @@ def page() -> str:
             parts.append(
                 _command(f"fleet {name}", command.help or "", [_of_click(p) for p in command.params])
             )
+    own: Any = typer.main.get_command(speech.app)
+    parts.append(_command("speech", own.help or "", [_of_click(p) for p in own.params]))
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
@@ -62,11 +65,11 @@ def _paragraphs(text: str) -> str:
 def _of_click(parameter: Any) -> _Option:
     """Takes a parameter of Typer's command."""
     named = [each for each in parameter.opts if each.startswith("-")]
-    spelled = ", ".join(named) or str(parameter.metavar or parameter.name).upper()
+    spelled = ", ".join(named) or (parameter.metavar or str(parameter.name).upper())
     if parameter.nargs == -1:
         spelled += " …"
     if named and not getattr(parameter, "is_flag", False):
-        spelled += f" {str(parameter.metavar or parameter.name).upper()}"
+        spelled += f" {(parameter.metavar or str(parameter.name).upper())}"
     told = getattr(parameter, "help", None) or ""
     if parameter.envvar:
         told += f" (or the variable {markdown.code(str(parameter.envvar))})"
@@ -98,7 +101,7 @@ def _described(parser: argparse.ArgumentParser, text: str) -> argparse.ArgumentP
 
 
 def _of_action(action: argparse.Action) -> _Option:
-    name = str(action.metavar or action.dest).upper()
+    name = str(action.metavar or action.dest.upper())
     spelled = ", ".join(action.option_strings) or name
     if action.option_strings and action.nargs != 0:
         spelled += f" {name}"

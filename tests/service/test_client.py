@@ -124,7 +124,7 @@ FILES: dict[str, tuple[Callable[[], bytes], list[str]]] = {
     "no-suffix": (lambda: written("adts", "aac"), []),
     "wrong-name.wav": (lambda: by_libsndfile("FLAC"), []),
     "call.ulaw": (lambda: by_libsndfile("RAW", "ULAW", rate=8000), []),
-    "call.bin": (lambda: by_libsndfile("RAW", "ALAW", rate=8000), ["--format", "alaw"]),
+    "call.bin": (lambda: by_libsndfile("RAW", "ALAW", rate=8000), ["--input-format", "alaw"]),
     "wide.raw": (lambda: by_libsndfile("RAW", "PCM_16"), ["--rate", "16000"]),
 }
 WAYS = {"http": [], "grpc": ["--grpc", "{grpc}"], "websocket": ["--partial", "0"]}

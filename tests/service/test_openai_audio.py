@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import httpx2
 import numpy as np
@@ -181,9 +182,23 @@ def test_a_stream_brings_the_text_window_by_window(client: OpenAI, service: Serv
     assert len(deltas) >= 3
     assert done.type == "transcript.text.done"
     assert (done.usage.type, done.usage.seconds) == ("duration", 70)
+    reached = [event.seconds for event in deltas]  # type: ignore[attr-defined]
+    assert reached == sorted(reached)
+    assert reached[-1] == pytest.approx(70, abs=1)
     assert [language.code for language in done.languages] == ["en"]
     assert "".join(event.delta for event in deltas) == done.text
     assert sum(audio.frames for audio in service.runtime.audios) == 70 * 16000
+
+
+@pytest.mark.parametrize("kind", ["srt", "vtt"])
+def test_a_stream_ends_with_the_subtitles_that_a_plain_request_has(client: OpenAI, kind: Any) -> None:
+    plain = client.audio.transcriptions.create(file=recording(70), model="asr", response_format=kind)
+    stream = client.audio.transcriptions.create(
+        file=recording(70), model="asr", response_format=kind, stream=True
+    )
+    *deltas, done = list(stream)
+    assert len(deltas) >= 3
+    assert done.text == plain
 
 
 def test_a_stream_that_cannot_begin_has_the_status_of_its_error(client: OpenAI, service: Service) -> None:
@@ -229,7 +244,7 @@ def test_the_models_are_listed_and_found(client: OpenAI) -> None:
         ({"extra_body": {"diarize": True}}, "does not tell speakers apart", "diarize"),
         ({"extra_body": {"translate": "true"}}, "/v1/audio/translations", "translate"),
         ({"extra_body": {"num_beams": 3}}, "num_beams: is not a field of this route", "num_beams"),
-        ({"stream": True, "response_format": "srt"}, "stream: true goes with", "stream"),
+        ({"stream": True, "response_format": "verbose_json"}, "stream: true goes with", "stream"),
         ({"file": ("a.wav", b"RIFF")}, "its 4 bytes do not begin as WAV does", "file"),
         ({"file": ("a.m4a", b"\0\0\0\x1cftypM4A ")}, "its index .moov., without which", "file"),
         ({"file": ("a.webm", b"\x1a\x45\xdf\xa3webm")}, "WebM cannot be read: its data is damaged", "file"),

@@ -48,8 +48,10 @@ def read_transcription(kind: str, options: dict[str, str], body: bytes, model: s
     _check_model(fields, model)
     format = _format(fields)
     stream = fields.flag("stream")
-    if stream and format not in ("json", "text"):
-        raise FieldRefused("stream", f"true goes with response_format json or text, not with {format}")
+    if stream and format == "verbose_json":
+        raise FieldRefused(
+            "stream", f"true goes with response_format json, text, srt or vtt, not with {format}"
+        )
     _check_chunking(fields)
     if fields.texts("include", by_comma=True):
         raise FieldRefused(

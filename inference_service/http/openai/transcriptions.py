@@ -29,7 +29,8 @@ from inference_service.http.post import beside_the_loop, read_post
 from inference_service.http.requests import audio_of
 from inference_service.runtimes.base import Call
 from inference_service.streaming.decoder import STREAM_RATE
-from inference_service.tasks import DetailedTranscript, Task, Transcript
+from inference_service.tasks import DetailedTranscript, Task
+from inference_service.windows import joined
 from inference_service.word_times import on_the_sound
 
 TRANSCRIPTIONS = "/v1/audio/transcriptions"
@@ -70,10 +71,15 @@ def routes(engine: Engine) -> list[HTTPRouteHandler]:
 async def _transcribe(engine: Engine, request: TranscriptionRequest, call: Call) -> Response[bytes]:
     audio = await _audio(engine, request)
     heard = await engine.transcribe(audio, request.options, call)
+    body = await _body(heard, audio, request)
+    return Response(body, media_type=_CONTENT_TYPES[request.format])
+
+
+async def _body(heard: DetailedTranscript, audio: Audio, request: TranscriptionRequest) -> bytes:
     if request.options.word_timestamps:
         with budget.current().briefly(4 * audio.frames):
             heard = await asyncio.to_thread(_on_the_sound, heard, audio)
-    return Response(answers.body(heard, audio, request), media_type=_CONTENT_TYPES[request.format])
+    return answers.body(heard, audio, request)
 
 
 def _on_the_sound(heard: DetailedTranscript, audio: Audio) -> DetailedTranscript:
@@ -96,22 +102,31 @@ async def _stream(engine: Engine, request: TranscriptionRequest, call: Call) -> 
 async def _events(
     engine: Engine, request: TranscriptionRequest, audio: Audio, call: Call
 ) -> AsyncGenerator[bytes]:
-    """The text of each window as soon as it is known, then all of it."""
-    heard: list[Transcript] = []
-    text = ""
+    """The text of each window as soon as it is known, then all of it, or the subtitles.
+
+    `seconds` is how far recognition has come: not in OpenAI's API, and for clients that show progress.
+    """
+    heard: list[DetailedTranscript] = []
+    text, seconds = "", 0.0
     async with aclosing(engine.transcribe_in_parts(audio, request.options, call)) as parts:
         async for part in parts:
-            heard.append(part.transcript)
+            heard.append(part)
+            seconds += part.transcript.duration_ms / 1000
             if part.transcript.text:
                 delta = f" {part.transcript.text}" if text else part.transcript.text
                 text += delta
-                yield _event({"type": "transcript.text.delta", "delta": delta})
+                yield _event({"type": "transcript.text.delta", "delta": delta, "seconds": round(seconds, 3)})
+    whole = joined(heard, audio.duration_ms)
+    if request.format in ("srt", "vtt"):
+        text = (await _body(whole, audio, request)).decode()
+    caveat = {"caveat": whole.transcript.caveat} if whole.transcript.caveat else {}
     yield _event(
         {
             "type": "transcript.text.done",
             "text": text,
-            "languages": answers.languages(heard),
+            "languages": answers.languages(part.transcript for part in heard),
             "usage": answers.usage(audio),
+            **caveat,
         }
     )
 

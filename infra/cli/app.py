@@ -14,6 +14,7 @@ from infra.embedded.demonstration import DemonstrationFailed
 from infra.embedded.errors import EmbeddedError
 from infra.embedded.supervisor import SupervisorError
 from infra.stack import StackError
+from infra.stack.files import NoStackFile
 
 _FLEET, _HERE, _HELP = "A fleet on GPU hosts", "A stack on this computer, and its state", "Checks and models"
 
@@ -67,6 +68,7 @@ def run(arguments: list[str]) -> int:
         return 130
     except (
         Failed,
+        NoStackFile,
         StackError,
         EmbeddedError,
         SupervisorError,

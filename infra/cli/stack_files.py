@@ -1,44 +1,13 @@
-"""Finds the file of a stack."""
+"""The stacks that have a file here, as the commands use them."""
 
-import difflib
-import re
-from pathlib import Path
-
-from infra import names
-from infra.cli.screen import Failed
-from infra.paths import PROJECT
 from infra.stack import Stack, load_file
+from infra.stack.files import existing, known, path_of
 
-_FILE = re.compile(r"Pulumi\.(.+)\.yaml")
-
-
-def path_of(stack: str) -> Path:
-    """Where the file of a stack of that name is, or would be. Raises Failed for an impossible name."""
-    if not names.STACK_NAME.fullmatch(stack):
-        raise Failed(f"--stack {stack}: expected letters, digits and . _ - (at most 100)")
-    return PROJECT / f"Pulumi.{stack}.yaml"
-
-
-def known() -> list[str]:
-    """The stacks that have a file here, by name."""
-    found = (_FILE.fullmatch(path.name) for path in PROJECT.glob("Pulumi.*.yaml"))
-    return sorted(match[1] for match in found if match)
-
-
-def existing(stack: str) -> Path:
-    """The file of a stack. Raises Failed naming the stacks that there are, and the command that makes one."""
-    path = path_of(stack)
-    if path.is_file():
-        return path
-    others = known()
-    near = difflib.get_close_matches(stack, others, n=1)
-    hint = f" Did you mean {near[0]}?" if near else ""
-    there = f"Stacks here: {', '.join(others)}." if others else "No stack file is here."
-    raise Failed(f"{path.name} is not in {PROJECT}. {there}{hint}\nTo make it: fleet init {stack}")
+__all__ = ["existing", "known", "load", "on_this_computer", "path_of"]
 
 
 def load(stack: str) -> Stack:
-    """The stack of that name. Raises Failed without its file, StackError for mistakes in it."""
+    """The stack of that name. Raises NoStackFile without its file, StackError for mistakes in it."""
     return load_file(existing(stack))
 
 

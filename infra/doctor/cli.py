@@ -24,8 +24,8 @@ from infra.doctor.runner import chosen, run
 from infra.embedded.layout import STATE, Layout
 from infra.embedded.triton import backend_names
 from infra.image_references import ContextError
-from infra.paths import PROJECT
 from infra.stack import Stack, StackError, load_file
+from infra.stack.files import NoStackFile, existing
 
 API_KEY = "GPU_INFERENCE_API_KEY"
 _OK, _FOUND, _USAGE = 0, 1, 2
@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser().parse_args(arguments)
     try:
         return int(given.run(given))
-    except (Usage, StackError, SettingsError, ContextError, linter.NotARepository) as error:
+    except (Usage, NoStackFile, StackError, SettingsError, ContextError, linter.NotARepository) as error:
         print(f"error: {error}", file=sys.stderr)
     except OSError as error:  # no space for temporary files, for one
         print(f"error: {error.filename or 'the system'}: {error.strerror}", file=sys.stderr)
@@ -61,7 +61,10 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.set_defaults(run=examine)
     parser.add_argument(
-        "--stack", "-s", default="dev", help="the stack's name: Pulumi.<stack>.yaml (default: dev)"
+        "--stack",
+        "-s",
+        default=os.environ.get("FLEET_STACK", "dev"),
+        help="the stack's name: Pulumi.<stack>.yaml (default: FLEET_STACK, or dev)",
     )
     parser.add_argument("--file", type=Path, help="another stack file")
     parser.add_argument(
@@ -85,7 +88,7 @@ def parser() -> argparse.ArgumentParser:
 
 def examine(given: argparse.Namespace) -> int:
     """Examine a stack, and print its findings."""
-    stack = load_file(given.file or PROJECT / f"Pulumi.{given.stack}.yaml")
+    stack = load_file(given.file or existing(given.stack))
     allowed = [node.name for node in stack.nodes] + sorted(
         {names.GATEWAY, *(each.name for each in stack.gateway.each)}
     )
@@ -156,7 +159,7 @@ def _expected(given: argparse.Namespace) -> tuple[ModelsSettings, tuple[str, ...
         return load_settings(given.config, {})[0].ai.models, None
     if given.for_stack is None:
         return ModelsSettings(), None
-    stack = load_file(PROJECT / f"Pulumi.{given.for_stack}.yaml")
+    stack = load_file(existing(given.for_stack))
     backends = backend_names() if any(node.embedded for node in stack.nodes) else None
     try:
         models = ModelsSettings.model_validate(stack.service.config.get("ai", {}).get("models", {}))

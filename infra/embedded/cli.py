@@ -96,18 +96,6 @@ def down(arguments: argparse.Namespace) -> None:
     print(f"stopped: {', '.join(stopped)}" if stopped else "nothing was running")
 
 
-def status(arguments: argparse.Namespace) -> int:
-    """Print one line for each process; exit status 1 while the stack does not run."""
-    supervisor = Supervisor(_layout(arguments))
-    if not supervisor.running():
-        print(f"the stack {arguments.stack} is not running")
-        return 1
-    for name in supervisor.programs:
-        state = supervisor.state(name)
-        print(f"{name:<24} {state.name:<9} {state.detail}")
-    return 0
-
-
 def apply_declared_node(arguments: argparse.Namespace) -> None:
     """Apply the node that standard input declares as JSON."""
     node: NodeDeclaration = from_json(sys.stdin.buffer.read(), NodeDeclaration)
@@ -152,7 +140,6 @@ def _layout(arguments: argparse.Namespace) -> Layout:
 _COMMANDS = {
     "up": up,
     "down": down,
-    "status": status,
     "apply-node": apply_declared_node,
     "apply-gateway": apply_declared_gateway,
     "put-back": put_back_declared,

@@ -102,6 +102,9 @@ def test_a_missing_stack_file_names_the_others_and_the_command_that_makes_one(pr
         assert "Pulumi.prodd.yaml is not in" in failed.stderr
         assert "Stacks here: prod. Did you mean prod?" in failed.stderr
         assert failed.stderr.endswith("To make it: fleet init prodd\n")
+    doctor = fleet(project, "doctor", "-s", "prodd")
+    assert (doctor.returncode, doctor.stderr.splitlines()[-1]) == (2, "To make it: fleet init prodd")
+    assert "Pulumi.other.yaml is not in" in fleet(project, "doctor", FLEET_STACK="other").stderr
 
 
 def test_a_wrong_argument_is_named_with_the_likely_one(project: Path) -> None:

@@ -17,7 +17,7 @@ from litestar.handlers import BaseRouteHandler
 from litestar.params import Parameter
 from litestar.static_files import create_static_files_router
 
-from inference_service import __version__
+from inference_service import __version__, pages
 from inference_service.console import gateway_log
 from inference_service.console.figures import Figures
 from inference_service.console.history import SERIES
@@ -25,13 +25,6 @@ from inference_service.console.settings import ConsoleSettings
 from inference_service.console.watcher import Watched, Watcher
 
 _STATIC = Path(__file__).parent / "static"
-#: What a page may load: its own files only, so nothing leaves the computer.
-_HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:;"
-    " frame-ancestors 'none'; base-uri 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-cache",
-}
 
 
 class PartView(msgspec.Struct, frozen=True):
@@ -134,7 +127,7 @@ def build(settings: ConsoleSettings) -> Litestar:
     @get(["/", "/console"])
     async def page(request: Request[Any, Any, Any]) -> Response[bytes]:
         name = "console.html" if request.url.path.startswith("/console") else "index.html"
-        return Response((_STATIC / name).read_bytes(), media_type="text/html", headers=_HEADERS)
+        return Response((_STATIC / name).read_bytes(), media_type="text/html", headers=pages.HEADERS)
 
     @get("/console/api/entrance")
     async def entrance() -> dict[str, Any]:
@@ -148,7 +141,9 @@ def build(settings: ConsoleSettings) -> Litestar:
             "version": __version__,
         }
 
-    static = create_static_files_router("/console/static", [_STATIC], name="static", include_in_schema=False)
+    static = create_static_files_router(
+        "/console/static", [_STATIC, pages.SHARED], name="static", include_in_schema=False
+    )
     return Litestar(
         [fleet, history, log, page, entrance, static],
         lifespan=[watching],

@@ -1,4 +1,4 @@
-"""Live audio for browsers: the WebSocket `/api/v1/ai/stream`, and a page that uses it.
+"""Live audio for browsers: the WebSocket `/api/v1/ai/stream`.
 
 The client's first message is JSON, the hello: the stream's format and the requested tasks. Binary messages
 with audio follow, split at any byte, and finally the JSON `{"type": "end"}`. The server answers the hello
@@ -11,19 +11,18 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import UTC, datetime
-from importlib.resources import files
 from typing import Any
 
 import msgspec
-from litestar import Response, WebSocket, get, websocket
+from litestar import WebSocket, websocket
 from litestar.exceptions import WebSocketDisconnect
-from litestar.handlers import HTTPRouteHandler, WebsocketRouteHandler
+from litestar.handlers import WebsocketRouteHandler
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from inference_service.engine import Engine
 from inference_service.errors import BadRequest, ServiceError, StreamIdle
 from inference_service.http.analysis import BASE
-from inference_service.http.envelope import PAGE_HEADERS, request_id_of
+from inference_service.http.envelope import request_id_of
 from inference_service.http.requests import Id, id_text
 from inference_service.http.sockets import close, receive, send
 from inference_service.request_fields import language
@@ -70,8 +69,8 @@ class StreamProtocol(WebSocketsSansIOProtocol):
             super().shutdown()
 
 
-def routes(engine: Engine) -> list[HTTPRouteHandler | WebsocketRouteHandler]:
-    """The WebSocket and the page."""
+def routes(engine: Engine) -> list[WebsocketRouteHandler]:
+    """The WebSocket."""
     streaming = Streaming(engine)
 
     @websocket(PATH)
@@ -87,12 +86,7 @@ def routes(engine: Engine) -> list[HTTPRouteHandler | WebsocketRouteHandler]:
         except (ClientGone, WebSocketDisconnect):
             pass  # the client has closed the connection
 
-    @get("/demo", sync_to_thread=False)
-    def demo() -> Response[bytes]:
-        page = files("inference_service.http").joinpath("static/demo.html").read_bytes()
-        return Response(page, media_type="text/html", headers=PAGE_HEADERS)
-
-    return [stream, demo]
+    return [stream]
 
 
 async def _serve(socket: WebSocket[Any, Any, Any], streaming: Streaming) -> None:

@@ -36,12 +36,13 @@ def apply_console(layout: Layout, gateway: GatewayDeclaration) -> list[str]:
     )
     text = msgspec.json.format(msgspec.json.encode(settings)).decode()
     write_private(layout.console, text)
+    service = PACKAGE / "inference_service"
     program = Program(
         name=CONSOLE,
         command=[sys.executable, "-m", "inference_service.console", str(layout.console)],
         environment=process_environment() | {"PYTHONPATH": str(PACKAGE)},
         directory=layout.root,
-        revision=digest(files_in(PACKAGE / "inference_service" / "console"), text),
+        revision=digest(files_in(service / "console", service / "pages"), text),
         stop_seconds=_STOP_SECONDS,
     )
     return Supervisor(layout).apply([program])

@@ -20,7 +20,7 @@ import msgspec
 import pytest
 
 from inference_service.console.settings import ConsoleSettings, WatchedNode
-from tests.browser.conftest import browser  # noqa: F401
+from tests.browser.conftest import browser, spoken  # noqa: F401
 
 BOUNDS = ("0.05", "0.25", "0.5", "1.0", "2.5", "+Inf")
 

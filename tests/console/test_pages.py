@@ -3,50 +3,12 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, expect
 
-from tests.console.conftest import RunningConsole, Start
-
-SIZES = {"desk": (1280, 900), "phone": (390, 844)}
-
-
-@contextmanager
-def opened(browser: Browser, running: RunningConsole, path: str, size: str, scheme: str) -> Iterator[Page]:
-    """A page; at its end, no request has left the console and no error was logged."""
-    width, height = SIZES[size]
-    context = browser.new_context(
-        viewport={"width": width, "height": height},
-        color_scheme=scheme,  # type: ignore[arg-type]
-    )
-    page = context.new_page()
-    foreign: list[str] = []
-    faults: list[str] = []
-    page.on(
-        "request",
-        lambda request: (
-            None if request.url.startswith((running.url, "data:")) else foreign.append(request.url)
-        ),
-    )
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    page.goto(f"{running.url}{path}")
-    yield page
-    assert foreign == []
-    assert faults == []
-    context.close()
-
-
-def assert_fits_and_is_accessible(page: Page, size: str) -> None:
-    assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size][0]
-    found = Axe().run(page)
-    assert found.violations_count == 0, found.generate_report()
-
-
-LOOKS = [(size, scheme) for size in SIZES for scheme in ("light", "dark")]
+from tests.browser.looks import LOOKS, assert_fits_and_is_accessible, opened
+from tests.console.conftest import Start
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 50])
@@ -55,7 +17,7 @@ def test_the_console_is_finished_and_accessible_with_every_number_of_nodes(
 ) -> None:
     running = console(count)
     for size, scheme in LOOKS:
-        with opened(browser, running, "/console", size, scheme) as page:
+        with opened(browser, f"{running.url}/console", size, scheme) as page:
             expect(page.locator("#verdict")).to_have_text(
                 "all nodes healthy" if count else "no node takes requests", timeout=20_000
             )
@@ -67,7 +29,7 @@ def test_the_landing_page_tells_the_health_and_calls(browser: Browser, console: 
     running = console(2)
     running.wait(lambda fleet: all(node["health"] == "healthy" for node in fleet["nodes"]))
     for size, scheme in LOOKS:
-        with opened(browser, running, "/", size, scheme) as page:
+        with opened(browser, f"{running.url}/", size, scheme) as page:
             expect(page.locator("#verdict")).to_have_text("healthy, 2 nodes")
             expect(page.locator("#call")).to_contain_text(f"{running.url}/v1/audio/transcriptions")
             page.get_by_role("tab", name="curl").press("ArrowRight")
@@ -77,7 +39,7 @@ def test_the_landing_page_tells_the_health_and_calls(browser: Browser, console: 
 
 def test_a_killed_node_turns_red_and_green_again(browser: Browser, console: Start) -> None:
     running = console(2)
-    with opened(browser, running, "/console", "desk", "light") as page:
+    with opened(browser, f"{running.url}/console", "desk", "light") as page:
         state = page.locator("#rows tr").nth(1).locator(".pill")
         expect(state).to_have_text("healthy", timeout=20_000)
         running.nodes["gpu-2"].close()
@@ -91,7 +53,7 @@ def test_a_killed_node_turns_red_and_green_again(browser: Browser, console: Star
 
 def test_a_nodes_page_has_its_facts_charts_and_log(browser: Browser, console: Start) -> None:
     running = console(2)
-    with opened(browser, running, "/console", "phone", "dark") as page:
+    with opened(browser, f"{running.url}/console", "phone", "dark") as page:
         page.get_by_role("link", name="gpu-2").click(timeout=20_000)
         expect(page.locator("#node-title")).to_have_text("gpu-2")
         expect(page.locator("#facts")).to_contain_text("asr: whisper-base abc123")
@@ -105,7 +67,7 @@ def test_a_nodes_page_has_its_facts_charts_and_log(browser: Browser, console: St
 
 def test_a_fleet_with_keys_asks_for_one(browser: Browser, console: Start) -> None:
     running = console(1, keys=("a-key-0123456789",))
-    with opened(browser, running, "/console", "desk", "light") as page:
+    with opened(browser, f"{running.url}/console", "desk", "light") as page:
         page.get_by_label("API key").fill("wrong-key-000")
         page.get_by_role("button", name="Open").click()
         expect(page.locator("#key-error")).to_be_visible()
@@ -117,7 +79,7 @@ def test_a_fleet_with_keys_asks_for_one(browser: Browser, console: Start) -> Non
 
 def test_a_console_that_is_gone_says_so_and_recovers_by_itself(browser: Browser, console: Start) -> None:
     running = console(1)
-    with opened(browser, running, "/console", "desk", "light") as page:
+    with opened(browser, f"{running.url}/console", "desk", "light") as page:
         expect(page.locator("#verdict")).to_have_text("all nodes healthy", timeout=20_000)
         running.process.send_signal(signal.SIGSTOP)
         expect(page.locator("#lost")).to_be_visible(timeout=15_000)

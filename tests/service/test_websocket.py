@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -221,13 +222,18 @@ def test_without_an_accepted_key_there_is_no_handshake(serve: Serve, options: di
     assert "API key" in json.loads(refused.value.response.body)["message"]
 
 
-def test_the_demo_page_needs_no_key_and_nothing_from_elsewhere(serve: Serve) -> None:
-    page = httpx2.get(f"{serve(SERVER__API_KEYS='secret').url}/demo")
+def test_the_playground_and_its_files_need_no_key(serve: Serve) -> None:
+    url = serve(SERVER__API_KEYS="secret").url
+    page = httpx2.get(f"{url}/demo")
 
     assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
-    assert "api/v1/ai/stream" in page.text
-    assert "http://" not in page.text
-    assert "https://" not in page.text
+    assert "default-src 'self'" in page.headers["content-security-policy"]
+    for address in re.findall(r'(?:src|href)="(demo/[^"]+)"', page.text):
+        file = httpx2.get(f"{url}/{address}")
+        assert (file.status_code, len(file.content) > 100) == (200, True), address
+    assert httpx2.get(f"{url}/demo/").headers["location"] == "../demo"
+    assert httpx2.get(f"{url}/demo/playground.html").status_code == 404
+    assert httpx2.get(f"{url}/demo/..%2f..%2f__init__.py").status_code == 404
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

@@ -1,4 +1,7 @@
 // The landing page: whether the fleet is healthy, and calls that work here as they are.
+import { copy } from "./copy.js";
+import { tabs } from "./tabs.js";
+
 const $ = (id) => document.getElementById(id);
 const base = location.origin;
 let guarded = false;
@@ -20,48 +23,14 @@ console.log((await client.audio.transcriptions.create({ model: "whisper-1", file
 };
 let shown = "curl";
 
-const tabs = Object.keys(calls).map((name) => {
-  const tab = document.createElement("button");
-  Object.assign(tab, { type: "button", textContent: name, id: `tab-${name}` });
-  tab.setAttribute("role", "tab");
-  tab.setAttribute("aria-controls", "panel");
-  tab.addEventListener("click", () => choose(name));
-  tab.addEventListener("keydown", (event) => {
-    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-    if (!step) return;
-    const next = tabs[(tabs.indexOf(tab) + step + tabs.length) % tabs.length];
-    next.focus();
-    next.click();
-  });
-  return tab;
-});
-document.querySelector(".tabs").append(...tabs);
-
 function choose(name) {
   shown = name;
-  for (const tab of tabs) {
-    const chosen = tab.textContent === name;
-    tab.setAttribute("aria-selected", String(chosen));
-    tab.tabIndex = chosen ? 0 : -1;
-  }
-  $("panel").setAttribute("aria-labelledby", `tab-${name}`);
   $("call").textContent = calls[name]();
 }
 
-document.querySelector(".copy").addEventListener("click", async (event) => {
-  const text = calls[shown]();
-  try {
-    await navigator.clipboard.writeText(text);
-  } catch {
-    // Without HTTPS there is no clipboard: select the text for Ctrl-C.
-    getSelection().selectAllChildren($("call"));
-    event.target.textContent = "Press Ctrl-C";
-    return;
-  }
-  event.target.textContent = "Copied";
-  $("copied").textContent = "The call is in the clipboard.";
-  setTimeout(() => (event.target.textContent = "Copy"), 1500);
-});
+tabs(document.querySelector(".tabs"), $("panel"), Object.keys(calls), choose);
+document.querySelector(".copy").addEventListener("click", (event) =>
+  copy(event.target, calls[shown](), $("call"), $("copied")));
 
 async function ask() {
   const pill = $("verdict");
@@ -86,5 +55,4 @@ async function ask() {
   setTimeout(ask, 5000);
 }
 
-choose("curl");
 ask();

@@ -32,7 +32,17 @@ INFRA = (
     ("model_sync", "gateway.apply", "__main__"),
 )
 SERVICE = (
-    ("", "tasks", "errors", "addresses", "audio_formats", "languages", "origins", "pages", "grpc_api.generated"),
+    (
+        "",
+        "tasks",
+        "errors",
+        "addresses",
+        "audio_formats",
+        "languages",
+        "origins",
+        "pages",
+        "grpc_api.generated",
+    ),
     ("model_cards",),
     ("settings", "audio", "request_fields", "word_times", "memory", "hops"),
     ("logs", "keys", "metrics", "results", "windows"),

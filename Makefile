@@ -1,6 +1,8 @@
 # The project's commands; `make help` lists them.
 
 STACK ?= dev
+# Processes that share the tests of `make test`; with 0, pytest runs them itself, for example under a debugger.
+WORKERS ?= 2
 # The first of these that runs and is a version that the project runs on makes the environments.
 PYTHON ?= python3.12 python3.11 python3.13 python3
 
@@ -30,7 +32,7 @@ check: lint ## lint and run the fast tests, in under a minute
 	@.venv/bin/python -m pytest -q -m fast
 
 test: $(VENV) $(WEIGHTS) ## run every test that needs no root, no Docker and no Pulumi CLI; ARGS goes to pytest
-	@.venv/bin/python -m pytest $(ARGS)
+	@.venv/bin/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 test-convert: $(CONVERT_VENV) $(MODELS_VENV) ## test the conversion of models; installs torch (6 GB) into .venv-convert
 	@.venv-convert/bin/python -m pytest tests/convert $(ARGS)

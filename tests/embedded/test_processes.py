@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 from msgspec import structs
 
@@ -194,8 +195,10 @@ def test_down_finds_what_a_killed_supervisor_left_running(layout: Layout) -> Non
     supervisor = Supervisor(layout)
     code = "import subprocess, sys; subprocess.run(['sleep', '600'])"
     supervisor.apply([program("parent", command=[sys.executable, "-c", code]), program("other")])
-    wait_for(lambda: len(left_running(layout)) == 4)
     parent = supervisor.state("parent").pid
+    # The four alone could be a program between its fork and its start, without the child.
+    wait_for(lambda: [child.name() for child in psutil.Process(parent).children()] == ["sleep"])
+    wait_for(lambda: len(left_running(layout)) == 4)
     kill(supervisor.pid)
     kill(parent)
     assert len(left_running(layout)) == 2, "the child that has no parent, and the other program"

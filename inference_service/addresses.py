@@ -4,6 +4,8 @@
 """
 
 HTTP_PORT, GRPC_PORT = 8800, 9800
+# The same with mutual TLS, where a stack has it.
+HTTP_TLS_PORT, GRPC_TLS_PORT = 8843, 9843
 
 # Host names on a node's own network. Triton's ports are consecutive: HTTP, gRPC, metrics.
 TRITON_HOST, UNIT_MANAGER_HOST = "triton", "unit-manager"

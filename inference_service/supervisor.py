@@ -1,4 +1,4 @@
-"""The parent process: one listening socket, the workers that share it, and an orderly end.
+"""The parent process: the listening sockets, the workers that share them, and an orderly end.
 
 Uvicorn's supervisor is not used. It keeps the listening socket open while its workers drain, so new
 connections hang in the backlog instead of being refused. Its workers also stop listening at once, instead of
@@ -11,14 +11,17 @@ import pickle
 import shutil
 import signal
 import socket
+import ssl
 import stat
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from prometheus_client.multiprocess import mark_process_dead
 
+from inference_service import tls
 from inference_service.settings import Settings, shares
 
 _log = logging.getLogger(__name__)
@@ -53,24 +56,42 @@ class StartError(Exception):
 
 def run(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit status. Raises StartError."""
-    listener = _listen(settings)
-    _prepare(settings.server.directory)
-    return _Supervisor(settings, listener).run()
-
-
-def _listen(settings: Settings) -> socket.socket:
     server = settings.server
-    family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
+    _check_tls(settings)
+    listeners = [_listen(server.host, server.http_port, "http_port")]
+    if server.tls.files is not None:
+        listeners.append(_listen(server.host, server.tls.http_port, "tls.http_port"))
+    _prepare(server.directory)
+    return _Supervisor(settings, listeners).run()
+
+
+def _check_tls(settings: Settings) -> None:
+    """Each worker reads the certificates when it starts; here, the one message says what is wrong."""
+    try:
+        tls.context(settings.server.tls)
+    except ssl.SSLError as error:
+        reason = error.reason or error
+        raise StartError(
+            "server.tls: certificate, key and client_ca have to be PEM, and the key that of the certificate: "
+            f"{reason}"
+        ) from None
+    except OSError as error:
+        raise StartError(f"server.tls: {error.filename}: {error.strerror}") from None
+
+
+def _listen(host: str, port: int, key: str) -> socket.socket:
+    """A listening socket; `key` is the port's key in the section `server`."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((server.host, server.http_port))
+        listener.bind((host, port))
         listener.listen(2048)
     except OSError as error:
         listener.close()
         raise StartError(
-            f"server.http_port: cannot listen on {server.host}:{server.http_port}: {error.strerror}; "
-            "stop what uses it, or set another port (SERVER__HTTP_PORT)"
+            f"server.{key}: cannot listen on {host}:{port}: {error.strerror}; "
+            f"stop what uses it, or set another port (SERVER__{key.upper().replace('.', '__')})"
         ) from None
     return listener
 
@@ -110,7 +131,7 @@ class _Worker:
     event loop writes heartbeats to a pipe.
     """
 
-    def __init__(self, settings: Settings, listener: socket.socket, index: int) -> None:
+    def __init__(self, settings: Settings, listeners: Sequence[socket.socket], index: int) -> None:
         """`index` counts the workers from 0: a worker's shares of the node's limits depend on it."""
         self.index = index
         self.started = time.monotonic()
@@ -118,11 +139,11 @@ class _Worker:
         self.silent: float | None = None
         self._heartbeat, heartbeat = os.pipe()
         os.set_blocking(self._heartbeat, False)
-        fd = listener.fileno()
+        fds = [listener.fileno() for listener in listeners]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "inference_service.worker", str(fd), str(heartbeat)],
+            [sys.executable, "-m", "inference_service.worker", *map(str, [heartbeat, *fds])],
             stdin=subprocess.PIPE,
-            pass_fds=(fd, heartbeat),
+            pass_fds=(heartbeat, *fds),
             env={**_ALLOCATOR, **os.environ},
         )
         os.close(heartbeat)
@@ -153,9 +174,9 @@ class _Worker:
 
 
 class _Supervisor:
-    def __init__(self, settings: Settings, listener: socket.socket) -> None:
+    def __init__(self, settings: Settings, listeners: Sequence[socket.socket]) -> None:
         self._settings = settings
-        self._listener = listener
+        self._listeners = listeners
         self._workers: list[_Worker] = []
         self._failures = 0
         #: The workers to start, by index, with the time of the monotonic clock from which they may.
@@ -186,7 +207,7 @@ class _Supervisor:
         now = time.monotonic()
         for index in [index for index, at in self._starts.items() if at <= now]:
             del self._starts[index]
-            self._workers.append(_Worker(self._settings, self._listener, index))
+            self._workers.append(_Worker(self._settings, self._listeners, index))
 
     @staticmethod
     def _wait(seconds: float) -> int | None:
@@ -237,8 +258,9 @@ class _Supervisor:
     def _stop(self) -> None:
         """Stop every worker, and kill those that outlive the grace time."""
         _log.info("stopping")
-        # New connections are refused as soon as the last worker has closed its copy of the socket too.
-        self._listener.close()
+        # New connections are refused as soon as the last worker has closed its copies of the sockets too.
+        for listener in self._listeners:
+            listener.close()
         for worker in self._workers:
             worker.process.terminate()
         deadline = time.monotonic() + self._settings.server.shutdown_grace + _KILL_AFTER

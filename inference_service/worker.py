@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import uvicorn
 import uvloop
 
-from inference_service import logs
+from inference_service import logs, tls
 from inference_service.app import create_app
 from inference_service.engine import Engine
 from inference_service.grpc_api import server as grpc_server
@@ -22,6 +22,7 @@ from inference_service.http.protocol import HttpProtocol
 from inference_service.http.websocket import StreamProtocol
 from inference_service.runtimes import build_runtime
 from inference_service.settings import Settings
+from inference_service.settings.types import ServerTlsSettings
 from inference_service.supervisor import TRACEBACK_SIGNAL
 
 _log = logging.getLogger(__name__)
@@ -45,7 +46,33 @@ _HEARTBEAT = 0.4
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn's server, without its signal handlers: `serve` has its own."""
+    """Uvicorn's server, without its signal handlers: `serve` has its own.
+
+    It serves the same application on a second socket with TLS, which uvicorn has for all sockets or none.
+    """
+
+    def __init__(
+        self, config: uvicorn.Config, with_tls: socket.socket | None, with_client: ServerTlsSettings
+    ) -> None:
+        super().__init__(config)
+        self._with_tls, self._tls = with_tls, with_client
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self._with_tls is None or not self.started:
+            return
+
+        def protocol() -> asyncio.Protocol:
+            return HttpProtocol(self.config, self.server_state, self.lifespan.state)
+
+        self.servers.append(
+            await asyncio.get_running_loop().create_server(
+                protocol, sock=self._with_tls, ssl=tls.context(self._tls), backlog=self.config.backlog
+            )
+        )
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown([*(sockets or []), *([self._with_tls] if self._with_tls else [])])
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -62,8 +89,13 @@ async def _beat(heartbeat: int) -> None:
         await asyncio.sleep(_HEARTBEAT)
 
 
-async def serve(settings: Settings, listener: socket.socket, heartbeat: int) -> None:
-    """Serve on `listener` until SIGTERM, SIGINT or the parent's end; write heartbeats to `heartbeat`."""
+async def serve(
+    settings: Settings, listener: socket.socket, heartbeat: int, with_tls: socket.socket | None = None
+) -> None:
+    """Serve until SIGTERM, SIGINT or the parent's end; write heartbeats to `heartbeat`.
+
+    `listener` is the socket for HTTP, and `with_tls` the one for HTTPS where `server.tls` is set.
+    """
     engine = Engine(settings, build_runtime(settings))
     config = uvicorn.Config(
         create_app(engine, [grpc_server.serve]),
@@ -78,7 +110,7 @@ async def serve(settings: Settings, listener: socket.socket, heartbeat: int) -> 
         timeout_keep_alive=_KEEP_ALIVE,
         timeout_graceful_shutdown=max(1, round(settings.server.shutdown_grace - LINGER)),
     )
-    server = _Server(config)
+    server = _Server(config, with_tls, settings.server.tls)
     loop = asyncio.get_running_loop()
 
     def close() -> None:
@@ -108,7 +140,7 @@ async def serve(settings: Settings, listener: socket.socket, heartbeat: int) -> 
 
 
 def main() -> None:
-    """Run a worker. Its arguments are the descriptors of the listening socket and of the heartbeat's pipe;
+    """Run a worker. Its arguments are the descriptors of the heartbeat's pipe and of the listening sockets;
     its pickled settings come on standard input."""
     faulthandler.register(TRACEBACK_SIGNAL)
     sys.setswitchinterval(_SWITCH_INTERVAL)
@@ -117,7 +149,9 @@ def main() -> None:
     # The parent blocks the signals that it waits for, and a child inherits that.
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(settings, socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])))
+        heartbeat, *fds = map(int, sys.argv[1:])
+        listener, *with_tls = [socket.socket(fileno=fd) for fd in fds]
+        runner.run(serve(settings, listener, heartbeat, *with_tls))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from infra.models.files import ModelsError  # noqa: E402
 from infra.program import sdk  # noqa: E402
 from infra.program.fleet import Fleet, FleetArgs  # noqa: E402
 from infra.stack import StackError, encrypted, load  # noqa: E402
-from infra.update import prepare  # noqa: E402
+from infra.update import change_over, prepare, state  # noqa: E402
 
 
 def main() -> None:
@@ -26,12 +26,13 @@ def main() -> None:
     try:
         stack = load()
         secrets = stack.secrets
+        stack = change_over.prepared(stack)
         found = prepare.prepare(stack)
         fleet = Fleet(stack.name, FleetArgs(stack, found.away, found.sick))
         for name, value in fleet.outputs.items():
             pulumi.export(name, value)
         pulumi.run(sdk.begin)
-    except (StackError, ContextError, ModelsError, prepare.CannotUpdate) as error:
+    except (StackError, ContextError, ModelsError, prepare.CannotUpdate, state.StateError) as error:
         raise pulumi.RunError(encrypted.masked(str(error), secrets)) from None
 
 

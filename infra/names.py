@@ -128,13 +128,25 @@ class NodePort:
     outer: int
 
 
-def node_ports(node: Node, *, triton: bool, unit_manager: bool) -> tuple[NodePort, ...]:
-    """The ports that a node opens on its host; Triton's and the unit manager's if these arguments say so."""
+def node_ports(
+    node: Node, *, triton: bool, unit_manager: bool, plain: bool = True, tls: bool = False
+) -> tuple[NodePort, ...]:
+    """The ports that a node opens on its host; each kind if these arguments say so.
+
+    `plain` and `tls` are the service's ports without and with TLS.
+    """
     ports = node.ports
-    opened = [
-        NodePort(SERVICE, "http", addresses.HTTP_PORT, ports.http),
-        NodePort(SERVICE, "grpc", addresses.GRPC_PORT, ports.grpc),
-    ]
+    opened = []
+    if plain:
+        opened += [
+            NodePort(SERVICE, "http", addresses.HTTP_PORT, ports.http),
+            NodePort(SERVICE, "grpc", addresses.GRPC_PORT, ports.grpc),
+        ]
+    if tls:
+        opened += [
+            NodePort(SERVICE, "httpTls", addresses.HTTP_TLS_PORT, ports.http_tls),
+            NodePort(SERVICE, "grpcTls", addresses.GRPC_TLS_PORT, ports.grpc_tls),
+        ]
     if node.runtime == "triton" and triton:
         opened += [
             NodePort(TRITON, "tritonHttp", addresses.TRITON_HTTP_PORT, ports.triton_http),
@@ -148,7 +160,13 @@ def node_ports(node: Node, *, triton: bool, unit_manager: bool) -> tuple[NodePor
 
 def published_ports(stack: Stack, node: Node) -> tuple[NodePort, ...]:
     """The ports that a node's containers publish on its host."""
-    return node_ports(node, triton=stack.triton.publish, unit_manager=stack.edge_llm.publish)
+    return node_ports(
+        node,
+        triton=stack.triton.publish,
+        unit_manager=stack.edge_llm.publish,
+        plain=stack.serves_plain,
+        tls=stack.serves_tls,
+    )
 
 
 def published_by(stack: Stack, node: Node, part: str) -> dict[int, int]:
@@ -169,6 +187,16 @@ ENGINE_CACHE = f"{ENGINES_MOUNT}/tensorrt"
 ENGINE_SECONDS = 1800
 #: The folders in a node's folder of models: links to the versions in use, and all versions.
 REPOSITORY, STORE = "repository", "store"
+
+#: The service's variables with its certificate, its key, and the authority of the gateway's certificate.
+NODE_CERTIFICATE, NODE_KEY, NODE_CLIENT_AUTHORITY = (
+    "SERVER__TLS__CERTIFICATE",
+    "SERVER__TLS__KEY",
+    "SERVER__TLS__CLIENT_CA",
+)
+#: The name that every node's certificate is for, beside its own address: nginx checks one name for all
+#: servers of an upstream.
+NODE_TLS_NAME = "node.gpu-inference.internal"
 
 SETTINGS_FILE_NAME = "ai-inference-service.yaml"
 #: Where a service's container with a root that can be written has its settings.
@@ -200,6 +228,10 @@ UPSTREAM_FILE_MARK = "# The nodes of the stack "
 
 #: Where keepalived's container has its configuration, and the script that it tells its state.
 KEEPALIVED_CONF, KEEPALIVED_NOTIFY = "/etc/gpu-inference/keepalived.conf", "/etc/gpu-inference/notify"
+
+
+#: In each configuration whose nodes have TLS: the gateway's certificate, its key, the nodes' authority.
+CLIENT_CERTIFICATE, CLIENT_KEY, NODE_AUTHORITY = "client.pem", "client.key", "node-authority.pem"
 
 
 def gateway_folder(stack: Stack) -> str:

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 DECIDED = {
     "server.http_port": "ports.http",
     "server.grpc_port": "ports.grpc",
+    "server.tls.certificate": "tls.nodes",
+    "server.tls.key": "tls.nodes",
+    "server.tls.client_ca": "tls.nodes",
+    "server.tls.http_port": "ports.httpTls",
+    "server.tls.grpc_port": "ports.grpcTls",
     "server.workers": "service.workers",
     "server.max_concurrency": "service.maxConcurrency",
     "server.shutdown_grace": "service.shutdownGraceSeconds",

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 #: Each row may import the rows above it. Parts of one row stand side by side and do not import each other.
 INFRA = (
     ("", "names", "paths", "digest", "health_route", "node_probe"),
-    ("service_settings", "models.pbtxt"),
+    ("service_settings", "certificates", "models.pbtxt"),
     ("stack",),
     ("connection", "declaration", "models.files", "models.backends", "image_references", "triton_arguments"),
     ("gateway", "models.cards", "node_health", "docker_engine"),
@@ -45,7 +45,7 @@ SERVICE = (
     ),
     ("model_cards",),
     ("settings", "audio", "request_fields", "word_times", "memory", "hops"),
-    ("logs", "keys", "metrics", "results", "windows"),
+    ("logs", "keys", "metrics", "results", "tls", "windows"),
     ("admission", "budget", "runtimes"),
     ("offer", "readiness"),
     ("engine", "diagnosis"),

@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from inference_service import tls
 from inference_service.engine import Engine
 from inference_service.grpc_api.gate import Gate
 from inference_service.grpc_api.generated import ai_service_pb2, ai_service_pb2_grpc
@@ -75,15 +76,32 @@ async def serve(engine: Engine) -> AsyncIterator[None]:
 
 def _listen(server: grpc.aio.Server, settings: Settings) -> str:
     host = settings.server.host
-    address = f"{f'[{host}]' if ':' in host else host}:{settings.server.grpc_port}"
-    try:
+    own, mutual = settings.server.grpc_port, settings.server.tls.grpc_port
+    address = _host_and_port(host, own)
+    with _busy("grpc_port", address):
         server.add_insecure_port(address)
+    if (credentials := tls.grpc_credentials(settings.server.tls)) is not None:
+        with_tls = _host_and_port(host, mutual)
+        with _busy("tls.grpc_port", with_tls):
+            server.add_secure_port(with_tls, credentials)
+    return address
+
+
+def _host_and_port(host: str, port: int) -> str:
+    """As gRPC takes it: an IPv6 address in brackets."""
+    return f"{f'[{host}]' if ':' in host else host}:{port}"
+
+
+@contextmanager
+def _busy(key: str, address: str) -> Iterator[None]:
+    """gRPC's error for a port that is taken, as a message that names its key."""
+    try:
+        yield
     except RuntimeError:
         raise OSError(
-            f"server.grpc_port: cannot listen on {address}; stop what uses it, or set another port "
-            "(SERVER__GRPC_PORT)"
+            f"server.{key}: cannot listen on {address}; stop what uses it, or set another port "
+            f"(SERVER__{key.upper().replace('.', '__')})"
         ) from None
-    return address
 
 
 def _options(settings: Settings) -> list[tuple[str, int]]:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 from inference_service.settings.types import Settings
 
 # Values under these keys are secrets: no message quotes them.
-_SECRET_KEYS = ("token", "api_keys")
+_SECRET_KEYS = ("token", "api_keys", "tls.key")
 
 
 class SettingsError(Exception):

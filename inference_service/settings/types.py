@@ -11,7 +11,16 @@ from inference_service import addresses
 from inference_service.settings import shares
 from inference_service.settings.models import ModelsSettings
 from inference_service.settings.runtime import BackendName, RemoteSettings, RuntimeSettings
-from inference_service.settings.values import OptionalPath, Origins, Port, Seconds, Section, split_items
+from inference_service.settings.values import (
+    OptionalPath,
+    OptionalText,
+    Origins,
+    Port,
+    Seconds,
+    Section,
+    none_if_empty,
+    split_items,
+)
 
 #: Bytes that a node may hold for its clients where the settings do not say.
 DEFAULT_BYTE_BUDGET = 1_000_000_000
@@ -73,12 +82,49 @@ class AiSettings(Section):
     streaming: StreamingSettings = StreamingSettings()
 
 
+class ServerTlsSettings(Section):
+    """A second pair of listeners, with mutual TLS: only a client with a certificate of `client_ca` gets in.
+
+    The plain listeners stay, for checks on the node's own machine.
+    """
+
+    certificate: OptionalText = Field(
+        default=None,
+        description="The node's certificate chain: the path of a PEM file, or its text. "
+        "Without it there is no TLS.",
+    )
+    key: Annotated[SecretStr | None, BeforeValidator(none_if_empty)] = Field(
+        default=None, description="Its private key, likewise."
+    )
+    client_ca: OptionalText = Field(
+        default=None, description="The certificate authority of the clients that are let in, likewise."
+    )
+    http_port: Port = addresses.HTTP_TLS_PORT
+    grpc_port: Port = addresses.GRPC_TLS_PORT
+
+    @model_validator(mode="after")
+    def _all_or_none(self) -> Self:
+        files = {"certificate": self.certificate, "key": self.key, "client_ca": self.client_ca}
+        missing = [name for name, path in files.items() if path is None]
+        if 0 < len(missing) < len(files):
+            raise ValueError(f"certificate, key and client_ca belong together: {', '.join(missing)} missing")
+        return self
+
+    @property
+    def files(self) -> tuple[str, str, str] | None:
+        """The certificate, its key and the clients' authority, each a path or a text; None without TLS."""
+        if self.certificate is None or self.key is None or self.client_ca is None:
+            return None
+        return self.certificate, self.key.get_secret_value(), self.client_ca
+
+
 class ServerSettings(Section):
     """The process: addresses, workers, limits of the whole node."""
 
     host: str = Field(default="0.0.0.0", min_length=1)
     http_port: Port = addresses.HTTP_PORT
     grpc_port: Port = addresses.GRPC_PORT
+    tls: ServerTlsSettings = ServerTlsSettings()
     workers: int = Field(
         default=1,
         ge=1,

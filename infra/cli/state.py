@@ -95,7 +95,7 @@ def _node(stack: Stack, node: Node) -> PartState:
     if reason is None and node.drained:
         state = "drained"
     load = load_of(metrics) if metrics else {}
-    return PartState(node.name, str(node.host), node.role, state, node.http_url, load)
+    return PartState(node.name, str(node.host), node.role, state, stack.node_url(node), load)
 
 
 def _embedded(node: Node) -> tuple[str | None, str | None]:

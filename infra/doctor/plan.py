@@ -11,6 +11,7 @@ from infra.doctor.checks import (
     docker_node,
     edge_llm,
     embedded,
+    exposure,
     gateway,
     host,
     nginx_configuration,
@@ -130,6 +131,9 @@ class Plan:
         site: NodeSite = self._add_processes(node) if node.embedded else self._add_containers(node)
         checked = "the service's settings, as it reads them"
         self._add(site, "settings", checked, service.settings, ["containers"])
+        if isinstance(site, DockerNodeSite):
+            checked = f"the ports of {node.public_host}, from this computer"
+            self._add(site, "exposure", checked, exposure.exposure, ["settings"])
         if node.runtime == "triton":
             self._add_triton(site)
         if node.runtime == "edge-llm":

@@ -9,6 +9,7 @@ class ContainerConfiguration(Declaration, frozen=True, kw_only=True, tag_field="
 
     `folder`, on the gateway's host, keeps the configurations: this one as `revision` with `files`. The
     container sees `mounts` at the same paths. `image` is the nginx that tests the configuration.
+    `dials` are the addresses (`host:port`) of the nodes that it dials by TLS.
     """
 
     connection: Connection
@@ -18,6 +19,7 @@ class ContainerConfiguration(Declaration, frozen=True, kw_only=True, tag_field="
     mounts: tuple[str, ...]
     revision: str
     files: dict[str, str]
+    dials: tuple[str, ...] = ()
 
 
 class ExistingSite(Declaration, frozen=True, kw_only=True, tag_field="mode", tag="existing"):

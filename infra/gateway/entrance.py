@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from inference_service.settings import RequestSettings, ServerSettings
+from infra.gateway.node_tls import NodeTls
 from infra.gateway.render import DOCKER_HOST, RateLimit, Site, Tls, UpstreamServer
 from infra.stack import Node, Stack, UnixHost
 
@@ -16,8 +17,11 @@ _Section = TypeVar("_Section", RequestSettings, ServerSettings)
 _LONGER_SECONDS = 20
 
 
-def site(stack: Stack, away: Set[str] = frozenset()) -> Site:
-    """The gateway's nginx, with its public ports; nodes that are `away`, by name, get no traffic."""
+def site(stack: Stack, away: Set[str] = frozenset(), node_tls: NodeTls | None = None) -> Site:
+    """The gateway's nginx, with its public ports; nodes that are `away`, by name, get no traffic.
+
+    `node_tls` has the files of a gateway that dials the nodes by TLS.
+    """
     gateway = stack.gateway
     limit = gateway.rate_limit
     request = _given(RequestSettings, stack.service.config.get("ai", {}).get("request", {}))
@@ -26,6 +30,7 @@ def site(stack: Stack, away: Set[str] = frozenset()) -> Site:
         servers=upstreams(stack, away),
         http=gateway.http,
         grpc=gateway.grpc,
+        node_tls=node_tls,
         tls=Tls(gateway.tls.certificate, gateway.tls.key) if gateway.tls else None,
         rate_limit=RateLimit(limit.requests_per_second, limit.burst) if limit else None,
         api_keys=tuple(key.get_secret_value() for key in stack.api_keys),
@@ -49,8 +54,7 @@ def upstreams(stack: Stack, away: Set[str] = frozenset()) -> tuple[UpstreamServe
         UpstreamServer(
             node.name,
             _dialled(stack, node),
-            node.public_http_port,
-            node.public_grpc_port,
+            *stack.dialled_ports(node),
             drained=node.drained or node.name in away,
             tasks=tuple(node.tasks),
             weight=node.weight,

@@ -7,11 +7,13 @@ from pathlib import PurePosixPath
 
 from inference_service import addresses
 from infra import names
+from infra.certificates import Identity
 from infra.connection import Connection
 from infra.digest import digest
 from infra.gateway import entrance, reload
 from infra.gateway.configuration import Configuration, ContainerConfiguration, ExistingSite
 from infra.gateway.entrance import upstreams
+from infra.gateway.node_tls import NodeTls
 from infra.gateway.render import Paths, render_servers, render_site
 from infra.stack import Stack
 from infra.stack.hosts import EmbeddedHost, bracketed
@@ -53,8 +55,11 @@ def curl_options(stack: Stack) -> tuple[str, ...]:
     )
 
 
-def gateway_plan(stack: Stack, away: Set[str] = frozenset()) -> GatewayPlan:
-    """The plan for the gateway that the stack declares; nodes that are `away`, by name, get no traffic."""
+def gateway_plan(stack: Stack, away: Set[str] = frozenset(), client: Identity | None = None) -> GatewayPlan:
+    """The plan for the gateway that the stack declares; nodes that are `away`, by name, get no traffic.
+
+    `client` is the gateway's certificate where it dials the nodes by TLS; else the plan lacks these files.
+    """
     gateway = stack.gateway
     url = public_url(stack)
     if isinstance(gateway.host, EmbeddedHost):
@@ -74,7 +79,7 @@ def gateway_plan(stack: Stack, away: Set[str] = frozenset()) -> GatewayPlan:
         )
         return GatewayPlan(url, reload.existing(file, gateway.nginx), file, existing)
     container = names.gateway_container(stack)
-    revision, files = _rendered(stack, away)
+    revision, files = _rendered(stack, away, client)
     configuration = ContainerConfiguration(
         connection=connection,
         folder=names.gateway_folder(stack),
@@ -83,15 +88,18 @@ def gateway_plan(stack: Stack, away: Set[str] = frozenset()) -> GatewayPlan:
         mounts=tuple(_tls_folders(stack)),
         revision=revision,
         files=files,
+        dials=tuple(each.http_address for each in upstreams(stack, away) if not each.drained)
+        if stack.node_tls
+        else (),
     )
     live = f"{names.gateway_folder(stack)}/{names.CURRENT}/{names.NGINX_CONF}"
     return GatewayPlan(url, reload.container(container), live, configuration)
 
 
-def _rendered(stack: Stack, away: Set[str]) -> tuple[str, dict[str, str]]:
+def _rendered(stack: Stack, away: Set[str], client: Identity | None) -> tuple[str, dict[str, str]]:
     """The name of a configuration's folder, and the files in it."""
     site = dataclasses.replace(
-        entrance.site(stack, away),
+        entrance.site(stack, away, _node_tls() if stack.node_tls else None),
         http=addresses.GATEWAY_HTTP_PORT,
         grpc=addresses.GATEWAY_GRPC_PORT,
         resolver=_DOCKERS_RESOLVER,
@@ -102,9 +110,18 @@ def _rendered(stack: Stack, away: Set[str]) -> tuple[str, dict[str, str]]:
     files = {names.NGINX_CONF: draft.nginx_conf, names.OLDER_NGINX_CONF: older.nginx_conf}
     if draft.api_keys is not None:
         files[names.API_KEYS_CONF] = draft.api_keys
+    if client is not None:
+        files[names.CLIENT_CERTIFICATE] = client.certificate
+        files[names.CLIENT_KEY] = client.key
+        files[names.NODE_AUTHORITY] = client.authority
     revision = digest((), *files.values())
     before, after = _in_folder(_DRAFT, ""), _in_folder(revision, "")
     return revision, {name: text.replace(before, after) for name, text in files.items()}
+
+
+def _node_tls() -> NodeTls:
+    files = (names.CLIENT_CERTIFICATE, names.CLIENT_KEY, names.NODE_AUTHORITY)
+    return NodeTls(*(_in_folder(_DRAFT, file) for file in files))
 
 
 def _in_folder(revision: str, file: str) -> str:

@@ -17,6 +17,7 @@ from inference_service.request_fields import REQUEST_ID_PATTERN
 from infra.gateway import limits
 from infra.gateway.checks import check, check_distinct, check_path, check_port, is_ip
 from infra.gateway.cors import cors_values
+from infra.gateway.node_tls import NodeTls
 from infra.gateway.pools import TASKS, pools
 from infra.names import STACK_NAME
 from infra.paths import PACKAGE
@@ -152,7 +153,7 @@ class Site:
     runs the workers of a nginx that root starts (None: nginx's default, which an unprivileged nginx needs).
     `grpc_balancing` is `http2` (calls are balanced) or `layer4` (connections are balanced; TLS ends here,
     only the nodes check keys). `load_modules` are dynamic modules, e.g. Debian's stream module for `layer4`.
-    `at_once` nodes may be stopping at the same time: an update's batch.
+    `at_once` nodes may be stopping at the same time: an update's batch. `node_tls`: it dials nodes by TLS.
     `connection_limit`: requests and streams of a client at the same time, None for no limit (`layer4`:
     connections of an address). A client is an API key where there are keys, else an address.
     `streams_per_connection`: of gRPC. `trusted_proxies` are networks whose X-Forwarded-For names the client;
@@ -168,6 +169,7 @@ class Site:
     grpc: int = GATEWAY_GRPC_PORT
     bind: str = ""
     tls: Tls | None = None
+    node_tls: NodeTls | None = None
     rate_limit: RateLimit | None = field(default_factory=RateLimit)
     api_keys: tuple[str, ...] = field(default=(), repr=False)
     cors_origins: tuple[str, ...] = ()

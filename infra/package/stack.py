@@ -12,7 +12,8 @@ from infra.stack.problems import section_in
 
 def stack_of(args: Mapping[str, Any], name: str) -> Stack:
     """The stack with these settings, keys in snake_case, checked as a whole. Raises StackError."""
-    return parse(_in_camel_case(Stack, args), name)
+    # Each component is deployed alone, so there is no authority for nodes and gateway.
+    return parse({**_in_camel_case(Stack, args), "tls": {"nodes": False}}, name)
 
 
 def secret_list(given: pulumi.Input[Sequence[pulumi.Input[str]]]) -> pulumi.Output[list[str]]:

@@ -15,6 +15,7 @@ from infra.gateway.entrance import upstreams
 from infra.gateway.plan import GatewayPlan, gateway_plan
 from infra.gateway.render import FAILURE_SECONDS
 from infra.program import model_kinds, outputs, secrets, triton_release
+from infra.program.authority import Authority
 from infra.program.command import step
 from infra.program.embedded import (
     EmbeddedGateway,
@@ -71,6 +72,8 @@ class Fleet(pulumi.ComponentResource):
         for warning in roles.warnings(args.stack):
             pulumi.log.warn(warning)
         keep(args.stack, args.away, self)
+        serves_tls = args.stack.serves_tls and any(not node.embedded for node in args.stack.nodes)
+        self._authority = Authority(args.stack, self) if serves_tls else None
         self._plans = [(each, gateway_plan(each, set(args.away.nodes))) for each in args.stack.gateways]
         prepared = self._prepare()
         traffic = self._put_back(prepared)
@@ -95,7 +98,9 @@ class Fleet(pulumi.ComponentResource):
         self._images = Images(stack, builder, self._away)
         return {
             node.name: PreparedNode(
-                node.name, PreparedNodeArgs(stack, node, self._host(node.host), self._images), self._inside
+                node.name,
+                PreparedNodeArgs(stack, node, self._host(node.host), self._images, authority=self._authority),
+                self._inside,
             )
             for node in near
         }
@@ -243,6 +248,8 @@ class Fleet(pulumi.ComponentResource):
                     self._host(host),
                     plan.url,
                     plan.configuration,
+                    away=frozenset(away.nodes),
+                    client=self._authority.gateway() if self._authority and stack.node_tls else None,
                     written_by=[traffic[host].stdout],
                     keepalived=self._keepalived(stack),
                 )

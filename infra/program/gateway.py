@@ -10,9 +10,11 @@ import pulumi_docker as docker
 
 from inference_service import addresses
 from infra import names
+from infra.certificates import Identity
 from infra.gateway.configuration import Configuration, ContainerConfiguration
-from infra.gateway.plan import curl_options, public_url
+from infra.gateway.plan import curl_options, gateway_plan, public_url
 from infra.gateway.render import DOCKER_HOST, Paths
+from infra.program.authority import MARK
 from infra.program.command import step
 from infra.program.containers import container, healthcheck
 from infra.program.host import Host, dependencies
@@ -46,9 +48,10 @@ _ANSWER_SECONDS = 30
 class GatewayArgs:
     """The fleet's settings, the gateway's host, its HTTP entrance and its configuration.
 
-    `output` is the JSON of the configuration that the step puts in place, if that is an output. `written_by`
-    are the outputs of steps that write into the configuration too: after each of their runs it is written
-    anew. `keepalived` is its image on the gateway's host, where the gateways have a virtual address.
+    Nodes that are `away` get no traffic. `output` is the JSON of the configuration that the step puts in
+    place, if that is an output. `written_by` are the outputs of steps that write into the configuration too:
+    after each of their runs it is written anew. `client` is the gateway's certificate for nodes with TLS, a
+    secret. `keepalived` is its image on the gateway's host, where the gateways have a virtual address.
     """
 
     stack: Stack
@@ -57,6 +60,8 @@ class GatewayArgs:
     configuration: Configuration
     output: pulumi.Output[str] | None = None
     written_by: Sequence[pulumi.Output[str]] = ()
+    client: pulumi.Output[Identity] | None = None
+    away: frozenset[str] = frozenset()
     keepalived: HostImage | None = None
 
 
@@ -76,7 +81,8 @@ class Gateway(pulumi.ComponentResource):
         stack, host, configuration = args.stack, args.host, args.configuration
         # Two names: where one mode follows the other, the files of the former one are removed.
         if isinstance(configuration, ContainerConfiguration):
-            resource, written, secret = f"{name}-config", configuration.folder, bool(stack.api_keys)
+            resource, written = f"{name}-config", configuration.folder
+            secret = bool(stack.api_keys) or args.client is not None
         else:
             resource, written, secret = f"{name}-servers", configuration.file, False
         needs = list(after)
@@ -94,12 +100,13 @@ class Gateway(pulumi.ComponentResource):
             **step(
                 "infra.steps.gateway",
                 "apply",
-                args.output or configuration,
+                self._text(args),
                 delete="remove",
                 secret=secret,
                 # When the folder changes, the resource is replaced: the new folder is written, then the old
                 # one is deleted.
                 triggers=[written, *args.written_by],
+                environment=MARK if args.client is not None else None,
             ),
         )
         #: When these are there, the next gateway may change.
@@ -119,6 +126,20 @@ class Gateway(pulumi.ComponentResource):
         self.http = pulumi.Output.from_input(told["http"])
         self.grpc = pulumi.Output.from_input(told["grpc"])
         self.register_outputs({"http": self.http, "grpc": self.grpc})
+
+    @staticmethod
+    def _text(args: GatewayArgs) -> Configuration | pulumi.Output[str]:
+        """The configuration that the step puts in place."""
+        if args.client is None:
+            return args.output or args.configuration
+        stack, away = args.stack, args.away
+
+        def written(client: Identity) -> str:
+            configuration = gateway_plan(stack, away, client).configuration
+            assert configuration is not None
+            return configuration.to_json()
+
+        return args.client.apply(written)
 
     def _container(
         self,

@@ -11,6 +11,7 @@ import pulumi_docker as docker
 from infra import names, node_health
 from infra.image_references import pids_limits, sources
 from infra.program import runtimes, service_container
+from infra.program.authority import Authority
 from infra.program.command import step
 from infra.program.containers import container
 from infra.program.host import Host, dependencies
@@ -31,13 +32,14 @@ TYPE = "gpu-inference:index:Node"
 
 @dataclass(frozen=True)
 class PreparedNodeArgs:
-    """A node's settings, its host, the fleet's images, and variables of the service beside the settings."""
+    """A node, its host, the images, further variables of the service, and the maker of certificates."""
 
     stack: Stack
     node: NodeSettings
     host: Host
     images: Images
     secrets: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
+    authority: Authority | None = None
 
 
 class PreparedNode(pulumi.ComponentResource):
@@ -228,25 +230,20 @@ class Node(pulumi.ComponentResource):
         self.done: pulumi.Resource = self.ready
         if args.trials is not None:
             self.done = trial(node.name, host, args.trials, triggers, parent=self, needs=[self.ready])
+        http, grpc = stack.dialled_ports(node)
         dialled: Mapping[str, Any] = {
             "name": node.name,
             "host": node.public_host,
-            "http": node.public_http_port,
-            "grpc": node.public_grpc_port,
+            "http": http,
+            "grpc": grpc,
             "drained": node.drained,
             # Left out where they are the defaults, so that gateways of older programs see no change.
             **({} if node.serves_all else {"tasks": node.tasks}),
             **({} if node.weight == 1 else {"weight": node.weight}),
         }
-        address = bracketed(node.public_host)
-        told = concealed(
-            {
-                "dialled": dialled,
-                "http": node.http_url,
-                "grpc": f"{address}:{node.public_grpc_port}",
-            },
-            stack.secrets,
-        )
+        grpc_address = f"{bracketed(node.public_host)}:{grpc}"
+        addresses = {"dialled": dialled, "http": stack.node_url(node), "grpc": grpc_address}
+        told = concealed(addresses, stack.secrets)
         # A gateway sends traffic to a node that is healthy.
         self.upstream = pulumi.Output.all(told["dialled"], self.ready.urn).apply(lambda both: both[0])
         self.http = pulumi.Output.from_input(told["http"])

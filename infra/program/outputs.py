@@ -22,8 +22,8 @@ def of(
         "gateway": _gateway(stack),
         "nodes": {
             node.name: {
-                "http": node.http_url,
-                "grpc": f"{bracketed(node.public_host)}:{node.public_grpc_port}",
+                "http": stack.node_url(node),
+                "grpc": f"{bracketed(node.public_host)}:{stack.dialled_ports(node)[1]}",
                 "drained": node.drained,
                 "tasks": roles.tasks(stack, node),
             }

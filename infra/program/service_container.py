@@ -25,12 +25,17 @@ def declare(place: Place, runtime: Sequence[docker.Container]) -> docker.Contain
         # Docker puts a file only into a container whose root can be written.
         given = {names.SETTINGS_PATH_VARIABLE: names.SETTINGS_FILE}
         uploads = [docker.ContainerUploadArgs(file=names.SETTINGS_FILE, content=settings_text(stack, node))]
+    authority = place.prepared.args.authority
     return place.prepared.container(
         names.SERVICE,
         parent=place.parent,
         needs=place.needs,
         env={**given, **stack.service.env},
-        secrets={**service_secrets(stack, node), **place.prepared.args.secrets},
+        secrets={
+            **service_secrets(stack, node),
+            **place.prepared.args.secrets,
+            **(authority.variables(node) if authority is not None else {}),
+        },
         memory=stack.service.memory,
         stop_seconds=stack.service.shutdown_grace_seconds + _STOP_MARGIN_SECONDS,
         user=USER,

@@ -30,6 +30,10 @@ class Ports(Section):
     """The inference service's HTTP port."""
     grpc: Port = addresses.GRPC_PORT
     """The inference service's gRPC port."""
+    http_tls: Port = addresses.HTTP_TLS_PORT
+    """HTTP with TLS, which only the gateway may use; see `tls`. The plain ports are not open then."""
+    grpc_tls: Port = addresses.GRPC_TLS_PORT
+    """gRPC with TLS."""
     triton_http: Port = addresses.TRITON_HTTP_PORT
     triton_grpc: Port = addresses.TRITON_GRPC_PORT
     triton_metrics: Port = addresses.TRITON_METRICS_PORT
@@ -63,6 +67,10 @@ class Node(Section):
     """The port that the gateway dials for HTTP. Behind NAT it differs from the node's own port."""
     public_grpc_port: Port = Field(default_factory=lambda data: data["ports"].grpc)
     """The port that the gateway dials for gRPC."""
+    public_http_tls_port: Port = Field(default_factory=lambda data: data["ports"].http_tls)
+    """The port that the gateway dials for HTTP with TLS."""
+    public_grpc_tls_port: Port = Field(default_factory=lambda data: data["ports"].grpc_tls)
+    """The port that the gateway dials for gRPC with TLS."""
     runtime: RuntimeName = "triton"
     gpus: Gpus = Field(
         default_factory=lambda data: (

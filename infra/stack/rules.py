@@ -13,6 +13,7 @@ from infra.stack.images import Images
 from infra.stack.node import Node
 from infra.stack.problems import Problem
 from infra.stack.runtimes import EdgeLlm, Models, Service, Triton
+from infra.stack.tls import TlsToNodes, impossible, wanted
 
 
 def check(nodes: Mapping[int, Node], sections: Mapping[str, Any]) -> Iterator[Problem]:
@@ -28,12 +29,15 @@ def check(nodes: Mapping[int, Node], sections: Mapping[str, Any]) -> Iterator[Pr
     images: Images | None = sections.get("images")
     models: Models | None = sections.get("models")
     if triton is not None and edge_llm is not None:
-        yield from _ports(nodes, triton, edge_llm, gateway)
+        with_tls = _with_tls(nodes, gateway, sections.get("tls"))
+        yield from _ports(nodes, triton, edge_llm, gateway, with_tls)
     for position, node in nodes.items():
         yield from _runtime(f"nodes[{position}]", node, edge_llm, models)
     yield from roles.check(nodes, service, gateway)
     if gateway is not None:
         yield from gateway_rules.check(nodes, gateway)
+    if gateway is not None:
+        yield from _tls(nodes, gateway, sections.get("tls"))
     if images is not None and images.registry is None and (images.username or images.password):
         yield Problem("images.registry", "required with images.username and images.password")
     if images is not None:
@@ -66,7 +70,11 @@ def unique_names(given: Mapping[int, str]) -> Iterator[Problem]:
 
 
 def _ports(
-    nodes: Mapping[int, Node], triton: Triton, edge_llm: EdgeLlm, gateway: Gateway | None
+    nodes: Mapping[int, Node],
+    triton: Triton,
+    edge_llm: EdgeLlm,
+    gateway: Gateway | None,
+    with_tls: bool,
 ) -> Iterator[Problem]:
     """No port of a machine is used twice.
 
@@ -89,27 +97,39 @@ def _ports(
         publish = triton.publish or node.embedded
         clashes = [
             problem
-            for port in names.node_ports(node, triton=publish, unit_manager=edge_llm.publish)
+            for port in names.node_ports(node, triton=publish, unit_manager=edge_llm.publish, tls=with_tls)
             for problem in claim(node.host, port.outer, f"nodes[{position}].ports.{port.key}")
         ]
         yield from clashes
         if not clashes:
             apart[position] = node
-    yield from _public_addresses(apart)
+    yield from _public_addresses(apart, with_tls)
     if gateway is not None and gateway.mode != "existing":
         for each in gateway.each:
             yield from claim(each.host, each.http, "gateway.http")
             yield from claim(each.host, each.grpc, "gateway.grpc")
 
 
-def _public_addresses(nodes: Mapping[int, Node]) -> Iterator[Problem]:
+def _with_tls(nodes: Mapping[int, Node], gateway: Gateway | None, tls: TlsToNodes | None) -> bool:
+    return gateway is not None and tls is not None and wanted(tls, list(nodes.values()), gateway)
+
+
+def _tls(nodes: Mapping[int, Node], gateway: Gateway, tls: TlsToNodes | None) -> Iterator[Problem]:
+    if tls is not None and tls.nodes is True:
+        reason = impossible(list(nodes.values()), gateway)
+        if reason is not None:
+            yield Problem("tls.nodes", f"cannot be true: {reason}")
+
+
+def _public_addresses(nodes: Mapping[int, Node], with_tls: bool) -> Iterator[Problem]:
     """No two nodes have the same upstream address."""
     taken: dict[tuple[str, int], str] = {}
     for position, node in nodes.items():
-        for key, port in (
-            ("publicHttpPort", node.public_http_port),
-            ("publicGrpcPort", node.public_grpc_port),
-        ):
+        ports = {"publicHttpPort": node.public_http_port, "publicGrpcPort": node.public_grpc_port}
+        if with_tls:
+            ports["publicHttpTlsPort"] = node.public_http_tls_port
+            ports["publicGrpcTlsPort"] = node.public_grpc_tls_port
+        for key, port in ports.items():
             path = f"nodes[{position}].{key}"
             first = taken.setdefault((node.public_host.lower(), port), path)
             if first != path:

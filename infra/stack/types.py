@@ -5,14 +5,18 @@ a stack fills in what a node leaves out, so code that reads a `Stack` never repe
 rules that span several keys.
 """
 
+from typing import Self
+
 from pydantic import Field, PrivateAttr
 
 from infra.stack.gateway import Gateway
+from infra.stack.hosts import bracketed
 from infra.stack.images import Images
 from infra.stack.node import Node, Ports, Remote
 from infra.stack.rollout import Rollout
 from infra.stack.runtimes import EdgeLlm, Models, Service, Triton
 from infra.stack.section import Section
+from infra.stack.tls import TlsToNodes, wanted
 from infra.stack.values import HostPath, JumpHosts, Keys, NonEmpty, Origin
 
 
@@ -48,6 +52,7 @@ class Stack(Section):
     models: Models = Field(default_factory=Models)
     gateway: Gateway = Field(default_factory=Gateway)
     rollout: Rollout = Field(default_factory=Rollout)
+    tls: TlsToNodes = Field(default_factory=TlsToNodes)
     ssh: Ssh = Field(default_factory=Ssh)
     images: Images = Field(default_factory=Images)
     remote_dir: HostPath = "/opt/gpu-inference"
@@ -60,6 +65,7 @@ class Stack(Section):
     _name: str = PrivateAttr(default="stack")
     _encrypted: tuple[str, ...] = PrivateAttr(default=())
     _secrets: tuple[str, ...] = PrivateAttr(default=())
+    _changing_over: bool = PrivateAttr(default=False)
 
     @property
     def name(self) -> str:
@@ -82,6 +88,38 @@ class Stack(Section):
         with its own host and its own address."""
         each = self.gateway.each
         return tuple(self.model_copy(update={"gateway": gateway}) for gateway in each)
+
+    @property
+    def node_tls(self) -> bool:
+        """Whether the gateway dials the nodes by TLS."""
+        return wanted(self.tls, self.nodes, self.gateway)
+
+    def dialled_ports(self, node: Node) -> tuple[int, int]:
+        """The ports at which the gateway dials a node: HTTP, gRPC."""
+        if self.node_tls:
+            return node.public_http_tls_port, node.public_grpc_tls_port
+        return node.public_http_port, node.public_grpc_port
+
+    def node_url(self, node: Node) -> str:
+        """A node's HTTP API, as the gateway dials it."""
+        scheme = "https" if self.node_tls else "http"
+        return f"{scheme}://{bracketed(node.public_host)}:{self.dialled_ports(node)[0]}"
+
+    @property
+    def serves_plain(self) -> bool:
+        """Whether the nodes publish the service's ports without TLS."""
+        return not self.node_tls or self._changing_over
+
+    @property
+    def serves_tls(self) -> bool:
+        """Whether the nodes publish the service's ports with TLS."""
+        return self.node_tls or self._changing_over
+
+    def changing_over(self) -> Self:
+        """The stack while the gateway still dials the nodes the other way: they serve both ways."""
+        changed = self.model_copy()
+        changed._changing_over = True
+        return changed
 
     def node(self, name: str) -> Node:
         """The node of that name. Raises KeyError when there is none."""

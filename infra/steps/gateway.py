@@ -19,7 +19,7 @@ from infra import names
 from infra.connection import RemoteError
 from infra.gateway import reload
 from infra.gateway.configuration import Configuration, ContainerConfiguration
-from infra.steps import existing_site
+from infra.steps import existing_site, node_ports
 from infra.steps.existing_site import Rejected
 from infra.steps.run import run
 
@@ -70,6 +70,8 @@ def _last_run(configuration: Configuration) -> str:
 
 def _apply_container(configuration: ContainerConfiguration) -> None:
     connection, revision = configuration.connection, configuration.revision
+    if configuration.dials:
+        node_ports.check(connection, configuration.image, configuration.folder, configuration.dials)
     folder = shlex.quote(configuration.folder)
     mounts = " ".join(f"-v {shlex.quote(f'{path}:{path}:ro')}" for path in configuration.mounts)
     connection.run(
@@ -126,4 +128,4 @@ def _archive(files: dict[str, str]) -> bytes:
 
 if __name__ == "__main__":
     actions = {"apply": (Configuration, apply), "remove": (Configuration, remove)}
-    sys.exit(run(actions, Rejected, RemoteError, subprocess.TimeoutExpired))
+    sys.exit(run(actions, Rejected, node_ports.NoNode, RemoteError, subprocess.TimeoutExpired))

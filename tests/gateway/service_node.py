@@ -106,7 +106,9 @@ def main() -> None:
     worker.build_runtime = double
     listener = socket.create_server((settings.server.host, settings.server.http_port))
     _, heartbeat = os.pipe()  # this worker has no supervisor
-    asyncio.run(worker.serve(settings, listener, heartbeat))
+    port = settings.server.tls.http_port
+    with_tls = socket.create_server((settings.server.host, port)) if settings.server.tls.files else None
+    asyncio.run(worker.serve(settings, listener, heartbeat, with_tls))
 
 
 if __name__ == "__main__":

@@ -10,13 +10,18 @@ from typing import Any
 
 import pulumi
 from google.protobuf import json_format
+from pulumi.runtime import rpc
 from pulumi.runtime.mocks import MockMonitor, MockResourceArgs, Mocks, set_mocks
 
+from infra.certificates import make_authority
 from infra.program.fleet import Fleet as FleetComponent
 from infra.program.fleet import FleetArgs
 from infra.stack import Stack, parse
 from infra.update.prepare import Away
 
+# What the step that makes a stack's authority prints.
+_AUTHORITY = make_authority()
+UNKNOWN = rpc.UNKNOWN
 # How Pulumi marks a secret on its way to the engine.
 _SIGNATURE = "4dabf18193072939515e22adb298388d"
 _SECRET = "1b47061264138c4ac30d75fd1eb44270"
@@ -105,16 +110,22 @@ class Fleet:
 
 
 class Engine(Mocks):
+    """What every resource is after an update; unless `made`, the authority is as before the first one."""
+
+    def __init__(self, made: bool = True) -> None:
+        self._authority = _AUTHORITY if made else UNKNOWN
+
     def new_resource(self, args: MockResourceArgs) -> tuple[str | None, dict[Any, Any]]:
-        return f"{args.name}-id", args.inputs
+        made = {"stdout": self._authority} if args.name == "authority" else {}
+        return f"{args.name}-id", {**args.inputs, **made}
 
     def call(self, args: pulumi.runtime.MockCallArgs) -> tuple[dict[Any, Any], None]:
         raise AssertionError(f"the program calls {args.token}")
 
 
 class Monitor(MockMonitor):
-    def __init__(self, fleet: Fleet) -> None:
-        super().__init__(Engine())
+    def __init__(self, fleet: Fleet, engine: Engine | None = None) -> None:
+        super().__init__(engine or Engine())
         self._fleet = fleet
         self._names: dict[str, str] = {}
         # Pulumi registers resources from several threads at once.
@@ -188,17 +199,31 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def declare(config: dict[str, Any], away: Away | None = None, sick: frozenset[str] = frozenset()) -> Fleet:
-    """The resources of the stack `prod` with these keys, hosts that are `away` and `sick` nodes."""
-    return declare_loaded(lambda: parse(config, "prod"), away, sick)
+def declare(
+    config: dict[str, Any],
+    away: Away | None = None,
+    sick: frozenset[str] = frozenset(),
+    *,
+    authority_made: bool = True,
+) -> Fleet:
+    """The resources of the stack `prod` with these keys, hosts that are `away` and `sick` nodes.
+
+    Without `authority_made`, the key of the authority is unknown, as in the preview of the first update.
+    """
+    return declare_loaded(lambda: parse(config, "prod"), away, sick, authority_made=authority_made)
 
 
 def declare_loaded(
-    load: Callable[[], Stack], away: Away | None = None, sick: frozenset[str] = frozenset()
+    load: Callable[[], Stack],
+    away: Away | None = None,
+    sick: frozenset[str] = frozenset(),
+    *,
+    authority_made: bool = True,
 ) -> Fleet:
     """The resources of the stack that `load` gives as a Pulumi program that runs."""
     fleet = Fleet()
-    set_mocks(Engine(), project="gpu-inference", stack="prod", preview=True, monitor=Monitor(fleet))
+    engine = Engine(authority_made)
+    set_mocks(engine, project="gpu-inference", stack="prod", preview=True, monitor=Monitor(fleet, engine))
 
     @pulumi.runtime.test
     def run() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from infra import names
 from infra.embedded.declarations import node_declaration
 from infra.gateway import entrance
 from infra.models.files import versions
@@ -53,7 +54,7 @@ def test_a_setting_that_the_stack_decides_is_named_with_the_key_that_does() -> N
     assert DECIDED["server.api_keys"] == "apiKeys"
     assert DECIDED["ai.http.token"] == "remote.token"
     assert DECIDED["server.cors_origins"] == "cors.origins"
-    assert len(DECIDED) == 12
+    assert len(DECIDED) == 17
 
 
 def paths(settings: Any, prefix: str = "") -> set[str]:
@@ -71,6 +72,10 @@ def test_every_setting_that_a_key_decides_is_in_the_file_or_a_secret() -> None:
         stack = stack_of("ssh://root@192.0.2.1", runtime, remote=REMOTE, models=models, cors=cors)
         decided |= paths(service_settings(stack, stack.nodes[0]))
         decided |= {name.lower().replace("__", ".") for name in service_secrets(stack, stack.nodes[0])}
+    tls = (names.NODE_CERTIFICATE, names.NODE_KEY, names.NODE_CLIENT_AUTHORITY)
+    decided |= {name.lower().replace("__", ".") for name in tls}
+    # In a container these have their defaults; the stack decides where they are published.
+    decided |= {"server.tls.http_port", "server.tls.grpc_port"}
     without_key = {"server.host", "ai.runtime.triton.endpoint", "ai.runtime.triton.grpc_endpoint"}
     assert decided == DECIDED.keys() | without_key
 

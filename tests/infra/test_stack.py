@@ -394,6 +394,10 @@ def test_two_hosts_behind_one_nat_address_differ_in_their_public_ports() -> None
     behind = [{"host": "ssh://root@nat.example.com:2201"}, {"host": "ssh://root@nat.example.com:2202"}]
     assert all(problem.startswith("nodes[1].public") for problem in mistakes(nodes=behind))
     behind[1] |= {"publicHttpPort": 51312, "publicGrpcPort": 51313}  # type: ignore[dict-item]
+    assert len(parse({"nodes": behind, "tls": {"nodes": False}}).nodes) == 2
+    # A name may be public, so the gateway dials by TLS.
+    assert all("TlsPort: nat.example.com:" in problem for problem in mistakes(nodes=behind))
+    behind[1] |= {"publicHttpTlsPort": 51314, "publicGrpcTlsPort": 51315}  # type: ignore[dict-item]
     assert len(parse({"nodes": behind}).nodes) == 2
 
 

@@ -15,6 +15,7 @@ from infra.doctor.checks import (
     gateway,
     host,
     nginx_configuration,
+    node_tls,
     service,
     triton,
     virtual_address,
@@ -134,6 +135,9 @@ class Plan:
         if isinstance(site, DockerNodeSite):
             checked = f"the ports of {node.public_host}, from this computer"
             self._add(site, "exposure", checked, exposure.exposure, ["settings"])
+            if self._stack.node_tls:
+                checked = "the certificate for the gateway"
+                self._add(site, "node certificate", checked, node_tls.node, ["service runs"])
         if node.runtime == "triton":
             self._add_triton(site)
         if node.runtime == "edge-llm":
@@ -230,6 +234,9 @@ class Plan:
         if declared.tls is not None:
             checked = "the certificate that is served"
             self._add(site, "certificate", checked, certificate.certificate, ["gateway http"])
+        if stack.node_tls:
+            checked = "the certificate for the nodes"
+            self._add(site, "node certificate", checked, node_tls.gateway, ["ssh"])
         if declared.mode != "existing":
             checked, health = f"gRPC health check at {site.grpc_address}", self._everywhere("health")
             self._add(

@@ -14,7 +14,7 @@ from infra.doctor.host_access import Unreachable, dial_from_here
 from infra.doctor.sites.gateway import GatewaySite
 from infra.doctor.web import unverified
 
-_WARNING_DAYS = 21
+_WARNING = datetime.timedelta(days=21)
 
 
 async def certificate(gateway: GatewaySite) -> Outcome:
@@ -62,12 +62,17 @@ def covers(names: Sequence[str], host: str) -> bool:
     return any(name.lower() in matching for name in names)
 
 
-def expiry(expires: datetime.datetime, now: datetime.datetime, remedy: str) -> Outcome:
-    """Whether a certificate that expires then is valid, and stays so for _WARNING_DAYS."""
+def expiry(
+    expires: datetime.datetime,
+    now: datetime.datetime,
+    remedy: str,
+    at_most: datetime.timedelta = _WARNING,
+) -> Outcome:
+    """Whether a certificate that expires then is valid, and stays so for 21 days or, if less, `at_most`."""
     left = expires - now
     if left.total_seconds() <= 0:
         return problem(f"the certificate expired on {expires:%Y-%m-%d}", remedy)
-    if left.days < _WARNING_DAYS:
+    if left < min(_WARNING, at_most):
         return warning(f"the certificate expires on {expires:%Y-%m-%d}, in {left.days} days", remedy)
     return ok(f"valid until {expires:%Y-%m-%d}")
 

@@ -1,11 +1,10 @@
 """What a node shows to others than the gateway: its ports, dialled from this computer."""
 
-import datetime
-
 from infra.doctor.checks import certificate
 from infra.doctor.findings import Outcome, ok, problem, warning, worst
-from infra.doctor.host_access import Unreachable, dial_from_here
+from infra.doctor.host_access import NoAnswer, Unreachable, dial_from_here
 from infra.doctor.sites.docker_node import DockerNodeSite
+from infra.doctor.web import HttpServer
 from infra.stack.hosts import bracketed
 from infra.stack.tls import is_public
 
@@ -13,18 +12,18 @@ _UNREACHED = "its ports cannot be reached from this computer"
 
 
 async def exposure(site: DockerNodeSite) -> Outcome:
-    """Whether anybody but the gateway is served, and how long the node's certificate is valid."""
+    """Whether anybody but the gateway is served."""
     stack, node = site.stack, site.node
     keyed = bool(site.known_settings.server.api_keys)
-    plain = await _plain(node.public_host, node.public_http_port)
+    plain = await _reached(node.public_host, node.public_http_port)
     if not stack.node_tls:
         return without_tls(node.public_host, node.public_http_port, plain, keyed)
     again = f"`pulumi up --stack {stack.name}`"
-    outcomes = [await _certificate(node.public_host, node.public_http_tls_port, again)]
+    outcomes = [await with_tls(node.public_host, node.public_http_tls_port, again)]
     if plain:
         said = f"{bracketed(node.public_host)}:{node.public_http_port} answers without TLS too"
         outcomes.append(warning(said, f"{again} closes the ports that the gateway does not use"))
-    return worst(outcomes, "")
+    return worst(outcomes, outcomes[0].seen)
 
 
 def without_tls(address: str, port: int, reached: bool, keyed: bool) -> Outcome:
@@ -41,7 +40,7 @@ def without_tls(address: str, port: int, reached: bool, keyed: bool) -> Outcome:
     )
 
 
-async def _plain(address: str, port: int) -> bool:
+async def _reached(address: str, port: int) -> bool:
     try:
         async with dial_from_here(address, port):
             return True
@@ -49,14 +48,17 @@ async def _plain(address: str, port: int) -> bool:
         return False
 
 
-async def _certificate(address: str, port: int, renew: str) -> Outcome:
-    try:
-        async with dial_from_here(address, port):
-            pass
-    except Unreachable:
+async def with_tls(address: str, port: int, again: str) -> Outcome:
+    """Whether the port lets this computer in, which has no certificate."""
+    at = f"{bracketed(address)}:{port}"
+    if not await _reached(address, port):
         return ok(_UNREACHED)
     try:
-        served = await certificate.fetch(address, port)
+        await certificate.fetch(address, port)
     except Unreachable as error:
-        return problem(f"{bracketed(address)}:{port} answers without TLS: {error}", renew)
-    return certificate.expiry(served.not_valid_after_utc, datetime.datetime.now(datetime.UTC), renew)
+        return problem(f"{at} answers without TLS: {error}", again)
+    try:
+        await HttpServer(address, port, tls=True).get("/health")
+    except (Unreachable, NoAnswer):
+        return ok(f"{at} answers nobody without the gateway's certificate")
+    return problem(f"{at} answers a client without a certificate", again)

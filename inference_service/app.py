@@ -10,7 +10,7 @@ from litestar.types import ASGIApp, ControllerRouterHandler
 
 from inference_service.engine import Engine
 from inference_service.errors import ServiceError
-from inference_service.http import analysis, openapi, playground, status, websocket
+from inference_service.http import analysis, api_page, playground, status, websocket
 from inference_service.http.body import ClientGone
 from inference_service.http.errors import client_gone, http_exception, internal_error, service_error
 from inference_service.http.front import Front
@@ -26,7 +26,7 @@ SideServer = Callable[[Engine], AbstractAsyncContextManager[None]]
 ROUTES: tuple[Callable[[Engine], Sequence[ControllerRouterHandler]], ...] = (
     status.routes,
     analysis.routes,
-    openapi.routes,
+    api_page.routes,
     playground.routes,
     websocket.routes,
     transcriptions.routes,

@@ -1,4 +1,4 @@
-"""The API's description (OpenAPI 3.0) and its page, which loads nothing from elsewhere.
+"""The API's description (OpenAPI 3.1).
 
 The schemas come from the msgspec types. The operations are written here and not derived from the handlers:
 one route takes JSON, raw audio and forms, which no signature expresses. Property tests check the service
@@ -6,24 +6,18 @@ against the description.
 """
 
 import base64
-import importlib.util
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import msgspec
-from litestar import Response, get
-from litestar.exceptions import NotFoundException
-from litestar.handlers import HTTPRouteHandler
-from litestar.params import FromPath
 
 from inference_service import __version__, audio_formats
 from inference_service.audio import wav
-from inference_service.engine import Engine
+from inference_service.http import openapi_examples as examples
 from inference_service.http import schemas
 from inference_service.http.analysis import BASE, AnalyzeAnswer, BatchAnswer, SetupAnswer
-from inference_service.http.envelope import PAGE_HEADERS, Envelope
+from inference_service.http.envelope import Envelope
 from inference_service.http.openai import description as openai_description
 from inference_service.http.requests import (
     MAX_COUNT,
@@ -39,92 +33,51 @@ from inference_service.settings import RequestSettings
 from inference_service.tasks import EmotionResult, SynthesisResult, Transcript
 
 
-def routes(engine: Engine) -> Sequence[HTTPRouteHandler]:
-    """Return the routes of the description (/openapi.json) and its page (/docs), also under the base that
-    gateways forward."""
-
-    @get(["/openapi.json", f"{BASE}/openapi.json"])
-    async def description() -> Response[bytes]:
-        body = msgspec.json.encode(document(engine.settings.ai.request))
-        return Response(body, media_type="application/json", headers=PAGE_HEADERS)
-
-    @get(["/docs", f"{BASE}/docs"])
-    async def page() -> Response[str]:
-        return Response(_PAGE, media_type="text/html", headers=PAGE_HEADERS)
-
-    @get(["/docs/{name:str}", f"{BASE}/docs/{{name:str}}"])
-    async def asset(name: FromPath[str]) -> Response[bytes]:
-        if name not in _ASSETS:
-            raise NotFoundException
-        content = (_swagger_ui() / name).read_bytes()
-        return Response(content, media_type=_ASSETS[name], headers=_ASSET_HEADERS)
-
-    return [description, page, asset]
-
-
-#: The page's files change only with the service's version; a day later every browser has the new ones.
-_ASSET_HEADERS = {"cache-control": "public, max-age=86400"}
-_ASSETS = {"swagger-ui.css": "text/css", "swagger-ui-bundle.js": "text/javascript"}
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<title>AI inference service</title>
-<link rel="stylesheet" href="docs/swagger-ui.css">
-</head>
-<body>
-<div id="ui"></div>
-<script src="docs/swagger-ui-bundle.js"></script>
-<script>SwaggerUIBundle({url: "openapi.json", dom_id: "#ui", validatorUrl: null});</script>
-</body>
-</html>
-"""
-
-
-def _swagger_ui() -> Path:
-    """Return the folder of Swagger UI's files, without an import of the package, which costs memory."""
-    spec = importlib.util.find_spec("swagger_ui_bundle")
-    assert spec is not None and spec.origin is not None
-    return next((Path(spec.origin).parent / "vendor").glob("swagger-ui-*"))
-
-
 @cache
-def document(limits: RequestSettings) -> Schema:
-    """Return the whole description of a service with these `limits`."""
+def document(limits: RequestSettings, root: str = ".", *, at_gateway: bool = False) -> Schema:
+    """Return the whole description of a service with these `limits`.
+
+    `root` is the server's address, relative to the document's, so that it holds under any path of a proxy.
+    `at_gateway`: without the routes of a node that the gateway does not pass on.
+    """
     components = schemas.components([*_TYPES, *openai_description.TYPES])
     components["BatchRequest"]["properties"]["tasks"]["maxItems"] = limits.max_batch_tasks
     paths: Schema = {
-        "/health": {"get": _process_health()},
-        "/metrics": {"get": _metrics()},
-        f"{BASE}/health": {"get": _status("Whether this node can answer now", Health, [503], key=False)},
-        f"{BASE}/info": {"get": _status("What this node offers", Info, [401])},
-        f"{BASE}/log": {"get": _log()},
-        f"{BASE}/asr": {"post": _audio_route("Speech recognition", Transcript)},
-        f"{BASE}/emotion": {"post": _audio_route("Emotion of speech or of text", EmotionResult)},
-        f"{BASE}/synthesis": {"post": _audio_route("Synthetic speech detection", SynthesisResult)},
-        f"{BASE}/setup": {"post": _json_route("Warm the models", SetupRequest, SetupAnswer)},
-        f"{BASE}/analyze": {"post": _json_route("One task by name", AnalyzeRequest, AnalyzeAnswer)},
-        f"{BASE}/batch": {"post": _json_route("Several tasks at once", BatchRequest, BatchAnswer)},
         **openai_description.PATHS,
+        f"{BASE}/asr": {"post": _audio_route("recognise", "Recognise speech", Transcript)},
+        f"{BASE}/emotion": {"post": _audio_route("emotion", "Emotion of a voice or a text", EmotionResult)},
+        f"{BASE}/synthesis": {"post": _audio_route("synthesis", "Detect synthetic speech", SynthesisResult)},
+        f"{BASE}/analyze": {
+            "post": _json_route("analyze", "Do one task by name", AnalyzeRequest, AnalyzeAnswer, "Tasks")
+        },
+        f"{BASE}/batch": {
+            "post": _json_route("batch", "Do several tasks at once", BatchRequest, BatchAnswer, "Tasks")
+        },
+        f"{BASE}/setup": {"post": _json_route("setup", "Warm the models", SetupRequest, SetupAnswer, "Node")},
+        f"{BASE}/health": {
+            "get": _status("health", "Whether this node can answer now", Health, [503], key=False)
+        },
+        f"{BASE}/info": {"get": _status("info", "What this node offers", Info, [401])},
+        f"{BASE}/log": {"get": _log()},
     }
+    if not at_gateway:
+        paths |= {"/health": {"get": _process_health()}, "/metrics": {"get": _metrics()}}
     return {
-        "openapi": "3.0.3",
+        "openapi": "3.1.1",
         "info": {
             "title": "AI inference service",
             "version": __version__,
-            "description": "Speech recognition, emotion detection and synthetic-speech detection. A result "
-            "has the `kind` of its model (`neural`, `rule` or `lexicon`) and its `caveat`, which is what the "
-            "model's answers cannot be trusted with. What the model does not say is absent. "
-            f"`{BASE}/info` says more of each model. Every "
-            "answer but /health, /metrics and OpenAI's routes under /v1 is in one envelope; `request_id` "
-            f"echoes `X-Request-ID`. Live audio goes over the WebSocket {BASE}/stream, or over gRPC.",
+            "summary": "Speech recognition, emotion detection and synthetic-speech detection",
+            "description": _DESCRIPTION,
+            "license": {"name": "Apache 2.0", "identifier": "Apache-2.0"},
         },
+        "servers": [{"url": root, "description": "Where this description is from"}],
+        "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": paths,
         "components": {
             "schemas": components,
             "securitySchemes": {
-                "bearer": {"type": "http", "scheme": "bearer"},
+                "bearer": {"type": "http", "scheme": "bearer", "description": "As OpenAI's clients send it"},
                 "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
             },
         },
@@ -132,6 +85,27 @@ def document(limits: RequestSettings) -> Schema:
         "security": [{}, {"bearer": []}, {"key": []}],
     }
 
+
+_DESCRIPTION = f"""Speech recognition, emotion detection and synthetic-speech detection.
+
+- **OpenAI's clients** work as they are: their `base_url` is this server's address and `/v1`.
+- **Every other route** answers in one envelope: `code` is the HTTP status, `message` is *success* or the
+  reason, `data` is the result, and `request_id` echoes `X-Request-ID`. Only /health and /metrics have none.
+- **Recordings** are sent as the body, as a file of a form, or in base64 in JSON. Their content tells their
+  format.
+- **Live audio** goes over the WebSockets `{BASE}/stream` and `/v1/realtime`, or over gRPC.
+- **Keys**, where the fleet has some: `Authorization: Bearer KEY` or `X-API-Key: KEY`.
+- **A result says what it is worth**: it has the `kind` of its model (`neural`, `rule` or `lexicon`) and its
+  `caveat`, which is what the model's answers cannot be trusted with. What the model does not say is absent;
+  `{BASE}/info` says more.
+- **503** means that the node is full: wait for the seconds in `Retry-After`, and send the request again.
+"""
+
+_TAGS = {
+    "OpenAI": "What OpenAI's clients call. Errors are OpenAI's error object.",
+    "Tasks": "Speech recognition, emotion and synthetic speech. Answers and errors are in one envelope.",
+    "Node": "What a node offers and how it is.",
+}
 
 _TYPES = (
     Envelope,
@@ -166,18 +140,27 @@ _REASONS = {
 def _answers(data: type[msgspec.Struct], statuses: Sequence[int]) -> Schema:
     """Return the answers of a route that answers `data` in the envelope."""
     envelope = {"allOf": [reference(Envelope), object_schema({"data": reference(data)}, ["data"])]}
-    return schemas.answers({"application/json": envelope}, reference(Envelope), _REASONS, statuses)
+    shown = {"application/json": examples.enveloped(examples.DATA[data])} if data in examples.DATA else {}
+    return schemas.answers(
+        {"application/json": envelope}, reference(Envelope), _REASONS, statuses, shown, examples.refused
+    )
 
 
-def _status(summary: str, data: type[msgspec.Struct], statuses: Sequence[int], *, key: bool = True) -> Schema:
-    operation = {"summary": summary, "responses": _answers(data, statuses)}
+def _operation(name: str, summary: str, tag: str) -> Schema:
+    return {"operationId": name, "summary": summary, "tags": [tag]}
+
+
+def _status(
+    name: str, summary: str, data: type[msgspec.Struct], statuses: Sequence[int], *, key: bool = True
+) -> Schema:
+    operation = {**_operation(name, summary, "Node"), "responses": _answers(data, statuses)}
     return operation if key else {**operation, "security": []}
 
 
 def _log() -> Schema:
     lines = {"type": "integer", "minimum": 1, "maximum": 1000, "default": 200}
     return {
-        **_status("The last lines of one worker's log", Log, [400, 401]),
+        **_status("log", "The last lines of one worker's log", Log, [400, 401]),
         "parameters": [{"name": "lines", "in": "query", "description": "How many", "schema": lines}],
     }
 
@@ -185,7 +168,7 @@ def _log() -> Schema:
 def _process_health() -> Schema:
     content = {"application/json": {"schema": reference(ProcessHealth)}}
     return {
-        "summary": "Whether the process is up",
+        **_operation("process_health", "Whether the process is up", "Node"),
         "security": [],
         "responses": {
             "200": {"description": "up", "content": content},
@@ -196,22 +179,22 @@ def _process_health() -> Schema:
 
 def _metrics() -> Schema:
     return {
-        "summary": "Prometheus metrics of the node",
+        **_operation("metrics", "Prometheus metrics of the node", "Node"),
         "security": [],
         "responses": {"200": {"description": "metrics", "content": {"text/plain": {"schema": TEXT}}}},
     }
 
 
-def _audio_route(summary: str, data: type[msgspec.Struct]) -> Schema:
+def _audio_route(name: str, summary: str, data: type[msgspec.Struct]) -> Schema:
     request: Schema = reference(AudioRequest)
-    examples: Schema = {"wav": {"summary": "A WAV file in base64", "value": _EXAMPLE_AUDIO}}
+    bodies: Schema = {"wav": {"summary": "A WAV file in base64", "value": _EXAMPLE_AUDIO}}
     if data is EmotionResult:
-        examples["text"] = {"summary": "Text", "value": _EXAMPLE_TEXT}
+        bodies["text"] = {"summary": "Text", "value": _EXAMPLE_TEXT}
     else:
         request = {"allOf": [request, {"required": ["audio_data"]}]}
     binary = {"schema": {"type": "string", "format": "binary"}}
     return {
-        "summary": summary,
+        **_operation(name, summary, "Tasks"),
         "description": "Audio as base64 in JSON, as the body itself (without a header it is described by the "
         "query), or as a file of a form.",
         "parameters": [
@@ -221,7 +204,7 @@ def _audio_route(summary: str, data: type[msgspec.Struct]) -> Schema:
         "requestBody": {
             "required": True,
             "content": {
-                "application/json": {"schema": request, "examples": examples},
+                "application/json": {"schema": request, "examples": bodies},
                 MULTIPART: {
                     "schema": object_schema(
                         {
@@ -239,11 +222,13 @@ def _audio_route(summary: str, data: type[msgspec.Struct]) -> Schema:
     }
 
 
-def _json_route(summary: str, request: type[msgspec.Struct], data: type[msgspec.Struct]) -> Schema:
+def _json_route(
+    name: str, summary: str, request: type[msgspec.Struct], data: type[msgspec.Struct], tag: str
+) -> Schema:
     required, example = _JSON_BODIES[request]
     schema = {"allOf": [reference(request), {"required": required}]} if required else reference(request)
     return {
-        "summary": summary,
+        **_operation(name, summary, tag),
         "requestBody": {
             "required": bool(required),
             "content": {"application/json": {"schema": schema, "example": example}},

@@ -1,6 +1,6 @@
-"""Pieces of an OpenAPI 3.0 document: schemas of msgspec types, objects, answers."""
+"""Pieces of an OpenAPI 3.1 document: schemas of msgspec types, objects, answers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -20,8 +20,7 @@ def reference(kind: type[msgspec.Struct]) -> Schema:
 def components(kinds: Sequence[type[msgspec.Struct]]) -> dict[str, Schema]:
     """Return the schemas of `kinds` and of the types that they use, by type name."""
     _, schemas = msgspec.json.schema_components(kinds, ref_template=_REFERENCE)
-    converted: dict[str, Schema] = _as_openapi_3_0(schemas)
-    return converted
+    return schemas
 
 
 def object_schema(properties: Mapping[str, Schema], required: Sequence[str]) -> Schema:
@@ -30,42 +29,28 @@ def object_schema(properties: Mapping[str, Schema], required: Sequence[str]) -> 
 
 
 def answers(
-    content: Mapping[str, Schema], error: Schema, reasons: Mapping[int, str], statuses: Sequence[int]
+    content: Mapping[str, Schema],
+    error: Schema,
+    reasons: Mapping[int, str],
+    statuses: Sequence[int],
+    examples: Mapping[str, Any],
+    error_example: Callable[[int, str], Any],
 ) -> Schema:
-    """Return the `responses` of an operation: `content` (media type to schema) for 200, and the errors."""
-    responses: Schema = {
-        "200": {
-            "description": "success",
-            "content": {kind: {"schema": each} for kind, each in content.items()},
-        }
-    }
+    """Return the `responses` of an operation: `content` (media type to schema) for 200, and the errors.
+
+    `examples` are those of 200 by media type; `error_example` makes one of a status and its reason.
+    """
+    shown: Schema = {kind: {"schema": each} for kind, each in content.items()}
+    for kind, example in examples.items():
+        shown[kind]["example"] = example
+    responses: Schema = {"200": {"description": "success", "content": shown}}
     for status in statuses:
+        example = error_example(status, reasons[status])
         responses[str(status)] = {
             "description": reasons[status],
-            "content": {"application/json": {"schema": error}},
+            "content": {"application/json": {"schema": error, "example": example}},
         }
     if 503 in statuses:
         seconds = {"description": "Seconds, when the node is full", "schema": {"type": "integer"}}
         responses["503"]["headers"] = {"Retry-After": seconds}
     return responses
-
-
-def _as_openapi_3_0(schema: Any) -> Any:
-    """Rewrite JSON Schema 2020-12 for OpenAPI 3.0, the newest version that Swagger UI 4 shows.
-
-    OpenAPI 3.0 has no null type, only the keyword `nullable`, and no empty `required`.
-    """
-    if isinstance(schema, list | tuple):
-        return [_as_openapi_3_0(item) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    converted = {key: _as_openapi_3_0(value) for key, value in schema.items()}
-    if converted.get("required") == []:
-        del converted["required"]
-    null = {"type": "null"}
-    if null in converted.get("anyOf", ()):
-        kinds = [kind for kind in converted.pop("anyOf") if kind != null]
-        converted |= kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
-        converted |= {"nullable": True}
-        converted.pop("default", None)
-    return converted

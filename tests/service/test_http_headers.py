@@ -12,7 +12,7 @@ from inference_service.errors import Busy, Draining, NotReady, ServiceError
 from tests.service.conftest import Service
 
 PAGES = ["/health", "/metrics", "/api/v1/ai/health", "/api/v1/ai/info", "/v1/models", "/v1/models/asr"]
-PAGES += ["/docs", "/docs/swagger-ui.css", "/openapi.json", "/api/v1/ai/docs", "/demo"]
+PAGES += ["/docs", "/docs/api.css", "/openapi.json", "/api/v1/ai/docs", "/demo"]
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -49,7 +49,7 @@ def test_results_and_errors_stay_in_no_cache_and_files_of_pages_may(service: Ser
     assert caching("GET", "/nowhere") == "no-store"
     assert caching("GET", "/docs/nothing.css") == "no-store"
     assert caching("GET", "/demo") == caching("GET", "/docs") == caching("GET", "/openapi.json") == "no-cache"
-    assert caching("GET", "/docs/swagger-ui-bundle.js") == "public, max-age=86400"
+    assert caching("GET", "/docs/openapi-explorer.min.js") == "public, max-age=86400"
 
 
 @pytest.mark.parametrize(

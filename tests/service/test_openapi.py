@@ -6,8 +6,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urljoin
 
 import httpx2
+import jsonschema_rs
+import openapi_spec_validator
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
@@ -74,8 +77,44 @@ for path, operations in document(RequestSettings())["paths"].items():
 
 
 @pytest.mark.parametrize("path", ["/openapi.json", "/api/v1/ai/openapi.json"])
-def test_the_description_is_served(service: Service, path: str) -> None:
-    assert httpx2.get(service.url + path).json() == document(RequestSettings())
+def test_the_description_is_served_with_an_address_of_the_server_that_is_relative(
+    service: Service, path: str
+) -> None:
+    url = service.url + path
+    served = httpx2.get(url).json()
+    [server] = served["servers"]
+    assert urljoin(url, server["url"]) == f"{service.url}/"
+    assert {**served, "servers": None} == {**document(RequestSettings()), "servers": None}
+
+
+@pytest.mark.parametrize("at_gateway", [False, True])
+def test_the_description_is_valid_openapi(at_gateway: bool) -> None:
+    described = document(RequestSettings(), at_gateway=at_gateway)
+    assert described["openapi"].startswith("3.1.")
+    openapi_spec_validator.validate(described)
+    assert ("/metrics" in described["paths"]) != at_gateway
+
+
+def test_every_operation_has_a_name_a_tag_and_examples_that_fit_their_schemas() -> None:
+    described = document(RequestSettings())
+    tags = {tag["name"] for tag in described["tags"]}
+    names = []
+    for path, operations in described["paths"].items():
+        for operation in operations.values():
+            names.append(operation["operationId"])
+            assert set(operation["tags"]) <= tags
+            for status, answer in operation["responses"].items():
+                for media_type, content in answer.get("content", {}).items():
+                    if "example" in content:
+                        schema = {**content["schema"], "components": described["components"]}
+                        assert jsonschema_rs.is_valid(schema, content["example"]), (path, status, media_type)
+                    assert "example" in content or status == "200" or path == "/health", (path, status)
+    assert len(names) == len(set(names))
+
+
+def test_the_gateways_header_leaves_out_what_the_gateway_does_not_pass_on(service: Service) -> None:
+    answer = httpx2.get(f"{service.url}/openapi.json", headers={"X-AI-Elsewhere": "@elsewhere"})
+    assert not {"/health", "/metrics"} & answer.json()["paths"].keys()
 
 
 def test_the_description_names_the_configured_batch_limit() -> None:
@@ -111,15 +150,20 @@ def test_the_examples_of_the_json_routes_too(service: Service, route: str) -> No
 def test_the_page_loads_nothing_from_elsewhere(service: Service, base: str) -> None:
     page = httpx2.get(f"{service.url}{base}/docs")
     assert page.headers["content-type"].startswith("text/html")
-    loaded = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert "default-src 'self'" in page.headers["content-security-policy"]
+    loaded = re.findall(r'(?:src|href)="(docs/[^"]+)"', page.text)
     assert loaded
-    for address in loaded:
-        assert "//" not in address
+    for address in [*loaded, "docs/openapi-explorer.min.js", "docs/viewer-style.js"]:
         asset = httpx2.get(f"{service.url}{base}/{address}")
         assert asset.status_code == 200
-        assert len(asset.content) > 10_000
+        assert len(asset.content) > 100
+    assert (
+        urljoin(str(page.url), re.findall(r'class="brand" href="([^"]+)"', page.text)[0]) == f"{service.url}/"
+    )
+    assert httpx2.get(f"{service.url}{base}/docs/").headers["location"] == "../docs"
 
 
-def test_other_files_of_the_pages_package_are_not_served(service: Service) -> None:
-    assert httpx2.get(f"{service.url}/docs/index.html").status_code == 404
+def test_other_files_of_the_pages_folder_are_not_served(service: Service) -> None:
+    assert httpx2.get(f"{service.url}/docs/docs.html").status_code == 404
+    assert httpx2.get(f"{service.url}/docs/README.md").status_code == 404
     assert httpx2.get(f"{service.url}/docs/..%2f__init__.py").status_code == 404

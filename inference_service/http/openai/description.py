@@ -1,11 +1,12 @@
 """The OpenAI routes in the API's description."""
 
 from collections.abc import Sequence
-from typing import get_args
+from typing import Any, get_args
 
 import msgspec
 
 from inference_service import audio_formats
+from inference_service.http import openapi_examples as examples
 from inference_service.http import schemas
 from inference_service.http.openai.answers import Model, ModelList, Transcription
 from inference_service.http.openai.errors import ErrorAnswer
@@ -78,50 +79,67 @@ _FORM = object_schema(
 _TRANSLATION_FORM = object_schema(_SHARED, ["file", "model"])
 
 
-def _answers(content: dict[str, Schema], statuses: Sequence[int]) -> Schema:
-    return schemas.answers(content, reference(ErrorAnswer), _REASONS, statuses)
+def _answers(content: dict[str, Schema], statuses: Sequence[int], shown: dict[str, Any]) -> Schema:
+    error = reference(ErrorAnswer)
+    return schemas.answers(content, error, _REASONS, statuses, shown, examples.refused_by_openai)
 
 
-def _audio_route(summary: str, form: Schema, more: dict[str, Schema]) -> Schema:
+def _operation(name: str, summary: str) -> Schema:
+    return {"operationId": name, "summary": summary, "tags": ["OpenAI"]}
+
+
+def _audio_route(name: str, summary: str, form: Schema, more: dict[str, Schema]) -> Schema:
     content = {
         "application/json": reference(Transcription),
         "text/plain": TEXT,
         "application/x-subrip": TEXT,
         "text/vtt": TEXT,
     }
+    shown = {
+        "application/json": examples.TRANSCRIPTION,
+        "text/plain": examples.TEXT,
+        "application/x-subrip": examples.SUBRIP,
+        "text/vtt": examples.WEBVTT,
+    }
+    more_shown = dict.fromkeys(more, examples.EVENTS)
     example = {"file": "(a recording)", "model": "asr", "response_format": "srt"}
     return {
         "post": {
-            "summary": summary,
+            **_operation(name, summary),
             "requestBody": {
                 "required": True,
                 "content": {MULTIPART: {"schema": form, "example": example}},
             },
-            "responses": _answers({**content, **more}, list(_REASONS)),
+            "responses": _answers({**content, **more}, list(_REASONS), shown | more_shown),
         }
     }
 
 
 PATHS: Schema = {
-    TRANSCRIPTIONS: _audio_route(
-        "Speech recognition as OpenAI's audio API has it", _FORM, {"text/event-stream": TEXT}
-    ),
+    TRANSCRIPTIONS: _audio_route("transcribe", "Transcribe a recording", _FORM, {"text/event-stream": TEXT}),
     TRANSLATIONS: _audio_route(
-        "English text of speech in another language, from a model that can translate", _TRANSLATION_FORM, {}
+        "translate",
+        "Translate a recording into English",
+        _TRANSLATION_FORM,
+        {},
     ),
     "/v1/models": {
         "get": {
-            "summary": "The names by which speech recognition can be asked for",
-            "responses": _answers({"application/json": reference(ModelList)}, [401, 503]),
+            **_operation("list_models", "List the names of models"),
+            "responses": _answers(
+                {"application/json": reference(ModelList)}, [401, 503], {"application/json": examples.MODELS}
+            ),
         }
     },
     "/v1/models/{name}": {
         "get": {
-            "summary": "One of them",
+            **_operation("retrieve_model", "One name of a model"),
             "parameters": [
                 {"name": "name", "in": "path", "required": True, "schema": TEXT, "example": "asr"}
             ],
-            "responses": _answers({"application/json": reference(Model)}, [401, 404, 503]),
+            "responses": _answers(
+                {"application/json": reference(Model)}, [401, 404, 503], {"application/json": examples.MODEL}
+            ),
         }
     },
 }

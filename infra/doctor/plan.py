@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from infra import names
 from infra.doctor.checks import (
+    base_images,
     certificate,
     docker_node,
     edge_llm,
@@ -119,6 +120,7 @@ class Plan:
             self._add(site, "docker", "docker version", host.docker, ["ssh"])
             listed = f"docker ps --all --filter {site.label}"
             self._add(site, "containers", listed, host.stack_containers, ["docker"])
+            self._add(site, "base images", "tags and digests", base_images.base_images, ["docker"])
             if site.ports:
                 numbers = ", ".join(str(port.number) for port in site.ports)
                 self._add(site, "ports", f"ports {numbers}", host.ports_held, ["docker"])

@@ -26,6 +26,7 @@ MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 #: The parts of a node and the gateway: the roles of containers, their names on the node's network, and the
 #: ends of the names of containers and processes.
 SERVICE, LLM_NODE, GATEWAY, KEEPALIVED = "service", "llm-node", "gateway", "keepalived"
+CONSOLE = "console"
 TRITON, UNIT_MANAGER = addresses.TRITON_HOST, addresses.UNIT_MANAGER_HOST
 #: The parts that a node may have; every node has the first.
 NODE_PARTS = (SERVICE, TRITON, UNIT_MANAGER, LLM_NODE)
@@ -92,6 +93,11 @@ def gateway_container(stack: Stack) -> str:
 def keepalived_container(stack: Stack) -> str:
     """The container of a gateway's keepalived, on the gateway's host."""
     return f"{stack.name}-{KEEPALIVED}"
+
+
+def console_container(stack: Stack) -> str:
+    """The container of the console beside a gateway, on the gateway's host."""
+    return f"{stack.name}-{CONSOLE}"
 
 
 def gateway_number(stack: Stack, position: int) -> str:
@@ -219,6 +225,13 @@ CURRENT = "current"
 #: In each configuration: nginx's file, the API keys that it includes, and the same file without the
 #: directives that an older nginx does not know.
 NGINX_CONF, API_KEYS_CONF, OLDER_NGINX_CONF = "nginx.conf", "api_keys.conf", "older-nginx.conf"
+
+#: In a gateway's folder, what nginx and the console share: the console's settings and the sockets of both.
+#: nginx has that folder mounted, so a console that is added does not replace nginx's container.
+CONSOLE_FOLDER = "console"
+CONSOLE_SOCKET, CONSOLE_LOG_SOCKET, CONSOLE_SETTINGS = "console.sock", "log.sock", "settings.json"
+#: Where the console's container sees that folder.
+CONSOLE_MOUNT = "/run/fleet"
 
 #: The upstream files that an existing site includes.
 UPSTREAM_FILES = "ai_inference_service.servers*.conf"

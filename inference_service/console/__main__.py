@@ -20,7 +20,7 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     uvicorn.run(
-        build(settings),
+        build(settings, Path(sys.argv[1])),
         uds=settings.socket,
         access_log=False,
         log_level="warning",

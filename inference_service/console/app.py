@@ -56,14 +56,17 @@ class FleetView(msgspec.Struct, frozen=True):
     guarded: bool
 
 
-def build(settings: ConsoleSettings) -> Litestar:
-    """The console as an application that watches the fleet while it runs."""
+def build(settings: ConsoleSettings, file: Path | None = None) -> Litestar:
+    """The console as an application that watches the fleet while it runs.
+
+    `file` is that of the settings, which it reads again for the nodes in it.
+    """
     watchers: list[Watcher] = []
 
     @asynccontextmanager
     async def watching(_: Litestar) -> AsyncIterator[None]:
         log = await gateway_log.listen(settings.log_socket) if settings.log_socket else None
-        watchers.append(Watcher(settings, log))
+        watchers.append(Watcher(settings, log, file))
         task = asyncio.create_task(watchers[0].run())
         try:
             yield
@@ -76,9 +79,10 @@ def build(settings: ConsoleSettings) -> Litestar:
         offered = connection.headers.get("x-api-key") or connection.headers.get(
             "authorization", ""
         ).removeprefix("Bearer ")
-        known = [hmac.compare_digest(offered.encode(), key.encode()) for key in settings.api_keys]
-        if settings.api_keys and not any(known):
-            raise NotAuthorizedException("missing or wrong API key")
+        opening = (settings.password,) if settings.password else settings.api_keys
+        known = [hmac.compare_digest(offered.encode(), each.encode()) for each in opening]
+        if opening and not any(known):
+            raise NotAuthorizedException(f"missing or wrong {'password' if settings.password else 'API key'}")
 
     @get("/console/api/fleet", guards=[guard])
     async def fleet() -> FleetView:
@@ -89,12 +93,12 @@ def build(settings: ConsoleSettings) -> Litestar:
             now=time.time(),
             began=watcher.began,
             figures=watcher.fleet.figures,
-            gateway=_view("gateway", settings.gateway, "gateway", "serving", watcher.gateway),
+            gateway=_view("gateway", watcher.settings.gateway, "gateway", "serving", watcher.gateway),
             nodes=[
                 _view(node.name, node.host or node.url, node.role, node.state, watcher.nodes[node.name])
-                for node in settings.nodes
+                for node in watcher.settings.nodes
             ],
-            guarded=bool(settings.api_keys),
+            guarded=bool(settings.guard),
         )
 
     @get("/console/api/history", guards=[guard])
@@ -111,7 +115,7 @@ def build(settings: ConsoleSettings) -> Litestar:
     @get("/console/api/nodes/{name:str}/log", guards=[guard])
     async def log(name: str, lines: Annotated[int, Parameter(ge=1, le=1000)] = 200) -> dict[str, Any]:
         """The last lines of a node's log, or why they cannot be had."""
-        node = next((each for each in settings.nodes if each.name == name), None)
+        node = next((each for each in watchers[0].settings.nodes if each.name == name), None)
         if node is None:
             raise NotFoundException(f"there is no node {name}")
         try:
@@ -133,11 +137,14 @@ def build(settings: ConsoleSettings) -> Litestar:
     async def entrance() -> dict[str, Any]:
         """What the landing page shows to everybody: whether the fleet answers, and no names."""
         watcher = watchers[0]
-        serving = [watcher.nodes[node.name].health for node in settings.nodes if node.state == "serving"]
+        serving = [
+            watcher.nodes[node.name].health for node in watcher.settings.nodes if node.state == "serving"
+        ]
         return {
             "nodes": len(serving),
             "healthy": serving.count("healthy"),
             "guarded": bool(settings.api_keys),
+            "opened_by": settings.guard,
             "version": __version__,
         }
 

@@ -21,10 +21,10 @@ _STOP_SECONDS = 5
 def apply_console(layout: Layout, gateway: GatewayDeclaration) -> list[str]:
     """Start the console, or restart it where it differs from the declaration.
 
-    Returns the names of the started programs.
+    Without one in the declaration, a console that runs is stopped. Returns the names of these programs.
     """
     if gateway.console is None:
-        return []
+        return Supervisor(layout).remove([CONSOLE])
     settings = ConsoleSettings(
         stack=gateway.console.stack,
         nodes=gateway.console.nodes,
@@ -33,6 +33,7 @@ def apply_console(layout: Layout, gateway: GatewayDeclaration) -> list[str]:
         socket=str(layout.socket(CONSOLE)),
         log_socket=str(layout.socket("console-log")),
         api_keys=tuple(gateway.site.api_keys),
+        password=gateway.console.password,
     )
     text = msgspec.json.format(msgspec.json.encode(settings)).decode()
     write_private(layout.console, text)

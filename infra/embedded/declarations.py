@@ -4,7 +4,6 @@ They are the whole input of `python -m infra.embedded apply-node` and `apply-gat
 input, so Pulumi and `up` start the same processes.
 """
 
-import dataclasses
 from collections.abc import Set
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +14,7 @@ from inference_service.console.settings import WatchedNode
 from inference_service.settings import ModelsSettings
 from infra import names
 from infra.declaration import Declaration
-from infra.gateway import entrance
+from infra.gateway import entrance, watched
 from infra.gateway.render import Site
 from infra.models.files import version
 from infra.paths import project_path
@@ -78,10 +77,11 @@ class NodeDeclaration(Declaration, frozen=True, kw_only=True):
 
 
 class ConsoleDeclaration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The console beside the gateway: the stack's name, and its nodes."""
+    """The console beside the gateway: the stack's name, its nodes, and the password that opens it."""
 
     stack: str
     nodes: tuple[WatchedNode, ...]
+    password: str | None = None
 
 
 class GatewayDeclaration(Declaration, frozen=True, kw_only=True):
@@ -117,18 +117,15 @@ def node_declaration(stack: Stack, node: Node) -> NodeDeclaration:
 
 def gateway_declaration(stack: Stack, away: Set[str] = frozenset()) -> GatewayDeclaration:
     """The stack's gateway as a process here; nodes that are `away`, by name, get no traffic."""
-    nodes = tuple(
-        WatchedNode(
-            name=node.name,
-            url=node.http_url,
-            host=str(node.host),
-            role=node.role,
-            state="skipped" if node.name in away else "drained" if node.drained else "serving",
+    console = None
+    if stack.console is not None:
+        password = stack.console.password
+        console = ConsoleDeclaration(
+            stack=stack.name,
+            nodes=watched.nodes(stack, away, {node.name: node.http_url for node in stack.nodes}),
+            password=password.get_secret_value() if password is not None else None,
         )
-        for node in stack.nodes
-    )
-    site = dataclasses.replace(entrance.site(stack, away), console=True)
-    return GatewayDeclaration(site=site, console=ConsoleDeclaration(stack=stack.name, nodes=nodes))
+    return GatewayDeclaration(site=entrance.site(stack, away), console=console)
 
 
 def _triton(stack: Stack, node: Node) -> TritonDeclaration:

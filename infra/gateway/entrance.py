@@ -45,6 +45,7 @@ def site(stack: Stack, away: Set[str] = frozenset(), node_tls: NodeTls | None = 
         at_once=stack.rollout.batch_size(len(stack.nodes)),
         recording_seconds=math.ceil(queued + request.recording_timeout + _LONGER_SECONDS),
         grpc_balancing=gateway.grpc_balancing,
+        console=stack.console is not None,
     )
 
 

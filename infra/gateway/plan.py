@@ -10,7 +10,7 @@ from infra import names
 from infra.certificates import Identity
 from infra.connection import Connection
 from infra.digest import digest
-from infra.gateway import entrance, reload
+from infra.gateway import entrance, reload, watched
 from infra.gateway.configuration import Configuration, ContainerConfiguration, ExistingSite
 from infra.gateway.entrance import upstreams
 from infra.gateway.node_tls import NodeTls
@@ -103,7 +103,11 @@ def _rendered(stack: Stack, away: Set[str], client: Identity | None) -> tuple[st
         http=addresses.GATEWAY_HTTP_PORT,
         grpc=addresses.GATEWAY_GRPC_PORT,
         resolver=_DOCKERS_RESOLVER,
-        paths=Paths(api_keys=_in_folder(_DRAFT, names.API_KEYS_CONF)),
+        paths=Paths(
+            api_keys=_in_folder(_DRAFT, names.API_KEYS_CONF),
+            console=_in_folder(names.CONSOLE_FOLDER, names.CONSOLE_SOCKET),
+            console_log=_in_folder(names.CONSOLE_FOLDER, names.CONSOLE_LOG_SOCKET),
+        ),
     )
     draft = render_site(site)
     older = render_site(dataclasses.replace(site, keeps_connections=False, resolver=None))
@@ -114,6 +118,8 @@ def _rendered(stack: Stack, away: Set[str], client: Identity | None) -> tuple[st
         files[names.CLIENT_CERTIFICATE] = client.certificate
         files[names.CLIENT_KEY] = client.key
         files[names.NODE_AUTHORITY] = client.authority
+    if site.console:
+        files[names.CONSOLE_SETTINGS] = watched.settings(stack, away, public_url(stack))
     revision = digest((), *files.values())
     before, after = _in_folder(_DRAFT, ""), _in_folder(revision, "")
     return revision, {name: text.replace(before, after) for name, text in files.items()}

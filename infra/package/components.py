@@ -75,7 +75,8 @@ class Gateway(gateway.Gateway):
                 {
                     **shared,
                     "nodes": [_node(each) for each in nodes],
-                    "gateway": settings,
+                    # The console watches nodes that it knows from the stack file: that of a fleet.
+                    "gateway": {**settings, "console": {"enabled": False}},
                     "api_keys": list(keys),
                 },
                 f"{pulumi.get_stack()}-{name}",

@@ -74,6 +74,20 @@ class VirtualAddress(TypedDict):
     """The folder and Dockerfile to build the image from."""
 
 
+class Console(TypedDict):
+    """The landing page at `/` and the console at `/console` of each gateway: a small process that watches the
+    nodes."""
+
+    enabled: NotRequired[bool]
+    """Whether it runs. Default: true where the service is built from this project; false for the service of
+    another image, which may have no console, and for an existing nginx, which cannot have one."""
+    password: NotRequired[str]
+    """Opens the console in place of the API keys. Default: one of the API keys; without keys everybody sees
+    it."""
+    memory: NotRequired[str]
+    """container: its container's memory limit."""
+
+
 class FleetGateway(GatewaySettings):
     """The gateway of a fleet, or several."""
 
@@ -83,3 +97,4 @@ class FleetGateway(GatewaySettings):
     """The hosts of several gateways, in place of `host`. They change one after the other."""
     virtual_address: NotRequired[VirtualAddress]
     """An address that moves to another gateway when one fails. Without it, DNS names all gateways."""
+    console: NotRequired[Console]

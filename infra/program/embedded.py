@@ -119,7 +119,7 @@ def _gateway(stack: Stack, away: Set[str], put_back: pulumi.Input[str]) -> dict[
         f"{stacked} apply-gateway{_keep(stack, 'gateway')}",
         declared,
         delete=f"{stacked} remove-gateway",
-        secret=bool(stack.api_keys),
+        secret=bool(stack.api_keys or stack.gateway.console.password),
         environment={"GENERATION": _generation(stack, "gateway", ["gateway"]), "PUT_BACK": put_back},
     )
 

@@ -252,8 +252,16 @@ class Fleet(pulumi.ComponentResource):
                     client=self._authority.gateway() if self._authority and stack.node_tls else None,
                     written_by=[traffic[host].stdout],
                     keepalived=self._keepalived(stack),
+                    console=self._console(stack),
                 )
                 after = [Finished(each) for each in Gateway(stack.gateway.name, args, options).done]
+
+    def _console(self, stack: Stack) -> HostImage | None:
+        """The image of the console beside a gateway in a container, on its host; None without a console."""
+        source = stack.service.source
+        if stack.console is None or stack.gateway.mode != "container" or source is None:
+            return None
+        return self._images.on(self._host(stack.gateway.host), names.SERVICE, source)
 
     def _keepalived(self, stack: Stack) -> HostImage | None:
         """The image that moves the virtual address, on the gateway's host; None without such an address."""

@@ -16,6 +16,7 @@ from infra.gateway.plan import curl_options, gateway_plan, public_url
 from infra.gateway.render import DOCKER_HOST, Paths
 from infra.program.authority import MARK
 from infra.program.command import step
+from infra.program.console import console
 from infra.program.containers import container, healthcheck
 from infra.program.host import Host, dependencies
 from infra.program.images import HostImage
@@ -52,6 +53,7 @@ class GatewayArgs:
     place, if that is an output. `written_by` are the outputs of steps that write into the configuration too:
     after each of their runs it is written anew. `client` is the gateway's certificate for nodes with TLS, a
     secret. `keepalived` is its image on the gateway's host, where the gateways have a virtual address.
+    So is `console`, where the stack has one.
     """
 
     stack: Stack
@@ -63,6 +65,7 @@ class GatewayArgs:
     client: pulumi.Output[Identity] | None = None
     away: frozenset[str] = frozenset()
     keepalived: HostImage | None = None
+    console: HostImage | None = None
 
 
 class Gateway(pulumi.ComponentResource):
@@ -114,6 +117,10 @@ class Gateway(pulumi.ComponentResource):
         if isinstance(configuration, ContainerConfiguration):
             nginx = self._container(name, args, configuration, configured)
             self.done.append(nginx)
+            if args.console is not None:
+                # The next gateway does not wait for it: the gateway serves without its console.
+                needs = [self._network, configured]
+                console(name, stack, host, args.console, args.client, parent=self, needs=needs)
             if stack.gateway.several:
                 self.done.append(self._answers(name, args, nginx, configured))
             if args.keepalived is not None:
@@ -151,6 +158,7 @@ class Gateway(pulumi.ComponentResource):
         stack, host, gateway = args.stack, args.host, args.stack.gateway
         network_name = names.gateway_container(stack)
         network = host.declare(docker.Network, f"{name}-network", parent=self, name=network_name)
+        self._network = network
         bodies_name = names.gateway_volume(stack)
         bodies = host.declare(
             docker.Volume,

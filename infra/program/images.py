@@ -108,6 +108,11 @@ class Images:
             return list(dict.fromkeys(self._stack.gateway.hosts))
         nodes = [each for each in self._stack.nodes if not each.embedded]
         needing = [each.host for each in nodes if part in settings_of(self._stack, each)]
+        if part == names.SERVICE and self._stack.console is not None:
+            # The console runs in the service's image.
+            needing += [
+                each.host for each in self._stack.gateway.each if self._stack.gateway.mode == "container"
+            ]
         return list(dict.fromkeys(needing))
 
     def _pulled(

@@ -1,5 +1,6 @@
 """A stack's configuration: typed, validated as a whole, read from Pulumi or from its file."""
 
+from infra.stack.console import Console
 from infra.stack.gateway import Gateway, RateLimit, Tls, VirtualAddress
 from infra.stack.hosts import EmbeddedHost, Host, SshHost, UnixHost, parse_host
 from infra.stack.images import Build, Images, ImageSource, Login

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field
 
 from inference_service import addresses
+from infra.stack.console import Console
 from infra.stack.hosts import EmbeddedHost, machine_of
 from infra.stack.images import ImageSource, OwnBuild
 from infra.stack.section import Section
@@ -115,6 +116,7 @@ class Gateway(Section):
     client, whose address limits and logs use."""
     proxy_protocol: bool = False
     """The trusted proxies send PROXY protocol headers instead of X-Forwarded-For."""
+    console: Console = Field(default_factory=Console)
 
     @property
     def several(self) -> bool:

@@ -29,6 +29,8 @@ def check(nodes: Mapping[int, Node], gateway: Gateway) -> Iterator[Problem]:
                     f"nodes[{position}].publicHost",
                     "required: the gateway is on another computer and cannot dial 127.0.0.1 here",
                 )
+    if gateway.mode == "existing" and gateway.console.enabled:
+        yield Problem("gateway.console.enabled", "an existing nginx has no console; expected false")
     yield from _hosts(gateway)
     if gateway.virtual_address is not None:
         yield from _virtual_address(gateway, gateway.virtual_address)

@@ -98,6 +98,11 @@ class Service(ImageSource):
     request may take, `config.ai.request.timeout` (150). Recordings may take longer, and are then cut."""
     env: dict[str, str] = Field(default_factory=dict)
 
+    @property
+    def own(self) -> bool:
+        """Whether it is built from this project."""
+        return self.image is None and _own(self.build)
+
 
 def _longest_request(config: dict[str, Any]) -> int:
     """The seconds that one request may take, by the service's settings; the rules check these."""

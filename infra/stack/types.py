@@ -9,6 +9,7 @@ from typing import Self
 
 from pydantic import Field, PrivateAttr
 
+from infra.stack.console import Console
 from infra.stack.gateway import Gateway
 from infra.stack.hosts import bracketed
 from infra.stack.images import Images
@@ -120,6 +121,15 @@ class Stack(Section):
         changed = self.model_copy()
         changed._changing_over = True
         return changed
+
+    @property
+    def console(self) -> Console | None:
+        """The console beside each gateway; None where there is none."""
+        gateway = self.gateway
+        wanted = gateway.console.enabled
+        if wanted is None:
+            wanted = gateway.mode == "embedded" or self.service.own
+        return gateway.console if wanted and gateway.mode != "existing" else None
 
     def node(self, name: str) -> Node:
         """The node of that name. Raises KeyError when there is none."""

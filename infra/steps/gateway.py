@@ -94,12 +94,33 @@ def _apply_container(configuration: ContainerConfiguration) -> None:
             f'[ "$(readlink {folder}/{names.CURRENT})" = {revision} ] || rm -rf {folder}/{revision}'
         )
         raise Rejected(connection.host, tested.stdout + tested.stderr)
+    connection.run(_shared_with_console(configuration))
     connection.run(f"cd {folder} && ln -sfn {revision} .new && mv -T .new {names.CURRENT}")
     if _sees_mounts(configuration):
         connection.run(reload.container(configuration.container), timeout=reload.SECONDS)
+    kept = f"{names.CURRENT}|{revision}"
+    if names.CONSOLE_SETTINGS in configuration.files:
+        kept += f"|{names.CONSOLE_FOLDER}"
     connection.run(
-        f"cd {folder} && for old in *; do"
-        f' case "$old" in {names.CURRENT}|{revision}) ;; *) rm -rf -- "$old";; esac; done'
+        f'cd {folder} && for old in *; do case "$old" in {kept}) ;; *) rm -rf -- "$old";; esac; done'
+    )
+
+
+def _shared_with_console(configuration: ContainerConfiguration) -> str:
+    """A script that makes the folder that nginx and the console share, and puts the console's settings there.
+
+    Another user runs each of them. The configurations beside it stay their owner's alone. The settings are
+    renamed into place, because a running console reads them when they change.
+    """
+    settings = names.CONSOLE_SETTINGS
+    if settings not in configuration.files:
+        return ":"
+    shared = names.CONSOLE_FOLDER
+    return (
+        f"set -e; cd {shlex.quote(configuration.folder)};"
+        f" chmod 711 .; mkdir -p {shared}; chmod 1777 {shared};"
+        f" install -m 644 {configuration.revision}/{settings} {shared}/.{settings};"
+        f" mv -f {shared}/.{settings} {shared}/{settings}"
     )
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -36,6 +38,8 @@ class NodeDouble:
     message: str = ""
     silent: bool = False
     port: int = 0
+    keys: set[str] = field(default_factory=set)
+    tls: ssl.SSLContext | None = None
     _server: ThreadingHTTPServer | None = field(default=None, repr=False)
 
     def open(self) -> None:
@@ -50,6 +54,7 @@ class NodeDouble:
                 if double._server is None:  # closed, and this connection is older
                     self.close_connection = True
                     return
+                double.keys.add(self.headers.get("Authorization", ""))
                 code, text = double.answer(self.path)
                 body = text.encode()
                 self.send_response(code)
@@ -63,6 +68,8 @@ class NodeDouble:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
         self._server.daemon_threads = True
+        if self.tls is not None:
+            self._server.socket = self.tls.wrap_socket(self._server.socket, server_side=True)
         self.port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
@@ -108,10 +115,11 @@ class RunningConsole:
     """A console process on a Unix socket, and a TCP port that stands in for the gateway's nginx."""
 
     nodes: dict[str, NodeDouble]
-    socket: str
-    log_socket: str
+    settings: ConsoleSettings
+    file: Path
     url: str
     process: subprocess.Popen[bytes]
+    log_socket: str
 
     def get(self, path: str, **headers: str) -> httpx2.Response:
         with httpx2.Client(trust_env=False, timeout=10) as client:
@@ -140,8 +148,15 @@ def console(tmp_path: Path) -> Iterator[Start]:
     """Starts consoles, and ends them after the test."""
     running: list[RunningConsole] = []
 
-    def start(count: int, *, keys: tuple[str, ...] = (), states: tuple[str, ...] = ()) -> RunningConsole:
-        nodes = {f"gpu-{number + 1}": NodeDouble() for number in range(count)}
+    def start(
+        count: int,
+        *,
+        keys: tuple[str, ...] = (),
+        states: tuple[str, ...] = (),
+        tls: ssl.SSLContext | None = None,
+        **environment: str,
+    ) -> RunningConsole:
+        nodes = {f"gpu-{number + 1}": NodeDouble(tls=tls) for number in range(count)}
         for node in nodes.values():
             node.open()
         gateway = NodeDouble()
@@ -149,7 +164,7 @@ def console(tmp_path: Path) -> Iterator[Start]:
         watched = tuple(
             WatchedNode(
                 name=name,
-                url=f"http://127.0.0.1:{node.port}",
+                url=f"{'https' if tls else 'http'}://127.0.0.1:{node.port}",
                 host=f"192.0.2.{number + 10}",
                 state=states[number] if number < len(states) else "serving",
             )
@@ -168,10 +183,13 @@ def console(tmp_path: Path) -> Iterator[Start]:
         )
         (folder / "settings.json").write_bytes(msgspec.json.encode(settings))
         process = subprocess.Popen(
-            [sys.executable, "-m", "inference_service.console", str(folder / "settings.json")]
+            [sys.executable, "-m", "inference_service.console", str(folder / "settings.json")],
+            env=os.environ | environment,
         )
         url = _forward(settings.socket)
-        running.append(RunningConsole(nodes, settings.socket, str(settings.log_socket), url, process))
+        running.append(
+            RunningConsole(nodes, settings, folder / "settings.json", url, process, str(settings.log_socket))
+        )
         _await_socket(settings.socket)
         return running[-1]
 

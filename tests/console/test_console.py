@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import datetime
+import json
 import socket
+import ssl
+from dataclasses import asdict
+from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
 
+from inference_service.console.settings import ConsoleSettings, SettingsInvalid, load
+from infra.certificates import gateway_identity, make_authority, node_identity
+from infra.names import NODE_TLS_NAME
 from tests.console.conftest import Start
 
 
@@ -62,6 +71,79 @@ def test_keys_guard_the_fleet_and_not_the_landing_page(console: Start) -> None:
     entrance = running.get("/console/api/entrance")
     assert entrance.status_code == 200
     assert "gpu-1" not in entrance.text
+
+
+def test_a_password_opens_the_console_in_place_of_the_keys(console: Start) -> None:
+    running = console(1, CONSOLE_API_KEYS='["a-key-0123456789"]', CONSOLE_PASSWORD="open-sesame")
+    refused = running.get("/console/api/fleet", Authorization="Bearer a-key-0123456789")
+    assert (refused.status_code, "missing or wrong password" in refused.text) == (401, True)
+    assert running.get("/console/api/fleet", Authorization="Bearer open-sesame").status_code == 200
+    assert running.get("/console/api/entrance").json()["opened_by"] == "password"
+
+
+def test_keys_of_the_environment_guard_as_those_of_the_file(console: Start) -> None:
+    running = console(1, CONSOLE_API_KEYS='["a-key-0123456789"]')
+    assert running.get("/console/api/fleet").status_code == 401
+    assert running.get("/console/api/fleet", Authorization="Bearer a-key-0123456789").status_code == 200
+    # The nodes want the key, too.
+    assert running.nodes["gpu-1"].keys == {"Bearer a-key-0123456789"}
+
+
+def test_the_console_and_nodes_with_tls_know_each_other_by_certificates(
+    console: Start, tmp_path: Path
+) -> None:
+    authority, now = make_authority(), datetime.datetime.now(datetime.UTC)
+    node = node_identity(authority, "prod", "gpu-1", "192.0.2.11", 90, now)
+    for name, text in (("node.pem", f"{node.certificate}\n{node.key}"), ("authority.pem", node.authority)):
+        (tmp_path / name).write_text(text)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(tmp_path / "authority.pem"))
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_cert_chain(tmp_path / "node.pem")
+
+    def told(by: str) -> str:
+        client = gateway_identity(by, "prod", 90, now)
+        return json.dumps(asdict(client) | {"name": NODE_TLS_NAME})
+
+    trusted = console(1, tls=context, CONSOLE_TLS=told(authority))
+    trusted.wait(lambda fleet: fleet["nodes"][0]["health"] == "healthy")
+    stranger = console(1, tls=context, CONSOLE_TLS=told(make_authority()))
+    stranger.wait(lambda fleet: fleet["nodes"][0]["health"] == "down")
+
+
+def test_settings_that_cannot_be_used_are_named_and_show_no_key(tmp_path: Path) -> None:
+    file = tmp_path / "settings.json"
+    file.write_text('{"stack": "prod"}')
+    with pytest.raises(SettingsInvalid, match=r"settings\.json: .*nodes"):
+        load(file, {})
+    file.write_bytes(msgspec.json.encode(ConsoleSettings("prod", (), "http://x", None, "/s")))
+    with pytest.raises(SettingsInvalid, match="CONSOLE_API_KEYS: expected a JSON list") as caught:
+        load(file, {"CONSOLE_API_KEYS": "a-key-0123456789"})
+    assert "a-key" not in str(caught.value)
+    with pytest.raises(SettingsInvalid, match="CONSOLE_TLS: expected JSON with certificate") as caught:
+        load(file, {"CONSOLE_TLS": '{"key": "a-private-key"}'})
+    assert "a-private-key" not in str(caught.value)
+
+
+def test_the_console_takes_another_list_of_nodes_without_a_restart_and_keeps_what_it_knows(
+    console: Start,
+) -> None:
+    running = console(3)
+    running.wait(lambda fleet: all(node["figures"] for node in fleet["nodes"]))
+    known = running.get("/console/api/history?part=gpu-1").json()["time"]
+    one, two, _ = running.settings.nodes
+    drained = msgspec.structs.replace(one, state="drained")
+    added = msgspec.structs.replace(two, name="gpu-9")
+    other = msgspec.structs.replace(running.settings, nodes=(drained, added))
+    replacement = running.file.with_name("new.json")
+    replacement.write_bytes(msgspec.json.encode(other))
+    replacement.rename(running.file)
+    running.wait(lambda fleet: [node["name"] for node in fleet["nodes"]] == ["gpu-1", "gpu-9"])
+    running.wait(lambda fleet: all(node["health"] == "healthy" for node in fleet["nodes"]))
+    assert running.fleet()["nodes"][0]["state"] == "drained"
+    assert running.get("/console/api/history?part=gpu-1").json()["time"][0] == known[0]
+    running.file.write_text("not JSON")
+    running.nodes["gpu-1"].close()
+    running.wait(lambda fleet: fleet["nodes"][0]["health"] == "down")
 
 
 def test_a_log_is_the_nodes_own(console: Start) -> None:

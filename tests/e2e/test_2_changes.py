@@ -88,8 +88,9 @@ def test_changed_service_code_shows_in_preview_as_replaced_services(deployed: Si
     code.write_text(code.read_text() + "\nCHANGED = True\n")
     change = deployed.change()
     assert change.as_previewed(), names_of(change.previewed.steps) + "\n--\n" + names_of(change.applied.steps)
-    assert {host for host, _ in change.touched} == {"gpu-1", "gpu-2"}
-    assert all("service" in name for _, name in change.touched), change.touched
+    # The console runs in the service's image.
+    assert change.touched_hosts == {"gpu-1", "gpu-2", "gateway"}
+    assert all("service" in name or "console" in name for _, name in change.touched), change.touched
     for host in deployed.gpu_hosts():
         service = next(name for name in host.containers() if "service" in name)
         assert host.docker("exec", service, "python", "-c", "import inference_service as s; s.CHANGED")

@@ -30,13 +30,15 @@ def test_no_container_can_write_to_its_root(deployed: Site) -> None:
                 "exec", "--user", "0", container["Id"], "touch", f"{folder}/written", check=False
             )
             assert "Read-only file system" in tried.stderr, (container["Name"], folder, tried)
-    assert seen == {"service", "triton", "gateway"}
+    assert seen == {"service", "triton", "gateway", "console"}
 
 
 def test_processes_threads_and_memory_are_limited(deployed: Site) -> None:
     for _, container in described(deployed):
         limits = container["HostConfig"]
-        if part(container) != "gateway":
+        if part(container) == "console":
+            assert (limits["Memory"], limits["PidsLimit"]) == (100 << 20, 64)
+        elif part(container) != "gateway":
             assert limits["PidsLimit"] == 8192, container["Name"]
             assert limits["Memory"] >= 16 << 30, container["Name"]
 

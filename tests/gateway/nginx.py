@@ -28,6 +28,8 @@ def local(site: Site, folder: Path) -> Site:
         access_log=f"{folder}/access.log",
         temp=f"{folder}/temp",
         api_keys=f"{folder}/api_keys.conf",
+        console=f"{folder}/console.sock",
+        console_log=f"{folder}/console-log.sock",
     )
     user = pwd.getpwuid(0).pw_name if os.geteuid() == 0 else None
     return replace(site, bind="127.0.0.1", paths=paths, user=user, worker_processes=2)

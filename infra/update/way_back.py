@@ -23,6 +23,16 @@ from infra.update.turns import Turns
 _SECONDS = 60
 _ANSWER_SECONDS = 3
 _POLL_SECONDS = 1.0
+#: Gives an image a second name, so that no clean-up of old versions deletes it. Deletes the image that had
+#: this name before, if it has no other one.
+_KEEP_IMAGE = """
+old=$(docker image inspect --format '{{.Id}}' "$2" 2>/dev/null)
+docker tag "$1" "$2" || exit
+names=$(docker image inspect --format '{{len .RepoTags}} {{len .RepoDigests}}' "$old" 2>/dev/null)
+[ "$names" != '0 0' ] || docker rmi "$old" >&2 || :
+"""
+#: Gives an image its first name again, where a clean-up removed that.
+_NAME_AGAIN = 'docker image inspect "$1" >/dev/null 2>&1 || docker tag "$2" "$1"'
 
 
 @dataclass(frozen=True)
@@ -77,6 +87,8 @@ class WayBack:
         # The settings of a container with a read-only root are in its environment.
         script = f"docker cp {shlex.quote(node.service)}:{names.SETTINGS_FILE} - 2>/dev/null | base64"
         settings = base64.b64decode(node.connection.run(script, timeout=_SECONDS).stdout)
+        for each in described:
+            node.connection.run(_KEEP_IMAGE, each["Image"], _kept(each), timeout=_SECONDS)
         described.sort(key=lambda each: str(each["Created"]))
         self._before[name] = Before(described, settings, self._versions(name))
 
@@ -133,6 +145,9 @@ class WayBack:
     def _run_again(self, node: NodeAddress, before: Before) -> None:
         known = " ".join(map(shlex.quote, node.containers))
         service = shlex.quote(node.service)
+        for described in before.containers:
+            image = described["Config"]["Image"]
+            node.connection.run(_NAME_AGAIN, image, _kept(described), timeout=_SECONDS)
         node.connection.run(
             f"docker stop {service} 2>/dev/null; docker rm --force --volumes {known} 2>/dev/null || :",
             timeout=None,
@@ -155,3 +170,9 @@ class WayBack:
         links = self._nodes[name].connection.run(script, root, timeout=_SECONDS).stdout.split()
         copies = [link.rpartition("/")[2].rpartition("-") for link in links]
         return {model: version for model, _, version in copies}
+
+
+def _kept(described: dict[str, Any]) -> str:
+    """The second name of a container's image, which the container's node keeps until its next change."""
+    # A tag has at most 128 characters.
+    return f"{names.KEPT_IMAGES}:of-{described['Name'].removeprefix('/')[-120:]}"

@@ -42,6 +42,7 @@ def described(part: str, created: str) -> dict[str, Any]:
     """What `docker inspect` says of a container, as far as it matters here."""
     return {
         "Id": "0123456789abcdef",
+        "Image": f"sha256:{part}",
         "Name": f"/prod-gpu-1-{part}",
         "Created": created,
         "Config": {
@@ -110,6 +111,39 @@ def test_containers_are_created_again_as_they_were_oldest_first(docker: tuple[Pa
     assert lines[2][1] == "archive", "the settings"
     called = calls.read_text()
     assert called.index("rm --force --volumes prod-gpu-1-service") < called.index("start made")
+
+
+def test_the_images_that_a_node_ran_are_kept_until_its_next_change(
+    tmp_path: Path, docker: tuple[Path, Path], double: Double
+) -> None:
+    """A clean-up of old images may remove the only name of what a canary goes back to."""
+    images = {"sha256:service": ["repo/service:1"], "sha256:triton": ["repo/triton:1"]}
+    store = tmp_path / "images"
+    store.write_text("".join(f"{name} {image}\n" for image, all in images.items() for name in all))
+    calls = double(
+        "docker",
+        f"""
+case "$1 $2" in
+  "inspect "*) cat {tmp_path}/inspect.json;;
+  "tag "*) image=$(awk -v n="$2" '$1 == n {{print $2}}' {store}); echo "$3 ${{image:-$2}}" >>{store};;
+  "image inspect")
+    shift 2; [ "$1" != --format ] || shift 2
+    awk -v n="$1" '$1 == n {{print $2; found = 1}} END {{exit !found}}' {store};;
+  "system dial-stdio") exec {sys.executable} {tmp_path}/engine.py {docker[1]};;
+esac""",
+    )
+    one = fleet("gpu-1", "gpu-2")
+    one.remember("gpu-1")
+    kept = store.read_text().splitlines()
+    store.write_text("".join(f"{line}\n" for line in kept if not line.startswith("repo/")))
+    assert "runs again what was deployed before" in one.undo("gpu-1")
+    assert {"repo/service:1 sha256:service", "repo/triton:1 sha256:triton"} <= set(
+        store.read_text().splitlines()
+    )
+    called = calls.read_text()
+    assert called.rindex("tag ") < called.index("rm --force"), (
+        "nothing is removed that has no image to come back"
+    )
 
 
 def test_a_node_that_ran_nothing_before_has_no_way_back(tmp_path: Path, docker: tuple[Path, Path]) -> None:

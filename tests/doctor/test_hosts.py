@@ -19,6 +19,7 @@ from infra.doctor.runner import chosen, run
 from infra.embedded.layout import Layout
 from infra.stack import Stack, parse
 from tests.doctor.doubles import Hosts, edit_containers, node_api
+from tests.ports import free_port
 
 AN_HOUR_AHEAD = '#!/bin/sh\nexec /bin/date -u -d "@$(($(/bin/date +%s) + 3600))" +%s\n'
 
@@ -235,6 +236,20 @@ def test_a_gpu_index_that_is_missing_is_reported(fleet: MakeFleet) -> None:
     assert "GPU 5 is not there; nvidia-smi has: 0, 1" in fleet(nodes=nodes).only().seen
 
 
+def test_a_container_that_no_driver_reaches_is_reported(fleet: MakeFleet) -> None:
+    one = fleet()
+    edit_containers(host(one), "triton")
+    # The double of `docker run` runs it, as that of the host does: only in a container it fails.
+    docker = host(one) / "docker"
+    docker.write_text(
+        docker.read_text().replace('"run --rm") exec nvidia-smi -L;;', '"run --rm") echo no driver; exit 1;;')
+    )
+    finding = one.bad()["gpu-1: gpu in a container"]
+    assert "in a temporary container of " in finding.seen
+    assert "no driver" in finding.seen
+    assert finding.remedy == "install nvidia-container-toolkit on the host and restart Docker"
+
+
 def test_a_clock_off_by_an_hour_is_reported_and_the_others_are_not_blamed(fleet: MakeFleet) -> None:
     one = fleet(4)
     (host(one, 3) / "date").write_text(AN_HOUR_AHEAD)
@@ -380,6 +395,16 @@ def test_a_renamed_input_is_reported_by_name(fleet: MakeFleet) -> None:
     assert finding.check == "model tensors"
     assert "model emotion: input 'audio_input' is not there; Triton has audio (FP32 [-1])" in finding.seen
     assert "ai.models.*.input_name" in finding.remedy
+
+
+def test_a_service_that_nothing_answers_for_is_reported(
+    fleet: MakeFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = fleet()
+    monkeypatch.setattr("inference_service.addresses.HTTP_PORT", free_port())
+    finding = one.bad()["gpu-1: service"]
+    assert "cannot be reached" in finding.seen
+    assert "docker logs" in finding.remedy
 
 
 def test_the_message_of_the_nodes_health_is_reported_with_its_remedy(

@@ -285,6 +285,19 @@ def test_a_tensorrt_plan_on_the_cpu_is_a_fault(repository: Path) -> None:
     )
 
 
+def test_a_model_without_a_backend_is_named(repository: Path) -> None:
+    edit(repository, "emotion", 'backend: "python"', "")
+    fault = next(each for each in faults(repository) if "neither backend" in each.message)
+    assert fault.message == "model emotion: neither backend nor platform is set"
+    assert "set backend in emotion/config.pbtxt" in fault.remedy
+
+
+def test_a_decoupled_model_is_named(repository: Path) -> None:
+    path = repository / "emotion" / "config.pbtxt"
+    path.write_text(f"{path.read_text()}\nmodel_transaction_policy {{ decoupled: true }}\n")
+    assert "model emotion: is decoupled (model_transaction_policy)" in only(repository).message
+
+
 def test_a_wrong_shape_is_reported_in_the_services_own_message(repository: Path) -> None:
     edit(repository, "synthesis", "dims: [ 80, -1 ]", "dims: [ 64, -1 ]")
     assert only(repository).message == (

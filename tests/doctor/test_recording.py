@@ -18,12 +18,13 @@ pytestmark = pytest.mark.fast
 class SlowServer:
     """A service that takes as many seconds for each transcript as `delays` says, one after the other."""
 
-    def __init__(self, *delays: float) -> None:
+    def __init__(self, *delays: float, text: str = "ask not") -> None:
         self.delays = list(delays)
+        self.text = text
 
     async def request(self, *_arguments: object, **_options: object) -> Answer:
         await asyncio.sleep(self.delays.pop(0))
-        return Answer(200, json.dumps({"data": {"text": "ask not"}}).encode())
+        return Answer(200, json.dumps({"data": {"text": self.text}}).encode())
 
 
 def transcribe(server: SlowServer) -> Outcome:
@@ -46,6 +47,13 @@ def test_an_answer_that_is_slow_twice_is_a_warning_with_its_time() -> None:
     outcome = transcribe(SlowServer(0.2, 0.2))
     assert outcome.status is Status.WARNING
     assert "more than twice as long as it was spoken" in outcome.seen
+
+
+def test_an_answer_without_a_word_is_a_warning() -> None:
+    outcome = transcribe(SlowServer(0, text=""))
+    assert outcome.status is Status.WARNING
+    assert "no word in a recording of speech" in outcome.seen
+    assert "check ai.models.asr and the model's language" in outcome.remedy
 
 
 def test_a_quick_answer_is_measured_once() -> None:

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
-from infra.doctor.checks.virtual_address import holder
-from infra.doctor.findings import Finding, Status
+from infra.doctor.checks.virtual_address import answers, holder
+from infra.doctor.findings import Failed, Finding, Status
 from infra.doctor.host_access import NoAnswer
 from infra.doctor.runner import Check
 from infra.doctor.sites.virtual_address import VirtualAddressSite
+from infra.doctor.web import HttpServer
 from infra.stack import parse
+from tests.ports import free_port
 
 pytestmark = pytest.mark.fast
 
@@ -98,3 +100,14 @@ def test_exactly_one_gateway_has_the_address(
     assert seen in outcome.seen
     if status is Status.PROBLEM:
         assert "docker logs --tail 50 prod-keepalived" in outcome.remedy
+
+
+def test_an_address_that_the_network_does_not_pass_on_is_a_problem() -> None:
+    hosts: Any = [("gateway@192.0.2.1", Host(HELD), ssh(Status.OK))]
+    site = VirtualAddressSite(parse(STACK, "prod"), hosts)
+    site.holders = ["gateway@192.0.2.1"]
+    site.server = HttpServer("127.0.0.1", free_port())
+    with pytest.raises(Failed) as failed:
+        asyncio.run(answers(site))
+    assert "cannot be reached, and gateway@192.0.2.1 has it: Connection refused" in failed.value.outcome.seen
+    assert "check that the network lets hosts take addresses" in failed.value.outcome.remedy

@@ -10,12 +10,29 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskID,
     TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
+from rich.text import Text
+
+
+class Remaining(ProgressColumn):
+    """The remaining time at the speed until the last step, counted down since.
+
+    Rich's own column forgets a step after 30 s, and needs two.
+    """
+
+    def render(self, task: Task) -> Text:
+        """Nothing until the first step."""
+        if not task.completed or not task.total or not task.elapsed:
+            return Text("")
+        until: float = task.fields.get("until", task.elapsed)  # the time of the last step
+        left = max(0.0, until * task.total / task.completed - task.elapsed)
+        return Text(f"{int(left // 60)}:{int(left % 60):02} left")
 
 
 class Bar:
@@ -29,7 +46,7 @@ class Bar:
         """The fraction of the file that is sent; after all of it, the service recognises."""
         if self._is_sent:
             return
-        self._progress.update(self._task, completed=part)
+        self._step(part, 1.0)
         if part >= 1.0:
             self._is_sent = True
             # The rate of sending says nothing of the time that recognition takes.
@@ -38,7 +55,11 @@ class Bar:
     def heard(self, seconds: float) -> None:
         """The seconds of audio that are recognised."""
         if self._seconds:
-            self._progress.update(self._task, total=self._seconds, completed=min(seconds, self._seconds))
+            self._step(min(seconds, self._seconds), self._seconds)
+
+    def _step(self, completed: float, total: float) -> None:
+        [task] = self._progress.tasks
+        self._progress.update(self._task, completed=completed, total=total, until=task.elapsed or 0.0)
 
 
 @contextmanager
@@ -53,7 +74,7 @@ def bar(path: Path, which: str, *, on_terminal: bool) -> Iterator[Bar]:
         BarColumn(bar_width=24),
         TaskProgressColumn(),
         TimeElapsedColumn(),
-        TimeRemainingColumn(elapsed_when_finished=False),
+        Remaining(),
     )
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not on_terminal) as progress:

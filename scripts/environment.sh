@@ -3,7 +3,7 @@
 #
 #     scripts/environment.sh FOLDER CONTENT LOCK [PROJECT]
 #
-# FOLDER is the environment, CONTENT says in words what pip installs and how long that takes, LOCK is the file
+# FOLDER is the environment, CONTENT says in words what pip installs, how much, and how long that takes, LOCK is the file
 # with the versions and hashes of the packages. With PROJECT (pyproject.toml) the project itself is installed too, in editable mode. A
 # change of LOCK or PROJECT makes the environment out of date. $PYTHON lists the interpreters to try.
 #
@@ -62,7 +62,20 @@ fi
 
 touch "$folder/.installing"
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
-"$folder/bin/python" -m pip install --quiet --require-hashes -r "$lock"
+if [ -t 1 ]; then
+    # One line that changes. pip's errors go to standard error; a shell's pipe does not tell its status.
+    count=$(grep -c '^[A-Za-z0-9][^ ]*==' "$lock") || count=1
+    {
+        "$folder/bin/python" -m pip install --progress-bar off --require-hashes -r "$lock" ||
+            touch "$folder/.failed"
+    } | "$folder/bin/python" "$(dirname "$0")/pip_progress.py" "$count"
+    if [ -e "$folder/.failed" ]; then
+        rm "$folder/.failed"
+        exit 1
+    fi
+else
+    "$folder/bin/python" -m pip install --quiet --require-hashes -r "$lock"
+fi
 # The build backend is in the lock too: an isolated build would download one without a hash.
 if [ -n "$project" ]; then
     "$folder/bin/python" -m pip install --quiet --no-deps --no-build-isolation --editable "$(dirname "$project")"

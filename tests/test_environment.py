@@ -5,10 +5,12 @@ A shell script stands in for Python and pip; no package is installed.
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from infra.paths import PROJECT
+from scripts import pip_progress
 
 pytestmark = pytest.mark.fast
 
@@ -166,3 +169,47 @@ def test_make_repairs_an_environment_whose_interpreter_is_gone(checkout: Path) -
     assert "up to date" in make()
     (checkout / ".venv" / "bin" / "python").unlink()
     assert "starting again" in make()
+
+
+def test_a_terminal_shows_how_far_the_set_up_has_come() -> None:
+    printed = [
+        "Ignoring colorama: markers 'sys_platform == \"win32\"' don't match your environment",
+        "Collecting numpy==2.4.0 (from -r requirements/dev.txt (line 12))",
+        "  Downloading numpy-2.4.0-cp312-cp312-manylinux_2_28_x86_64.whl (16.1 MB)",
+        "Collecting av==18.1.0 (from -r requirements/dev.txt (line 20))",
+        "  Using cached av-18.1.0-cp312-cp312-manylinux_2_28_x86_64.whl (39.0 MB)",
+        "Collecting soxr==0.5.0",
+        "Installing collected packages: numpy, av, soxr",
+    ]
+    assert list(pip_progress.lines(printed, 8, itertools.count(1.0, 5.0))) == [
+        "1 of 8 packages: colorama",
+        "2 of 8 packages: numpy",
+        "2 of 8 packages: numpy, 16.1 MB",
+        "3 of 8 packages: av",
+        "4 of 8 packages: soxr, about 61 s left",
+        "writing the files of 8 packages, about 8 s left",
+    ]
+
+
+def test_on_a_terminal_a_failed_installation_is_a_failed_set_up(checkout: Path) -> None:
+    (checkout / "requirements.txt").write_text("numpy==2.4.0 \\\n    --hash=sha256:00\n")
+    failing = PYTHON.replace("touch .venv/package", "echo 'no such version' >&2; exit 1")
+    # The progress is shown by a real interpreter.
+    failing = failing.replace(
+        "-c*) exit 0 ;;", f'-c*) exit 0 ;;\n*pip_progress.py*) exec {sys.executable} "$@" ;;'
+    )
+    (checkout / "fake-python").write_text(failing)
+    reading, writing = os.openpty()
+    process = subprocess.Popen(
+        [str(SCRIPT), ".venv", "packages", "requirements.txt"],
+        cwd=checkout,
+        env={**os.environ, "PYTHON": "fake-python", "PATH": f"{checkout}:{os.environ['PATH']}"},
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    _, errors = process.communicate(timeout=60)
+    os.close(writing)
+    os.close(reading)
+    assert (process.returncode, "no such version" in errors) == (1, True)
+    assert not (checkout / ".venv" / ".installed").exists()

@@ -7,14 +7,21 @@ from pathlib import Path
 # Pulumi runs this folder as a program, so the project that it belongs to comes first.
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from concurrent.futures import ThreadPoolExecutor  # noqa: E402
+
 import pulumi  # noqa: E402
+
+from infra.update import state  # noqa: E402
+
+# The CLI takes half a second or more. Meanwhile Python imports the rest, which takes longer.
+_EXPORTED = ThreadPoolExecutor(1).submit(state.export, pulumi.get_stack())
 
 from infra.image_references import ContextError  # noqa: E402
 from infra.models.files import ModelsError  # noqa: E402
 from infra.program import sdk  # noqa: E402
 from infra.program.fleet import Fleet, FleetArgs  # noqa: E402
 from infra.stack import StackError, encrypted, load  # noqa: E402
-from infra.update import change_over, prepare, state  # noqa: E402
+from infra.update import change_over, prepare  # noqa: E402
 
 
 def main() -> None:
@@ -26,7 +33,7 @@ def main() -> None:
     try:
         stack = load()
         secrets = stack.secrets
-        stack = change_over.prepared(stack)
+        stack = change_over.prepared(stack, _EXPORTED.result)
         found = prepare.prepare(stack)
         fleet = Fleet(stack.name, FleetArgs(stack, found.away, found.sick))
         for name, value in fleet.outputs.items():

@@ -1,27 +1,26 @@
 """Whether nodes have to serve with and without TLS, because the gateway still dials them the other way."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pulumi
 
 from infra.stack import Stack
-from infra.update import state
 
 #: The environment of the gateway's configuration in the state (`infra/program/authority.py`).
 _MARK = "NODE_TLS"
 _NAME = "gateway-config"
 
 
-def prepared(stack: Stack) -> Stack:
+def prepared(stack: Stack, exported: Callable[[], Mapping[str, Any]]) -> Stack:
     """The stack; with nodes that serve both ways if a gateway of the state dials them the other way.
 
     Then the nodes change first, each serving both ways, then the gateway. The next update closes the ports
-    that the gateway does not use any more. Raises `state.StateError`.
+    that the gateway does not use any more. `exported` gives the state, and may raise `state.StateError`.
     """
     if stack.gateway.mode != "container" or all(node.embedded for node in stack.nodes):
         return stack
-    found = dialled_by_tls(state.export(stack.name))
+    found = dialled_by_tls(exported())
     if not found - {stack.node_tls}:
         return stack
     to, other = ("TLS", "without TLS") if stack.node_tls else ("plain HTTP and gRPC", "with TLS")

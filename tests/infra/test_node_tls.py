@@ -11,7 +11,7 @@ import pytest
 from infra import names
 from infra.stack import StackError, parse
 from infra.stack.tls import is_public
-from infra.update.change_over import dialled_by_tls
+from infra.update.change_over import dialled_by_tls, prepared
 from tests.infra.declared import UNKNOWN, Fleet, declare
 
 pytestmark = pytest.mark.fast
@@ -184,6 +184,25 @@ def test_while_a_fleet_changes_over_its_nodes_serve_both_ways(tls: bool) -> None
     assert opened == {8800: 8800, 9800: 9800, 8843: 8843, 9843: 9843}
     assert stack.node_tls is tls
     assert stack.dialled_ports(node) == ((8843, 9843) if tls else (8800, 9800))
+
+
+@pytest.mark.parametrize("tls", [True, False])
+def test_a_fleet_changes_over_only_where_its_gateway_dials_the_other_way(tls: bool) -> None:
+    stack = parse(config(tls), "prod")
+    other = entry("gateway-config@10-0-0-9", {} if tls else {"NODE_TLS": "on"})
+    same = entry("gateway-config@10-0-0-9", {"NODE_TLS": "on"} if tls else {})
+    for resources, both in ([], False), ([same], False), ([other], True), ([same, other], True):
+        found = prepared(stack, lambda resources=resources: {"resources": resources})  # type: ignore[misc]
+        assert (found.serves_plain and found.serves_tls) is both, resources
+
+
+def test_the_state_of_a_fleet_that_never_has_tls_is_not_waited_for() -> None:
+    embedded = parse({"nodes": [{"name": "one", "host": "embedded"}], "models": {"source": "sync"}}, "prod")
+
+    def exported() -> dict[str, Any]:
+        raise AssertionError("not read")
+
+    assert prepared(embedded, exported) is embedded
 
 
 def entry(name: str, environment: object = None, **more: object) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """The gateway's configuration as its step reads it. The step imports this module, so it must stay light."""
 
+from msgspec import UNSET, UnsetType
+
 from infra.connection import Connection
 from infra.declaration import Declaration
 
@@ -9,7 +11,8 @@ class ContainerConfiguration(Declaration, frozen=True, kw_only=True, tag_field="
 
     `folder`, on the gateway's host, keeps the configurations: this one as `revision` with `files`. The
     container sees `mounts` at the same paths. `image` is the nginx that tests the configuration.
-    `dials` are the addresses (`host:port`) of the nodes that it dials by TLS.
+    `dials` are the addresses (`host:port`) of the nodes that it dials by TLS. Without any, the text of the
+    declaration is that of versions without TLS, so that a stack of theirs has no change.
     """
 
     connection: Connection
@@ -19,7 +22,7 @@ class ContainerConfiguration(Declaration, frozen=True, kw_only=True, tag_field="
     mounts: tuple[str, ...]
     revision: str
     files: dict[str, str]
-    dials: tuple[str, ...] = ()
+    dials: tuple[str, ...] | UnsetType = UNSET
 
 
 class ExistingSite(Declaration, frozen=True, kw_only=True, tag_field="mode", tag="existing"):

@@ -5,6 +5,8 @@ from collections.abc import Set
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
+from msgspec import UNSET
+
 from inference_service import addresses
 from infra import names
 from infra.certificates import Identity
@@ -90,7 +92,7 @@ def gateway_plan(stack: Stack, away: Set[str] = frozenset(), client: Identity | 
         files=files,
         dials=tuple(each.http_address for each in upstreams(stack, away) if not each.drained)
         if stack.node_tls
-        else (),
+        else UNSET,
     )
     live = f"{names.gateway_folder(stack)}/{names.CURRENT}/{names.NGINX_CONF}"
     return GatewayPlan(url, reload.container(container), live, configuration)

@@ -173,6 +173,7 @@ def test_without_tls_nothing_is_added() -> None:
     assert "authority" not in plain.resources
     ports = plain.resources["gpu-1-service"].inputs["ports"]
     assert [port["internal"] for port in ports] == [8800, 9800]
+    assert "dials" not in plain["gateway-config"].declaration, "a stack of an older version has no change"
     assert "proxy_ssl" not in plain.resources["gateway-config"].declaration["files"][names.NGINX_CONF]
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Set
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import PurePosixPath
 
 from msgspec import UNSET
@@ -13,6 +14,7 @@ from infra.certificates import Identity
 from infra.connection import Connection
 from infra.digest import digest
 from infra.gateway import entrance, reload, watched
+from infra.gateway.checks import is_ip
 from infra.gateway.configuration import Configuration, ContainerConfiguration, ExistingSite
 from infra.gateway.entrance import upstreams
 from infra.gateway.node_tls import NodeTls
@@ -45,6 +47,21 @@ def public_url(stack: Stack) -> str:
     # An existing site's own address is not known here.
     scheme = "https" if stack.gateway.tls else "http"
     return f"{scheme}://{bracketed(stack.gateway.public_host)}:{stack.gateway.http}"
+
+
+def own_url(stack: Stack) -> str:
+    """The HTTP entrance as the gateway's own host reaches it.
+
+    Clients may use a name or an address that this host does not know: that of a load balancer, for example.
+    """
+    gateway = stack.gateway
+    address = gateway.public_host if gateway.several else gateway.host.address
+    if gateway.bind is not None and is_ip(gateway.bind) and not ip_address(gateway.bind).is_unspecified:
+        address = gateway.bind
+    elif not is_ip(address):
+        address = names.LOOPBACK
+    scheme = "https" if gateway.tls else "http"
+    return f"{scheme}://{bracketed(address)}:{gateway.http}"
 
 
 def curl_options(stack: Stack) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from inference_service import addresses
 from infra import names
 from infra.certificates import Identity
 from infra.gateway.configuration import Configuration, ContainerConfiguration
-from infra.gateway.plan import curl_options, gateway_plan, public_url
+from infra.gateway.plan import curl_options, gateway_plan, own_url
 from infra.gateway.render import DOCKER_HOST, Paths
 from infra.program.authority import MARK
 from infra.program.command import step
@@ -41,7 +41,7 @@ _SYSCTLS = {
 TYPE = "gpu-inference:index:Gateway"
 
 _STOP_SECONDS = 5
-#: How long one of several gateways may take to answer after a change.
+#: How long a gateway may take to answer after a change.
 _ANSWER_SECONDS = 30
 
 
@@ -121,8 +121,7 @@ class Gateway(pulumi.ComponentResource):
                 # The next gateway does not wait for it: the gateway serves without its console.
                 needs = [self._network, configured]
                 console(name, stack, host, args.console, args.client, parent=self, needs=needs)
-            if stack.gateway.several:
-                self.done.append(self._answers(name, args, nginx, configured))
+            self.done.append(self._answers(name, args, nginx, configured))
             if args.keepalived is not None:
                 needs = list(self.done)
                 self.done.append(
@@ -215,7 +214,7 @@ class Gateway(pulumi.ComponentResource):
             gateway=args.stack.gateway.name,
             connection=args.host.connection,
             container=names.gateway_container(args.stack),
-            url=f"{public_url(args.stack)}/health",
+            url=f"{own_url(args.stack)}/health",
             options=curl_options(args.stack),
             timeout=_ANSWER_SECONDS,
         )

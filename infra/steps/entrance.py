@@ -1,4 +1,4 @@
-"""Waits until a gateway answers by its own address: `python -m infra.steps.entrance wait`.
+"""Waits until a gateway answers by its published port: `python -m infra.steps.entrance wait`.
 
 The declaration comes on standard input. The request is made on the gateway's host, because this computer may
 not reach that address.

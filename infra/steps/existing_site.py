@@ -12,6 +12,7 @@ Until then the host keeps a note of how to go back. If a step is interrupted, th
 import shlex
 from pathlib import PurePosixPath
 
+from infra.gateway import reload
 from infra.gateway.configuration import ExistingSite
 from infra.names import UPSTREAM_FILE_MARK
 
@@ -115,7 +116,7 @@ def _tested(site: ExistingSite) -> None:
         _run(site, _GO_BACK)
         raise Rejected(site.connection.host, tested.stdout + tested.stderr)
     _run(site, _KEEP)
-    site.connection.run(f"{site.nginx} -s reload")
+    site.connection.run(reload.site(site.nginx), timeout=reload.SECONDS)
 
 
 def _run(site: ExistingSite, script: str, stdin: bytes | None = None, size: int = 0) -> str:

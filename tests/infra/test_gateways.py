@@ -44,7 +44,24 @@ def test_the_next_gateway_waits_until_the_one_before_answers_by_its_own_address(
     assert answers.declaration["url"] == f"http://{FIRST}:8080/health"
     assert "gateway" in answers.needs
     assert "gateway-answers" in fleet.after(f"gateway-config@{SECOND}")
-    assert "gateway-answers" not in declare(config({"host": f"ssh://root@{FIRST}"}))
+
+
+@pytest.mark.parametrize(
+    ("gateway", "asked"),
+    [
+        ({}, f"http://{FIRST}:8080"),
+        ({"publicHost": "speech.example.com", "http": 80}, f"http://{FIRST}:80"),
+        ({"bind": "0.0.0.0"}, f"http://{FIRST}:8080"),
+        ({"bind": "192.0.2.99"}, "http://192.0.2.99:8080"),
+        ({"host": "ssh://root@gpu-1"}, "http://127.0.0.1:8080"),
+    ],
+)
+def test_a_gateway_alone_is_asked_where_its_own_host_reaches_it(
+    gateway: dict[str, object], asked: str
+) -> None:
+    fleet = declare(config({"host": f"ssh://root@{FIRST}", **gateway}))
+    assert fleet["gateway-answers"].declaration["url"] == f"{asked}/health"
+    assert "gateway" in fleet["gateway-answers"].needs
 
 
 def test_gateways_have_the_same_configuration_and_nodes_return_behind_each() -> None:

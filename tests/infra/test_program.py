@@ -264,7 +264,7 @@ def test_a_gateway_setting_touches_the_gateway_only() -> None:
     before = declare(config(models={"source": "host"}, gateway={"http": 8080}))
     limited = declare(config(gateway={"rateLimit": {"requestsPerSecond": 5}}))
     assert changed(before, limited) == {"gateway-config"}
-    assert changed(before, declare(config(gateway={"http": 8085}))) == {"gateway"}
+    assert changed(before, declare(config(gateway={"http": 8085}))) == {"gateway", "gateway-answers"}
 
 
 # Rolling ------------------------------------------------------------------------------------------------

@@ -42,6 +42,12 @@ def test_a_route_with_its_form_is_accessible(browser: Browser, node: Service, ro
     with opened(browser, f"{node.url}/docs#?route={route}", "desk", "dark") as page:
         expect(page.get_by_role("button", name="Execute").first).to_be_visible()
         assert_fits_and_is_accessible(page, "desk")
+    with opened(browser, f"{node.url}/docs#?route={route}", "phone") as page:
+        expect(page.locator(".request-form-table, .m-table").first).to_be_visible()
+        wide = page.locator("td:visible").evaluate_all(
+            "(cells) => cells.filter((cell) => cell.getBoundingClientRect().right > innerWidth).length"
+        )
+        assert wide == 0
 
 
 def execute(page: Page) -> str:

@@ -1,5 +1,9 @@
 // One chart over the last hour, drawn by uPlot; its figures are also a sentence, for those who do not see it.
 import uPlot from "./uPlot.esm.js";
+import { count } from "./words.js";
+
+// Steps of an axis that counts: half a stream would be written as one.
+const WHOLE = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000];
 
 const LIGHT = ["#2b50d6", "#0d7a45", "#b35c00", "#b3261e"];
 const DARK = ["#8ea8ff", "#4fd08a", "#f0b34b", "#ff8a80"];
@@ -36,10 +40,10 @@ export function chart(parent, title, series, words) {
     }));
     const axis = { stroke: quiet, grid: { stroke: line, width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif" };
     return new uPlot({
-      width: plot.clientWidth, height: plot.clientHeight, legend: { show: false }, padding: [8, 8, 0, 0],
+      width: plot.clientWidth, height: plot.clientHeight, legend: { show: false }, padding: [8, 24, 0, 0],
       cursor: { points: { size: 6 } },
       scales: { x: { time: true }, y: { range: (_, low, high) => [0, high > 0 ? high * 1.15 : 1] } },
-      axes: [{ ...axis, size: 30, space: 70, values: (_, splits) => splits.map(clock) }, { ...axis, size: 62, values: (_, splits) => splits.map(words) }],
+      axes: [{ ...axis, size: 30, space: 70, values: (_, splits) => splits.map(clock) }, { ...axis, size: 62, values: (_, splits) => splits.map(words), incrs: words === count ? WHOLE : undefined }],
       series: [{}, ...series.map(([, name, colour]) => ({
         label: name, stroke: colours[colour], width: 2, spanGaps: false, points: { show: false },
         fill: series.length === 1 ? `${colours[colour]}22` : undefined,

@@ -14,6 +14,13 @@ const RULES = `
   :focus-visible { outline: 3px solid var(--accent) !important; outline-offset: -3px; }
   input:not([type=radio], [type=checkbox]), select, textarea { border: 1px solid var(--edge) !important; }
   .main-content-inner { max-width: 1080px; }
+  @media (max-width: 767.98px) {
+    .request-form-table, .m-table { display: block; }
+    .request-form-table tr, .m-table tr { display: grid; grid-template-columns: minmax(0, 1fr); padding: 4px 8px; }
+    .request-form-table td, .m-table td { display: block; width: auto !important; border: 0 !important; text-align: left !important; }
+    .request-form-table td:empty { display: none; }
+    .param-name, .param-type { text-align: left !important; }
+  }
 `;
 
 /** The stylesheet for the viewer's shadow root; the page's tokens reach it, because variables inherit. */

@@ -1,7 +1,7 @@
-"""`python -m scripts.pictures URL FOLDER`: pictures of a running fleet's pages, light and dark, wide and narrow.
+"""`python -m scripts.pictures URL FOLDER`: pictures of a fleet's pages, light and dark, wide and narrow.
 
-Run it against a real stack that has had some requests, so that the console has figures to show. `docs/pictures/` has
-six of them; `--documents` writes these alone.
+Run it against a real stack that has had some requests, so that the console has figures to show.
+`docs/pictures/` has six of them; `--documents` writes these alone.
 """
 
 import argparse

@@ -31,14 +31,14 @@ def opened(
     faults: list[str] = []
     page.on("request", lambda asked: None if asked.url.startswith(own) else foreign.append(asked.url))
     page.on("websocket", lambda asked: None if asked.url.startswith(own) else foreign.append(asked.url))
-    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("pageerror", lambda error: faults.append(f"{error}\n{error.stack}"))
     try:
         page.goto(url)
         yield page
     finally:
         context.close()
     assert foreign == []
-    assert faults == []
+    assert not faults, "\n".join(faults)
 
 
 def assert_fits_and_is_accessible(page: Page, size: str) -> None:

@@ -247,6 +247,12 @@ def test_a_fleet_with_keys_asks_for_one_and_streams_with_it(browser: Browser, tm
     guarded.start()
     try:
         with opened(browser, f"{guarded.url}/demo", "phone") as page:
+            # A password of the console is no key of the API: nobody typed it here, and the console keeps it.
+            page.evaluate("sessionStorage.setItem('fleet-console-key', 'a-password')")
+            page.reload()
+            expect(page.locator("#key-form")).to_be_visible()
+            expect(page.locator("#key-error")).to_be_hidden()
+            assert page.evaluate("sessionStorage.getItem('fleet-console-key')") == "a-password"
             page.get_by_label("API key").fill("wrong-key-000")
             page.get_by_role("button", name="Open").click()
             expect(page.locator("#key-error")).to_be_visible()

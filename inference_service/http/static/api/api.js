@@ -1,8 +1,8 @@
 // The API page: OpenAPI Explorer in the fleet's colours, on a description whose server is where the page is from.
 import "./openapi-explorer.min.js";
+import { key } from "./key.js";
 import { inside, name } from "./viewer-style.js";
 
-const KEY = "fleet-console-key"; // the console and the playground keep their key here too
 const explorer = document.getElementById("explorer");
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
@@ -24,8 +24,7 @@ async function load() {
   // The viewer takes a relative address of a server as one of the origin: behind a path of another proxy that is wrong.
   for (const server of description.servers) server.url = new URL(server.url, url).href.replace(/\/$/, "");
   await explorer.loadSpec(description);
-  const key = sessionStorage.getItem(KEY);
-  if (key) await explorer.setAuthenticationConfiguration("bearer", { token: key });
+  if (key.get()) await explorer.setAuthenticationConfiguration("bearer", { token: key.get() });
 }
 
 customElements.whenDefined("openapi-explorer").then(() => {

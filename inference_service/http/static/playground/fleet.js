@@ -1,15 +1,9 @@
 // Calls to the fleet. Addresses are relative to the page, so they hold under any path of another proxy.
 import { Refused } from "./errors.js";
+import { key } from "./key.js";
 
-const KEY = "fleet-console-key"; // the console keeps its key here too
 const API = new URL("api/v1/ai/", document.baseURI);
 const OPENAI = new URL("v1/audio/transcriptions", document.baseURI);
-
-export const key = {
-  get: () => sessionStorage.getItem(KEY),
-  set: (value) => sessionStorage.setItem(KEY, value),
-  forget: () => sessionStorage.removeItem(KEY),
-};
 
 async function call(url, options = {}) {
   const headers = key.get() ? { Authorization: `Bearer ${key.get()}` } : {};

@@ -4,6 +4,7 @@ import { copy } from "./copy.js";
 import { told } from "./errors.js";
 import * as fleet from "./fleet.js";
 import { FORMATS, isTimed, written } from "./formats.js";
+import { key } from "./key.js";
 import { stream } from "./live.js";
 import { player as makePlayer } from "./player.js";
 import { settings as makeSettings } from "./settings.js";
@@ -106,13 +107,13 @@ function record() {
     let open = null;
     const early = []; // heard before the stream was ready
     const microphone = await sound.microphone((samples) => {
+      if (!parts.length) player.begin("from the microphone");
       parts.push(samples);
       player.add(samples);
       showLevel(samples);
       if (open) open.send(samples);
       else early.push(samples);
     });
-    player.begin("from the microphone");
     const stopped = new Promise((resolve) => (work.stop = resolve));
     busy(true, true);
     try {
@@ -123,9 +124,9 @@ function record() {
     } finally {
       microphone.close();
       busy(true);
-      keep(sound.wav(sound.joined(parts), microphone.rate, "recording.wav"), sound.joined(parts), microphone.rate);
+      if (parts.length) keep(sound.wav(sound.joined(parts), microphone.rate, "recording.wav"), sound.joined(parts), microphone.rate);
     }
-    await finish(open, lags);
+    await finish(open, lags, parts.length > 0);
   }, "starting the microphone");
 }
 
@@ -138,7 +139,7 @@ function showLevel(samples) {
 
 // The last words of a stream, then the whole recording once more: it has the times of words, and what is said later
 // helps with what was said before.
-async function finish(open, lags) {
+async function finish(open, lags, isHeard = true) {
   state("waiting for the last words");
   open.end();
   await open.ended;
@@ -146,7 +147,7 @@ async function finish(open, lags) {
   const figures = sorted.length
     ? [["Text follows speech by", seconds(sorted[Math.floor(sorted.length / 2)]), `median; at most ${seconds(sorted.at(-1))}`]]
     : [];
-  if (last.samples.length) await whole(AbortSignal.timeout(600000), figures, false);
+  if (isHeard) await whole(AbortSignal.timeout(600000), figures, false);
 }
 
 async function open(file) {
@@ -266,11 +267,11 @@ for (const name of ["dragover", "dragleave", "drop"]) {
 }
 $("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
-  fleet.key.set($("key").value);
-  ask();
+  key.set($("key").value);
+  ask(true);
 });
 
-async function ask() {
+async function ask(isGiven = false) {
   state("asking the node");
   try {
     const info = await fleet.info();
@@ -283,8 +284,8 @@ async function ask() {
     state("ready", "good");
   } catch (error) {
     if (error.status !== 401) return showError(error);
-    $("key-error").hidden = !fleet.key.get();
-    fleet.key.forget();
+    $("key-error").hidden = !isGiven;
+    key.forget();
     $("key-form").hidden = false;
     $("file").disabled = $("record").disabled = true;
     state("needs an API key", "warn");

@@ -12,6 +12,7 @@ export async function microphone(heard) {
   const media = await navigator.mediaDevices.getUserMedia({ audio: AUDIO });
   const stopMedia = () => media.getTracks().forEach((track) => track.stop());
   let context = null;
+  let tap;
   try {
     let source;
     try {
@@ -24,7 +25,7 @@ export async function microphone(heard) {
       source = context.createMediaStreamSource(media);
     }
     await context.audioWorklet.addModule(new URL("tap.js", import.meta.url));
-    const tap = new AudioWorkletNode(context, "tap");
+    tap = new AudioWorkletNode(context, "tap");
     tap.port.onmessage = (event) => heard(event.data);
     source.connect(tap);
   } catch (error) {
@@ -34,6 +35,7 @@ export async function microphone(heard) {
   return {
     rate: context.sampleRate,
     close() {
+      tap.port.onmessage = null; // what is still under way comes too late
       stopMedia();
       context.close();
     },

@@ -2,13 +2,13 @@
 
 import asyncio
 import hmac
+import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
-import httpx2
 import msgspec
 from litestar import Litestar, Request, Response, get
 from litestar.connection import ASGIConnection
@@ -19,6 +19,7 @@ from litestar.static_files import create_static_files_router
 
 from inference_service import __version__, pages
 from inference_service.console import gateway_log
+from inference_service.console.asking import NoAnswer
 from inference_service.console.figures import Figures
 from inference_service.console.history import SERIES
 from inference_service.console.settings import ConsoleSettings
@@ -87,6 +88,7 @@ def build(settings: ConsoleSettings, file: Path | None = None) -> Litestar:
     @get("/console/api/fleet", guards=[guard])
     async def fleet() -> FleetView:
         watcher = watchers[0]
+        watcher.look()
         return FleetView(
             stack=settings.stack,
             version=__version__,
@@ -120,13 +122,11 @@ def build(settings: ConsoleSettings, file: Path | None = None) -> Litestar:
             raise NotFoundException(f"there is no node {name}")
         try:
             answer = await watchers[0].log_of(node, lines)
-            return (
-                {"lines": answer.json()["data"]["lines"]}
-                if answer.status_code == 200
-                else {"error": answer.text}
-            )
-        except (httpx2.HTTPError, OSError, ValueError, KeyError) as error:
-            return {"error": f"the node does not answer: {type(error).__name__}"}
+            if answer.status != 200:
+                return {"error": answer.body.decode(errors="replace")}
+            return {"lines": json.loads(answer.body)["data"]["lines"]}
+        except (NoAnswer, ValueError, KeyError, TypeError) as error:
+            return {"error": f"the node does not answer: {error}"}
 
     @get(["/", "/console"])
     async def page(request: Request[Any, Any, Any]) -> Response[bytes]:
@@ -137,6 +137,7 @@ def build(settings: ConsoleSettings, file: Path | None = None) -> Litestar:
     async def entrance() -> dict[str, Any]:
         """What the landing page shows to everybody: whether the fleet answers, and no names."""
         watcher = watchers[0]
+        watcher.look()
         serving = [
             watcher.nodes[node.name].health for node in watcher.settings.nodes if node.state == "serving"
         ]

@@ -1,27 +1,28 @@
 """Samples every node and the gateway, and keeps what it saw."""
 
 import asyncio
-import contextlib
+import json
 import os
 import ssl
 import sys
 import time
-from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx2
-
+from inference_service.console.asking import Answer, Connection, NoAnswer
 from inference_service.console.exposition import Sample, read
 from inference_service.console.figures import Figures, between, growth, together
 from inference_service.console.gateway_log import GatewayLog
 from inference_service.console.history import History
 from inference_service.console.settings import ConsoleSettings, NodeTls, SettingsInvalid, WatchedNode, load
 
-#: Seconds. A node that died is red within two rounds and the time limit of one: 5 s.
-ROUND_SECONDS = 2.0
+#: Seconds. A node that died is red within a round and the time limit of its answer: 4 s. While nobody looks,
+#: a round takes longer.
+ROUND_SECONDS, _IDLE_ROUND_SECONDS = 2.0, 5.0
 _ANSWER_SECONDS = 1.5
+#: For so long after a page asked, somebody looks; a page asks every two seconds.
+_LOOKING_SECONDS = 15.0
 #: Every so many rounds, metrics too; and the description.
 _METRICS_ROUNDS, _INFO_ROUNDS = 2, 15
 #: Figures are those of this many seconds, so that one request is no spike.
@@ -84,21 +85,35 @@ class Watcher:
         self.fleet = Watched()
         self.began = time.time()
         self._log = log
-        key = {"Authorization": f"Bearer {settings.api_keys[0]}"} if settings.api_keys else {}
-        # Its certificate is for the name that clients use, not for the address that is asked here.
-        self._of_gateway = httpx2.AsyncClient(timeout=_ANSWER_SECONDS, verify=False, trust_env=False)
-        self._name = {"sni_hostname": settings.tls.name} if settings.tls is not None else {}
-        self._client = httpx2.AsyncClient(
-            timeout=_ANSWER_SECONDS,
-            verify=_context(settings.tls) if settings.tls is not None else False,
-            trust_env=False,
-            headers=key,
-            limits=httpx2.Limits(max_keepalive_connections=None, keepalive_expiry=60),
+        self._headers = (
+            {"Authorization": f"Bearer {settings.api_keys[0]}"} if settings.api_keys else dict[str, str]()
         )
+        self._tls = _context(settings.tls)
+        self._looked, self._wake = 0.0, asyncio.Event()
+
+    def look(self) -> None:
+        """Tells that somebody looks: for a while, rounds are short. The first of them begins now."""
+        if not self._looking():
+            self._wake.set()
+            self._wake = asyncio.Event()
+        self._looked = time.monotonic()
+
+    def _looking(self) -> bool:
+        return time.monotonic() - self._looked < _LOOKING_SECONDS and self._looked > 0
+
+    async def _pause(self, spent: float = 0.0) -> None:
+        """Waits for the next round of a part whose last one took so many seconds."""
+        wake = self._wake
+        seconds = max((ROUND_SECONDS if self._looking() else _IDLE_ROUND_SECONDS) - spent, 0.1)
+        try:
+            async with asyncio.timeout(seconds):
+                await wake.wait()
+        except TimeoutError:
+            pass
 
     async def run(self) -> None:
         """Samples all parts every round."""
-        async with self._client, self._of_gateway, asyncio.TaskGroup() as tasks:
+        async with asyncio.TaskGroup() as tasks:
             self._watch_all(tasks)
             tasks.create_task(self._watch_gateway())
             tasks.create_task(self._sum_up())
@@ -132,78 +147,106 @@ class Watcher:
             else:
                 self._watch_all(tasks)
 
-    async def log_of(self, node: WatchedNode, lines: int) -> httpx2.Response:
-        """The node's answer to a request for its last log lines."""
-        return await self._ask(f"{node.url}/api/v1/ai/log?lines={lines}", 5)
+    async def log_of(self, node: WatchedNode, lines: int) -> Answer:
+        """The node's answer to a request for its last log lines. Raises NoAnswer."""
+        connection = self._connection(node)
+        try:
+            return await connection.get(f"/api/v1/ai/log?lines={lines}", 5)
+        finally:
+            connection.close()
 
-    async def _ask(self, url: str, seconds: float = _ANSWER_SECONDS) -> httpx2.Response:
-        """A node's answer."""
-        return await self._client.get(url, timeout=seconds, extensions=self._name)
+    def _connection(self, node: WatchedNode) -> Connection:
+        tls = self.settings.tls
+        return Connection(node.url, self._headers, self._tls, tls.name if tls is not None else None)
 
     async def _watch(self, node: WatchedNode, watched: Watched, delay: float) -> None:
         await asyncio.sleep(delay)
         number = 0
-        while True:
-            began = time.monotonic()
-            await self._check(watched, self._ask(f"{node.url}/api/v1/ai/health"))
-            if number % _METRICS_ROUNDS == 0:
-                watched.measured(await self._sample(node) if watched.health != "down" else None, time.time())
-            if number % _INFO_ROUNDS == 0 and watched.health != "down":
-                await self._describe(node, watched)
-                number = 0 if watched.info is not None else -1
-            number += 1
-            await asyncio.sleep(max(ROUND_SECONDS - (time.monotonic() - began), 0.1))
+        connection = self._connection(node)
+        try:
+            while True:
+                began = time.monotonic()
+                await _check(watched, connection, "/api/v1/ai/health")
+                if number % _METRICS_ROUNDS == 0:
+                    up = watched.health != "down"
+                    watched.measured(await _sample(connection) if up else None, time.time())
+                if number % _INFO_ROUNDS == 0 and watched.health != "down":
+                    await _describe(watched, connection)
+                    number = 0 if watched.info is not None else -1
+                number += 1
+                await self._pause(time.monotonic() - began)
+        finally:
+            connection.close()
 
     async def _watch_gateway(self) -> None:
         number = 0
+        probe = self.settings.probe or ""
+        # Its certificate is for the name that clients use, not for the address that is asked here.
+        connection = Connection(probe, {}, _unverified())
         while True:
-            if self.settings.probe is None:
+            if not probe:
                 # Whoever reads this came through the gateway.
                 self.gateway.saw("healthy", "", time.time())
             else:
-                await self._check(self.gateway, self._of_gateway.get(f"{self.settings.probe}/health"))
+                await _check(self.gateway, connection, "/health")
             if number % _METRICS_ROUNDS == 0:
                 self.gateway.measured(self._log.sample() if self._log else None, time.time())
             number += 1
-            await asyncio.sleep(ROUND_SECONDS)
+            await self._pause()
 
     async def _sum_up(self) -> None:
         """Keeps the figures of the whole fleet."""
         while True:
-            await asyncio.sleep(ROUND_SECONDS * _METRICS_ROUNDS)
+            for _ in range(_METRICS_ROUNDS):
+                await self._pause()
             spans = [each.samples for each in self.nodes.values() if len(each.samples) > 1]
             longest = max((span[-1][0] - span[0][0] for span in spans), default=0.0)
             grown = [growth(span[0][1], span[-1][1]) for span in spans]
             self.fleet.figures = together(grown, longest) if grown else None
             self.fleet.history.add(time.time(), self.fleet.figures)
 
-    async def _check(self, watched: Watched, asked: Awaitable[httpx2.Response]) -> None:
-        try:
-            answer = await asked
-        except (httpx2.HTTPError, OSError) as error:
-            watched.saw("down", _reason(error), time.time())
-            return
-        if answer.status_code == 200:
-            watched.saw("healthy", "", time.time())
-        else:
-            watched.saw("unhealthy", _message(answer), time.time())
 
-    async def _sample(self, node: WatchedNode) -> Sample | None:
-        with contextlib.suppress(httpx2.HTTPError, OSError):
-            answer = await self._ask(f"{node.url}/metrics")
-            if answer.status_code == 200:
-                return read(answer.text)
+async def _check(watched: Watched, connection: Connection, path: str) -> None:
+    """Asks for the health."""
+    try:
+        answer = await connection.get(path, _ANSWER_SECONDS)
+    except NoAnswer as error:
+        watched.saw("down", str(error), time.time())
+        return
+    if answer.status == 200:
+        watched.saw("healthy", "", time.time())
+    else:
+        watched.saw("unhealthy", _message(answer), time.time())
+
+
+async def _sample(connection: Connection) -> Sample | None:
+    try:
+        answer = await connection.get("/metrics", _ANSWER_SECONDS)
+    except NoAnswer:
         return None
-
-    async def _describe(self, node: WatchedNode, watched: Watched) -> None:
-        with contextlib.suppress(httpx2.HTTPError, OSError, ValueError, KeyError):
-            answer = await self._ask(f"{node.url}/api/v1/ai/info")
-            if answer.status_code == 200:
-                watched.described(answer.json()["data"], time.time())
+    return read(answer.body) if answer.status == 200 else None
 
 
-def _context(tls: NodeTls) -> ssl.SSLContext:
-    """Verifies nodes, and shows them who asks."""
+async def _describe(watched: Watched, connection: Connection) -> None:
+    try:
+        answer = await connection.get("/api/v1/ai/info", _ANSWER_SECONDS)
+        if answer.status == 200:
+            watched.described(json.loads(answer.body)["data"], time.time())
+    except (NoAnswer, ValueError, KeyError, TypeError):
+        return  # the next round asks again
+
+
+def _unverified() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _context(tls: NodeTls | None) -> ssl.SSLContext:
+    """Verifies nodes, and shows them who asks; without certificates it does neither."""
+    if tls is None:
+        return _unverified()
     context = ssl.create_default_context(cadata=tls.authority)
     # Python reads a certificate and its key from files only, and the container has no folder for one.
     file = os.memfd_create("console-certificate")
@@ -224,14 +267,8 @@ def _identity(file: Path) -> tuple[int, int] | None:
     return status.st_ino, status.st_mtime_ns
 
 
-def _message(answer: httpx2.Response) -> str:
+def _message(answer: Answer) -> str:
     try:
-        return str(answer.json()["message"])
+        return str(json.loads(answer.body)["message"])
     except (ValueError, KeyError, TypeError):
-        return f"HTTP {answer.status_code}"
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, httpx2.TimeoutException):
-        return f"no answer within {_ANSWER_SECONDS} s"
-    return "its port is closed" if isinstance(error, httpx2.ConnectError) else "it closed the connection"
+        return f"HTTP {answer.status}"

@@ -12,7 +12,7 @@ from inference_service.console.history import History
 
 pytestmark = pytest.mark.fast
 
-PAGE = """\
+PAGE = b"""\
 # HELP ai_requests_total Requests answered.
 ai_requests_total{entrance="http",route="/api/v1/ai/asr",status="200"} 90.0
 ai_requests_total{entrance="http",route="/api/v1/ai/asr",status="503"} 8.0
@@ -49,7 +49,7 @@ def test_the_labels_of_real_metrics_are_read() -> None:
 
     with metrics.request("http", "/api/v1/ai/asr") as answer:
         answer.status = "200"
-    assert read(metrics.render().decode()).requests >= 1
+    assert read(metrics.render()).requests >= 1
 
 
 def test_figures_are_those_of_the_interval() -> None:

@@ -4,7 +4,7 @@ FROM ${BASE_IMAGE}
 WORKDIR /app
 COPY requirements/service.txt ./requirements.txt
 # The dependencies in a layer of their own: a changed service does not install them again.
-RUN python -m pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements.txt
+RUN python -m pip install --quiet --no-cache-dir --disable-pip-version-check --require-hashes -r requirements.txt
 COPY inference_service ./inference_service
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER 1000:1000

@@ -6,6 +6,7 @@ import secrets
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 from infra.cli import stack_files
 from infra.cli.screen import Failed, piped
+from infra.cli.short_log import pass_on
 from infra.embedded import with_pulumi
 from infra.embedded.layout import STATE
 from infra.paths import PROJECT, pulumi_cli
@@ -134,12 +136,24 @@ def run(stack: str, command: str, *options: str) -> Done:
         # With this variable, the CLI writes its operations as data.
         variables = {**environment(_loaded(stack)), "PULUMI_DEBUG_COMMANDS": "true"}
         sys.stdout.flush()
-        process = subprocess.Popen([*arguments, "--event-log", str(log)], cwd=PROJECT, env=variables)
+        process = subprocess.Popen(
+            [*arguments, "--event-log", str(log)],
+            cwd=PROJECT,
+            env=variables,
+            stdout=subprocess.PIPE if piped() else None,
+            text=True,
+            errors="replace",
+        )
+        shown = threading.Thread(target=pass_on, args=(process.stdout,)) if process.stdout else None
+        if shown is not None:
+            shown.start()
         while process.returncode is None:
             try:
                 process.wait()
             except KeyboardInterrupt:
                 continue
+        if shown is not None:
+            shown.join()
         events = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
     return Done(process.returncode, time.monotonic() - begin, changes(events))
 

@@ -35,7 +35,7 @@ def main() -> None:
         secrets = stack.secrets
         stack = change_over.prepared(stack, _EXPORTED.result)
         found = prepare.prepare(stack)
-        fleet = Fleet(stack.name, FleetArgs(stack, found.away, found.sick))
+        fleet = Fleet(stack.name, FleetArgs(stack, found.away, found.sick, found.written))
         for name, value in fleet.outputs.items():
             pulumi.export(name, value)
         pulumi.run(sdk.begin)

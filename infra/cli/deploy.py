@@ -24,7 +24,7 @@ def preview(
     stack: STACK = DEFAULT_STACK,
     diff: Annotated[bool, typer.Option("--diff", help="show each property that would change")] = False,
 ) -> int:
-    """Show what `deploy` would change. Contacts no host."""
+    """Show what `deploy` would change. Changes nothing on the hosts."""
     stack_files.load(stack)
     pulumi_command.create_if_absent(stack)
     return pulumi_command.run(stack, "preview", *(["--diff"] if diff else [])).status

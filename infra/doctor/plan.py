@@ -9,6 +9,7 @@ from infra import names
 from infra.doctor.checks import (
     base_images,
     certificate,
+    copies,
     docker_node,
     edge_llm,
     embedded,
@@ -35,6 +36,7 @@ from infra.gateway.entrance import upstreams
 from infra.image_references import ImageReferences
 from infra.stack import Host, Node, Stack
 from infra.update import preflight
+from infra.update.written.models import copied
 
 # A little more than the limit of the request, whose error is clearer.
 _INFERENCE_SECONDS = service.INFERENCE_SECONDS + 3
@@ -163,6 +165,9 @@ class Plan:
             needs = ["containers", "gpu", "nvidia runtime"]
             checked = "nvidia-smi -L in a container"
             self._add(site, "gpu in a container", checked, docker_node.gpu, needs, seconds=15.0)
+        if copied(self._stack, node):
+            checked = "links, sizes and times of files, against the last update"
+            self._add(site, "model copies", checked, copies.copies, ["containers"], seconds=30.0)
         self._add(site, "drift", "docker inspect, against the stack file", docker_node.drift, ["containers"])
         return site
 

@@ -1,5 +1,7 @@
 """The gateway's configuration as its step reads it. The step imports this module, so it must stay light."""
 
+import hashlib
+
 from msgspec import UNSET, UnsetType
 
 from infra.connection import Connection
@@ -43,3 +45,22 @@ class ExistingSite(Declaration, frozen=True, kw_only=True, tag_field="mode", tag
 
 
 Configuration = ContainerConfiguration | ExistingSite
+
+#: In the folder of configurations, what the step applied last. One line tells this run of the step from
+#: others. One has `REVISION` and the configuration's name or, for an existing site, its file's SHA-256. The
+#: others have `FILE`, the SHA-256 of a file of the configuration, and its name.
+APPLIED = ".applied"
+REVISION, FILE = "revision ", "file "
+
+
+def applied_file(configuration: Configuration) -> str:
+    """The path of that file on the gateway's host; an existing site has one for each upstream file."""
+    name = APPLIED
+    if isinstance(configuration, ExistingSite):
+        name += f"-{sha256(configuration.file)[:16]}"
+    return f"{configuration.folder}/{name}"
+
+
+def sha256(text: str) -> str:
+    """The digest of a text, as hex digits."""
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -12,7 +12,7 @@ from infra.stack import Node, Stack
 from infra.steps import authority as authority_step
 
 #: In the environment of the gateway's configuration: tells the next update how the gateway dials nodes.
-MARK = {"NODE_TLS": "on"}
+MARK: dict[str, pulumi.Input[str]] = {"NODE_TLS": "on"}
 
 
 class Authority:

@@ -3,7 +3,7 @@
 import gc
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pulumi
@@ -43,16 +43,18 @@ from infra.update.prepare import Away
 from infra.update.trials import Trials
 from infra.update.turns import Entrance, Entrances, Turns
 from infra.update.way_back import WayBack
+from infra.update.written import Written
 
 
 @dataclass(frozen=True)
 class FleetArgs:
-    """The fleet's settings, the hosts that cannot be reached and stay as they are, and the names of the nodes
-    that do not answer."""
+    """The fleet's settings, the hosts that cannot be reached and stay as they are, the names of the nodes
+    that do not answer, and what is not on the hosts as steps wrote it."""
 
     stack: Stack
     away: Away = Away()  # noqa: RUF009 (it is immutable)
     sick: frozenset[str] = frozenset()
+    written: Written = field(default_factory=Written)
 
 
 class Fleet(pulumi.ComponentResource):
@@ -64,6 +66,7 @@ class Fleet(pulumi.ComponentResource):
         # searches it again and again: 3.1 s instead of 2.2 s of processor time for 64 nodes.
         gc.set_threshold(100_000, 20, 100)
         self._stack, self._away, self._sick = args.stack, args.away, args.sick
+        self._written = args.written
         self._inside = pulumi.ResourceOptions(parent=self)
         self._hosts: dict[Address, Host] = {}
         for warning in (model_kinds.warning(args.stack), triton_release.warning(args.stack)):
@@ -99,7 +102,14 @@ class Fleet(pulumi.ComponentResource):
         return {
             node.name: PreparedNode(
                 node.name,
-                PreparedNodeArgs(stack, node, self._host(node.host), self._images, authority=self._authority),
+                PreparedNodeArgs(
+                    stack,
+                    node,
+                    self._host(node.host),
+                    self._images,
+                    authority=self._authority,
+                    differences=self._written.of_node(node.name),
+                ),
                 self._inside,
             )
             for node in near
@@ -253,6 +263,7 @@ class Fleet(pulumi.ComponentResource):
                     written_by=[traffic[host].stdout],
                     keepalived=self._keepalived(stack),
                     console=self._console(stack),
+                    differences=self._written.of_gateway(host),
                 )
                 after = [Finished(each) for each in Gateway(stack.gateway.name, args, options).done]
 

@@ -14,6 +14,7 @@ from infra.certificates import Identity
 from infra.gateway.configuration import Configuration, ContainerConfiguration
 from infra.gateway.plan import curl_options, gateway_plan, own_url
 from infra.gateway.render import DOCKER_HOST, Paths
+from infra.program import differences
 from infra.program.authority import MARK
 from infra.program.command import step
 from infra.program.console import console
@@ -54,6 +55,7 @@ class GatewayArgs:
     after each of their runs it is written anew. `client` is the gateway's certificate for nodes with TLS, a
     secret. `keepalived` is its image on the gateway's host, where the gateways have a virtual address.
     So is `console`, where the stack has one.
+    `differences` are those of the files there from what the step wrote.
     """
 
     stack: Stack
@@ -66,6 +68,7 @@ class GatewayArgs:
     away: frozenset[str] = frozenset()
     keepalived: HostImage | None = None
     console: HostImage | None = None
+    differences: Sequence[str] = ()
 
 
 class Gateway(pulumi.ComponentResource):
@@ -95,11 +98,15 @@ class Gateway(pulumi.ComponentResource):
                 docker.RemoteImage, f"{name}-image", None, name=configuration.image, keep_locally=True
             )
             needs.append(image)
+        mark: differences.Variables | None = MARK if args.client is not None else None
+        changes_over = stack.serves_tls and stack.serves_plain
         configured = host.declare(
             command.local.Command,
             resource,
             parent=self,
             needs=needs,
+            # Where the gateway stops to dial nodes by TLS, its mark goes.
+            ignore_changes=[] if changes_over else differences.ignored(args.differences, mark),
             **step(
                 "infra.steps.gateway",
                 "apply",
@@ -109,7 +116,7 @@ class Gateway(pulumi.ComponentResource):
                 # When the folder changes, the resource is replaced: the new folder is written, then the old
                 # one is deleted.
                 triggers=[written, *args.written_by],
-                environment=MARK if args.client is not None else None,
+                environment=differences.environment(args.differences, mark),
             ),
         )
         #: When these are there, the next gateway may change.

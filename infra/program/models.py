@@ -1,6 +1,6 @@
 """A node's models: on the host already, copied there, or in an object store that Triton reads itself."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,20 +13,23 @@ from infra.connection import Connection
 from infra.models.backends import needs_of
 from infra.models.files import versions
 from infra.paths import for_step, project_path
+from infra.program import differences
 from infra.program.command import step
 from infra.program.host import Host
 from infra.stack import Node, Stack
 from infra.steps.models import Copy, InUse
 from infra.triton_arguments import models_in_use
+from infra.update.written import ModelDifferences
 
 
 @dataclass(frozen=True)
 class NodeModelsArgs:
-    """The node whose models are copied, and its host."""
+    """The node whose models are copied, its host, and the differences from what was copied there."""
 
     stack: Stack
     node: Node
     host: Host
+    differences: ModelDifferences = field(default_factory=ModelDifferences)
 
 
 class NodeModels(pulumi.ComponentResource):
@@ -53,11 +56,14 @@ class NodeModels(pulumi.ComponentResource):
             model=model,
             version=version,
         )
+        found = self._args.differences
+        reasons = found.reasons if model in found.copies else ()
         return self._args.host.declare(
             command.local.Command,
             f"{self._args.node.name}-model-{model}",
             parent=self,
-            **step("infra.steps.models", "copy", declaration),
+            ignore_changes=differences.ignored(reasons),
+            **step("infra.steps.models", "copy", declaration, environment=differences.environment(reasons)),
         )
 
     def _building_engines(self) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import pulumi_docker as docker
 
 from infra import names, node_health
 from infra.image_references import pids_limits, sources
-from infra.program import runtimes, service_container
+from infra.program import differences, runtimes, service_container
 from infra.program.authority import Authority
 from infra.program.command import step
 from infra.program.containers import container
@@ -26,13 +26,15 @@ from infra.stack import Node as NodeSettings
 from infra.stack import Stack, memory_bytes
 from infra.stack.hosts import bracketed
 from infra.steps.readiness import Readiness
+from infra.update.written import ModelDifferences
 
 TYPE = "gpu-inference:index:Node"
 
 
 @dataclass(frozen=True)
 class PreparedNodeArgs:
-    """A node, its host, the images, further variables of the service, and the maker of certificates."""
+    """A node, its host, the images, further variables of the service, the maker of certificates, and the
+    differences of the host's models from what was copied there."""
 
     stack: Stack
     node: NodeSettings
@@ -40,6 +42,7 @@ class PreparedNodeArgs:
     images: Images
     secrets: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
     authority: Authority | None = None
+    differences: ModelDifferences = field(default_factory=ModelDifferences)
 
 
 class PreparedNode(pulumi.ComponentResource):
@@ -71,7 +74,9 @@ class PreparedNode(pulumi.ComponentResource):
             },
         )
         self.models = NodeModels(
-            f"{name}-models", NodeModelsArgs(stack, node, host), pulumi.ResourceOptions(parent=self)
+            f"{name}-models",
+            NodeModelsArgs(stack, node, host, args.differences),
+            pulumi.ResourceOptions(parent=self),
         )
         self.images = {
             part: args.images.on(host, part, source) for part, source in sources(stack, node).items()
@@ -183,14 +188,19 @@ class Node(pulumi.ComponentResource):
             declared = prepared.containers
             after = [turn(node.name, host, args.turns, declared, recovery, parent=self, needs=after)]
         if prepared.models.synced:
+            reasons = prepared.args.differences.reasons
+            # What an update put back is other than the state says.
+            variables: differences.Variables | None = (
+                None if prepared.recovery is None else {"RECOVERY": prepared.recovery}
+            )
             in_use = host.declare(
                 command.local.Command,
                 f"{node.name}-models-in-use",
                 parent=self,
                 needs=[*prepared.models.copies, *after, *prepared.shared],
                 hooks=[args.way_back.models if args.way_back is not None else None],
-                # What an update put back is other than the state says.
-                environment=None if prepared.recovery is None else {"RECOVERY": prepared.recovery},
+                ignore_changes=differences.ignored(reasons, variables),
+                environment=differences.environment(reasons, variables),
                 **prepared.models.activation(),
             )
             # One edge to the nodes before is enough: Pulumi follows every edge all the way back.

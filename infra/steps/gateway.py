@@ -6,7 +6,6 @@ gateway's host, and `current` is a link to the one in use. `existing`: the stack
 that the site's nginx includes (`existing_site.py`).
 """
 
-import hashlib
 import io
 import os
 import secrets
@@ -18,7 +17,14 @@ import tarfile
 from infra import names
 from infra.connection import RemoteError
 from infra.gateway import reload
-from infra.gateway.configuration import Configuration, ContainerConfiguration
+from infra.gateway.configuration import (
+    FILE,
+    REVISION,
+    Configuration,
+    ContainerConfiguration,
+    applied_file,
+    sha256,
+)
 from infra.steps import existing_site, node_ports
 from infra.steps.existing_site import Rejected
 from infra.steps.run import run
@@ -28,17 +34,28 @@ _RUN = "run "
 #: The command provider gives `remove` the output of the `apply` that it undoes.
 _OUTPUT_OF_APPLY = "PULUMI_COMMAND_STDOUT"
 
+# The arguments: the folder, the file with what was applied, and its first two lines. The others are digests
+# of the files in use, which the next update compares.
+_RECORD = f"""
+mkdir -p -- "$1"
+printf '%s\\n' "$3" "$4" >"$2.new" || exit
+if cd -- "$1/{names.CURRENT}" 2>/dev/null; then sha256sum -- * | sed 's/^/{FILE}/' >>"$2.new"; fi
+mv -f -- "$2.new" "$2"
+"""
+
 
 def apply(configuration: Configuration) -> None:
     """Tests, switches and reloads. Raises Rejected, with nothing changed, and RemoteError."""
     if isinstance(configuration, ContainerConfiguration):
         _apply_container(configuration)
+        revision = configuration.revision
     else:
+        revision = sha256(configuration.servers)
         for name in existing_site.apply(configuration):
             print(f"set aside while the stack is deployed: {name}")
     run = secrets.token_hex(8)
-    folder = shlex.quote(configuration.folder)
-    configuration.connection.run(f"mkdir -p {folder} && echo {run} >{_last_run(configuration)}")
+    applied = applied_file(configuration)
+    configuration.connection.run(_RECORD, configuration.folder, applied, run, f"{REVISION}{revision}")
     print(f"{_RUN}{run}")
 
 
@@ -48,24 +65,16 @@ def remove(configuration: Configuration) -> None:
     Pulumi replaces a resource by creating the new one and then deleting the old one. Where both are the same
     file, it is the new one by now and stays.
     """
-    file = _last_run(configuration)
+    file = applied_file(configuration)
     ours = [line for line in os.environ.get(_OUTPUT_OF_APPLY, "").splitlines() if line.startswith(_RUN)]
-    last = configuration.connection.run(f"cat {file} 2>/dev/null || :").stdout.strip()
+    last = configuration.connection.run('head -n 1 -- "$1" 2>/dev/null || :', file).stdout.strip()
     if ours and last and ours[-1] != f"{_RUN}{last}":
         return
-    configuration.connection.run(f"rm -f {file}")
+    configuration.connection.run('rm -f -- "$1"', file)
     if isinstance(configuration, ContainerConfiguration):
         configuration.connection.remove_folder(configuration.folder)
     else:
         existing_site.remove(configuration)
-
-
-def _last_run(configuration: Configuration) -> str:
-    """The file with the last run of `apply`, quoted; an existing site has one for each upstream file."""
-    name = ".applied"
-    if not isinstance(configuration, ContainerConfiguration):
-        name += f"-{hashlib.sha256(configuration.file.encode()).hexdigest()[:16]}"
-    return shlex.quote(f"{configuration.folder}/{name}")
 
 
 def _apply_container(configuration: ContainerConfiguration) -> None:
@@ -97,6 +106,10 @@ def _apply_container(configuration: ContainerConfiguration) -> None:
     connection.run(_shared_with_console(configuration))
     connection.run(f"cd {folder} && ln -sfn {revision} .new && mv -T .new {names.CURRENT}")
     if _sees_mounts(configuration):
+        # Where somebody removed the folder, the container keeps the former one until it starts again.
+        name = shlex.quote(configuration.container)
+        test = f"docker exec {name} test -e {names.mounted_nginx_conf(revision)}"
+        connection.run(f'[ -z "$(docker ps -q --filter name=^{name}$)" ] || {test} || docker restart {name}')
         connection.run(reload.container(configuration.container), timeout=reload.SECONDS)
     kept = f"{names.CURRENT}|{revision}"
     if names.CONSOLE_SETTINGS in configuration.files:

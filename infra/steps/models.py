@@ -4,7 +4,7 @@ On the host, `<root>/store/<model>-<version>` are complete copies, and `<root>/r
 to the copies in use. A copy is written under another name, checked against its files' digests and then
 renamed. A link is replaced by a rename. So an interrupted copy is never served.
 
-The shell scripts are constants. Folders, models and versions are their arguments, so a name is never run.
+A copy whose files are not as recorded is made again (`infra/models/records.py`).
 """
 
 import contextlib
@@ -18,101 +18,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-from inference_service.addresses import TRITON_URL
 from inference_service.model_cards import CONTENT_HASH
 from infra.connection import Connection, RemoteError
 from infra.declaration import Declaration
 from infra.digest import files_in
 from infra.models.backends import CONFIG
-from infra.names import ENGINE_SECONDS, REPOSITORY, STORE
+from infra.names import STORE
 from infra.paths import PROJECT
+from infra.steps import model_scripts as scripts
 from infra.steps.run import run
 
-_MANIFEST = ".sha256"
 # Protobuf joins the lists of a field that is given twice, and of two entries with one key the last counts.
 _VERSION = f'\nparameters {{{{ key: "{CONTENT_HASH}" value {{{{ string_value: "{{version}}" }}}} }}}}\n'
-# Printed by a host that does not have the copy yet.
-_SEND = b"send"
-
-# The arguments: the root, the name of the copy, and its KiB. What is cut off, by a full disk too, goes
-# away at once.
-_UNPACK = f"""
-set -e
-mkdir -p -- "$1/{STORE}" "$1/{REPOSITORY}"
-cd -- "$1/{STORE}"
-partial="$PWD/.partial-$2"
-[ ! -d "$2" ] || exit 0
-rm -rf -- "$partial"
-free=$(df -Pk . | awk 'NR == 2 {{ print $4 }}')
-[ "$free" -ge "$3" ] || {{ echo "$PWD has $free KiB free, and the copy needs $3 KiB"; exit 1; }}
-trap 'rm -rf -- "$partial"' EXIT
-echo {_SEND.decode()}
-mkdir -- "$partial"
-tar -xmf - --no-same-owner -C "$partial"
-cd -- "$partial"
-sha256sum --quiet --check {_MANIFEST}
-rm {_MANIFEST}
-chmod -R u+rwX,go+rX-w .
-cd ..
-mv -T -- "$partial" "$2"
-"""
-
-# The argument: the root. The output: for each link the model, a slash, and what it leads to.
-_LINKS = f"""
-mkdir -p -- "$1/{REPOSITORY}" && cd -- "$1/{REPOSITORY}" || exit
-for model in *; do
-    if [ -L "$model" ]; then printf '%s/%s\\n' "$model" "$(readlink -- "$model")"; fi
-done
-"""
-
-# The arguments: the root, and for each link the model and what it leads to from now on. Triton loads a model
-# again only if a time in its folder is later than before, and an earlier version has earlier times.
-_SWITCH = f"""
-set -e
-cd -- "$1/{REPOSITORY}"
-shift
-while [ $# -gt 0 ]; do
-    ln -sfn -- "$2" ".new-$1"
-    mv -T -- ".new-$1" "$1"
-    touch -- "$1"
-    shift 2
-done
-"""
-
-# The arguments: the root, and the models whose links are removed.
-_UNLINK = f"""
-cd -- "$1/{REPOSITORY}" && shift && rm -f -- "$@"
-"""
-
-# The arguments: the root, and the copies that stay.
-_CLEAN = f"""
-cd -- "$1/{STORE}" || exit
-shift
-rm -rf .partial-*
-for copy in *; do
-    for kept in "$@"; do
-        [ "$copy" != "$kept" ] || continue 2
-    done
-    rm -rf -- "$copy"
-done
-"""
-
-# The arguments: the service's container, the Python code, the action, and the model.
-_EXEC = 'docker exec "$1" python -c "$2" "$3" "$4"'
-
-# Runs in the service's container, which has Python and is on Triton's network.
-_CALL = f"""
-import json, sys, urllib.error, urllib.parse, urllib.request
-action, model = sys.argv[1:]
-url = f"{TRITON_URL}/v2/repository/models/{{urllib.parse.quote(model, safe='')}}/{{action}}"
-try:
-    request = urllib.request.Request(url, data=b"{{}}", method="POST")
-    urllib.request.urlopen(request, timeout={ENGINE_SECONDS}).read()
-except urllib.error.HTTPError as error:
-    sys.exit(f"{{model}}: {{json.loads(error.read()).get('error')}}")
-except OSError as error:
-    sys.exit(f"Triton does not answer: {{error}}")
-"""
 
 
 class Copy(Declaration, frozen=True, kw_only=True):
@@ -149,14 +66,14 @@ def copy(copied: Copy) -> None:
     connection = copied.connection
     source = PROJECT / copied.source
     size = sum(path.stat().st_size for _, path in files_in(source)) // 1024
-    command = connection.command(_UNPACK, copied.root, f"{copied.model}-{copied.version}", str(size))
+    command = connection.command(scripts.UNPACK, copied.root, f"{copied.model}-{copied.version}", str(size))
     host = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert host.stdin is not None and host.stdout is not None
     output = b""
     # A host that ends early closes the pipe; its output has the reason.
     with contextlib.suppress(BrokenPipeError):
         for line in host.stdout:
-            if line.strip() == _SEND:
+            if line.strip() == scripts.SEND:
                 pack(source, copied.version, host.stdin)
                 break
             output += line
@@ -190,7 +107,7 @@ def pack(model: Path, version: str, out: IO[bytes]) -> None:
             with path.open("rb") as file:
                 manifest.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {name}\n")
             archive.add(path.resolve(), name, recursive=False)
-        add(_MANIFEST, "".join(manifest).encode())
+        add(scripts.MANIFEST, "".join(manifest).encode())
 
 
 def activate(in_use: InUse) -> None:
@@ -202,7 +119,10 @@ def activate(in_use: InUse) -> None:
     connection, root = in_use.connection, in_use.root
     wanted = {model: f"../{STORE}/{model}-{version}" for model, version in in_use.models.items()}
     before = _links(connection, root)
-    changed = [model for model, link in wanted.items() if before.get(model) != link]
+    again = connection.run(scripts.AGAIN, root).stdout.splitlines()
+    changed = [
+        model for model, link in wanted.items() if before.get(model) != link or Path(link).name in again
+    ]
     gone = sorted(before.keys() - wanted.keys())
     _switch(connection, root, {model: wanted[model] for model in changed})
     try:
@@ -210,20 +130,22 @@ def activate(in_use: InUse) -> None:
     except RemoteError as error:
         raise RemoteError(connection.host, error.status, f"node {in_use.node}: {error.output}") from None
     if gone:
-        connection.run(_UNLINK, root, *gone)
+        connection.run(scripts.UNLINK, root, *gone)
     # Those before stay until the next activation, for the way back.
-    connection.run(_CLEAN, root, *sorted({Path(link).name for link in (*wanted.values(), *before.values())}))
+    kept = {Path(link).name for link in (*wanted.values(), *before.values())}
+    connection.run(scripts.CLEAN, root, *sorted(kept))
+    connection.run(scripts.RECORD, root, *(part for link in sorted(wanted.items()) for part in link))
 
 
 def _links(connection: Connection, root: str) -> dict[str, str]:
     """What each link in the repository leads to, by model."""
-    lines = connection.run(_LINKS, root).stdout.splitlines()
+    lines = connection.run(scripts.LINKS, root).stdout.splitlines()
     return {model: link for model, _, link in (line.partition("/") for line in lines)}
 
 
 def _switch(connection: Connection, root: str, links: dict[str, str]) -> None:
     if links:
-        connection.run(_SWITCH, root, *(part for link in sorted(links.items()) for part in link))
+        connection.run(scripts.SWITCH, root, *(part for link in sorted(links.items()) for part in link))
 
 
 def _reload(in_use: InUse, changed: list[str], gone: list[str], before: dict[str, str]) -> None:
@@ -238,7 +160,7 @@ def _reload(in_use: InUse, changed: list[str], gone: list[str], before: dict[str
         for model in models
         if in_use.loads is None or model in in_use.loads
     ]
-    if not actions or not _runs(in_use):
+    if not actions or not _runs(in_use) or _has_former_folders(in_use):
         return
     undo: list[tuple[str, str]] = []
     try:
@@ -263,7 +185,7 @@ def _go_back(
     connection, root = in_use.connection, in_use.root
     steps: list[Callable[[], object]] = [
         lambda: _switch(connection, root, {model: before[model] for model in changed if model in before}),
-        lambda: connection.run(_UNLINK, root, *(model for model in changed if model not in before)),
+        lambda: connection.run(scripts.UNLINK, root, *(model for model in changed if model not in before)),
         *(functools.partial(_call, in_use, action, model) for action, model in reversed(undo)),
     ]
     failures = []
@@ -283,9 +205,16 @@ def _runs(in_use: InUse) -> bool:
     return in_use.triton in running and in_use.service in running
 
 
+def _has_former_folders(in_use: InUse) -> bool:
+    """Whether somebody removed the folders that the running Triton has; the update replaces its container."""
+    assert in_use.triton is not None
+    seen = in_use.connection.run(scripts.FOLDERS, in_use.root, in_use.triton).stdout.split()
+    return len(seen) == 4 and seen[:2] != seen[2:]
+
+
 def _call(in_use: InUse, action: str, model: str) -> None:
     """Has Triton `load` or `unload` a model. Raises RemoteError with Triton's reason."""
-    in_use.connection.run(_EXEC, in_use.service, _CALL, action, model)
+    in_use.connection.run(scripts.EXEC, in_use.service, scripts.CALL, action, model)
 
 
 def remove(in_use: InUse) -> None:

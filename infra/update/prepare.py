@@ -1,6 +1,7 @@
 """Checks hosts and nodes before an update, and decides which hosts it leaves as they are."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,11 +10,15 @@ import pulumi
 from infra import node_health
 from infra.connection import portable
 from infra.stack import Host, Stack
-from infra.update import preflight, state
+from infra.update import preflight, state, written
 from infra.update.preflight import HostCheck
+from infra.update.questions import ask
+from infra.update.written import Written
 
 #: How long a node that answers may take. Longer for none: an update that changes nothing waits for it.
 _ANSWER_SECONDS = 5
+#: How long a host may take to say what steps wrote there. A preview waits as long for hosts that are down.
+_READ_SECONDS, _PREVIEW_SECONDS = 20.0, 4.0
 
 
 class CannotUpdate(Exception):
@@ -31,23 +36,43 @@ class Away:
 
 @dataclass(frozen=True)
 class Found:
-    """What an update finds: the hosts that it leaves as they are, and the names of the nodes on the others
-    that neither answer nor start, new ones among them."""
+    """What an update finds: the hosts that it leaves as they are, the names of the nodes on the others that
+    neither answer nor start, new ones among them, and what is not as steps wrote it."""
 
     away: Away = field(default_factory=Away)
     sick: frozenset[str] = frozenset()
+    written: Written = field(default_factory=Written)
 
 
 def prepare(stack: Stack) -> Found:
     """Checks every host, then every node on those that can be reached.
 
-    A preview contacts no host. Raises CannotUpdate.
+    A preview checks none of them. It reads what steps wrote, on hosts that answer soon. Raises CannotUpdate.
     """
     checks = preflight.checks(stack)
-    if pulumi.runtime.is_dry_run() or not checks:
+    if not checks:
         return Found()
+    if pulumi.runtime.is_dry_run():
+        found = written.read(stack, _PREVIEW_SECONDS)
+        _report(found)
+        return Found(sick=found.without_folders, written=found)
     away = _away(stack, checks)
-    return Found(away, _sick(stack, away))
+    asked = written.questions(stack, away.hosts)
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        asking = pool.submit(ask, asked, portable(stack.ssh), _READ_SECONDS)
+        sick = _sick(stack, away)
+        found = written.written(stack, asking.result())
+    _report(found)
+    return Found(away, sick | found.without_folders, found)
+
+
+def _report(written: Written) -> None:
+    if lines := written.lines():
+        said = "".join(f"\n  {line}" for line in lines)
+        pulumi.log.warn(f"not as the last update left it; an update repairs it:{said}")
+    if written.unread:
+        said = "".join(f"\n  {host}: {reason}" for host, reason in written.unread.items())
+        pulumi.log.info(f"not known is what somebody changed by hand on these hosts:{said}")
 
 
 def _sick(stack: Stack, away: Away) -> frozenset[str]:

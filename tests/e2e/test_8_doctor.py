@@ -320,7 +320,9 @@ def test_a_deleted_configuration(clinic: Site, second: Host) -> None:
     repository = "/opt/gpu-inference/e2e/gpu-2/models/repository"
     path = second.run("readlink", "-f", f"{repository}/emotion/config.pbtxt").stdout.strip()
     with moved_away(second, path):
-        found = doctor(clinic).only("gpu-2: model folder")
+        report = doctor(clinic)
+    report.found("gpu-2: model folder", "gpu-2: model copies")
+    found = report.wrong["gpu-2: model folder"]
     assert "emotion/config.pbtxt: model emotion: there is no config.pbtxt" in found["seen"]
 
 
@@ -426,6 +428,7 @@ def test_a_renamed_input_and_a_wrong_datatype(clinic: Site, second: Host) -> Non
     renamed = "model synthesis: input 'audio_input' is not there; Triton has audio (FP32 [80, -1])"
     retyped = "model emotion: input 'audio_input' has datatype INT16, expected FP32"
     assert set(report.wrong) - {"gateway: upstreams avoided"} == {
+        "gpu-2: model copies",
         "gpu-2: model folder",
         "gpu-2: model tensors",
     }

@@ -18,6 +18,7 @@ from infra.program.fleet import Fleet as FleetComponent
 from infra.program.fleet import FleetArgs
 from infra.stack import Stack, parse
 from infra.update.prepare import Away
+from infra.update.written import Written
 
 # What the step that makes a stack's authority prints.
 _AUTHORITY = make_authority()
@@ -203,20 +204,23 @@ def declare(
     config: dict[str, Any],
     away: Away | None = None,
     sick: frozenset[str] = frozenset(),
+    written: Written | None = None,
     *,
     authority_made: bool = True,
 ) -> Fleet:
-    """The resources of the stack `prod` with these keys, hosts that are `away` and `sick` nodes.
+    """The resources of the stack `prod` with these keys, hosts that are `away`, `sick` nodes, and differences
+    in what steps wrote.
 
     Without `authority_made`, the key of the authority is unknown, as in the preview of the first update.
     """
-    return declare_loaded(lambda: parse(config, "prod"), away, sick, authority_made=authority_made)
+    return declare_loaded(lambda: parse(config, "prod"), away, sick, written, authority_made=authority_made)
 
 
 def declare_loaded(
     load: Callable[[], Stack],
     away: Away | None = None,
     sick: frozenset[str] = frozenset(),
+    written: Written | None = None,
     *,
     authority_made: bool = True,
 ) -> Fleet:
@@ -227,7 +231,7 @@ def declare_loaded(
 
     @pulumi.runtime.test
     def run() -> None:
-        component = FleetComponent("prod", FleetArgs(load(), away or Away(), sick))
+        component = FleetComponent("prod", FleetArgs(load(), away or Away(), sick, written or Written()))
         fleet.outputs = component.outputs
         for name, value in component.outputs.items():
             pulumi.export(name, value)

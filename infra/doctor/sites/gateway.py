@@ -83,9 +83,8 @@ class RemoteGatewaySite(GatewaySite):
         super().__init__(stack, api_key)
         self._host = host
         self.access = host.access
-        # Pulumi does not read files on a host, so a refresh does not find the difference.
-        resource = "gateway-servers" if stack.gateway.mode == "existing" else "gateway-config"
-        self.repair = f"`pulumi up --stack {stack.name} --target-replace '**::{resource}@*'`"
+        # An update reads the file before it declares anything, and writes it again where it differs.
+        self.repair = f"`pulumi up --stack {stack.name}`"
         if stack.gateway.mode == "existing":
             self.log = "look at that nginx's error log"
             self.reload = host.typed(f"{stack.gateway.nginx} -s reload")

@@ -15,6 +15,13 @@ from infra.steps.run import run
 
 _SECONDS = 60
 
+# The argument: an image without its tag. Prints Docker's folder, the free KiB there, and the id of a version.
+_ROOM = """
+root=$(docker info --format '{{.DockerRootDir}}') && [ -d "$root" ] || exit 0
+free=$(df -Pk -- "$root" | awk 'NR == 2 { print $4 }')
+printf '%s\\t%s\\t%s\\n' "$root" "$free" "$(docker images --quiet -- "$1" | head -n 1)"
+"""
+
 
 class ImageCopy(Declaration, frozen=True, kw_only=True):
     """An image by its reference, the host that has it, and the host that needs it."""
@@ -31,6 +38,7 @@ def copy(image: ImageCopy) -> None:
         return
     if not _has(image.source, image.reference):
         raise RemoteError(image.source.host, 1, f"there is no image {image.reference} to copy")
+    _check_room(image)
     began = time.monotonic()
     # A pipe for the errors could fill and stop the copy.
     with tempfile.TemporaryFile() as said:
@@ -63,6 +71,26 @@ def copy(image: ImageCopy) -> None:
     if not _has(image.target, image.reference):
         raise RemoteError(image.target.host, 1, f"{image.reference} is not there after its copy")
     print(f"copied {image.reference} from {image.source.host} in {time.monotonic() - began:.0f} s")
+
+
+def _check_room(image: ImageCopy) -> None:
+    """Raises RemoteError where the target's disk has too little room. What is not known is no reason."""
+    size = image.source.run(
+        'docker image inspect --format "{{.Size}}" -- "$1"', image.reference, timeout=_SECONDS
+    ).stdout.strip()
+    seen = image.target.run(_ROOM, image.reference.rpartition(":")[0], timeout=_SECONDS).stdout.split("\t")
+    if not size.isdigit() or len(seen) != 3:
+        return
+    folder, free, earlier = seen
+    # Docker unpacks the archive, then its layers. An earlier version has most of them already.
+    needed = int(size) * (1 if earlier.strip() else 2) // 1024
+    if int(free) < needed:
+        raise RemoteError(
+            image.target.host,
+            1,
+            f"{folder} has {int(free) // 1024:,} MiB free, and the image {image.reference} needs "
+            f"{needed // 1024:,} MiB",
+        )
 
 
 def _has(host: Connection, reference: str) -> bool:

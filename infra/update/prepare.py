@@ -1,6 +1,6 @@
 """Checks hosts and nodes before an update, and decides which hosts it leaves as they are."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,9 +10,10 @@ import pulumi
 from infra import node_health
 from infra.connection import portable
 from infra.stack import Host, Stack
-from infra.update import preflight, state, written
+from infra.update import disks, preflight, state, written
+from infra.update.disks import Need
 from infra.update.preflight import HostCheck
-from infra.update.questions import ask
+from infra.update.questions import Answers, ask
 from infra.update.written import Written
 
 #: How long a node that answers may take. Longer for none: an update that changes nothing waits for it.
@@ -58,12 +59,34 @@ def prepare(stack: Stack) -> Found:
         return Found(sick=found.without_folders, written=found)
     away = _away(stack, checks)
     asked = written.questions(stack, away.hosts)
+    needs = disks.needs(stack, away.hosts)
+    for host, there in needs.items():
+        asked.setdefault(host, []).append(disks.question(there))
     with ThreadPoolExecutor(max_workers=1) as pool:
         asking = pool.submit(ask, asked, portable(stack.ssh), _READ_SECONDS)
         sick = _sick(stack, away)
-        found = written.written(stack, asking.result())
+        answers = asking.result()
+    found = written.written(stack, answers)
     _report(found)
+    _check_disks(stack, needs, answers)
     return Found(away, sick | found.without_folders, found)
+
+
+def _check_disks(stack: Stack, needs: Mapping[Host, Sequence[Need]], answers: Answers) -> None:
+    """Raises CannotUpdate where a disk is too full; the answer is the last one of each host."""
+    full = [
+        each
+        for host, said in answers.said.items()
+        if host in needs
+        for each in disks.parsed(host, needs[host], said[-1], stack.images.platform)
+    ]
+    if full:
+        lines = "".join(f"\n  {each}" for each in full)
+        raise CannotUpdate(
+            f"nothing was changed, because of full disks:{lines}\n"
+            "    remove what is not needed there (docker image prune), or name another folder for models: "
+            "gpu-inference:remoteDir"
+        )
 
 
 def _report(written: Written) -> None:

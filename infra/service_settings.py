@@ -44,7 +44,8 @@ class Addresses:
     """The addresses that a node's service listens on, and those at which it finds its runtime.
 
     The defaults are those in a container: every interface of the node's network, where the parts have names.
-    `triton_url` is a URL, `triton_grpc` is `host:port`.
+    `triton_url` is a URL, and the others are `host:port`. Without `triton_metrics`, its port is the one after
+    that of `triton_grpc`.
     """
 
     host: str = "0.0.0.0"
@@ -52,6 +53,7 @@ class Addresses:
     grpc_port: int = addresses.GRPC_PORT
     triton_url: str = addresses.TRITON_URL
     triton_grpc: str = addresses.TRITON_GRPC
+    triton_metrics: str | None = None
 
 
 IN_CONTAINERS = Addresses()
@@ -69,6 +71,7 @@ def on_this_computer(node: Node) -> Addresses:
         grpc_port=ports.grpc,
         triton_url=f"http://{names.LOOPBACK}:{ports.triton_http}",
         triton_grpc=f"{names.LOOPBACK}:{ports.triton_grpc}",
+        triton_metrics=f"{names.LOOPBACK}:{ports.triton_metrics}",
     )
 
 
@@ -81,6 +84,8 @@ def service_settings(stack: Stack, node: Node, at: Addresses = IN_CONTAINERS) ->
     ai: dict[str, Any] = {"runtime": runtime}
     if node.runtime == "triton":
         runtime["triton"] = {"endpoint": at.triton_url, "grpc_endpoint": at.triton_grpc}
+        if at.triton_metrics is not None:
+            runtime["triton"]["metrics_endpoint"] = at.triton_metrics
     elif node.runtime == "edge-llm":
         runtime["edge_llm"] = {"endpoint": addresses.UNIT_MANAGER}
     else:

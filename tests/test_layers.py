@@ -53,7 +53,7 @@ SERVICE = (
     ),
     ("model_cards",),
     ("settings", "audio", "request_fields", "word_times", "memory", "hops"),
-    ("logs", "keys", "metrics", "results", "tls", "windows"),
+    ("logs", "keys", "metrics", "results", "runtime_metrics", "tls", "windows"),
     ("admission", "budget", "runtimes"),
     ("offer", "readiness"),
     ("engine", "diagnosis"),

@@ -19,6 +19,7 @@ from inference_service.errors import Draining, NotReady
 from inference_service.http.analysis import BASE
 from inference_service.http.envelope import JSON, error_headers, now, success
 from inference_service.model_cards import ModelDescription
+from inference_service.runtime_metrics import RuntimeMetrics
 from inference_service.settings import BackendName
 from inference_service.tasks import Task
 
@@ -66,6 +67,7 @@ class Log(msgspec.Struct, frozen=True):
 
 def routes(engine: Engine) -> list[HTTPRouteHandler]:
     """The status routes over `engine`."""
+    runtime_metrics = RuntimeMetrics(engine.settings)
 
     @get("/health")
     async def process_health() -> Response[bytes]:
@@ -78,7 +80,8 @@ def routes(engine: Engine) -> list[HTTPRouteHandler]:
 
     @get("/metrics")
     async def prometheus() -> Response[bytes]:
-        return Response(await asyncio.to_thread(metrics.render), media_type=metrics.CONTENT_TYPE)
+        own, runtimes = await asyncio.gather(asyncio.to_thread(metrics.render), runtime_metrics.text())
+        return Response(own + runtimes, media_type=metrics.CONTENT_TYPE)
 
     @get(f"{BASE}/health")
     async def health(request: Request[Any, Any, Any]) -> Response[bytes]:

@@ -18,6 +18,11 @@ from inference_service.settings.values import (
 BackendName = Literal["triton", "edge-llm", "remote"]
 
 
+def _next_port(address: str) -> str:
+    host, _, port = address.rpartition(":")
+    return f"{host}:{int(port) + 1}"
+
+
 class TritonSettings(Section):
     """Triton's address. Tensors go over gRPC, whether its HTTP or its gRPC address is given."""
 
@@ -26,6 +31,9 @@ class TritonSettings(Section):
     )
     grpc_endpoint: Annotated[HostPort | None, BeforeValidator(none_if_empty)] = Field(
         default=None, description="Triton's gRPC host:port, if its port is not the HTTP port plus one."
+    )
+    metrics_endpoint: Annotated[HostPort | None, BeforeValidator(none_if_empty)] = Field(
+        default=None, description="Triton's metrics host:port, if its port is not the gRPC port plus one."
     )
     shared_memory: Literal["auto", "off"] = Field(
         default="auto",
@@ -46,8 +54,12 @@ class TritonSettings(Section):
         if not self.endpoint.startswith("http://"):
             return host_port(self.endpoint.removeprefix("grpc://"))
         address = self.endpoint.removeprefix("http://").rstrip("/")
-        host, _, port = host_port(address).rpartition(":")
-        return f"{host}:{int(port) + 1}"
+        return _next_port(host_port(address))
+
+    @property
+    def metrics_url(self) -> str:
+        """Triton's metrics. Their port is the one after its gRPC port."""
+        return f"http://{self.metrics_endpoint or _next_port(self.grpc_address)}/metrics"
 
 
 class EdgeLlmSettings(Section):

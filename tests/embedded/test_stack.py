@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import threading
 import time
@@ -108,6 +109,12 @@ def test_both_nodes_serve(running: Running) -> None:
     log = running.layout.log("gateway-access").read_text()
     for node in running.fleet.nodes:
         assert f'"upstream":"127.0.0.1:{node.http}"' in log
+
+
+def test_one_page_of_a_node_has_the_metrics_of_its_service_and_of_its_triton(running: Running) -> None:
+    page = httpx2.get(f"{running.fleet.nodes[0].url}/metrics", timeout=10).text
+    assert "\nai_runtime_metrics_up 1\n" in page
+    assert re.search(r'^nv_inference_exec_count\{model="emotion",version="1"\} [1-9]', page, re.MULTILINE)
 
 
 def test_up_again_changes_nothing(running: Running) -> None:

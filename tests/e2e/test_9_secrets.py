@@ -1,0 +1,119 @@
+"""Secrets in every key of the stack file that may have one, by the schema: the real CLI shows none."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from infra.stack import StackError, parse
+from tests.e2e.lab.program import Program, Result
+from tests.infra.planted import PLACES, Key, base, planted, put
+
+
+@dataclass
+class Planted:
+    """A stack with secrets: its keys before and with them; key, text and mark of each secret by its place."""
+
+    base: dict[str, Any]
+    config: dict[str, Any]
+    secrets: dict[str, tuple[Key, str, str]] = field(default_factory=dict)
+
+    def found_in(self, text: str) -> set[str]:
+        """The places of the secrets whose marks are in a text."""
+        return {place for place, (_, _, mark) in self.secrets.items() if mark in text}
+
+    def add(self, place: str, key: Key, secret: str, mark: str, folder: Path) -> bool:
+        """Adds a secret unless it excludes an earlier one; tells whether it did."""
+        config = self.config
+        if key[-1] == "dockerfile":
+            config = put(config, (*key[:-1], "context"), str(folder))
+        if key == ("models", "path"):
+            config = put(config, ("models", "source"), "sync")
+        try:
+            config = put(config, key, secret)
+            parse(config, "planted")
+            if any(at(config, earlier) != text for earlier, text, _ in self.secrets.values()):
+                return False
+        except (StackError, AttributeError, TypeError, KeyError):
+            return False
+        self.config = config
+        self.secrets[place] = key, secret, mark
+        return True
+
+
+def at(config: Any, key: Key) -> Any:
+    """The value at a key; the last one of a list."""
+    for step in key:
+        config = config[-1] if isinstance(config, list) and step == 0 and key[0] != "nodes" else config[step]
+    return config
+
+
+def stacks(folder: Path) -> list[Planted]:
+    """As few stacks as have a secret in every place together."""
+    found: list[Planted] = []
+    for number, (place, (key, pattern)) in enumerate(PLACES.items()):
+        mark = f"planted{number:03}x"
+        secret = planted(key, pattern, folder, mark, 100 + number)
+        if key[-1] == "dockerfile":
+            secret = f"{mark}-Dockerfile"
+            (folder / secret).write_text("FROM scratch\n")
+        mark = mark if mark in secret else secret.partition("/")[0]
+        own = base(key)
+        for stack in found:
+            if stack.base == own and stack.add(place, key, secret, mark, folder):
+                break
+        else:
+            stack = Planted(own, own)
+            assert stack.add(place, key, secret, mark, folder), place
+            found.append(stack)
+    return found
+
+
+def encrypted(program: Program, stack: Planted) -> dict[str, Any]:
+    """The keys of the stack file, with every secret encrypted by the CLI."""
+    secrets = list(stack.secrets.values())
+    program.configure({})
+    arguments = [
+        part
+        for number, (_, text, _) in enumerate(secrets)
+        for part in ("--secret", f"gpu-inference:s{number}={text}")
+    ]
+    program.pulumi("config", "set-all", "--stack", program.stack, *arguments).check()
+    written = yaml.safe_load(program.config_file.read_text())["config"]
+    config = stack.config
+    for number, (key, _, _) in enumerate(secrets):
+        config = replaced(config, key, {"secure": written[f"gpu-inference:s{number}"]["secure"]})
+    return config
+
+
+def replaced(config: dict[str, Any], key: Key, value: Any) -> dict[str, Any]:
+    copied: dict[str, Any] = json.loads(json.dumps(config))
+    inner = at(copied, key[:-1])
+    inner[-1 if isinstance(inner, list) else key[-1]] = value
+    return copied
+
+
+def told(result: Result) -> str:
+    """All that a command said: its output and its log of events."""
+    return result.output + json.dumps(result.events, ensure_ascii=False)
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Program:
+    return Program(tmp_path_factory.mktemp("planted") / "pulumi", "planted")
+
+
+@pytest.mark.long
+def test_previews_show_no_encrypted_text_of_any_key(program: Program, tmp_path: Path) -> None:
+    first, *others = stacks(tmp_path)
+    for stack in (first, *others):
+        program.configure(encrypted(program, stack))
+        assert stack.found_in(told(program.preview("--diff").check())) == set()
+    program.configure(encrypted(program, first))
+    with_secrets = told(program.preview("--diff", "--show-secrets").check())
+    assert len(first.found_in(with_secrets)) > 20, "the test would find one"

@@ -4,7 +4,7 @@ import asyncio
 import hmac
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,7 +18,7 @@ from litestar.params import Parameter
 from litestar.static_files import create_static_files_router
 
 from inference_service import __version__, pages
-from inference_service.console import gateway_log
+from inference_service.console import findings, gateway_log
 from inference_service.console.asking import NoAnswer
 from inference_service.console.figures import Figures
 from inference_service.console.history import SERIES
@@ -42,6 +42,7 @@ class PartView(msgspec.Struct, frozen=True):
     version: str
     models: list[dict[str, str]]
     figures: Figures | None
+    findings: list[str]
 
 
 class FleetView(msgspec.Struct, frozen=True):
@@ -97,7 +98,14 @@ def build(settings: ConsoleSettings, file: Path | None = None) -> Litestar:
             figures=watcher.fleet.figures,
             gateway=_view("gateway", watcher.settings.gateway, "gateway", "serving", watcher.gateway),
             nodes=[
-                _view(node.name, node.host or node.url, node.role, node.state, watcher.nodes[node.name])
+                _view(
+                    node.name,
+                    node.host or node.url,
+                    node.role,
+                    node.state,
+                    watcher.nodes[node.name],
+                    findings.of(node.name, watcher.nodes, time.time()),
+                )
                 for node in watcher.settings.nodes
             ],
             guarded=bool(settings.guard),
@@ -160,7 +168,9 @@ def build(settings: ConsoleSettings, file: Path | None = None) -> Litestar:
     )
 
 
-def _view(name: str, host: str, role: str, state: str, watched: Watched) -> PartView:
+def _view(
+    name: str, host: str, role: str, state: str, watched: Watched, found: Sequence[str] = ()
+) -> PartView:
     info = watched.info or {}
     cards = info.get("model_cards") or {}
     models = [
@@ -183,4 +193,5 @@ def _view(name: str, host: str, role: str, state: str, watched: Watched) -> Part
         version=str(info.get("version", "")),
         models=models,
         figures=watched.figures,
+        findings=list(found),
     )

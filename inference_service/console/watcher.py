@@ -6,6 +6,7 @@ import os
 import ssl
 import sys
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,11 @@ _HOUR_POINTS = int(3600 / (ROUND_SECONDS * _METRICS_ROUNDS))
 
 @dataclass
 class Watched:
-    """What is known of one part now. `health` is healthy, unhealthy, down or unknown (not yet asked)."""
+    """What is known of one part now. `health` is healthy, unhealthy, down or unknown (not yet asked).
+
+    `clock` is by how many seconds the part's clock is ahead. `lost` are the last moments (Unix seconds) at
+    which it stopped answering.
+    """
 
     health: str = "unknown"
     reason: str = ""
@@ -40,12 +45,16 @@ class Watched:
     changed: float = 0.0
     figures: Figures | None = None
     info: dict[str, Any] | None = None
+    clock: float | None = None
+    lost: deque[float] = field(default_factory=lambda: deque(maxlen=100))
     history: History = field(default_factory=lambda: History(_HOUR_POINTS))
     samples: list[tuple[float, Sample]] = field(default_factory=list)
 
     def saw(self, health: str, reason: str, now: float) -> None:
         """Records the health, and the time of its last change."""
         if health != self.health:
+            if health == "down" and self.health != "unknown":
+                self.lost.append(now)
             self.health, self.since = health, now
         self.reason = reason
 
@@ -65,6 +74,9 @@ class Watched:
     def described(self, info: dict[str, Any], now: float) -> None:
         """Records the node's description, and the time of its last change."""
         known = {key: value for key, value in info.items() if key != "timestamp"}
+        if isinstance(told := info.get("timestamp"), int):
+            # It tells whole seconds: half a second is the mean of what it leaves out.
+            self.clock = told + 0.5 - now
         if self.info is not None and known != self.info:
             self.changed = now
         self.info = known

@@ -57,10 +57,15 @@ def test_a_nodes_page_has_its_facts_charts_and_log(browser: Browser, console: St
         page.get_by_role("link", name="gpu-2").click(timeout=20_000)
         expect(page.locator("#node-title")).to_have_text("gpu-2")
         expect(page.locator("#facts")).to_contain_text("asr: whisper-base abc123")
+        expect(page.locator("#findings")).to_contain_text("nothing wrong with this node")
+        expect(page.locator("#facts")).to_contain_text("Last change")
         # A log is text, whatever is in it.
         expect(page.locator("#log")).to_have_text("first line\nsecond <b>line</b>")
         expect(page.locator("#charts canvas").first).to_be_visible(timeout=20_000)
         assert_fits_and_is_accessible(page, "phone")
+        running.nodes["gpu-2"].close()
+        expect(page.locator("#findings")).to_contain_text("It stopped answering once", timeout=15_000)
+        running.nodes["gpu-2"].open()
         page.get_by_role("link", name="All nodes").click()
         expect(page.locator("#rows tr")).to_have_count(2)
 

@@ -122,6 +122,9 @@ function showNode(node) {
   showPill($("node-state"), stateOf(node));
   $("node-reason").hidden = !node.reason;
   $("node-reason").textContent = node.reason ? `${node.reason}. What to do: fleet doctor -s ${fleet.stack} --node ${node.name}` : "";
+  const found = node.findings.length ? node.findings : ["The console found nothing wrong with this node."];
+  $("findings").replaceChildren(...found.map((each) => element("li", { textContent: each })),
+    element("li", { className: "quiet small", textContent: `The hosts themselves: fleet doctor -s ${fleet.stack} --node ${node.name}` }));
   const memory = figures.gpu_memory_total ? `${bytes(figures.gpu_memory)} of ${bytes(figures.gpu_memory_total)}` : "–";
   const facts = [
     ["Host", node.host || "–"], ["Role", node.role], ["Version", node.version || "–"],
@@ -129,7 +132,8 @@ function showNode(node) {
     ["In this state for", node.since ? ago(fleet.now - node.since) : "–"],
     ["Requests", `${rate(figures.requests)} a second`], ["Latency", `p50 ${seconds(figures.p50)}, p99 ${seconds(figures.p99)}`],
     ["Errors", percent(figures.errors)], ["Running, queued", `${count(figures.running)}, ${count(figures.queued)}`],
-    ["Live streams", count(figures.streams)], ["GPU", percent(figures.gpu)], ["GPU memory", memory],
+    ["Live streams", count(figures.streams)], ["Audio", `${rate(figures.audio)} s a second`],
+    ["Last change", node.changed ? `${ago(fleet.now - node.changed)} ago` : "none seen"], ["GPU", percent(figures.gpu)], ["GPU memory", memory],
   ];
   $("facts").replaceChildren(...facts.map(([name, value]) =>
     element("div", {}, element("dt", { textContent: name }), element("dd", { textContent: value }))));

@@ -41,7 +41,11 @@ def deploy(
         raise Failed(f"nobody can confirm the changes here.\nTo go on without: fleet deploy -s {stack} --yes")
     pulumi_command.create_if_absent(stack)
     done = pulumi_command.run(
-        stack, "up", "--suppress-outputs", *(["--yes", "--skip-preview"] if yes else [])
+        stack,
+        "up",
+        "--suppress-outputs",
+        *(["--yes", "--skip-preview"] if yes else []),
+        nodes=len(loaded.nodes),
     )
     told = _outputs(stack)
     if as_json:

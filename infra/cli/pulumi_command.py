@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infra.cli import stack_files
+from infra.cli import rollout, stack_files
 from infra.cli.screen import Failed, piped
 from infra.cli.short_log import pass_on
 from infra.embedded import with_pulumi
@@ -125,8 +125,11 @@ def _captured(stack: str, *arguments: str, given: str = "") -> subprocess.Comple
     )
 
 
-def run(stack: str, command: str, *options: str) -> Done:
-    """Runs preview, up, refresh or destroy on this terminal. Ctrl-C goes to Pulumi, which ends by itself."""
+def run(stack: str, command: str, *options: str, nodes: int = 0) -> Done:
+    """Runs preview, up, refresh or destroy on this terminal. Ctrl-C goes to Pulumi, which ends by itself.
+
+    With `nodes`, the number of nodes that an update may change, it tells when each has changed.
+    """
     arguments = [str(cli()), command, "--stack", stack, *options]
     if piped():
         arguments.append("--non-interactive")
@@ -147,6 +150,12 @@ def run(stack: str, command: str, *options: str) -> Done:
         shown = threading.Thread(target=pass_on, args=(process.stdout,)) if process.stdout else None
         if shown is not None:
             shown.start()
+        ended = threading.Event()
+        follower = threading.Thread(
+            target=rollout.follow, args=(log, nodes, ended, rollout.tell), daemon=True
+        )
+        if nodes:
+            follower.start()
         while process.returncode is None:
             try:
                 process.wait()
@@ -154,6 +163,9 @@ def run(stack: str, command: str, *options: str) -> Done:
                 continue
         if shown is not None:
             shown.join()
+        ended.set()
+        if nodes:
+            follower.join()
         events = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
     return Done(process.returncode, time.monotonic() - begin, changes(events))
 

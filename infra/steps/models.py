@@ -26,6 +26,7 @@ from infra.models.backends import CONFIG
 from infra.names import STORE
 from infra.paths import PROJECT
 from infra.steps import model_scripts as scripts
+from infra.steps.progress import told
 from infra.steps.run import run
 
 # Protobuf joins the lists of a field that is given twice, and of two entries with one key the last counts.
@@ -74,7 +75,7 @@ def copy(copied: Copy) -> None:
     with contextlib.suppress(BrokenPipeError):
         for line in host.stdout:
             if line.strip() == scripts.SEND:
-                pack(source, copied.version, host.stdin)
+                pack(source, copied.version, told(host.stdin, f"model {copied.model}", 1024 * size))
                 break
             output += line
     with contextlib.suppress(BrokenPipeError):

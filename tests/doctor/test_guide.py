@@ -1,8 +1,8 @@
 """docs/doctor.md has every check and the messages of the service, so a message in a log can be found
 there."""
 
-from __future__ import annotations
-
+import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ from infra.doctor.plan import Plan
 from infra.embedded.layout import Layout
 from infra.paths import PROJECT
 from infra.stack import parse
+from tests.doctor.remedies import READ, RUN
 
 pytestmark = pytest.mark.fast
 
@@ -86,7 +87,15 @@ def test_messages_of_the_service_can_be_found_in_the_guide(words: str) -> None:
         ("model emotion: input 'audio' has datatype INT16, expected FP32", "config.pbtxt"),
         ("Triton is not ready: refused (Triton at triton:9000)", "ai.runtime.triton.endpoint"),
         ("HTTP 401: the API key is not one that is accepted here", "GPU_INFERENCE_API_KEY"),
+        ("the API key is not one that is accepted here", "GPU_INFERENCE_API_KEY"),
+        ("missing or wrong API key", "GPU_INFERENCE_API_KEY"),
+        ("HTTP 503: no node can take the request now", "restore a node"),
         ("task full", "max_sessions"),
+        ("the unit manager at unit-manager:19001 did not answer", "start the unit manager"),
+        ("Triton at triton:8001 says that it is not ready", "see Triton's log"),
+        ("model x: needs the input y, which the service does not send", "config.pbtxt"),
+        ("model synthesis: input 'audio_input' has shape [64, -1], expected [80, -1]", "input_type"),
+        ("model emotion: 6 labels for 7 logits in 'logits'", "one label a logit"),
     ],
 )
 def test_the_remedy_depends_on_the_message(message: str, remedy: str) -> None:
@@ -95,3 +104,59 @@ def test_the_remedy_depends_on_the_message(message: str, remedy: str) -> None:
 
 def test_an_unknown_message_gets_the_remedy_of_its_check() -> None:
     assert advice("something new", "look at the log") == "look at the log"
+
+
+def remedies() -> list[tuple[str, str]]:
+    """Check and message of each row of the guide that has a remedy; messages of the linter have no check."""
+    found, check, columns = [], "", 0
+    for line in GUIDE.splitlines():
+        cells = [cell.strip().replace("`", "") for cell in line.strip("|").split("|")]
+        if line.startswith("|---") or not line.startswith("|"):
+            continue
+        if cells[0] in ("check", "message"):
+            columns, check = len(cells), ""
+        elif columns == 3:
+            check = cells[0] or check
+            found += [(check, cells[1])] if cells[1] else []
+        elif columns == 2:
+            found.append(("", cells[0]))
+    return found
+
+
+def test_each_remedy_of_the_guide_names_its_test() -> None:
+    """A remedy without a row here is not run, and may not work."""
+    rows = remedies()
+    assert len(rows) > 60
+    for check, message in rows:
+        named = [row for row in (*RUN, *READ) if row[0] == check and message.startswith(row[1])]
+        longest = {row for row in named if len(row[1]) == max(len(each[1]) for each in named)}
+        assert len(longest) == 1, f"docs/doctor.md: {check}: {message}; tests/doctor/remedies.py: {named}"
+    for check, begin in (*RUN, *READ):
+        assert any(check == row[0] and row[1].startswith(begin) for row in rows), (check, begin)
+
+
+@cache
+def functions(file: str) -> set[str]:
+    tree = ast.parse((PROJECT / file).read_text(encoding="utf-8"))
+    return {each.name for each in tree.body if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)}
+
+
+@pytest.mark.parametrize("test", sorted({*RUN.values(), *READ.values()}))
+def test_the_tests_of_the_remedies_exist(test: str) -> None:
+    file, _, name = test.partition("::")
+    assert name in functions(file), test
+
+
+@pytest.mark.parametrize("test", sorted(set(RUN.values())))
+def test_the_tests_of_commands_run_them(test: str) -> None:
+    file, _, name = test.partition("::")
+    [function] = [
+        each for each in ast.parse((PROJECT / file).read_text()).body if getattr(each, "name", None) == name
+    ]
+    called = {
+        node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+        for node in ast.walk(function)
+        if isinstance(node, ast.Call)
+    }
+    # A setting of the stack file is a remedy too: the test sets it and updates.
+    assert called & {"run_remedy", "up"}, f"{name} runs no remedy"

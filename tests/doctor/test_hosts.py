@@ -236,6 +236,25 @@ def test_a_gpu_index_that_is_missing_is_reported(fleet: MakeFleet) -> None:
     assert "GPU 5 is not there; nvidia-smi has: 0, 1" in fleet(nodes=nodes).only().seen
 
 
+def test_a_container_that_lost_its_gpu_is_reported_with_its_restart(fleet: MakeFleet) -> None:
+    one = fleet()
+    docker = host(one) / "docker"
+    lost = "echo 'Failed to initialize NVML: Unknown Error'; exit 255;;"
+    docker.write_text(docker.read_text().replace('"exec "*) exec nvidia-smi -L;;', f'"exec "*) {lost}'))
+    finding = one.only()
+    assert finding.check == "gpu in a container"
+    assert "in prod-gpu-1-triton: Failed to initialize NVML: Unknown Error" in finding.seen
+    assert finding.remedy.startswith("ssh root@192.0.2.1 'docker restart prod-gpu-1-triton'")
+
+
+def test_a_container_that_was_removed_is_reported_with_the_update_that_creates_it(fleet: MakeFleet) -> None:
+    one = fleet()
+    edit_containers(host(one), "service")
+    finding = one.bad()["gpu-1: service container"]
+    assert finding.seen == "there is no container prod-gpu-1-service"
+    assert finding.remedy.startswith("`pulumi up --refresh --stack prod`")
+
+
 def test_a_container_that_no_driver_reaches_is_reported(fleet: MakeFleet) -> None:
     one = fleet()
     edit_containers(host(one), "triton")
@@ -351,6 +370,7 @@ def test_an_image_that_is_not_the_declared_one_is_reported_as_drift(fleet: MakeF
     finding = one.only()
     assert (finding.check, finding.status) == ("drift", Status.WARNING)
     assert "its image is registry.example.com/service:0, declared is" in finding.seen
+    assert finding.remedy == "`pulumi up --refresh --stack prod`, or change the stack file"
 
 
 def test_settings_changed_by_hand_are_reported_as_drift_by_their_key(fleet: MakeFleet) -> None:

@@ -3,6 +3,8 @@
 import asyncio
 import datetime
 import ssl
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from cryptography import x509
@@ -10,10 +12,12 @@ from cryptography import x509
 from inference_service import tls
 from inference_service.settings.types import ServerTlsSettings
 from infra.certificates import Identity, make_authority, node_identity
-from infra.doctor.checks.exposure import with_tls, without_tls
+from infra.doctor.checks.exposure import exposure, with_tls, without_tls
 from infra.doctor.checks.node_tls import valid
 from infra.doctor.findings import Outcome, Status
+from infra.doctor.sites.docker_node import DockerNodeSite
 from infra.stack import parse
+from tests.ports import free_port
 
 pytestmark = pytest.mark.fast
 
@@ -108,3 +112,26 @@ def test_a_node_that_answers_anybody_on_its_tls_port_is_a_problem() -> None:
     assert "answers a client without a certificate" in dialled(open_to_all).seen
     assert "answers without TLS" in dialled(None).seen
     assert dialled(None).status is Status.PROBLEM
+
+
+def test_a_node_that_also_answers_without_tls_is_a_warning_with_the_update_that_ends_it() -> None:
+    async def run() -> Outcome:
+        async with await asyncio.start_server(
+            lambda _reader, writer: writer.close(), "127.0.0.1", 0
+        ) as plain:
+            node = SimpleNamespace(
+                public_host="127.0.0.1",
+                public_http_port=plain.sockets[0].getsockname()[1],
+                public_http_tls_port=free_port(),
+            )
+            site = SimpleNamespace(
+                stack=SimpleNamespace(node_tls=True, name="prod"),
+                node=node,
+                known_settings=SimpleNamespace(server=SimpleNamespace(api_keys=["a"])),
+            )
+            return await exposure(cast(DockerNodeSite, site))
+
+    outcome = asyncio.run(run())
+    assert outcome.status is Status.WARNING
+    assert outcome.seen.endswith("answers without TLS too")
+    assert outcome.remedy == "`pulumi up --stack prod` closes the ports that the gateway does not use"

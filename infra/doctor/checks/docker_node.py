@@ -112,10 +112,8 @@ async def drift(site: DockerNodeSite) -> Outcome:
     declared = service_settings.service_settings(site.stack, site.node)
     service = site.container_name(names.SERVICE)
     differences += [f"{service}: {text}" for text in setting_differences(declared, in_use)]
-    remedy = (
-        f"`pulumi up --stack {site.stack.name}` (with --refresh if somebody changed it by hand), "
-        "or change the stack file"
-    )
+    # Without --refresh Pulumi does not see what somebody changed by hand.
+    remedy = f"`pulumi up --refresh --stack {site.stack.name}`, or change the stack file"
     return worst(
         [warning(text, remedy) for text in differences], "images, GPUs, ports and settings are as declared"
     )

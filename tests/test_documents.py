@@ -64,3 +64,14 @@ def test_the_reference_is_what_the_code_gives() -> None:
 )
 def test_the_reference_tells_what_a_person_looks_up(page: str, row: str) -> None:
     assert row in PAGES[page]()
+
+
+def test_the_pictures_of_the_documents_are_few_small_and_shown() -> None:
+    pictures = sorted((PROJECT / "docs" / "pictures").iterdir())
+    assert 0 < len(pictures) <= 6
+    shown = "".join(
+        file.read_text() for file in (PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md")))
+    )
+    for picture in pictures:
+        assert picture.stat().st_size < 150_000, picture.name
+        assert f"pictures/{picture.name}" in shown, f"no document shows {picture.name}"

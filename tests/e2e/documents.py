@@ -14,7 +14,8 @@ DEPLOY = PROJECT / "docs" / "deploy.md"
 README = PROJECT / "README.md"
 _FENCE = re.compile(r"^( *)```(\w+)\n(.*?)^ *```$", re.S | re.M)
 
-_SETTINGS = "tests/e2e/test_9_documents.py::test_settings_and_state_are_handled_as_documented"
+_HERE = "tests/e2e/test_9_documents.py::"
+_SETTINGS = f"{_HERE}test_settings_and_state_are_handled_as_documented"
 
 
 def blocks(document: Path, language: str) -> list[str]:
@@ -34,36 +35,37 @@ def block_with(document: Path, text: str) -> str:
 
 
 #: A text in a shell block of docs/deploy.md, and the test that runs the whole block as it is written.
-RUN: dict[str, str] = dict.fromkeys(
-    (
-        "pulumi stack export",
-        "HF_TOKEN",
-        "change-secrets-provider",
-        "images.registry",
-        "images.logins[0]",
-        "import-script",
-        "pulumi plugin install",
+RUN: dict[str, str] = {
+    "ssh-keyscan": f"{_HERE}test_the_keys_of_new_hosts_become_known",
+    "pulumi config set --secret gpu-inference:apiKeys  ": f"{_HERE}test_the_first_deployment_serves",
+    "curl -H": f"{_HERE}test_the_first_deployment_serves",
+    "nodes[1].drained": f"{_HERE}test_a_node_is_added_and_drained",
+    "emotion.model_name": f"{_HERE}test_a_model_with_another_name_is_served",
+    **dict.fromkeys(
+        (
+            "pulumi stack export",
+            "HF_TOKEN",
+            "change-secrets-provider",
+            "images.registry",
+            "images.logins[0]",
+            "import-script",
+            "pulumi plugin install",
+        ),
+        _SETTINGS,
     ),
-    _SETTINGS,
-)
-#: Blocks that set a key and update. The test of `RUN` sets the key in the same way, and previews; the named
-#: file of tests/e2e makes the same change on hosts, through its own stack file.
+}
+#: Blocks that set a key and update. The test of the settings sets the key in the same way, and previews; the
+#: named file of tests/e2e makes the same change on hosts, through its own stack file.
 SET: dict[str, str] = {
-    "nodes[1].drained": "test_2_changes.py",
     "rollout.unreachable": "test_4_failures.py",
+    "grpcBalancing": "test_2_changes.py",
     "ports.http": "test_2_changes.py",
     "rollout.takeOver": "test_7_takeover.py",
-    "emotion.model_name": "test_4_failures.py",
-    "grpcBalancing": "test_2_changes.py",
 }
 #: Blocks that no test runs as they are written, with the reason and the test that comes closest.
 NOT_RUN: dict[str, str] = {
-    "make setup": "downloads packages; tests/test_environment.py tests its script, and test_1_lab.py and "
-    "test_2_changes.py the first deployment",
-    "pulumi config set --secret gpu-inference:apiKeys  ": "needs hosts; test_2_changes.py deploys, and the "
-    "test of RUN sets keys and previews",
-    "ssh-keyscan": "changes the user's known_hosts; test_8_doctor.py has hosts whose keys are not known",
-    "curl -H": "needs hosts; test_2_changes.py asks the same route from Python",
+    "make setup": "downloads all packages; tests/test_environment.py tests its script, and the test of RUN "
+    "runs the other commands, which README.md has too",
     "image prune": "deletes the laboratory's base images",
     "pulumi state delete": "not tried by a test",
     "docker rm -f": "not tried by a test",
@@ -71,10 +73,10 @@ NOT_RUN: dict[str, str] = {
     "pulumi cancel": "test_5_interruption.py runs both commands after a kill",
     "--clear-pending-creates": "not tried by a test",
     "pulumi refresh  ": "test_4_failures.py runs both commands with --yes",
-    "stack output nodes": "the hosts of the tests have private addresses; test_7_tls.py sets tls.nodes, and "
-    "makes the same update and requests",
     "-s reload": "the step of the gateway reloads nginx in the same way: test_2_changes.py",
     "docker save": "not tried by a test",
+    "stack output nodes": "the hosts of the tests have private addresses; test_7_tls.py sets tls.nodes, and "
+    "makes the same update and requests",
     "pulumi package add": "needs the CLI's generators of languages; tests/infra/test_package.py tests the "
     "package",
 }

@@ -1,8 +1,14 @@
-"""The commands of README.md and docs/deploy.md that need no host, as a user runs them one after the other."""
+"""The commands of README.md and docs/deploy.md, as a user runs them one after the other.
 
-from __future__ import annotations
+The documents' addresses stand for those of two hosts of the laboratory.
+"""
 
+import json
+import re
 import shutil
+import textwrap
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +16,21 @@ import pytest
 import yaml
 
 from tests.e2e.documents import DEPLOY, README, SET, block_with, blocks
+from tests.e2e.lab.fleet import Fleet
+from tests.e2e.lab.host import Host
+from tests.e2e.lab.images import NGINX_IMAGE, SERVICE_BASE, TRITON_BASE
 from tests.e2e.lab.shell import Shell
 
 pytestmark = pytest.mark.long
+
+KEY = "YOUR-KEY"
+WORDS = "ask not what your country"
+#: The images that the documents' stack files have by default, and those of the laboratory.
+BASES = {
+    "python:3.11-slim-bookworm": SERVICE_BASE,
+    "nvcr.io/nvidia/tritonserver:26.09-py3": TRITON_BASE,
+    "nginx:1.28": NGINX_IMAGE,
+}
 
 
 def documented(document: Path, text: str) -> dict[str, Any]:
@@ -27,6 +45,97 @@ def write_stack(shell: Shell, config: dict[str, Any]) -> None:
     document = (yaml.safe_load(file.read_text()) if file.exists() else {}) or {}
     document["config"] = {**document.get("config", {}), **config}
     file.write_text(shell.here(yaml.safe_dump(document, sort_keys=False)))
+
+
+def said(shell: Shell, command: str) -> str:
+    """The transcript in the answer to a request of the documents."""
+    output = shell.run(command.replace("curl ", "curl --silent --show-error "))
+    return str(json.loads(output)["data"]["text"])
+
+
+def lines_of(block: str, *, without: str) -> str:
+    """A block without the lines that begin so."""
+    return "\n".join(line for line in block.splitlines() if not line.startswith(without))
+
+
+@pytest.fixture(scope="module")
+def hosts(fleet: Fleet, docker_data: Path) -> Iterator[tuple[Host, Host]]:
+    """Two hosts whose Docker has the images that the documents' stack files have by default."""
+    first, second = (fleet.add(f"docs-{n}", gpu=True, docker_data=docker_data) for n in (1, 2))
+    for host in (first, second):
+        host.power_on()
+    for host in (first, second):
+        host.wait_ready()
+        for default, here in BASES.items():
+            host.docker("tag", here, default)
+    yield first, second
+    for host in (first, second):
+        fleet.hosts.pop(host.name).remove()
+
+
+def user(fleet: Fleet, hosts: tuple[Host, Host], name: str) -> Shell:
+    """A user with a checkout and a home of their own, who may log in to the two hosts."""
+    places = {"192.0.2.10": hosts[0].address, "192.0.2.11": hosts[1].address}
+    shell = Shell(fleet.folder / name, fleet.operator.key, places)
+    # The encoder/decoder pair is the same speech model in a second shape.
+    for model in ("whisper-encoder", "whisper-decoder"):
+        shutil.rmtree(shell.project / "model_repository" / model)
+    # The laboratory has no wheel of cuBLAS, and no GPU that needs it.
+    image = shell.project / "docker" / "triton.Dockerfile"
+    image.write_text(image.read_text().replace("ARG CUBLAS=bundled", "ARG CUBLAS="))
+    return shell
+
+
+@pytest.fixture(scope="module")
+def reader(fleet: Fleet, hosts: tuple[Host, Host]) -> Shell:
+    """A user who follows docs/deploy.md. Each test goes on where the one before it ended."""
+    return user(fleet, hosts, "documents")
+
+
+def test_the_keys_of_new_hosts_become_known(reader: Shell) -> None:
+    for address in reader.places:
+        reader.run(block_with(DEPLOY, "ssh-keyscan").replace("192.0.2.10", address))
+
+
+def test_the_smallest_deployment_of_the_readme_serves(reader: Shell, hosts: tuple[Host, Host]) -> None:
+    write_stack(reader, documented(README, "192.0.2.10"))
+    began = time.monotonic()
+    reader.run(lines_of(block_with(README, "pulumi stack init prod"), without="make setup"))
+    print(f"README's deployment of two hosts: {time.monotonic() - began:.0f} s")
+    assert WORDS in said(reader, block_with(README, "curl -H").replace("127.0.0.1", hosts[0].address))
+    began = time.monotonic()
+    again = reader.run("pulumi up")
+    print(f"up of two hosts without a change: {time.monotonic() - began:.1f} s")
+    assert re.search(r"\d+ unchanged", again) and "changes" not in again
+    reader.run("pulumi destroy")
+    assert not any(host.containers(everything=True) for host in hosts)
+
+
+def test_the_first_deployment_serves(reader: Shell) -> None:
+    write_stack(reader, documented(DEPLOY, "yaml-language-server"))
+    reader.run(block_with(DEPLOY, "pulumi config set --secret gpu-inference:apiKeys  "), answer=KEY)
+    assert WORDS in said(reader, block_with(DEPLOY, "curl -H"))
+    assert re.search(r"\d+ unchanged", reader.run("pulumi up"))
+
+
+def test_a_node_is_added_and_drained(reader: Shell) -> None:
+    [block] = [each for each in blocks(DEPLOY, "yaml") if each.lstrip().startswith("- name: gpu-2\n")]
+    one = yaml.safe_load((reader.project / "Pulumi.prod.yaml").read_text())["config"]["gpu-inference:nodes"]
+    write_stack(reader, {"gpu-inference:nodes": [*one, *yaml.safe_load(textwrap.dedent(block))]})
+    reader.run("pulumi up")
+    assert "~ 1 updated" in reader.run(block_with(DEPLOY, "nodes[1].drained"))
+    reader.run("pulumi config set --path 'gpu-inference:nodes[1].drained' false; pulumi up")
+
+
+def test_a_model_with_another_name_is_served(reader: Shell) -> None:
+    model = reader.project / "model_repository" / "emotion"
+    shutil.copytree(model, model.with_name("emotion-2"))
+    text = (model / "config.pbtxt").read_text()
+    (model.with_name("emotion-2") / "config.pbtxt").write_text(
+        text.replace('name: "emotion"', 'name: "emotion-2"', 1)
+    )
+    reader.run(block_with(DEPLOY, "emotion.model_name"))
+    assert "emotion-2" in reader.run("pulumi stack output models")
 
 
 def test_settings_and_state_are_handled_as_documented(tmp_path: Path) -> None:

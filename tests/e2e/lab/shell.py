@@ -46,6 +46,8 @@ class Shell:
             "PULUMI_SKIP_UPDATE_CHECK": "true",
             "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
             "PULUMI_BACKEND_URL": f"file://{self.home}/gpu-fleet-state",
+            # The environment's `fleet` and `speech` are those of this checkout, as they are for a user.
+            "PYTHONPATH": str(self.project),
             "PYTHONDONTWRITEBYTECODE": "1",
             **{f"GIT_{who}_{what}": "e2e" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
         }

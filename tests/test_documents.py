@@ -60,6 +60,7 @@ def test_the_reference_is_what_the_code_gives() -> None:
         ("commands.md", "## fleet doctor models"),
         ("http.md", "## POST /api/v1/ai/asr"),
         ("grpc.md", "| 3 | `sample_rate` | int32 |"),
+        ("metrics.md", "| `ai_gateway_requests_total` | counter | `entrance`, `status`, `upstream` |"),
     ],
 )
 def test_the_reference_tells_what_a_person_looks_up(page: str, row: str) -> None:

@@ -26,6 +26,7 @@ from inference_service.console.settings import ConsoleSettings
 from inference_service.console.watcher import Watched, Watcher
 
 _STATIC = Path(__file__).parent / "static"
+_PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class PartView(msgspec.Struct, frozen=True):
@@ -136,6 +137,13 @@ def build(settings: ConsoleSettings, file: Path | None = None) -> Litestar:
         except (NoAnswer, ValueError, KeyError, TypeError) as error:
             return {"error": f"the node does not answer: {error}"}
 
+    @get("/metrics", guards=[guard])
+    async def metrics() -> Response[bytes]:
+        """The gateway's metrics and the nodes' health, for Prometheus."""
+        watcher = watchers[0]
+        nodes = [(each.name, each.state, watcher.nodes[each.name].health) for each in watcher.settings.nodes]
+        return Response(watcher.gateway_metrics.render(nodes), media_type=_PROMETHEUS)
+
     @get(["/", "/console"])
     async def page(request: Request[Any, Any, Any]) -> Response[bytes]:
         name = "console.html" if request.url.path.startswith("/console") else "index.html"
@@ -161,7 +169,7 @@ def build(settings: ConsoleSettings, file: Path | None = None) -> Litestar:
         "/console/static", [_STATIC, pages.SHARED], name="static", include_in_schema=False
     )
     return Litestar(
-        [fleet, history, log, page, entrance, static],
+        [fleet, history, log, metrics, page, entrance, static],
         lifespan=[watching],
         openapi_config=None,
         logging_config=None,

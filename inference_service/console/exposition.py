@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 #: The routes that nobody waits for a model on: probes and pages.
 _NO_WORK = re.compile(r"/health|/metrics|(/api/v1/ai)?/(health|info|docs|openapi).*|/demo.*|unmatched")
-_FAILURES = frozenset({"INTERNAL", "UNAVAILABLE", "UNKNOWN", "DEADLINE_EXCEEDED"})
+#: The statuses of gRPC that the fleet has to answer for.
+FAILURES = frozenset({"INTERNAL", "UNAVAILABLE", "UNKNOWN", "DEADLINE_EXCEEDED"})
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 #: Name, labels and value of the series that the console shows: the search passes all others by, in C.
 _SERIES = re.compile(
@@ -99,6 +100,6 @@ def _told(labels: bytes) -> _Told:
     return _Told(
         work=not _NO_WORK.fullmatch(given.get("route", "")),
         # 5xx, and their like in gRPC
-        failed=status.startswith("5") or status in _FAILURES,
+        failed=status.startswith("5") or status in FAILURES,
         bound=float(given.get("le", "inf")),
     )

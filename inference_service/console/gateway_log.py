@@ -2,38 +2,35 @@
 
 import asyncio
 import contextlib
-import re
 import socket
 from bisect import bisect_left
 from pathlib import Path
 
 from inference_service.console.exposition import Sample
+from inference_service.console.gateway_metrics import BOUNDS, GatewayMetrics, parse
 
-#: Of the template of nginx's configuration: status, seconds, route.
-_LINE = re.compile(rb"fleet: (\d{3}) (\d+\.\d+) (\S*)$")
-#: Requests that ask nothing of a model.
-_NO_WORK = re.compile(rb"/(health|api/v1/ai/(health|info|docs|openapi)|docs|openapi|demo|console)|/$")
-#: Seconds.
-_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 150.0, float("inf"))
+_BOUNDS = (*BOUNDS, float("inf"))
 #: The socket's buffer: what nginx writes while the process is busy.
 _BUFFER_BYTES = 1 << 20
 
 
 class GatewayLog(asyncio.DatagramProtocol):
-    """Counts requests; `sample()` has the totals so far."""
+    """Counts requests; `sample()` has the totals so far, `metrics` those for Prometheus."""
 
     def __init__(self) -> None:
+        self.metrics = GatewayMetrics()
         self._requests = self._errors = self._refused = 0
         self._counts = [0] * len(_BOUNDS)
 
     def datagram_received(self, data: bytes, _: object) -> None:
-        match = _LINE.search(data)
-        if match is None or _NO_WORK.match(match[3]):
+        request = parse(data)
+        if request is None:
             return
+        self.metrics.count(request)
         self._requests += 1
-        self._errors += match[1][:1] == b"5"
-        self._refused += match[1] == b"429"
-        self._counts[bisect_left(_BOUNDS, float(match[2]))] += 1
+        self._errors += request.failed
+        self._refused += request.refused
+        self._counts[bisect_left(_BOUNDS, request.seconds)] += 1
 
     def sample(self) -> Sample:
         total = 0

@@ -15,6 +15,7 @@ from inference_service.console.asking import Answer, Connection, NoAnswer
 from inference_service.console.exposition import Sample, read
 from inference_service.console.figures import Figures, between, growth, together
 from inference_service.console.gateway_log import GatewayLog
+from inference_service.console.gateway_metrics import GatewayMetrics
 from inference_service.console.history import History
 from inference_service.console.settings import ConsoleSettings, NodeTls, SettingsInvalid, WatchedNode, load
 
@@ -97,6 +98,7 @@ class Watcher:
         self.fleet = Watched()
         self.began = time.time()
         self._log = log
+        self.gateway_metrics = log.metrics if log is not None else GatewayMetrics()
         self._headers = (
             {"Authorization": f"Bearer {settings.api_keys[0]}"} if settings.api_keys else dict[str, str]()
         )

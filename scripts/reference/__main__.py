@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 
 from infra.paths import PROJECT
-from scripts.reference import commands, grpc, http, stack
+from scripts.reference import commands, grpc, http, metrics, stack
 
 FOLDER = PROJECT / "docs" / "reference"
 PAGES: dict[str, Callable[[], str]] = {
@@ -17,6 +17,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "commands.md": commands.page,
     "http.md": http.page,
     "grpc.md": grpc.page,
+    "metrics.md": metrics.page,
 }
 
 

@@ -4,7 +4,7 @@ import asyncio
 import datetime
 import ssl
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from cryptography import x509
@@ -13,9 +13,11 @@ from inference_service import tls
 from inference_service.settings.types import ServerTlsSettings
 from infra.certificates import Identity, make_authority, node_identity
 from infra.doctor.checks.exposure import exposure, with_tls, without_tls
+from infra.doctor.checks.gateway import upstream
 from infra.doctor.checks.node_tls import valid
 from infra.doctor.findings import Outcome, Status
 from infra.doctor.sites.docker_node import DockerNodeSite
+from infra.gateway.render import UpstreamServer
 from infra.stack import parse
 from tests.ports import free_port
 
@@ -135,3 +137,24 @@ def test_a_node_that_also_answers_without_tls_is_a_warning_with_the_update_that_
     assert outcome.status is Status.WARNING
     assert outcome.seen.endswith("answers without TLS too")
     assert outcome.remedy == "`pulumi up --stack prod` closes the ports that the gateway does not use"
+
+
+@pytest.mark.parametrize("nodes", [True, False])
+def test_a_node_with_tls_is_reached_though_it_answers_nothing_in_the_clear(nodes: bool) -> None:
+    stack = parse({"nodes": [{"host": f"ssh://root@{PUBLIC}"}], "tls": {"nodes": nodes}}, "prod")
+
+    async def run() -> Outcome:
+        async with await asyncio.start_server(
+            lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=context()
+        ) as server:
+            port = server.sockets[0].getsockname()[1]
+            site: Any = SimpleNamespace(stack=stack, access=None)
+            return await upstream(site, UpstreamServer("gpu-1", "127.0.0.1", port, port), [])
+
+    assert asyncio.run(run()).status is (Status.OK if nodes else Status.PROBLEM)
+
+
+def test_a_node_with_tls_whose_port_is_closed_is_a_problem_with_the_key_of_that_port() -> None:
+    site: Any = SimpleNamespace(stack=STACK, access=None)
+    server = UpstreamServer("gpu-1", "127.0.0.1", free_port(), 9843)
+    assert "publicHttpTlsPort" in asyncio.run(upstream(site, server, [])).remedy

@@ -80,6 +80,7 @@ def test_the_doctor_finds_nothing_wrong_and_names_the_ends_of_the_certificates(t
         assert found[where, "node certificate"]["status"] == "ok"
     for node in ("gpu-1", "gpu-2"):
         assert "answers nobody without the gateway's certificate" in found[node, "exposure"]["seen"]
+        assert found["gateway", f"upstream {node}"]["status"] == "ok"
     assert found["gateway", "gateway inference"]["status"] == "ok"
 
 

@@ -129,8 +129,11 @@ async def upstream(gateway: GatewaySite, server: UpstreamServer, earlier: Sequen
     try:
         answer = await HttpServer(address, server.http_port, gateway.access).get("/health")
         reason = None if answer.status == 200 else answer.reason
-    except (Unreachable, NoAnswer) as error:
+    except Unreachable as error:
         reason = str(error)
+    except NoAnswer as error:
+        # A node with TLS takes the connection and closes it: the gateway's host has no client for its TLS.
+        reason = None if gateway.stack.node_tls else str(error)
     if reason is None:
         return ok(
             f"{server.http_address} answers the gateway's host" + (" (drained)" if server.drained else "")
@@ -138,9 +141,10 @@ async def upstream(gateway: GatewaySite, server: UpstreamServer, earlier: Sequen
     causes = [check.name for check in earlier if check.finding and check.finding.status is Status.PROBLEM]
     if causes:
         return skipped(causes)
+    port = "publicHttpTlsPort" if gateway.stack.node_tls else "publicHttpPort"
     return problem(
         f"from the gateway's host, node {server.name} at {server.http_address}: {reason}",
-        f"check publicHost and publicHttpPort of {server.name}, and the firewall between it and the gateway",
+        f"check publicHost and {port} of {server.name}, and the firewall between it and the gateway",
     )
 
 

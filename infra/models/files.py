@@ -6,6 +6,12 @@ from pathlib import Path
 from infra.digest import digest, files_in
 from infra.names import MODEL_NAME
 
+#: What to do where no model is found.
+_REMEDY = (
+    "; set it to the folder of the models, as ./model_repository; or set models: {source: host} for models "
+    "that the hosts have"
+)
+
 
 class ModelsError(ValueError):
     """A model repository that cannot be copied; `str(error)` says which folder, and what is wrong."""
@@ -24,7 +30,7 @@ def versions(repository: Path) -> dict[str, str]:
     for a model whose name is not `MODEL_NAME`.
     """
     if not repository.is_dir():
-        raise ModelsError(f"models.path: there is no folder {repository}")
+        raise ModelsError(f"models.path: there is no folder {repository} on this computer{_REMEDY}")
     digests = {}
     for folder in sorted(repository.iterdir()):
         is_model = folder.is_dir() and (
@@ -38,5 +44,7 @@ def versions(repository: Path) -> dict[str, str]:
                 )
             digests[folder.name] = version(folder)
     if not digests:
-        raise ModelsError(f"models.path: no model in {repository} (folders with config.pbtxt or a version 1)")
+        raise ModelsError(
+            f"models.path: no model in {repository} (folders with config.pbtxt or a version 1){_REMEDY}"
+        )
     return digests

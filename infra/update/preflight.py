@@ -1,8 +1,9 @@
-"""Checks every host before an update: SSH, Docker, free ports and NVIDIA's runtime.
+"""Checks every host before an update: SSH, Docker, free ports, NVIDIA's runtime and the folder of models.
 
 All hosts are checked at the same time and none is changed. A failure has its reason and a remedy.
 """
 
+import shlex
 import subprocess
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -31,8 +32,18 @@ ls /etc/cdi/*nvidia* /run/cdi/*nvidia* /var/run/cdi/*nvidia* >/dev/null 2>&1 && 
 exit 42
 """
 _DOCKER = "docker version --format '{{.Server.Version}}' || exit 41"
+#: Exits with NO_MODELS or EMPTY_MODELS. Docker reads the folder as root; a login that may not look into it
+#: learns nothing. A disk that was just formatted has the folder lost+found.
+_MODELS = r"""
+models=%s
+if there=$(LC_ALL=C ls -- "$models/" 2>&1); then
+  [ -n "$(printf '%%s\n' "$there" | grep -vx lost+found)" ] || exit 44
+else
+  case "$there" in *"No such file"*|*"Not a directory"*) exit 43;; esac
+fi
+"""
 #: Exit statuses that `explain` takes.
-NO_DOCKER, NO_NVIDIA, NO_SSH = 41, 42, 255
+NO_DOCKER, NO_NVIDIA, NO_MODELS, EMPTY_MODELS, NO_SSH = 41, 42, 43, 44, 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +51,8 @@ class HostCheck:
     """What the stack requires of one host.
 
     `users` are the nodes on it, and the gateway if it is; `ports` are those that they publish. `ssh` is for
-    the commands in remedies. `stack` is the stack's name, and `take_over` its `rollout.takeOver`.
+    the commands in remedies. `stack` is the stack's name, and `take_over` its `rollout.takeOver`. `models` is
+    the folder there that nodes read their models from; empty where they get them in another way.
     """
 
     host: Host
@@ -51,6 +63,7 @@ class HostCheck:
     ssh: Ssh | None = None
     stack: str = ""
     take_over: bool = False
+    models: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +85,15 @@ def checks(stack: Stack) -> list[HostCheck]:
     users: dict[Host, list[str]] = {}
     gpus: set[Host] = set()
     docker: set[Host] = set()
+    models: set[Host] = set()
     for node in stack.nodes:
         if not node.embedded:
             users.setdefault(node.host, []).append(node.name)
             docker.add(node.host)
             if node.wants_gpus:
                 gpus.add(node.host)
+            if node.runtime != "remote" and stack.models.source == "host":
+                models.add(node.host)
     for gateway in stack.gateway.each:
         if not isinstance(gateway.host, EmbeddedHost):
             users.setdefault(gateway.host, []).append(gateway.name)
@@ -93,6 +109,7 @@ def checks(stack: Stack) -> list[HostCheck]:
             stack.ssh,
             stack.name,
             stack.rollout.take_over,
+            stack.models.path if host in models else "",
         )
         for host, names in users.items()
     ]
@@ -114,7 +131,9 @@ def probe(check: HostCheck, ssh: Ssh) -> Failure | None:
     if check.docker:
         script += [_DOCKER, "echo --", ports.SCRIPT]
     if check.gpus:
-        script.append(NVIDIA)
+        script.append(f"({NVIDIA}) || exit {NO_NVIDIA}")
+    if check.models:
+        script.append(_MODELS % shlex.quote(check.models))
     connection = Connection.to(check.host, ssh)
     if isinstance(check.host, SshHost):
         # `ssh` uses the first value of an option.
@@ -150,6 +169,13 @@ def explain(check: HostCheck, status: int, output: str) -> tuple[str, str]:
         return (
             "Docker there has no NVIDIA runtime, and the node requests GPUs",
             "install nvidia-container-toolkit on the host and restart Docker, or set gpus: none",
+        )
+    if status in (NO_MODELS, EMPTY_MODELS):
+        wrong = "does not exist" if status == NO_MODELS else "is empty"
+        return (
+            f"the folder of models {check.models} (models.path) {wrong} on the host",
+            "put the models there, each in a folder of its own, or set models.path to their folder; or set "
+            "models: {source: sync} to copy those of this computer",
         )
     if status == NO_DOCKER:
         if "not found" in output:

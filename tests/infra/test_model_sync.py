@@ -238,8 +238,9 @@ def test_a_models_version_is_its_content(source: Path) -> None:
 def test_a_folder_without_models_is_a_mistake(tmp_path: Path) -> None:
     with pytest.raises(ModelsError, match=r"models\.path: no model in"):
         versions(tmp_path)
-    with pytest.raises(ModelsError, match=r"models\.path: there is no folder"):
+    with pytest.raises(ModelsError, match=r"models\.path: there is no folder") as refused:
         versions(tmp_path / "none")
+    assert f"{tmp_path}/none on this computer; set it to the folder of the models" in str(refused.value)
 
 
 @pytest.mark.parametrize("name", ["a $(touch ran) b", "asr (v2)", "-asr", "it's", "a;b", "ä", "a" * 101])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 
 from infra.stack import Stack, parse
-from infra.update import preflight
+from infra.update import preflight, prepare
 from tests.infra.conftest import Double
 
 
@@ -160,3 +161,51 @@ def test_hosts_that_hang_are_all_given_up_together_within_ten_seconds(
 
 def test_embedded_nodes_are_asked_nothing() -> None:
     assert preflight.checks(parse({"nodes": ["embedded"]})) == []
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    ("folders", "reason"),
+    [
+        (["models/asr/1"], None),
+        (["models/lost+found", "models/asr/1"], None),
+        ([], "{}/models (models.path) does not exist on the host"),
+        (["models"], "{}/models (models.path) is empty on the host"),
+        (["models/lost+found"], "{}/models (models.path) is empty on the host"),
+    ],
+)
+def test_a_host_without_the_models_that_it_should_have_is_named_before_anything_changes(
+    tmp_path: Path, double: Double, folders: list[str], reason: str | None
+) -> None:
+    double("docker", 'case "$1" in info) echo nvidia;; esac')
+    for folder in folders:
+        (tmp_path / folder).mkdir(parents=True)
+    nodes = [{"name": "gpu-1", "host": "unix:///nowhere.sock", "gpus": "all"}]
+    models = {"source": "host", "path": str(tmp_path / "models")}
+    stack = parse({"nodes": nodes, "models": models}, "prod")
+    if reason is None:
+        assert failures_of(stack) == []
+        return
+    with pytest.raises(prepare.CannotUpdate) as refused:
+        prepare.prepare(stack)
+    assert str(refused.value).startswith("nothing was changed, because of:\n  gpu-1")
+    assert reason.format(tmp_path) in str(refused.value)
+    assert "put the models there" in str(refused.value)
+    assert "models: {source: sync}" in str(refused.value)
+
+
+@pytest.mark.fast
+def test_the_folder_of_models_is_asked_for_where_nodes_read_it() -> None:
+    nodes = [
+        {"name": "a", "host": HOST_1},
+        {
+            "name": "b",
+            "host": HOST_2,
+            "runtime": "remote",
+            "gpus": "none",
+            "remote": {"endpoint": "http://192.0.2.20:8800"},
+        },
+    ]
+    assert [check.models for check in preflight.checks(parse({"nodes": nodes}))] == ["/models", ""]
+    synced = parse({"nodes": nodes, "models": {"source": "sync"}})
+    assert [check.models for check in preflight.checks(synced)] == ["", ""]

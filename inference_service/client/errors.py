@@ -1,5 +1,9 @@
 """Errors of the client; `str(error)` is for its user."""
 
+from inference_service.addresses import GATEWAY_HTTP_PORT
+
+_ADDRESS = f"--url http://HOST:{GATEWAY_HTTP_PORT}"
+
 
 class ClientError(Exception):
     """The recording cannot be read, or the service refused it.
@@ -29,12 +33,12 @@ class Unavailable(ClientError):
 class Unreachable(Unavailable):
     """Nothing answers at the address."""
 
-    remedy = "Start the fleet (fleet up), or name its address: --url http://HOST:8080 (SPEECH_URL)"
+    remedy = f"Start the fleet (fleet up), or name its address: {_ADDRESS} (SPEECH_URL)"
 
 
 _UNKNOWN_FORMAT = "For audio without a header: --input-format, --rate. Others: ffmpeg -i FILE file.wav"
 _REMEDIES = {
-    404: "Give the gateway's or node's address alone, without a path: --url http://HOST:8080",
+    404: f"Give the gateway's or node's address alone, without a path: {_ADDRESS}",
     413: "Cut the recording (ffmpeg -i FILE -f segment -segment_time 1500 part-%03d.flac), or stream it: "
     "--partial 0",
     415: _UNKNOWN_FORMAT,

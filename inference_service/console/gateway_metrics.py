@@ -77,7 +77,7 @@ def parse(line: bytes) -> Request | None:
         return None
     # "0-" or "-14": nginx writes - for what is empty.
     code = (match[4] or b"").strip(b"-").decode(errors="replace")
-    # "192.0.2.10:8800, 192.0.2.11:8800 : 192.0.2.12:8800"
+    # "192.0.2.10:51312, 192.0.2.11:51312 : 192.0.2.12:51312"
     told = re.split(r"[,\s]+", (match[5] or b"").decode(errors="replace"))
     asked = [each for each in told if each not in ("", "-", ":")]
     status = match[1].decode()

@@ -401,7 +401,7 @@ def test_the_command_knows_the_backends_of_a_stacks_nodes(
     (repository / "emotion" / "1" / "model.pt").write_text("weights")
     stack = {"config": {"gpu-inference:nodes": [{"name": "n", "host": host}]}}
     (tmp_path / "Pulumi.prod.yaml").write_text(json.dumps(stack))
-    monkeypatch.setattr("infra.doctor.cli.PROJECT", tmp_path)
+    monkeypatch.setattr("infra.stack.files.PROJECT", tmp_path)
     assert main(["models", str(repository), "--for-stack", "prod"]) == status
     assert ("needs Triton's backend pytorch" in capsys.readouterr().out) is bool(status)
 

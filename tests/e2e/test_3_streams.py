@@ -97,13 +97,13 @@ def test_a_roll_under_every_kind_of_request_at_once_loses_nothing(site: Site) ->
     with (
         talking(talks),
         load(site.request, rate=10) as short,
-        load(lambda: site.request("asr"), rate=1) as long,
-        load(lambda: events(site), rate=1, check=ended) as answers,
+        load(lambda: site.request("asr"), rate=0.3) as long,
+        load(lambda: events(site), rate=0.3, check=ended) as answers,
     ):
         site.up().check()
     for seen in (short, long, answers):
         print(seen.summary())
-        assert len(seen.outcomes) > 20
+        assert len(seen.outcomes) >= 10
         assert not seen.failures, seen.summary()
     for talk in talks:
         sent = talk.recording.seconds_read * 1000

@@ -131,7 +131,7 @@ def test_the_template_declares_a_fleet_on_its_hosts() -> None:
     assert outputs == {"http": "http://192.0.2.10:8080", "grpc": "192.0.2.10:9080"}
     assert len([each for each in fleet.of(":Container") if each.inputs["name"].endswith("-service")]) == 2
     holders = {each.name for each in fleet.resources.values() if "example-key-1" in json.dumps(each.inputs)}
-    assert holders == {"192-0-2-10-service", "192-0-2-11-service", "gateway-config"}
+    assert holders == {"192-0-2-10-service", "192-0-2-11-service", "gateway-config", "gateway-console"}
 
 
 def test_pulumi_new_makes_a_project_from_the_template(tmp_path: Path) -> None:

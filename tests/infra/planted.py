@@ -100,6 +100,8 @@ def base(key: Key) -> dict[str, Any]:
         config["service"] = {}
     if key[:2] == ("gateway", "tls"):
         config["gateway"] = {"tls": {"certificate": "/etc/a.pem", "key": "/etc/b.pem"}}
+    if key[:2] == ("gateway", "console"):
+        config["service"] = {}  # the service of another image may have no console
     if key[:2] == ("gateway", "virtualAddress"):
         config["gateway"] = {
             "hosts": ["ssh://root@192.0.2.1", "ssh://root@192.0.2.2"],

@@ -6,6 +6,7 @@ lexicon.
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 import msgspec
@@ -66,6 +67,15 @@ class Offer:
         if task not in self._runtime.capabilities:
             raise Unsupported(f"the {self._runtime.name} runtime cannot do {task}")
         self._refuse(role, self._known(role))
+
+    async def check_loaded(self, role: ModelRole) -> None:
+        """Raise ServiceError if the model cannot be had now, such as NotReady while the runtime loads it.
+
+        A runtime that does not say so in time may still do the work.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_DESCRIBE_SECONDS):
+                await self._runtime.describe(role)
 
     async def check_kind(self, role: ModelRole) -> None:
         """Raise Unsupported if the model is of a kind that is not allowed. Asks the model where that is not

@@ -35,12 +35,12 @@ def location(scope: Scope) -> str | None:
 def check(scope: Scope, models: ModelsSettings) -> None:
     """Raise NotHere for a request whose address names a task that other nodes serve: its body is not read."""
     if location(scope) is not None:
-        check_tasks(_tasks(scope), models)
+        check_tasks(tasks(scope), models)
 
 
-def check_tasks(tasks: Iterable[Task], models: ModelsSettings) -> None:
+def check_tasks(wanted: Iterable[Task], models: ModelsSettings) -> None:
     """Raise NotHere where this node does not serve all of the tasks of a request."""
-    asked = list(dict.fromkeys(tasks))
+    asked = list(dict.fromkeys(wanted))
     if missing := [task for task in asked if task not in models.tasks]:
         raise not_here(missing, asked)
 
@@ -53,7 +53,8 @@ def refusal(scope: Scope, error: ServiceError) -> tuple[int, dict[str, str]]:
     return _STATUS, {"x-accel-redirect": place, "x-ai-tasks": ",".join(error.asked)}
 
 
-def _tasks(scope: Scope) -> list[Task]:
+def tasks(scope: Scope) -> list[Task]:
+    """The tasks that the address of a request names."""
     path = scope["path"]
     if path.startswith("/v1/audio/"):
         return [Task.ASR]

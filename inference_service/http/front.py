@@ -15,6 +15,7 @@ from inference_service.http.body import header, via_of
 from inference_service.http.cors import Cors, Headers
 from inference_service.http.envelope import REQUEST_ID, send_error
 from inference_service.keys import Keys
+from inference_service.model_cards import ModelRole
 from inference_service.request_fields import request_id_or_new
 
 #: Routes that need no API key (`status` says why; pages and the API's description hold no secrets).
@@ -147,6 +148,9 @@ class Front:
                 self._keys.check(api_key, _text(scope, b"authorization"))
                 elsewhere.check(scope, self._engine.settings.ai.models)
                 self._engine.accept()
+                # A gateway can send the stream to another node only before the handshake.
+                for task in elsewhere.tasks(scope):
+                    await self._engine.offer.check_loaded(ModelRole.of(task))
             except ServiceError as error:
                 # Refused before the handshake, so the client gets an HTTP status.
                 answer.status = str(error.status)

@@ -5,7 +5,7 @@ from typing import Any
 from litestar import WebSocket
 from litestar.exceptions import WebSocketDisconnect
 
-from inference_service.errors import BadRequest, Busy, Draining, NotFound, ServiceError, StreamIdle
+from inference_service.errors import BadRequest, Busy, Draining, NotFound, NotReady, ServiceError, StreamIdle
 from inference_service.streaming import ClientGone
 
 #: RFC 6455 close codes by the error that ended the stream.
@@ -14,6 +14,7 @@ _CLOSE_CODES: dict[type[ServiceError], int] = {
     NotFound: 1008,
     Draining: 1012,
     Busy: 1013,
+    NotReady: 1013,
     StreamIdle: 1008,
 }
 _INTERNAL_ERROR = 1011

@@ -33,6 +33,7 @@ VARIABLES = (
     "AI_INFERENCE_UPSTREAMS",
     "AI_INFERENCE_UPSTREAMS_FILE",
 )
+_PUBLIC_PORTS = (".publicHttpPort", ".publicGrpcPort", ".publicHttpTlsPort", ".publicGrpcTlsPort")
 
 
 def import_script(environ: Mapping[str, str]) -> str:
@@ -76,15 +77,13 @@ def import_script(environ: Mapping[str, str]) -> str:
 def _missing_ports(config: Mapping[str, Any]) -> str:
     """Checks the stack; returns comments that name the public ports to add by hand.
 
-    The script balanced HTTP only, so it never knew the public gRPC ports of nodes behind one NAT address.
-    Their public HTTP ports are those of the upstreams, which the environment may lack.
+    The script balanced HTTP only, without TLS: it never knew the other public ports of nodes behind one NAT
+    address. Their public HTTP ports are those of the upstreams, which the environment may lack.
     """
     try:
         parse(config, source="the stack that the script's environment gives")
     except StackError as error:
-        if any(
-            not problem.path.endswith((".publicHttpPort", ".publicGrpcPort")) for problem in error.problems
-        ):
+        if any(not problem.path.endswith(_PUBLIC_PORTS) for problem in error.problems):
             raise
         return "".join(
             f"# Add {problem.path}: the script's environment lacks it, and {problem.message}.\n"

@@ -102,9 +102,11 @@ def test_lists_of_different_lengths_are_a_mistake() -> None:
 
 def test_public_ports_that_are_in_no_upstream_are_asked_for() -> None:
     text = import_script({"GPU_AI_NODES": "nat.example.com:2201 nat.example.com:2202"})
-    assert [line.split(":")[0] for line in text.splitlines()[:3]] == [
+    assert [line.split(":")[0] for line in text.splitlines()[:5]] == [
         "# Add nodes[1].publicHttpPort",
         "# Add nodes[1].publicGrpcPort",
+        "# Add nodes[1].publicHttpTlsPort",
+        "# Add nodes[1].publicGrpcTlsPort",
         "config",
     ]
 

@@ -16,6 +16,7 @@ import uvicorn
 from inference_service.app import create_app
 from inference_service.audio import Audio
 from inference_service.engine import Engine
+from inference_service.errors import ServiceError
 from inference_service.http.protocol import HttpProtocol
 from inference_service.http.websocket import StreamProtocol
 from inference_service.model_cards import ModelDescription, ModelRole
@@ -48,6 +49,7 @@ class DoubleRuntime:
         self.delay = 0.0
         self.hold = False
         self.error: Exception | None = None
+        self.unloaded: ServiceError | None = None
         self.problems: list[str] = []
         self.cards: dict[ModelRole, ModelDescription] = {}
         self.running = 0
@@ -69,6 +71,8 @@ class DoubleRuntime:
         return self.cards.get(role)
 
     async def describe(self, role: ModelRole) -> ModelDescription:
+        if self.unloaded is not None:
+            raise self.unloaded
         return self.cards.get(role) or ModelDescription(name=role)
 
     async def warm(self, task: Task, call: Call) -> ModelStatus:

@@ -151,8 +151,18 @@ def test_a_runtime_that_is_away_ends_the_stream_with_the_reason(service: Service
         socket.send(tone(1.0))
         socket.send('{"type": "end"}')
         assert rest(socket) == (
-            [{"type": "error", "code": 503, "message": "Triton cannot be reached"}], 1011,
+            [{"type": "error", "code": 503, "message": "Triton cannot be reached"}], 1013,
         )  # fmt: skip
+
+
+def test_a_node_whose_model_is_not_loaded_refuses_the_handshake_so_another_node_can_be_asked(
+    service: Service,
+) -> None:
+    service.runtime.unloaded = NotReady("model asr is not ready: it is not loaded")
+    with pytest.raises(InvalidStatus) as refused, opened(service):
+        pass
+    assert refused.value.response.status_code == 503
+    assert "model asr is not ready" in json.loads(refused.value.response.body)["message"]
 
 
 def test_a_silent_client_is_asked_to_leave(serve: Serve) -> None:

@@ -83,6 +83,7 @@ def test_a_recording_that_fails_does_not_lose_the_others(
     status, output, errors = speech(recordings[0], notes, recordings[1], "--url", service.url)
     assert status == batch.FAILED
     assert len(output.splitlines()) == 2
+    assert len(errors.splitlines()) == 2, errors
     refused, count = errors.splitlines()
     assert "its format is not recognised" in refused
     assert "ffmpeg -i FILE file.wav" in refused

@@ -32,7 +32,7 @@ INFRA = (
         "image_references",
         "triton_arguments",
     ),
-    ("gateway", "models.cards", "node_health", "docker_engine"),
+    ("gateway", "models.cards", "monitoring", "node_health", "docker_engine"),
     ("steps", "embedded", "update"),
     ("program", "doctor"),
     ("package", "models"),

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Set
 from typing import Any
 
 from infra.gateway.plan import public_url
+from infra.monitoring.targets import targets
 from infra.stack import Stack, roles
 from infra.stack.hosts import bracketed
 
@@ -31,6 +32,7 @@ def of(
         },
         "images": dict(images),
         "models": {name: dict(versions) for name, versions in models.items() if versions},
+        "prometheus": targets(stack),
     }
     if skipped:
         found["skipped"] = sorted(skipped)

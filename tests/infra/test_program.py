@@ -907,6 +907,10 @@ def test_outputs_name_the_entrances_the_nodes_the_images_and_the_models(reposito
     assert outputs["nodes"]["gpu-2"]["http"] == "http://192.0.2.12:8800"
     assert outputs["images"]["service"] == "registry.example.com/service:1"
     assert outputs["models"]["gpu-1"].keys() == {"asr", "emotion"}
+    assert outputs["prometheus"]["nodes"][1] == {
+        "targets": ["192.0.2.12:8800"],
+        "labels": {"stack": "prod", "node": "gpu-2"},
+    }
 
 
 # Size ---------------------------------------------------------------------------------------------------

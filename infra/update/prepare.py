@@ -105,7 +105,7 @@ def _sick(stack: Stack, away: Away) -> frozenset[str]:
     deployed = {name: reason for name, reason in reasons.items() if "No such container" not in reason}
     if deployed:
         said = "".join(f"\n  {name}: {reason}" for name, reason in sorted(deployed.items()))
-        pulumi.log.warn(f"these nodes do not answer and change first; their containers are replaced:{said}")
+        pulumi.log.warn(f"these nodes change first, and their containers are replaced:{said}")
     return frozenset(reasons)
 
 

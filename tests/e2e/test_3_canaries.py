@@ -7,17 +7,21 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import httpx2
 import pytest
 
 from tests.e2e.deployment import Site
 from tests.e2e.lab.images import PROJECT
-from tests.e2e.lab.load import load
+from tests.e2e.lab.load import load, success
 
 pytestmark = pytest.mark.long
 
 RATE = 20  # requests a second
 READY_SECONDS = 30
 _INFER = "        await self.offer.check_kind(role)\n        task = role.task\n"
+_EMOTION = "class EmotionResult(msgspec.Struct, frozen=True, omit_defaults=True"
+_HEARD = "        return replace(heard, transcript=self.offer.described(heard.transcript, role))\n"
+_MAIN = "def main() -> int:\n"
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,32 @@ FAULTS = {
         "        if audio is not None and audio.seconds == 1:\n"
         f"            raise NotReady('broken by the test')\n{_INFER}",
         "requests failed; on the nodes that have not changed 0 of",
+    ),
+    "answers in a wrong shape": Fault(
+        "inference_service/tasks.py",
+        _EMOTION,
+        f'{_EMOTION}, rename={{"emotions": "feelings"}}',
+        "emotion: its answer has no valid `emotions`",
+    ),
+    "answers with wrong words": Fault(
+        "inference_service/engine.py",
+        _HEARD,
+        "        from msgspec.structs import replace as changed\n"
+        "        wrong = changed(heard.transcript, text='nothing of this was ever spoken')\n"
+        "        return replace(heard, transcript=self.offer.described(wrong, role))\n",
+        "0% of the words agree",
+    ),
+    "never starts": Fault(
+        "inference_service/__main__.py",
+        _MAIN,
+        f"{_MAIN}    __import__('time').sleep(3600)\n",
+        f"is not healthy after {READY_SECONDS} s",
+    ),
+    "crashes when it starts": Fault(
+        "inference_service/__main__.py",
+        _MAIN,
+        f"{_MAIN}    raise ImportError('broken by the test')\n",
+        "e2e-gpu-1-service ends again and again",
     ),
 }
 
@@ -77,9 +107,17 @@ def test_a_bad_version_of_the_service_stops_at_the_canary_and_costs_no_request(
     code = judged.program.project / fault.file
     request.addfinalizer(lambda: shutil.copy2(PROJECT / fault.file, code))
     code.write_text(shipped.replace(fault.old, fault.new))
-    with load(judged.request, rate=RATE) as seen:
+    misshapen: list[str] = []
+
+    def check(answer: httpx2.Response) -> str | None:
+        if answer.status_code == 200 and "emotions" not in answer.json()["data"]:
+            misshapen.append(answer.text)
+        return success(answer)
+
+    with load(judged.request, rate=RATE, check=check) as seen:
         update = judged.up()
     print(f"a canary that {name}: up took {update.seconds:.0f} s; {seen.summary()}")
+    print(f"answers of a wrong shape to clients: {len(misshapen)} of {len(seen.outcomes)}")
 
     assert update.returncode != 0
     # What was tried, why it failed, and what runs now.

@@ -18,6 +18,14 @@ _ADVICE = "tests/doctor/test_guide.py::test_the_remedy_depends_on_the_message"
 #: Remedies that are commands or settings: the test applies them on real hosts, commands as the doctor prints
 #: them, and the fault is gone.
 RUN: dict[tuple[str, str], str] = {
+    ("ssh", "SSH: its host key is not known"): f"{_E2E}test_an_unknown_host_key",
+    ("ssh", "SSH: its host key is not the known one"): f"{_E2E}test_a_changed_host_key",
+    ("ports", "port 8800 is taken by the container"): f"{_E2E}test_a_taken_port",
+    ("… container", "there is no container …"): f"{_E2E}test_a_removed_container",
+    ("… container", "exited, exit code 1"): f"{_E2E}test_a_stopped_service",
+    ("drift", "its image is …"): f"{_E2E}test_a_wrong_triton_endpoint",
+    ("triton endpoint", "the service calls Triton at X"): f"{_E2E}test_a_wrong_triton_endpoint",
+    ("edge-llm setup", "the unit manager at … cannot be reached"): f"{_E2E}test_a_unit_manager_that_is_down",
     ("ssh", "SSH: the connection timed out"): "tests/e2e/test_4_failures.py::"
     "test_skip_updates_the_rest_and_the_lost_host_catches_up",
     (
@@ -33,17 +41,8 @@ RUN: dict[tuple[str, str], str] = {
 #: Other remedies: many change files, machines or networks of the user, or are commands of systemd and of
 #: NVIDIA's tools, which the laboratory's hosts lack. The test plants the fault and reads the remedy.
 READ: dict[tuple[str, str], str] = {
-    ("ssh", "SSH: its host key is not known"): f"{_E2E}test_an_unknown_host_key",
-    ("ssh", "SSH: its host key is not the known one"): f"{_E2E}test_a_changed_host_key",
     ("gpu in a container", "Failed to initialize NVML"): f"{_HOSTS}"
     "test_a_container_that_lost_its_gpu_is_reported_with_its_restart",
-    ("ports", "port 8800 is taken by the container"): f"{_E2E}test_a_taken_port",
-    ("… container", "there is no container …"): f"{_HOSTS}"
-    "test_a_container_that_was_removed_is_reported_with_the_update_that_creates_it",
-    ("… container", "exited, exit code 1"): f"{_E2E}test_a_stopped_service",
-    ("drift", "its image is …"): f"{_HOSTS}test_an_image_that_is_not_the_declared_one_is_reported_as_drift",
-    ("triton endpoint", "the service calls Triton at X"): f"{_E2E}test_a_wrong_triton_endpoint",
-    ("edge-llm setup", "the unit manager at … cannot be reached"): f"{_E2E}test_a_unit_manager_that_is_down",
     ("ssh", "SSH: connection refused"): f"{_E2E}test_a_wrong_ssh_port",
     ("ssh", "SSH: this computer's key is not accepted"): f"{_HOSTS}test_errors_of_ssh_are_distinguished",
     ("docker", "Cannot connect to the Docker daemon"): f"{_E2E}test_docker_that_does_not_answer",

@@ -12,6 +12,7 @@ from infra.paths import PROJECT
 
 DEPLOY = PROJECT / "docs" / "deploy.md"
 README = PROJECT / "README.md"
+FLEET = PROJECT / "docs" / "fleet.md"
 _FENCE = re.compile(r"^( *)```(\w+)\n(.*?)^ *```$", re.S | re.M)
 
 _HERE = "tests/e2e/test_9_documents.py::"
@@ -36,7 +37,7 @@ def block_with(document: Path, text: str) -> str:
 
 #: A text in a shell block of docs/deploy.md, and the test that runs the whole block as it is written.
 RUN: dict[str, str] = {
-    "ssh-keyscan": f"{_HERE}test_the_keys_of_new_hosts_become_known",
+    "ssh-keyscan": f"{_HERE}test_the_command_line_brings_up_the_documented_fleet",
     "pulumi config set --secret gpu-inference:apiKeys  ": f"{_HERE}test_the_first_deployment_serves",
     "curl -H": f"{_HERE}test_the_first_deployment_serves",
     "nodes[1].drained": f"{_HERE}test_a_node_is_added_and_drained",

@@ -1,4 +1,4 @@
-"""The commands of README.md and docs/deploy.md, as a user runs them one after the other.
+"""The commands of README.md, docs/deploy.md and docs/fleet.md, as a user runs them one after the other.
 
 The documents' addresses stand for those of two hosts of the laboratory.
 """
@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.e2e.documents import DEPLOY, README, SET, block_with, blocks
+from tests.e2e.documents import DEPLOY, FLEET, README, SET, block_with, blocks
 from tests.e2e.lab.fleet import Fleet
 from tests.e2e.lab.host import Host
 from tests.e2e.lab.images import NGINX_IMAGE, SERVICE_BASE, TRITON_BASE
@@ -86,15 +86,36 @@ def user(fleet: Fleet, hosts: tuple[Host, Host], name: str) -> Shell:
     return shell
 
 
+def trust(shell: Shell, block: str) -> None:
+    """Makes the keys of both hosts known."""
+    for address in shell.places:
+        shell.run(block.replace("192.0.2.10", address))
+
+
+def test_the_command_line_brings_up_the_documented_fleet(fleet: Fleet, hosts: tuple[Host, Host]) -> None:
+    shell = user(fleet, hosts, "command-line")
+    trust(shell, block_with(DEPLOY, "ssh-keyscan"))
+    del shell.environment["PULUMI_BACKEND_URL"], shell.environment["PULUMI_CONFIG_PASSPHRASE"]
+    shell.environment["PATH"] = f"{shell.project}/.venv/bin:{shell.environment['PATH']}"
+
+    began = time.monotonic()
+    # --yes is the person's answer.
+    output = shell.run(block_with(FLEET, "fleet init").replace("deploy -s prod", "deploy -s prod --yes"))
+    print(f"init, preview, deploy and status of two hosts: {time.monotonic() - began:.0f} s")
+    [key] = re.findall(r"API key of the clients .*: (\S+)$", output, re.M)
+    shown = json.loads(shell.run("fleet status -s prod --json"))
+    assert [each["state"] for each in shown] == ["healthy"] * 3
+    assert WORDS in said(shell, block_with(DEPLOY, "curl -H").replace(KEY, key))
+    shell.run("fleet destroy -s prod --yes")
+    assert not any(host.containers(everything=True) for host in hosts)
+
+
 @pytest.fixture(scope="module")
 def reader(fleet: Fleet, hosts: tuple[Host, Host]) -> Shell:
     """A user who follows docs/deploy.md. Each test goes on where the one before it ended."""
-    return user(fleet, hosts, "documents")
-
-
-def test_the_keys_of_new_hosts_become_known(reader: Shell) -> None:
-    for address in reader.places:
-        reader.run(block_with(DEPLOY, "ssh-keyscan").replace("192.0.2.10", address))
+    shell = user(fleet, hosts, "documents")
+    trust(shell, block_with(DEPLOY, "ssh-keyscan"))
+    return shell
 
 
 def test_the_smallest_deployment_of_the_readme_serves(reader: Shell, hosts: tuple[Host, Host]) -> None:

@@ -401,7 +401,7 @@ def test_a_node_that_stops_has_as_long_as_a_request_may_take(settings: dict[str,
     assert entrance.site(stack).answer_seconds >= grace
 
 
-def test_a_changed_runtime_replaces_the_service_which_stops_before_it() -> None:
+def test_a_changed_runtime_replaces_the_service() -> None:
     fleet = declare(config())
     labels = {each["label"]: each["value"] for each in fleet["gpu-1-service"].inputs["labels"]}
     assert labels["gpu-inference.runtime"] == "gpu-1-triton@192.0.2.11-id"

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pulumi
 import pytest
 
 Double = Callable[[str, str], Path]
@@ -31,8 +32,12 @@ def double(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Double:
 
 
 @pytest.fixture(autouse=True)
-def event_loop_of_its_own() -> Iterator[None]:
-    """Pulumi runs programs on the thread's event loop, and asyncio.run of other tests leaves none."""
+def engine_of_its_own() -> Iterator[None]:
+    """Each test begins without the mocks of another, outside a preview, and with a loop for programs.
+
+    Pulumi runs programs on the thread's event loop, and asyncio.run of other tests leaves none.
+    """
+    pulumi.runtime.settings.reset_options()
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     yield

@@ -136,7 +136,6 @@ def test_an_update_stops_before_it_changes_anything_on_a_full_disk(
     double("ssh", "exit 255")
     here = stack.model_copy(update={"nodes": stack.nodes[:1]})
     monkeypatch.setattr(prepare.preflight, "probe_all", lambda *_: [])
-    monkeypatch.setattr("pulumi.runtime.is_dry_run", lambda: False)
     with pytest.raises(prepare.CannotUpdate, match="nothing was changed, because of full disks:\n  unix://"):
         prepare.prepare(here)
     assert not (tmp_path / "host").exists()

@@ -10,6 +10,7 @@ import pytest
 from infra.stack import Stack, parse
 from infra.update import preflight, prepare
 from tests.infra.conftest import Double
+from tests.ports import free_ports
 
 
 def stack(*hosts: str, **more: object) -> Stack:
@@ -180,9 +181,17 @@ def test_a_host_without_the_models_that_it_should_have_is_named_before_anything_
     double("docker", 'case "$1" in info) echo nvidia;; esac')
     for folder in folders:
         (tmp_path / folder).mkdir(parents=True)
-    nodes = [{"name": "gpu-1", "host": "unix:///nowhere.sock", "gpus": "all"}]
-    models = {"source": "host", "path": str(tmp_path / "models")}
-    stack = parse({"nodes": nodes, "models": models}, "prod")
+    # The host is this computer, where another stack may have the default ports.
+    http, grpc, *of_node = free_ports(4)
+    node = {"name": "gpu-1", "host": "unix:///nowhere.sock", "gpus": "all"}
+    stack = parse(
+        {
+            "nodes": [{**node, "ports": dict(zip(("http", "grpc"), of_node, strict=True))}],
+            "gateway": {"http": http, "grpc": grpc},
+            "models": {"source": "host", "path": str(tmp_path / "models")},
+        },
+        "prod",
+    )
     if reason is None:
         assert failures_of(stack) == []
         return

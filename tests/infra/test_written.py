@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from infra.gateway import reload
 from infra.gateway.plan import gateway_plan
 from infra.models.files import versions
 from infra.models.records import READ_BYTES
@@ -258,8 +259,10 @@ def test_another_configuration_in_use_is_named_unless_the_last_update_applied_it
 
 
 @pytest.fixture
-def existing(source: Path, stack: Stack, tmp_path: Path) -> Stack:
-    """A gateway that is a site of somebody else's nginx."""
+def existing(source: Path, stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stack:
+    """A gateway that is a site of somebody else's nginx, which is a double."""
+    # Without workers of its own, its reload would wait for those of an nginx that runs on this computer.
+    monkeypatch.setattr(reload, "_BEFORE", "before=")
     (tmp_path / "conf.d").mkdir()
     return declared(source, tmp_path, gateway=in_site(tmp_path))
 

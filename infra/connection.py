@@ -163,6 +163,14 @@ class Connection:
         text = str(host)
         return cls(text, tuple(ssh_options(ssh)) if text.startswith("ssh://") else ())
 
+    def preferring(self, **options: str) -> Connection:
+        """The same way with options of `ssh` that count before those of the stack; itself without `ssh`."""
+        if not self.options:
+            return self
+        # `ssh` uses the first value of an option.
+        first = [part for name, value in options.items() for part in ("-o", f"{name}={value}")]
+        return Connection(self.host, (*first, *self.options))
+
     def command(self, script: str, *arguments: str) -> list[str]:
         """The command line that runs a shell script on the host; `arguments` are its $1, $2 and so on.
 

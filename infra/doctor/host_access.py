@@ -66,8 +66,9 @@ class HostAccess:
         if isinstance(host, SshHost):
             self._control = folder / f"{len(list(folder.iterdir()))}"
             self._control.mkdir()
-            options = ("-o", f"ControlPath={self._control}/s", "-o", f"ConnectTimeout={CONNECT_SECONDS}")
-            connection = Connection(connection.host, (*options, *connection.options))
+            connection = connection.preferring(
+                ControlPath=f"{self._control}/s", ConnectTimeout=str(CONNECT_SECONDS)
+            )
         self._connection = connection
         self._master: asyncio.subprocess.Process | None = None
         self._sessions = asyncio.Semaphore(_SESSIONS)

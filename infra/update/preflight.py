@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from infra.connection import Connection, RemoteError, open_jump, typed
-from infra.stack import EmbeddedHost, Host, Ssh, SshHost, Stack
+from infra.stack import EmbeddedHost, Host, Ssh, Stack
 from infra.update import ports
 from infra.update.ports import Port
 
@@ -134,12 +134,7 @@ def probe(check: HostCheck, ssh: Ssh) -> Failure | None:
         script.append(f"({NVIDIA}) || exit {NO_NVIDIA}")
     if check.models:
         script.append(_MODELS % shlex.quote(check.models))
-    connection = Connection.to(check.host, ssh)
-    if isinstance(check.host, SshHost):
-        # `ssh` uses the first value of an option.
-        connection = Connection(
-            connection.host, ("-o", f"ConnectTimeout={_CONNECT_SECONDS}", *connection.options)
-        )
+    connection = Connection.to(check.host, ssh).preferring(ConnectTimeout=str(_CONNECT_SECONDS))
     try:
         result = connection.run("\n".join(script), timeout=SECONDS)
     except subprocess.TimeoutExpired:

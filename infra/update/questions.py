@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from infra.connection import Connection, RemoteError, open_jump
-from infra.stack import Host, Ssh, SshHost
+from infra.stack import Host, Ssh
 
 _MOST_AT_ONCE = 64
 _CONNECT_SECONDS = 3
@@ -62,10 +62,6 @@ def ask(questions: Mapping[Host, Sequence[Question]], ssh: Ssh, seconds: float) 
 
 
 def _asked(host: Host, questions: Sequence[Question], ssh: Ssh, seconds: float) -> list[str]:
-    connection = Connection.to(host, ssh)
-    if isinstance(host, SshHost):
-        # `ssh` uses the first value of an option.
-        options = ("-o", f"ConnectTimeout={_CONNECT_SECONDS}", *connection.options)
-        connection = Connection(connection.host, options)
+    connection = Connection.to(host, ssh).preferring(ConnectTimeout=str(_CONNECT_SECONDS))
     script = "".join(f"{question.command()}printf '\\036'\n" for question in questions)
     return connection.run(script, timeout=seconds).stdout.split(_END)[:-1]

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from infra import node_health
 from infra.connection import Connection, RemoteError
 from infra.declaration import Declaration
+from infra.steps.limits import limit_processes
 from infra.steps.run import run
 
 _POLL_SECONDS = 1.0
@@ -68,7 +69,8 @@ def wait(node: Readiness) -> None:
     reason = "the service's container does not run"
     crashed = ""
     first: dict[str, int] = {}
-    _limit_pids(node)
+    for container, most in (node.pids or {}).items():
+        limit_processes(node.connection, container, most)
     while not crashed and (left := end - time.monotonic()) > 0:
         try:
             result = node.connection.run(_ask(node, min(left, 20)), allowed=range(256), timeout=left + 10)
@@ -98,17 +100,6 @@ def wait(node: Readiness) -> None:
         + (f" ({engines}; rollout.readyTimeoutSeconds sets the time)" if engines and not crashed else "")
         + f"\n{logs}"
     )
-
-
-def _limit_pids(node: Readiness) -> None:
-    """Limits the processes and threads of the containers: the Docker provider has no argument for it."""
-    for name, limit in (node.pids or {}).items():
-        try:
-            node.connection.run(
-                f"docker update --pids-limit {limit} {shlex.quote(name)}", timeout=_DOCKER_SECONDS
-            )
-        except (RemoteError, subprocess.TimeoutExpired) as error:
-            print(f"the processes of {name} are not limited: {error}", file=sys.stderr)
 
 
 def _ask(node: Readiness, seconds: float) -> str:

@@ -45,8 +45,8 @@ class GatewayPlan:
 def public_url(stack: Stack) -> str:
     """The HTTP entrance, by the name that clients use."""
     # An existing site's own address is not known here.
-    scheme = "https" if stack.gateway.tls else "http"
-    return f"{scheme}://{bracketed(stack.gateway.public_host)}:{stack.gateway.http}"
+    gateway = stack.gateway
+    return f"{gateway.scheme}://{bracketed(gateway.public_host)}:{gateway.http}"
 
 
 def own_url(stack: Stack) -> str:
@@ -60,8 +60,7 @@ def own_url(stack: Stack) -> str:
         address = gateway.bind
     elif not is_ip(address):
         address = names.LOOPBACK
-    scheme = "https" if gateway.tls else "http"
-    return f"{scheme}://{bracketed(address)}:{gateway.http}"
+    return f"{gateway.scheme}://{bracketed(address)}:{gateway.http}"
 
 
 def curl_options(stack: Stack) -> tuple[str, ...]:

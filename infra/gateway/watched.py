@@ -31,15 +31,16 @@ def settings(stack: Stack, away: Set[str], url: str) -> str:
     It dials the nodes as nginx does, and nginx by its name on the network that both are on.
     """
     gateway = stack.gateway
-    scheme = "https" if gateway.tls is not None else "http"
-    of_nodes = "https" if stack.node_tls else "http"
-    dialled = {server.name: f"{of_nodes}://{server.http_address}" for server in upstreams(stack, away)}
+    probe = f"{gateway.scheme}://{names.GATEWAY}:{addresses.GATEWAY_HTTP_PORT}"
+    dialled = {
+        server.name: f"{stack.node_scheme}://{server.http_address}" for server in upstreams(stack, away)
+    }
     made = ConsoleSettings(
         stack=stack.name,
         nodes=nodes(stack, away, dialled),
         gateway=url,
         # nginx takes connections with a PROXY header only, which the console does not write.
-        probe=None if gateway.proxy_protocol else f"{scheme}://{names.GATEWAY}:{addresses.GATEWAY_HTTP_PORT}",
+        probe=None if gateway.proxy_protocol else probe,
         socket=f"{names.CONSOLE_MOUNT}/{names.CONSOLE_SOCKET}",
         log_socket=f"{names.CONSOLE_MOUNT}/{names.CONSOLE_LOG_SOCKET}",
     )

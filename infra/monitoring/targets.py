@@ -22,10 +22,9 @@ def targets(stack: Stack) -> dict[str, list[dict[str, Any]]]:
 
 
 def _gateways(stack: Stack) -> list[dict[str, Any]]:
-    scheme = "https" if stack.gateway.tls is not None else "http"
     return [
-        _target(stack, each.gateway.public_host, each.gateway.http, __scheme__=scheme)
-        for each in stack.gateways
+        _target(stack, gateway.public_host, gateway.http, __scheme__=gateway.scheme)
+        for gateway in stack.gateway.each
     ]
 
 
@@ -37,7 +36,7 @@ def _nodes(stack: Stack) -> list[dict[str, Any]]:
 
 def _hosts(stack: Stack) -> list[dict[str, Any]]:
     """One for each machine: several nodes may be on one."""
-    hosts = [*(each.gateway.host for each in stack.gateways), *(node.host for node in stack.nodes)]
+    hosts = [*(gateway.host for gateway in stack.gateway.each), *(node.host for node in stack.nodes)]
     machines = dict.fromkeys(host.address for host in hosts if not isinstance(host, EmbeddedHost))
     return [_target(stack, machine, NODE_EXPORTER_PORT) for machine in machines]
 

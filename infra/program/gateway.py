@@ -237,8 +237,7 @@ class Gateway(pulumi.ComponentResource):
 
 def _healthy(stack: Stack) -> str:
     """A script that asks the gateway's own health, with what its image has."""
-    scheme = "https" if stack.gateway.tls else "http"
-    url = f"{scheme}://{names.LOOPBACK}:{addresses.GATEWAY_HTTP_PORT}/health"
+    url = f"{stack.gateway.scheme}://{names.LOOPBACK}:{addresses.GATEWAY_HTTP_PORT}/health"
     quiet = ["--fail", "--silent", "--max-time", "4", "--output", "/dev/null"]
     curl = shlex.join(["curl", *quiet, *curl_options(stack), url])
     return f'if command -v curl >/dev/null; then {curl}; else kill -0 "$(cat {Paths().pid})"; fi'

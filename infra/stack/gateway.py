@@ -119,6 +119,11 @@ class Gateway(Section):
     console: Console = Field(default_factory=Console)
 
     @property
+    def scheme(self) -> str:
+        """How clients speak HTTP to it."""
+        return "https" if self.tls is not None else "http"
+
+    @property
     def several(self) -> bool:
         """Whether there is more than one gateway."""
         return len(self.hosts) > 1

@@ -95,6 +95,11 @@ class Stack(Section):
         """Whether the gateway dials the nodes by TLS."""
         return wanted(self.tls, self.nodes, self.gateway)
 
+    @property
+    def node_scheme(self) -> str:
+        """How the gateway speaks HTTP to the nodes."""
+        return "https" if self.node_tls else "http"
+
     def dialled_ports(self, node: Node) -> tuple[int, int]:
         """The ports at which the gateway dials a node: HTTP, gRPC."""
         if self.node_tls:
@@ -103,8 +108,7 @@ class Stack(Section):
 
     def node_url(self, node: Node) -> str:
         """A node's HTTP API, as the gateway dials it."""
-        scheme = "https" if self.node_tls else "http"
-        return f"{scheme}://{bracketed(node.public_host)}:{self.dialled_ports(node)[0]}"
+        return f"{self.node_scheme}://{bracketed(node.public_host)}:{self.dialled_ports(node)[0]}"
 
     @property
     def serves_plain(self) -> bool:

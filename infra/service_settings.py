@@ -125,10 +125,15 @@ def service_secrets(stack: Stack, node: Node) -> dict[str, str]:
     """The settings that are secrets, as environment variables of the service."""
     secrets = {}
     if stack.api_keys:
-        secrets[API_KEYS] = json.dumps([key.get_secret_value() for key in stack.api_keys])
+        secrets[API_KEYS] = keys_text(stack)
     if node.runtime == "remote" and node.remote.token:
         secrets["AI__HTTP__TOKEN"] = node.remote.token.get_secret_value()
     return secrets
+
+
+def keys_text(stack: Stack) -> str:
+    """The API keys as the service and the console take them: a JSON list."""
+    return json.dumps([key.get_secret_value() for key in stack.api_keys])
 
 
 def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

@@ -10,9 +10,10 @@ from infra.certificates import Identity, gateway_identity, node_identity
 from infra.program.command import step
 from infra.stack import Node, Stack
 from infra.steps import authority as authority_step
+from infra.update import change_over
 
 #: In the environment of the gateway's configuration: tells the next update how the gateway dials nodes.
-MARK: dict[str, pulumi.Input[str]] = {"NODE_TLS": "on"}
+MARK: dict[str, pulumi.Input[str]] = {change_over.MARK: "on"}
 
 
 class Authority:

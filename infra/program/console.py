@@ -15,6 +15,7 @@ from infra.program.command import step
 from infra.program.containers import USER, container
 from infra.program.host import Host
 from infra.program.images import HostImage
+from infra.service_settings import keys_text
 from infra.stack import Stack
 from infra.steps.console import Limit
 
@@ -52,7 +53,7 @@ def console(
     settings = stack.gateway.console
     secrets: dict[str, pulumi.Input[str]] = {}
     if stack.api_keys:
-        secrets[API_KEYS] = json.dumps([key.get_secret_value() for key in stack.api_keys])
+        secrets[API_KEYS] = keys_text(stack)
     if settings.password is not None:
         secrets[PASSWORD] = settings.password.get_secret_value()
     if client is not None:

@@ -20,6 +20,7 @@ from infra.stack import Node, Stack
 from infra.steps.models import Copy, InUse
 from infra.triton_arguments import models_in_use
 from infra.update.written import ModelDifferences
+from infra.update.written.models import copied
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class NodeModels(pulumi.ComponentResource):
         stack, node = args.stack, args.node
         #: The folder on the host that models are copied to.
         self.root = names.models_folder(stack, node)
-        self.synced = stack.models.source == "sync" and node.runtime != "remote"
+        self.synced = copied(stack, node)
         self.versions = versions(project_path(stack.models.path)) if self.synced else {}
         #: The models in use for which Triton builds TensorRT engines at their first load; unknown on hosts.
         self.building_engines = self._building_engines()

@@ -36,7 +36,6 @@ def check(nodes: Mapping[int, Node], sections: Mapping[str, Any]) -> Iterator[Pr
     yield from roles.check(nodes, service, gateway)
     if gateway is not None:
         yield from gateway_rules.check(nodes, gateway)
-    if gateway is not None:
         yield from _tls(nodes, gateway, sections.get("tls"))
     if images is not None and images.registry is None and (images.username or images.password):
         yield Problem("images.registry", "required with images.username and images.password")

@@ -7,8 +7,8 @@ import pulumi
 
 from infra.stack import Stack
 
-#: The environment of the gateway's configuration in the state (`infra/program/authority.py`).
-_MARK = "NODE_TLS"
+#: A variable of the gateway's configuration in the state: the gateway dials nodes by TLS.
+MARK = "NODE_TLS"
 _NAME = "gateway-config"
 
 
@@ -34,7 +34,7 @@ def prepared(stack: Stack, exported: Callable[[], Mapping[str, Any]]) -> Stack:
 def dialled_by_tls(deployment: Mapping[str, Any]) -> set[bool]:
     """Whether the deployed gateways dial nodes by TLS: empty without a gateway, both while that changes."""
     return {
-        _MARK in (entry.get("inputs", {}).get("environment") or {})
+        MARK in (entry.get("inputs", {}).get("environment") or {})
         for entry in deployment.get("resources", [])
         if entry.get("type") == "command:local:Command"
         and str(entry.get("urn", "")).rpartition("::")[2].partition("@")[0] == _NAME

@@ -12,6 +12,7 @@ from infra.models.files import versions
 from infra.paths import project_path
 from infra.stack import Build, Host, Stack
 from infra.update.questions import Question
+from infra.update.written.models import copied
 
 #: Docker keeps the compressed layers until they are unpacked, and those have about twice the size.
 UNPACKED = 3
@@ -85,7 +86,7 @@ def needs(stack: Stack, away: Set[Host] = frozenset()) -> dict[Host, list[Need]]
     references = ImageReferences(stack)
     builders: set[str] = set()
     models: list[tuple[str, int]] = []
-    if stack.models.source == "sync":
+    if any(copied(stack, node) for node in stack.nodes):
         repository = project_path(stack.models.path)
         models = [
             (f"{model}-{version}", sum(path.stat().st_size for _, path in files_in(repository / model)))
@@ -97,7 +98,7 @@ def needs(stack: Stack, away: Set[Host] = frozenset()) -> dict[Host, list[Need]]
         there = found.setdefault(node.host, [])
         for part, source in sources(stack, node).items():
             there += _image(stack, part, source, references, builders)
-        if node.runtime != "remote":
+        if copied(stack, node):
             store = f"{names.models_folder(stack, node)}/{names.STORE}"
             there += [Need("copy", f"{store}/{copy}", size) for copy, size in models]
     for each in stack.gateways:

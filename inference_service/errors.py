@@ -109,6 +109,13 @@ class NotReady(ServiceError):
     grpc_code = "UNAVAILABLE"
 
 
+class RuntimeLost(NotReady):
+    """The runtime ended or began to hang while it worked on the request, perhaps because of the request.
+
+    The request has run, so a gateway asks one more node and no third one.
+    """
+
+
 class RuntimeFailed(ServiceError):
     """The runtime answered with a failure, or with an invalid answer: it will do so again, at any node.
 

@@ -1,8 +1,9 @@
-"""Requests for tasks that this node does not serve and another node of the fleet does.
+"""Requests that another node of the fleet should answer: this one does not serve the task, or its runtime
+ended while it worked on the request.
 
-A gateway says in a header at which of its locations it asks the other nodes. The refusal of such a request
-names that location in X-Accel-Redirect, so nginx asks the other nodes in place of answering, and does not
-count a failure of this node. Without the header, which clients do not send, the answer is 501.
+A gateway says in headers at which of its locations it asks other nodes. The refusal of such a request names
+that location in X-Accel-Redirect, so nginx asks there in place of answering, and does not count a failure of
+this node. Without the headers, which clients do not send, the answer is the error's own: 501 or 503.
 """
 
 import re
@@ -11,7 +12,7 @@ from urllib.parse import parse_qs
 
 from litestar.types import Scope
 
-from inference_service.errors import NotHere, ServiceError
+from inference_service.errors import NotHere, RuntimeLost, ServiceError
 from inference_service.http.body import header
 from inference_service.offer import not_here
 from inference_service.settings import ModelsSettings
@@ -21,14 +22,16 @@ from inference_service.tasks import TASK_NAMES, Task
 _LOCATION = re.compile(rb"@[a-z_]{1,40}")
 #: nginx tries the next node at this status without counting a failure.
 _STATUS = 404
+#: At this one nginx tries no other node by itself: the request has run, and may be what ended the runtime.
+_RAN = 500
 
 _BY_PATH = {f"/api/v1/ai/{task.model}": task for task in Task} | {"/v1/realtime": Task.ASR}
 _STREAM = "/api/v1/ai/stream"
 
 
-def location(scope: Scope) -> str | None:
-    """Where the gateway asks the other nodes; None for a request that comes from no gateway."""
-    given = header(scope, b"x-ai-elsewhere")
+def location(scope: Scope, name: bytes = b"x-ai-elsewhere") -> str | None:
+    """Where the gateway asks other nodes, by that header; None for a request that comes from no gateway."""
+    given = header(scope, name)
     return given.decode("ascii") if given is not None and _LOCATION.fullmatch(given) else None
 
 
@@ -47,10 +50,12 @@ def check_tasks(wanted: Iterable[Task], models: ModelsSettings) -> None:
 
 def refusal(scope: Scope, error: ServiceError) -> tuple[int, dict[str, str]]:
     """The status of an error, and the headers that send its request to other nodes."""
-    place = location(scope) if isinstance(error, NotHere) else None
-    if place is None or not isinstance(error, NotHere):
-        return error.status, {}
-    return _STATUS, {"x-accel-redirect": place, "x-ai-tasks": ",".join(error.asked)}
+    match error:
+        case NotHere() if place := location(scope):
+            return _STATUS, {"x-accel-redirect": place, "x-ai-tasks": ",".join(error.asked)}
+        case RuntimeLost() if place := location(scope, b"x-ai-lost"):
+            return _RAN, {"x-accel-redirect": place}
+    return error.status, {}
 
 
 def tasks(scope: Scope) -> list[Task]:

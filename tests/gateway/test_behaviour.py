@@ -34,11 +34,12 @@ ASR = "/api/v1/ai/asr"
 @dataclass
 class Node:
     """A server that answers every request with `status` (0: with the end of the connection) and keeps the
-    requests."""
+    requests. `lost`: its runtime ends at every one, and it says so as nodes do."""
 
     name: str
     port: int = 0
     status: int = 200
+    lost: bool = False
     delay: float = 0.0
     requests: list[tuple[str, str, dict[str, str], bytes]] = field(default_factory=list)
 
@@ -58,7 +59,9 @@ def serving(node: Node) -> Iterator[Node]:
                 self.close_connection = True
                 return
             reply = json.dumps({"node": node.name}).encode()
-            self.send_response(node.status)
+            self.send_response(500 if node.lost else node.status)
+            if node.lost:
+                self.send_header("X-Accel-Redirect", headers["x-ai-lost"])
             self.send_header("X-Request-ID", headers["x-request-id"])
             if node.status == 503:
                 self.send_header("Retry-After", "7")
@@ -221,6 +224,31 @@ def test_a_request_that_kills_nodes_comes_to_two_of_them(start: Start, refusing:
         for node in nodes:
             node.status = 200
         assert client.post(ASR, content=b"audio").status_code == 200
+
+
+@pytest.mark.parametrize("number", [2, 6])
+def test_a_request_that_ends_the_runtimes_of_nodes_runs_on_two_of_them(start: Start, number: int) -> None:
+    with ExitStack() as stack:
+        nodes = [stack.enter_context(serving(Node(f"gpu-{n}", lost=True))) for n in range(number)]
+        client = start(*(upstream(n, node.port) for n, node in enumerate(nodes)))
+        check_envelope(client.post(ASR, content=b"poison"), 503)
+        assert sum(len(node.requests) for node in nodes) == 2
+        for node in nodes:
+            node.lost = False
+        assert client.post(ASR, content=b"audio").status_code == 200
+
+
+def test_a_request_whose_runtime_ends_is_answered_by_another_node(start: Start) -> None:
+    with ExitStack() as stack:
+        nodes = [stack.enter_context(serving(Node(f"gpu-{n}", lost=True))) for n in range(4)]
+        client = start(*(upstream(n, node.port) for n, node in enumerate(nodes)))
+        nodes[3].lost = False
+        # Until its runtime is back, a node answers 503.
+        for node in nodes[1:3]:
+            node.lost, node.status = False, 503
+        answers = [client.post(ASR, content=b"audio") for _ in range(8)]
+        assert [answer.json() for answer in answers] == [{"node": "gpu-3"}] * 8
+        assert not {"x-accel-redirect", "x-ai-lost"} & set(answers[0].headers)
 
 
 def test_a_request_whose_node_dies_is_answered_by_another(start: Start, nodes: tuple[Node, Node]) -> None:

@@ -19,7 +19,14 @@ import pytest
 import tritonclient.grpc
 
 from inference_service.audio import Audio
-from inference_service.errors import BadRequest, NotReady, RuntimeFailed, RuntimeTimeout, Unsupported
+from inference_service.errors import (
+    BadRequest,
+    NotReady,
+    RuntimeFailed,
+    RuntimeLost,
+    RuntimeTimeout,
+    Unsupported,
+)
 from inference_service.model_cards import ModelRole
 from inference_service.runtimes.base import Call
 from inference_service.runtimes.triton import TritonRuntime, hang
@@ -435,12 +442,13 @@ async def test_a_killed_triton_is_noticed_at_once_and_found_again(own_triton: Sm
         begun = time.monotonic()
         own_triton.kill()
         for outcome in await asyncio.gather(*running, return_exceptions=True):
-            assert isinstance(outcome, NotReady), outcome
+            assert isinstance(outcome, RuntimeLost), outcome
         assert time.monotonic() - begun < 15, "it waited for its deadline"
         begun = time.monotonic()
         assert not (await models.readiness()).ready
         with pytest.raises(NotReady, match="emotion is not ready") as refused:
             await models.emotion_of_audio(samples(), CALL)
+        assert not isinstance(refused.value, RuntimeLost), "this one has not run"
         assert own_triton.address not in str(refused.value), "clients do not learn addresses inside the node"
         assert time.monotonic() - begun < 15, "it waited for its deadline"
 

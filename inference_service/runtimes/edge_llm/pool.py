@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from inference_service.errors import NotReady, ServiceError
+from inference_service.errors import NotReady, RuntimeLost, ServiceError
 from inference_service.runtimes.edge_llm.connection import SessionLost
 from inference_service.runtimes.edge_llm.session import Session
 
@@ -79,7 +79,7 @@ class SessionPool:
                 return await work(await self._session(slot))
             except SessionLost as lost:
                 self._discard(slot)
-                raise NotReady(f"the session with {model} was lost twice: {lost}") from None
+                raise RuntimeLost(f"the session with {model} was lost twice: {lost}") from None
         finally:
             self._release(slot)
 

@@ -11,7 +11,14 @@ import grpc
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
-from inference_service.errors import BadRequest, NotReady, RuntimeFailed, RuntimeTimeout, ServiceError
+from inference_service.errors import (
+    BadRequest,
+    NotReady,
+    RuntimeFailed,
+    RuntimeLost,
+    RuntimeTimeout,
+    ServiceError,
+)
 from inference_service.runtimes.triton.hang import HangDetector
 
 #: Seconds for calls about the server itself; `Runtime.readiness` has one second.
@@ -19,6 +26,9 @@ CONTROL_TIMEOUT = 0.9
 
 #: What gRPC says of a connection, up to the reason: it names internal addresses.
 _PEER = re.compile(r".*\b(?:ipv4|ipv6|unix|dns):\S+: ")
+# What gRPC says of a connection that ended during a call. Triton says none of it.
+_ENDED = re.compile(r"(?i)socket closed|recvmsg|reset by peer|broken pipe|goaway|rst_stream")
+_NEVER_MADE = "failed to connect"
 
 _CHANNEL_OPTIONS: list[tuple[str, int]] = [
     # Reconnects to a restarted Triton within a second; gRPC's own backoff grows to two minutes.
@@ -42,7 +52,7 @@ class SharedMemoryGone(RuntimeFailed):
     """Triton does not know the shared memory region: it was restarted after the registration."""
 
 
-class ModelDied(NotReady):
+class ModelDied(RuntimeLost):
     """The model's process has ended; Triton does not restart it."""
 
 
@@ -84,7 +94,11 @@ class TritonClient:
         await self._channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
 
     async def infer(self, request: pb.ModelInferRequest, time_limit: float) -> pb.ModelInferResponse:
-        """Run a model. Raises BadRequest for what the model itself refuses, SharedMemoryGone, ModelDied."""
+        """Run a model.
+
+        Raises BadRequest for what the model itself refuses, SharedMemoryGone, and RuntimeLost when the server
+        or the model's process (ModelDied) ends meanwhile.
+        """
         self._hang.check()
         try:
             return await self._hang.wait_for(self._stub.ModelInfer(request, timeout=time_limit))
@@ -96,6 +110,12 @@ class TritonClient:
                 raise ModelDied(f"model {request.model_name} is not ready: its process died") from error
             if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
                 raise BadRequest(f"{request.model_name}: {without_traceback(reason)}") from error
+            if (
+                error.code() is grpc.StatusCode.UNAVAILABLE
+                and not reason.startswith(_NEVER_MADE)
+                and _ENDED.search(reason)
+            ):
+                raise RuntimeLost(f"Triton ended while it ran model {request.model_name}") from error
             raise self._translated(error, f"model {request.model_name}") from error
 
     async def _live(self, time_limit: float) -> bool:

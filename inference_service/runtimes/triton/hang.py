@@ -12,8 +12,9 @@ from typing import TypeVar
 
 from grpc.aio import UnaryUnaryCall
 
-from inference_service.errors import NotReady
+from inference_service.errors import NotReady, RuntimeLost
 
+_REASON = "Triton does not answer"
 _log = logging.getLogger(__name__)
 _Response = TypeVar("_Response")
 
@@ -46,17 +47,18 @@ class HangDetector:
     def check(self) -> None:
         """Raise NotReady while the server hangs."""
         if self._hangs:
-            raise NotReady("Triton does not answer")
+            raise NotReady(_REASON)
 
     async def wait_for(self, call: UnaryUnaryCall[..., _Response]) -> _Response:
-        """The call's response. Raises what the call raises, and NotReady when the server hangs."""
+        """The call's response. Raises what the call raises; RuntimeLost when the server begins to hang."""
         self._calls.add(call)
         try:
             return await call
         except asyncio.CancelledError:
             task = asyncio.current_task()
-            if task is None or not task.cancelling():
-                self.check()  # `_watch` cancelled the call, nobody cancelled this task
+            # `_watch` cancelled the call, and nobody cancelled this task.
+            if self._hangs and (task is None or not task.cancelling()):
+                raise RuntimeLost(_REASON) from None
             raise
         finally:
             self._calls.discard(call)

@@ -31,15 +31,12 @@ TRITON, UNIT_MANAGER = addresses.TRITON_HOST, addresses.UNIT_MANAGER_HOST
 #: The parts that a node may have; every node has the first.
 NODE_PARTS = (SERVICE, TRITON, UNIT_MANAGER, LLM_NODE)
 
-#: Labels of every container; the last is on an llm node's.
+#: Labels of every container.
+STACK_LABEL, ROLE_LABEL = "gpu-inference.stack", "gpu-inference.role"
 #: A container that an update put back has it, with the time.
 ROLLED_BACK_LABEL = "gpu-inference.rolled-back"
 #: Another name of the images that nodes ran before their last change; the tag has the container.
 KEPT_IMAGES = "gpu-inference-before"
-STACK_LABEL, ROLE_LABEL = "gpu-inference.stack", "gpu-inference.role"
-UNIT_MANAGER_LABEL = "gpu-inference.unit-manager"
-#: On a service: the last container of its runtime.
-RUNTIME_LABEL = "gpu-inference.runtime"
 
 
 def network(stack: Stack, node: Node) -> str:

@@ -106,6 +106,7 @@ class Host(pulumi.ComponentResource):
         parent: pulumi.Resource,
         needs: Sequence[pulumi.Resource] = (),
         delete_before_replace: bool = False,
+        replace_with: Sequence[pulumi.Resource] = (),
         hooks: Sequence[pulumi.ResourceHookBinding | None] = (),
         ignore_changes: Sequence[str] = (),
         replacement_trigger: pulumi.Input[str] | None = None,
@@ -114,6 +115,7 @@ class Host(pulumi.ComponentResource):
     ) -> Kind:
         """Declares a resource on this host, after those that it `needs`.
 
+        When one of `replace_with` is replaced, this resource is too, and Pulumi deletes this one first.
         `before_0_1`: it is as old as the releases before 0.1.0, and had another URN there.
 
         The machine is part of its name. To Pulumi, a provider for another host is the same provider; but what
@@ -125,6 +127,7 @@ class Host(pulumi.ComponentResource):
             self._options(kind, parent, needs, former),
             pulumi.ResourceOptions(
                 delete_before_replace=delete_before_replace,
+                replace_with=list(replace_with),
                 ignore_changes=list(ignore_changes),
                 replacement_trigger=replacement_trigger,
             ),

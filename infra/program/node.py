@@ -118,10 +118,17 @@ class PreparedNode(pulumi.ComponentResource):
         self.register_outputs({"models": self.models.versions})
 
     def container(
-        self, part: str, *, parent: pulumi.Resource, needs: Sequence[pulumi.Resource], **arguments: Any
+        self,
+        part: str,
+        *,
+        parent: pulumi.Resource,
+        needs: Sequence[pulumi.Resource],
+        outlived_by: docker.Container | None = None,
+        **arguments: Any,
     ) -> docker.Container:
         """Declares the container of one part of the node, after the resources that it `needs`.
 
+        When the container `outlived_by` is replaced, this one is too, and Pulumi deletes this one first.
         `arguments` are those of `containers.container` that differ from part to part.
         """
         stack, node, image = self.args.stack, self.args.node, self.images[part]
@@ -143,6 +150,7 @@ class PreparedNode(pulumi.ComponentResource):
             parent=parent,
             needs=[*needs, *image.needs],
             delete_before_replace=True,
+            replace_with=[outlived_by] if outlived_by is not None else [],
             hooks=[self.failing],
             # Of an unknown value, as in a preview, the engine says that it is another one.
             replacement_trigger=None if pulumi.runtime.is_dry_run() else self.recovery,

@@ -39,9 +39,8 @@ def declare(place: Place, runtime: Sequence[docker.Container]) -> docker.Contain
         memory=stack.service.memory,
         stop_seconds=stack.service.shutdown_grace_seconds + _STOP_MARGIN_SECONDS,
         user=USER,
-        # When the runtime changes, both are replaced: the service is stopped before it and finishes what
-        # it is doing, streams among it.
-        labels={names.RUNTIME_LABEL: runtime[-1].id} if runtime else None,
+        # When the runtime changes, the service stops before it and finishes what it does, streams too.
+        outlived_by=runtime[-1] if runtime else None,
         uploads=uploads,
         writable=["/tmp"] if stack.service.read_only else None,
         mounts=[shared_memory] if node.runtime == "triton" else None,

@@ -138,14 +138,11 @@ def _secret(digested: pulumi.Output[Any]) -> pulumi.Output[Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Arguments of containers as data without types, in which outputs are left to be resolved.
-
-    Without labels: that of an llm node is the id of a container, which has to wait for this turn.
-    """
+    """Arguments of containers as data without types, in which outputs are left to be resolved."""
     if isinstance(value, pulumi.Output):
         return value
     if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items() if key != "labels"}
+        return {str(key): _plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(inner) for inner in value]
     if hasattr(value, "__dict__"):

@@ -46,9 +46,6 @@ def virtual_address(
                 file=names.KEEPALIVED_NOTIFY, content=keepalived.NOTIFY, executable=True
             ),
         ],
-        # Pulumi deletes it before the nginx that is replaced: the address moves before requests would fail.
-        # Not a label: the provider can change those, and Pulumi then deletes nothing before.
-        envs=[pulumi.Output.concat("GATEWAY=", gateway.id)],
         # Then the next gateway may change, because this one can take the address.
         healthcheck=docker.ContainerHealthcheckArgs(
             tests=["CMD", *keepalived.HEALTHY], interval="3s", timeout="5s", retries=3, start_period="30s"
@@ -60,9 +57,11 @@ def virtual_address(
         docker.Container,
         f"{name}-{names.KEEPALIVED}",
         parent=parent,
-        needs=[*image.needs, *needs],
+        needs=[gateway, *image.needs, *needs],
         # Two would have the address at the same time.
         delete_before_replace=True,
+        # The address moves before nginx ends, when requests would fail.
+        replace_with=[gateway],
         before_0_1=False,
         **arguments,
     )

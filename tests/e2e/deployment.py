@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,12 +41,12 @@ class Site:
         self.config = copy.deepcopy(self.first)
         self.up().check()
 
-    def mark(self, text: str) -> None:
-        """Sets an environment variable that nothing reads, which replaces every container of every node and
-        changes nothing else. The mark stays after `settle`, because its removal would replace every container
-        once more."""
+    def mark(self, text: str, parts: Sequence[str] = ("triton", "service")) -> None:
+        """Sets an environment variable of these parts of every node. Nothing reads it, and it replaces their
+        containers. The mark stays after `settle`, because its removal would replace every container once
+        more."""
         for config in (self.config, self.first):
-            for part in ("triton", "service"):
+            for part in parts:
                 config[part]["env"] = {"E2E_MARK": text}
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -86,8 +86,11 @@ def ended(answer: httpx2.Response) -> str | None:
     return f"{answer.status_code} {answer.text[-300:]}"
 
 
-def test_a_roll_under_every_kind_of_request_at_once_loses_nothing(site: Site) -> None:
-    site.mark(str(time.time_ns()))
+@pytest.mark.parametrize(
+    "parts", [("triton", "service"), pytest.param(("triton",), marks=pytest.mark.long)], ids=" and ".join
+)
+def test_a_roll_under_every_kind_of_request_at_once_loses_nothing(site: Site, parts: Sequence[str]) -> None:
+    site.mark(str(time.time_ns()), parts)
     talks = [
         Talk(over_grpc(f"{site.gateway.address}:9080")),
         Talk(over_grpc(f"{site.gateway.address}:9080")),
@@ -100,7 +103,7 @@ def test_a_roll_under_every_kind_of_request_at_once_loses_nothing(site: Site) ->
         load(lambda: site.request("asr"), rate=0.3) as long,
         load(lambda: events(site), rate=0.3, check=ended) as answers,
     ):
-        site.up().check()
+        applied = site.up().check()
     for seen in (short, long, answers):
         print(seen.summary())
         assert len(seen.outcomes) >= 10
@@ -113,3 +116,6 @@ def test_a_roll_under_every_kind_of_request_at_once_loses_nothing(site: Site) ->
     assert any(talk.retries for talk in talks), (
         "every node was replaced, so streams had to go on with the other"
     )
+    for node in (each["name"] for each in site.config["nodes"]):
+        order = [applied.deleted.index(f"{node}-{part}") for part in ("service", "triton")]
+        assert order == sorted(order), f"{node}'s Triton ended while its service still worked"

@@ -46,6 +46,7 @@ class Resource:
     needs: frozenset[str]
     ignore_changes: tuple[str, ...]
     delete_before_replace: bool
+    replace_with: tuple[str, ...]
     replace_on_changes: tuple[str, ...]
     provider: str
     aliases: tuple[str, ...]
@@ -166,6 +167,7 @@ class Monitor(MockMonitor):
             needs=frozenset(self._names[urn] for urn in request.dependencies if urn in self._names),
             ignore_changes=tuple(request.ignoreChanges),
             delete_before_replace=request.deleteBeforeReplace,
+            replace_with=tuple(self._names[urn] for urn in request.replace_with),
             replace_on_changes=tuple(request.replaceOnChanges),
             provider=self._names.get(request.provider.rpartition("::")[0], ""),
             aliases=tuple(alias.urn for alias in request.aliases if alias.urn),

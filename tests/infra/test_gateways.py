@@ -104,7 +104,7 @@ def test_keepalived_is_on_the_hosts_network_with_three_capabilities() -> None:
 
 def test_keepalived_is_another_one_with_each_nginx_so_the_address_moves_before_nginx_ends() -> None:
     container = declare(config())["gateway-keepalived"]
-    assert container.inputs["envs"] == [f"GATEWAY=gateway@{FIRST}-id"]
+    assert container.replace_with == ("gateway",)
     assert container.delete_before_replace
 
 

@@ -401,10 +401,11 @@ def test_a_node_that_stops_has_as_long_as_a_request_may_take(settings: dict[str,
     assert entrance.site(stack).answer_seconds >= grace
 
 
-def test_a_changed_runtime_replaces_the_service() -> None:
+def test_a_changed_runtime_replaces_the_service_which_stops_before_it() -> None:
     fleet = declare(config())
-    labels = {each["label"]: each["value"] for each in fleet["gpu-1-service"].inputs["labels"]}
-    assert labels["gpu-inference.runtime"] == "gpu-1-triton@192.0.2.11-id"
+    service = fleet["gpu-1-service"]
+    assert service.replace_with == ("gpu-1-triton",)
+    assert service.delete_before_replace
     assert "gpu-1-triton" in fleet.after("gpu-1-service")
 
 
@@ -764,6 +765,8 @@ def test_an_edge_llm_node_shares_one_tmp_and_starts_its_unit_manager_first() -> 
         shared = [mount for mount in container["mounts"] if mount["target"] == "/tmp"]
         assert [mount["source"] for mount in shared] == ["prod-gpu-1-tmp"]
     assert "gpu-1-unit-manager" in fleet.after("gpu-1-llm-node")
+    assert fleet["gpu-1-llm-node"].replace_with == ("gpu-1-unit-manager",)
+    assert fleet["gpu-1-service"].replace_with == ("gpu-1-llm-node",)
     assert "gpu-1-llm-node" in fleet.after("gpu-1-service")
     assert llm["deviceRequests"]
     assert "deviceRequests" not in manager

@@ -42,7 +42,7 @@ def declare(place: Place) -> list[docker.Container]:
         device_requests=gpu_requests(place.node.gpus),
         # A new unit manager counts its sessions from the start again, and units that outlived the one before
         # would answer on numbers that it gives to others: both are replaced together.
-        labels={names.UNIT_MANAGER_LABEL: unit_manager.id},
+        outlived_by=unit_manager,
         # It listens on no port, only on its socket in the shared /tmp.
         healthcheck=healthcheck(["test", "-S", "/tmp/rpc.llm"], start_seconds=30),
     )

@@ -59,6 +59,19 @@ class Result:
         return steps
 
     @property
+    def deleted(self) -> list[str]:
+        """The resources that were deleted, also to be replaced, by their names without the host, in the order
+        in which that began."""
+        begun = [
+            event["resourcePreEvent"]["metadata"] for event in self.events if "resourcePreEvent" in event
+        ]
+        return [
+            each["urn"].rpartition("::")[2].partition("@")[0]
+            for each in begun
+            if each["op"] in ("delete", "delete-replaced")
+        ]
+
+    @property
     def diagnostics(self) -> str:
         """The messages of the engine and the program."""
         messages = [event["diagnosticEvent"] for event in self.events if "diagnosticEvent" in event]

@@ -105,7 +105,7 @@ LOCK := .venv/bin/uv pip compile --quiet --universal --generate-hashes --no-emit
 
 locks: ## write requirements/, keeping the versions that still fit; UPGRADE=--upgrade takes the newest
 	$(LOCK) $(UPGRADE) --python-version 3.11 --extra service -o requirements/service.txt pyproject.toml
-	$(LOCK) $(UPGRADE) --python-version 3.11 --extra service --extra infra --extra embedded --extra dev \
+	$(LOCK) $(UPGRADE) --python-version 3.11 --extra service --extra infra --extra kubernetes --extra embedded --extra dev \
 		-o requirements/dev.txt pyproject.toml
 	$(LOCK) $(UPGRADE) --python-version 3.11 --all-extras -c requirements/dev.txt -o requirements/convert.txt pyproject.toml
 	$(LOCK) $(UPGRADE) --python-version 3.11 -o requirements/models-embedded.txt model_repository/requirements-embedded.txt

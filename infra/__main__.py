@@ -3,6 +3,7 @@
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 # Pulumi runs this folder as a program, so the project that it belongs to comes first.
 sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -20,7 +21,7 @@ from infra.image_references import ContextError  # noqa: E402
 from infra.models.files import ModelsError  # noqa: E402
 from infra.program import sdk  # noqa: E402
 from infra.program.fleet import Fleet, FleetArgs  # noqa: E402
-from infra.stack import StackError, encrypted, load  # noqa: E402
+from infra.stack import Stack, StackError, encrypted, load  # noqa: E402
 from infra.update import change_over, prepare  # noqa: E402
 
 
@@ -33,14 +34,23 @@ def main() -> None:
     try:
         stack = load()
         secrets = stack.secrets
-        stack = change_over.prepared(stack, _EXPORTED.result)
-        found = prepare.prepare(stack)
-        fleet = Fleet(stack.name, FleetArgs(stack, found.away, found.sick, found.written))
-        for name, value in fleet.outputs.items():
+        for name, value in _outputs(stack).items():
             pulumi.export(name, value)
         pulumi.run(sdk.begin)
     except (StackError, ContextError, ModelsError, prepare.CannotUpdate, state.StateError) as error:
         raise pulumi.RunError(encrypted.masked(str(error), secrets)) from None
+
+
+def _outputs(stack: Stack) -> dict[str, Any]:
+    """Declares the stack where it is to be; returns its outputs."""
+    if stack.in_cluster:
+        # A stack on hosts needs no provider of Kubernetes, nor its package.
+        from infra.program.kubernetes.fleet import Cluster, ClusterArgs
+
+        return Cluster(stack.name, ClusterArgs(stack)).outputs
+    stack = change_over.prepared(stack, _EXPORTED.result)
+    found = prepare.prepare(stack)
+    return Fleet(stack.name, FleetArgs(stack, found.away, found.sick, found.written)).outputs
 
 
 main()

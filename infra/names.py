@@ -109,6 +109,11 @@ def gateway_volume(stack: Stack) -> str:
     return f"{stack.name}-{GATEWAY}-bodies"
 
 
+def service(stack: str, part: str) -> str:
+    """The Service of a pool, or of `GATEWAY`, in a Kubernetes cluster: both by name."""
+    return f"{stack}-{part}"
+
+
 def process(node: str, part: str) -> str:
     """The process of one part of an embedded node."""
     return f"{node}-{part}"

@@ -54,9 +54,16 @@ class Addresses:
     triton_url: str = addresses.TRITON_URL
     triton_grpc: str = addresses.TRITON_GRPC
     triton_metrics: str | None = None
+    unit_manager: str = addresses.UNIT_MANAGER
 
 
 IN_CONTAINERS = Addresses()
+#: In a pod, whose containers have one network.
+IN_A_POD = Addresses(
+    triton_url=f"http://{names.LOOPBACK}:{addresses.TRITON_HTTP_PORT}",
+    triton_grpc=f"{names.LOOPBACK}:{addresses.TRITON_GRPC_PORT}",
+    unit_manager=f"{names.LOOPBACK}:{addresses.UNIT_MANAGER_PORT}",
+)
 
 #: The service's environment variable for API keys.
 API_KEYS = "SERVER__API_KEYS"
@@ -87,7 +94,7 @@ def service_settings(stack: Stack, node: Node, at: Addresses = IN_CONTAINERS) ->
         if at.triton_metrics is not None:
             runtime["triton"]["metrics_endpoint"] = at.triton_metrics
     elif node.runtime == "edge-llm":
-        runtime["edge_llm"] = {"endpoint": addresses.UNIT_MANAGER}
+        runtime["edge_llm"] = {"endpoint": at.unit_manager}
     else:
         ai["http"] = {"endpoint": node.remote.endpoint, "timeout": node.remote.timeout_seconds}
     models: dict[str, Any] = switched_off(node)
@@ -113,12 +120,12 @@ def switched_off(node: Node) -> dict[str, Any]:
     return {task.model: {"enabled": False} for task in Task if task.model not in node.tasks}
 
 
-def settings_text(stack: Stack, node: Node) -> str:
+def settings_text(stack: Stack, node: Node, at: Addresses = IN_CONTAINERS) -> str:
     """The text of the settings of a service in a container: JSON, which is YAML, too.
 
     YAML's writer gives some texts a form in which nothing finds an encrypted value again.
     """
-    return json.dumps(service_settings(stack, node), sort_keys=True, ensure_ascii=False)
+    return json.dumps(service_settings(stack, node, at), sort_keys=True, ensure_ascii=False)
 
 
 def service_secrets(stack: Stack, node: Node) -> dict[str, str]:

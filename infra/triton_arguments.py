@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from inference_service import settings
-from infra.names import LOOPBACK
+from infra.names import LOOPBACK, MODELS_MOUNT
 from infra.service_settings import merged, switched_off
 from infra.stack import Node, Stack
 
 #: How the service's environment variables for its models begin.
 _MODELS = "AI__MODELS"
+#: How the names of the python backend's files in /dev/shm begin.
+_SHARED_MEMORY_PREFIX = "triton-"
 #: Seconds that Triton gets to end after it has finished running requests.
 _END_SECONDS = 5
 
@@ -50,6 +52,30 @@ def arguments(
     ]
 
 
+def container_command(stack: Stack, node: Node, *further: str, models: str = MODELS_MOUNT) -> list[str]:
+    """The command of Triton's container: tritonserver and its arguments, after what /dev/shm needs before it.
+
+    `further` arguments come before the stack's own. `models` is the folder with the models.
+    """
+    server = arguments(
+        stack.models.source if stack.models.object_store else models,
+        grace=stack.service.shutdown_grace_seconds,
+        models=models_in_use(stack, node),
+        shared_memory_prefix=_SHARED_MEMORY_PREFIX,
+        extra=[*further, *stack.triton.extra_args],
+    )
+    # The volume behind /dev/shm outlives the container: what a killed Triton left in it would add up. And
+    # while it is empty, Docker copies the folder of the next container's image onto it, with a mode that
+    # shuts Triton out, also while it runs. One file keeps it from that; the option for it needs Docker 26.
+    script = f': >/dev/shm/.shared; rm -f /dev/shm/{_SHARED_MEMORY_PREFIX}*; exec "$@"'
+    return ["sh", "-c", script, "sh", "tritonserver", *server]
+
+
+def on_loopback() -> list[str]:
+    """The arguments of a Triton that only its own pod or computer reaches."""
+    return [f"--{each}-address={LOOPBACK}" for each in ("http", "grpc", "metrics")]
+
+
 @dataclass(frozen=True, slots=True)
 class TritonPorts:
     """The three ports that a Triton listens on."""
@@ -68,9 +94,7 @@ def embedded_arguments(backends: str, ports: TritonPorts, *, completes: bool) ->
         # The wheel's server looks for its backends in another folder.
         f"--backend-directory={backends}",
         # A container has a network of its own; an embedded Triton has ports of this computer.
-        f"--http-address={LOOPBACK}",
-        f"--grpc-address={LOOPBACK}",
-        f"--metrics-address={LOOPBACK}",
+        *on_loopback(),
         f"--http-port={ports.http}",
         f"--grpc-port={ports.grpc}",
         f"--metrics-port={ports.metrics}",

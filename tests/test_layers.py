@@ -33,7 +33,7 @@ INFRA = (
         "triton_arguments",
     ),
     ("gateway", "models.cards", "monitoring", "node_health", "docker_engine"),
-    ("steps", "embedded", "update"),
+    ("steps", "embedded", "update", "kubernetes"),
     ("program", "doctor"),
     ("package", "models"),
     ("cli",),
@@ -72,6 +72,7 @@ LATE_IMPORTS = {
     "infra.cli.__main__": "an interrupt while modules load must not end in a traceback",
     "infra.models.__main__": "an interrupt while modules load must not end in a traceback",
     "infra.embedded.__main__": "an interrupt while modules load must not end in a traceback",
+    "infra.__main__": "a stack on hosts loads nothing of Kubernetes, and one in a cluster nothing of Docker",
     "inference_service.runtimes": "a worker loads the runtime that its settings name and no other",
     "inference_service.supervisor": "metrics read their folder from the environment when they are imported",
 }

@@ -31,6 +31,8 @@ TEMPLATES = PACKAGE / "nginx"
 FAILURE_SECONDS = 5
 
 _NAME = re.compile(NAME)
+#: Stands for the name server that nginx's container has, which its start puts in its place.
+OWN_RESOLVER = "@resolver@"
 #: The name of a container's host in the container.
 DOCKER_HOST = "host.docker.internal"
 _HOST_NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_-]{1,63})*\.?")
@@ -199,7 +201,7 @@ class Site:
             raise ValueError(f"bind: expected an IP address or nothing, got {self.bind!r}")
         if self.user is not None:
             check(_USER, self.user, "user", "a user's name")
-        if self.resolver is not None and not is_ip(self.resolver):
+        if self.resolver not in (None, OWN_RESOLVER) and not is_ip(self.resolver or ""):
             raise ValueError(f"resolver: expected an IP address, got {self.resolver!r}")
         for module in self.load_modules:
             check_path(module, "load_modules")

@@ -2,7 +2,7 @@
 
 from infra.stack.console import Console
 from infra.stack.gateway import Gateway, RateLimit, Tls, VirtualAddress
-from infra.stack.hosts import EmbeddedHost, Host, SshHost, UnixHost, parse_host
+from infra.stack.hosts import ClusterHost, EmbeddedHost, Host, SshHost, UnixHost, parse_host
 from infra.stack.images import Build, Images, ImageSource, Login
 from infra.stack.load import PROJECT, load, load_file, parse
 from infra.stack.node import Node, Ports, Remote

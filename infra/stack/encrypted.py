@@ -18,7 +18,9 @@ _BUILD_ARGUMENT = "cannot be encrypted: an image shows its build arguments to ev
 _IN_NAMES = "cannot be encrypted: the names of resources and containers contain it"
 _REFUSED = {
     re.compile(r"\.build\.args\."): _BUILD_ARGUMENT,
-    re.compile(r"^(nodes\[\d+\](\.name|\.host)?|gateway\.hosts?(\[\d+\])?|triton\.shmSize)$"): _IN_NAMES,
+    re.compile(
+        r"^(nodes\[\d+\](\.name|\.host)?|gateway\.hosts?(\[\d+\])?|triton\.shmSize|target)$"
+    ): _IN_NAMES,
 }
 # A shorter secret is hidden only where it is the whole value: else it would be part of most values by chance.
 _SHORTEST_PART = 4

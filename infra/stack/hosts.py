@@ -1,4 +1,5 @@
-"""The hosts of nodes and of the gateway: an SSH host, a Docker socket, or processes on this computer."""
+"""The hosts of nodes and of the gateway: an SSH host, a Docker socket, processes on this computer, or a
+Kubernetes cluster."""
 
 import ipaddress
 import re
@@ -63,7 +64,24 @@ class EmbeddedHost:
         return "embedded"
 
 
-Host = SshHost | UnixHost | EmbeddedHost
+@dataclass(frozen=True, slots=True)
+class ClusterHost:
+    """A Service in a Kubernetes cluster, in front of a pool's pods or the gateway's; not a key's value."""
+
+    service: str
+    namespace: str
+    domain: str
+
+    @property
+    def address(self) -> str:
+        """Its name in the cluster's DNS."""
+        return f"{self.service}.{self.namespace}.svc.{self.domain}"
+
+    def __str__(self) -> str:
+        return f"kubernetes:{self.namespace}/{self.service}"
+
+
+Host = SshHost | UnixHost | EmbeddedHost | ClusterHost
 
 
 def parse_host(text: object) -> Host:
@@ -71,7 +89,7 @@ def parse_host(text: object) -> Host:
 
     Raises ValueError with the expected form and the given text.
     """
-    if isinstance(text, SshHost | UnixHost | EmbeddedHost):
+    if isinstance(text, SshHost | UnixHost | EmbeddedHost | ClusterHost):
         return text
     if text == "embedded":
         return EmbeddedHost()

@@ -9,10 +9,14 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from infra import names as names_
 from infra.paths import PROJECT as FOLDER
-from infra.stack import encrypted, rules
+from infra.stack import encrypted, kubernetes_rules, rules
 from infra.stack.gateway import Gateway
+from infra.stack.hosts import ClusterHost
+from infra.stack.kubernetes import Kubernetes
 from infra.stack.node import Node
+from infra.stack.pools import Pool
 from infra.stack.problems import Problem, StackError, from_validation, unknown_key
 from infra.stack.section import Section
 from infra.stack.shown import shown
@@ -56,12 +60,36 @@ def parse(data: Mapping[str, Any], name: str = "stack", source: str | None = Non
     elif not given:
         problems.append(Problem("nodes", "expected at least one node, got an empty list"))
     # An invalid section is left out, so that its mistakes are reported once and not for every node.
-    shared = {key: data[key] for key in ("ports", "remote") if key in data and sections[key] is not None}
+    keys = ("remote",) if sections["target"] == "kubernetes" else ("ports", "remote")
+    shared = {key: data[key] for key in keys if key in data and sections[key] is not None}
     filled = [_with_shared(node, shared) for node in given] if isinstance(given, list) else []
-    validated = {number: valid(Node, node, f"nodes[{number}]") for number, node in enumerate(filled)}
-    nodes: dict[int, Node] = {number: node for number, node in validated.items() if node is not None}
+    in_cluster = sections["target"] == "kubernetes"
+    pools: dict[int, Pool] = {}
+    nodes: dict[int, Node] = {}
+    cluster: Kubernetes = sections["kubernetes"] or Kubernetes()
+    for number, node in enumerate(filled):
+        path = f"nodes[{number}]"
+        if not in_cluster:
+            if isinstance(node, dict):
+                problems.extend(kubernetes_rules.pool_keys(path, node))
+                node = {key: node[key] for key in node if key not in kubernetes_rules.POOL_ONLY}
+            validated = valid(Node, node, path)
+        elif isinstance(node, dict):
+            problems.extend(kubernetes_rules.node_keys(path, node))
+            pool = valid(Pool, kubernetes_rules.valid_keys(node), path)
+            pools |= {number: pool} if pool is not None else {}
+            validated = None if pool is None else pool.node(_service(name, pool.name, cluster))
+        else:
+            validated = valid(Pool, node, path)
+        if validated is not None:
+            nodes[number] = validated
     if nodes or "gateway" in data:
-        gateway = _with_gateway_defaults(data.get("gateway", {}), list(nodes.values()))
+        gateway = data.get("gateway", {})
+        if not in_cluster:
+            gateway = _with_gateway_defaults(gateway, list(nodes.values()))
+        elif isinstance(gateway, dict):
+            own = {key: gateway[key] for key in gateway if f"gateway.{key}" not in kubernetes_rules.SENSELESS}
+            gateway = own | {"host": _service(name, names_.GATEWAY, cluster)}
         sections["gateway"] = valid(Gateway, gateway, "gateway")
 
     # An invalid node may have a name.
@@ -71,7 +99,14 @@ def parse(data: Mapping[str, Any], name: str = "stack", source: str | None = Non
         if isinstance(node, dict) and isinstance(node.get("name"), str)
     }
     problems += rules.unique_names(names | {number: node.name for number, node in nodes.items()})
-    problems += rules.check(nodes, sections)
+    if in_cluster:
+        problems += kubernetes_rules.stack_keys(data)
+        problems += rules.shared(nodes, sections)
+        problems += kubernetes_rules.check(name, pools, sections)
+    else:
+        problems += rules.check(nodes, sections)
+        if "kubernetes" in data:
+            problems.append(Problem("kubernetes", "needs target: kubernetes"))
     if problems:
         # In the order of the keys, as somebody reads the file; unknown keys first.
         order = {key: position for position, key in enumerate(fields, start=1)}
@@ -79,7 +114,13 @@ def parse(data: Mapping[str, Any], name: str = "stack", source: str | None = Non
         raise StackError(problems, source or "the stack's configuration")
     stack = Stack.model_construct(nodes=list(nodes.values()), **sections)
     stack._name = name
+    stack._pools = tuple(pools.values())
     return stack
+
+
+def _service(stack: str, part: str, cluster: Kubernetes) -> ClusterHost:
+    """The Service of a pool, or of the gateway."""
+    return ClusterHost(names_.service(stack, part), cluster.namespace, cluster.cluster_domain)
 
 
 def load_file(path: str | Path) -> Stack:

@@ -7,7 +7,7 @@ from pydantic import Field, StringConstraints
 
 from inference_service import addresses
 from inference_service.tasks import Task
-from infra.stack.hosts import EmbeddedHost, Host, SshHost, UnixHost, bracketed
+from infra.stack.hosts import ClusterHost, EmbeddedHost, Host, SshHost, UnixHost, bracketed
 from infra.stack.section import Section
 from infra.stack.values import (
     DialledHost,
@@ -123,4 +123,6 @@ def _name_of(host: Host) -> str:
             text = "local"
         case EmbeddedHost():
             text = "embedded"
+        case ClusterHost(service=service):
+            text = service
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:63].strip("-")

@@ -129,13 +129,17 @@ def from_validation(error: ValidationError, model: type[BaseModel], prefix: str 
 
 
 _PATTERNS = {
+    r"(\.[a-z0-9](": "a DNS name of lower-case letters, digits, hyphens and dots",
+    r")/[A-Za-z0-9](": "an extended resource such as nvidia.com/gpu",
+    "[A-Za-z0-9_.-]{0,61}": "what a label may hold: letters, digits or any of - _ . (at most 63)",
+    r"[0-9]+(\.[0-9]+)?": "CPUs such as 2, 0.5 or 500m",
     "[a-z0-9]": "lower-case letters, digits and hyphens (at most 63)",
     "A-Za-z0-9_.:-": "a host name or an IP address",
     "A-Za-z0-9_.@-]{1,15}": "the name of a network interface (at most 15 letters, digits or any of _ . @ -)",
     "/[A-Za-z0-9_./+@:,=-]": "an absolute path without blanks",
     "(:[0-9]+)?": "a registry's name, such as nvcr.io or registry.example.com:5000",
     "https?": "http://host[:port] or https://host[:port]",
-    "host|sync": "host, sync, s3://…, gs://… or as://…",
+    "host|sync": "host, sync, s3://…, gs://… or as://… (in a cluster also claim://… or image://…)",
 }
 
 

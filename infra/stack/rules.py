@@ -25,24 +25,38 @@ def check(nodes: Mapping[int, Node], sections: Mapping[str, Any]) -> Iterator[Pr
     triton: Triton | None = sections.get("triton")
     edge_llm: EdgeLlm | None = sections.get("edge_llm")
     gateway: Gateway | None = sections.get("gateway")
-    service: Service | None = sections.get("service")
-    images: Images | None = sections.get("images")
     models: Models | None = sections.get("models")
+    yield from shared(nodes, sections)
     if triton is not None and edge_llm is not None:
         with_tls = _with_tls(nodes, gateway, sections.get("tls"))
         yield from _ports(nodes, triton, edge_llm, gateway, with_tls)
     for position, node in nodes.items():
-        yield from _runtime(f"nodes[{position}]", node, edge_llm, models)
-    yield from roles.check(nodes, service, gateway)
+        yield from _runtime(f"nodes[{position}]", node, models)
     if gateway is not None:
         yield from gateway_rules.check(nodes, gateway)
         yield from _tls(nodes, gateway, sections.get("tls"))
+    if models is not None:
+        yield from _models(models)
+
+
+def shared(nodes: Mapping[int, Node], sections: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yields the problems of the rules that hold on every target."""
+    gateway: Gateway | None = sections.get("gateway")
+    edge_llm: EdgeLlm | None = sections.get("edge_llm")
+    service: Service | None = sections.get("service")
+    images: Images | None = sections.get("images")
+    models: Models | None = sections.get("models")
+    for position, node in nodes.items():
+        yield from _needs(f"nodes[{position}]", node, edge_llm)
+    yield from roles.check(nodes, service, gateway)
     if images is not None and images.registry is None and (images.username or images.password):
         yield Problem("images.registry", "required with images.username and images.password")
     if images is not None:
         yield from _logins(images)
-    if models is not None:
-        yield from _models(models)
+    if models is not None and models.credentials and not models.object_store:
+        yield Problem(
+            "models.credentials", f"used with an object store only; models.source is {models.source}"
+        )
     if service is not None:
         yield from _service(service)
 
@@ -135,11 +149,19 @@ def _public_addresses(nodes: Mapping[int, Node], with_tls: bool) -> Iterator[Pro
                 yield Problem(path, f"{node.public_host}:{port} is also {first}")
 
 
-def _runtime(path: str, node: Node, edge_llm: EdgeLlm | None, models: Models | None) -> Iterator[Problem]:
+def _needs(path: str, node: Node, edge_llm: EdgeLlm | None) -> Iterator[Problem]:
+    """What a runtime needs wherever it runs."""
     if node.runtime == "remote" and node.remote.endpoint is None:
         yield Problem(
             f"{path}.remote.endpoint", "required where runtime is remote (or remote.endpoint for all)"
         )
+    if node.runtime == "edge-llm" and edge_llm is not None:
+        for key, part in (("unitManager", edge_llm.unit_manager), ("llmNode", edge_llm.llm_node)):
+            if part.source is None:
+                yield Problem(f"edgeLlm.{key}", f"expected image or build: {path}.runtime is edge-llm")
+
+
+def _runtime(path: str, node: Node, models: Models | None) -> Iterator[Problem]:
     if node.runtime == "remote" and node.wants_gpus:
         yield Problem(f"{path}.gpus", "a remote node runs no models; expected none")
     if node.embedded:
@@ -153,15 +175,8 @@ def _runtime(path: str, node: Node, edge_llm: EdgeLlm | None, models: Models | N
             yield Problem(
                 "models.source", "embedded nodes read models from this computer: expected host or sync"
             )
-    if node.runtime == "edge-llm":
-        if edge_llm is not None:
-            for key, part in (("unitManager", edge_llm.unit_manager), ("llmNode", edge_llm.llm_node)):
-                if part.source is None:
-                    yield Problem(f"edgeLlm.{key}", f"expected image or build: {path}.runtime is edge-llm")
-        if models is not None and models.object_store:
-            yield Problem(
-                "models.source", f"an object store is read by Triton only: {path}.runtime is edge-llm"
-            )
+    if node.runtime == "edge-llm" and models is not None and models.object_store:
+        yield Problem("models.source", f"an object store is read by Triton only: {path}.runtime is edge-llm")
 
 
 def _service(service: Service) -> Iterator[Problem]:
@@ -200,9 +215,10 @@ def _at(config: Any, steps: list[str]) -> Any:
 
 
 def _models(models: Models) -> Iterator[Problem]:
-    if models.credentials and not models.object_store:
+    if models.claim is not None or models.image is not None:
         yield Problem(
-            "models.credentials", f"used with an object store only; models.source is {models.source}"
+            "models.source",
+            f"needs target: kubernetes; expected host, sync, s3://…, gs://… or as://…, got {models.source}",
         )
     if models.source == "host" and not models.path.startswith("/"):
         yield Problem("models.path", f'expected an absolute path on the hosts, got "{models.path}"')

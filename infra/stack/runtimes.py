@@ -116,12 +116,16 @@ def _longest_request(config: dict[str, Any]) -> int:
 class Models(Section):
     """Where the models come from."""
 
-    source: Annotated[str, StringConstraints(pattern=r"^(host|sync|(s3|gs|as)://.+)$")] = "host"
-    """host: already on each node; sync: copied from this computer; or an object store: s3://, gs://, as://."""
+    source: Annotated[str, StringConstraints(pattern=r"^(host|sync|(s3|gs|as|claim|image)://.+)$")] = "host"
+    """host: already on each node; sync: copied from this computer; or an object store: s3://, gs://, as://.
+    In a cluster also claim://NAME[/FOLDER], a PersistentVolumeClaim, or image://REFERENCE[?FOLDER], an image
+    volume."""
     path: NonEmpty = Field(
         default_factory=lambda data: "./model_repository" if data["source"] == "sync" else "/models"
     )
-    """host: the folder on each node; sync: the folder on this computer, relative to the project."""
+    """host: the folder on each node; sync: the folder on this computer, relative to the project. In a
+    cluster, if it is given: the folder on this computer with what the claim or the object store holds; when
+    its content changes, the pods start anew."""
     credentials: dict[str, Secret] = Field(default_factory=dict)
     """Object store: environment variables of Triton, e.g. AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY."""
     allow_rules: bool | None = None
@@ -131,7 +135,29 @@ class Models(Section):
     @property
     def object_store(self) -> bool:
         """Whether Triton reads the models itself from an object store."""
-        return "://" in self.source
+        return self.source.partition("://")[0] in ("s3", "gs", "as")
+
+    @property
+    def claim(self) -> str | None:
+        """The PersistentVolumeClaim that holds the models; None for another source."""
+        return self._after("claim").partition("/")[0] if self._is("claim") else None
+
+    @property
+    def image(self) -> str | None:
+        """The image that holds the models; None for another source."""
+        return self._after("image").partition("?")[0] if self._is("image") else None
+
+    @property
+    def folder(self) -> str:
+        """The folder of the models in the claim or in the image; empty for its root."""
+        sign = "/" if self._is("claim") else "?"
+        return self._after(self.source.partition("://")[0]).partition(sign)[2].strip("/")
+
+    def _is(self, kind: str) -> bool:
+        return self.source.startswith(f"{kind}://")
+
+    def _after(self, kind: str) -> str:
+        return self.source.removeprefix(f"{kind}://")
 
 
 def _own(build: Build | None) -> bool:

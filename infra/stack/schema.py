@@ -6,12 +6,14 @@ from typing import Any
 
 from infra.stack.images import ImageSource
 from infra.stack.load import PROJECT
+from infra.stack.pools import Pool
 from infra.stack.types import Stack
 
 # What names and images show; `encrypted` refuses these too.
 _NEVER_ENCRYPTED = [
     ("Node", "name"),
     ("Node", "host"),
+    ("Pool", "name"),
     ("Gateway", "host"),
     ("Gateway", "hosts"),
     ("Triton", "shmSize"),
@@ -31,7 +33,8 @@ FILE = Path(__file__).resolve().parents[2] / "stack.schema.json"
 def schema() -> dict[str, Any]:
     """The schema of `Pulumi.<stack>.yaml`. It allows any key of another namespace."""
     own = Stack.model_json_schema(by_alias=True, mode="validation")
-    definitions = own["$defs"]
+    pool = Pool.model_json_schema(by_alias=True, mode="validation")
+    definitions = own["$defs"] = own["$defs"] | pool.pop("$defs") | {"Pool": pool}
     for name in ("Node", "Gateway"):
         # Their defaults depend on other keys of the file.
         for key in ("host", "mode"):
@@ -55,7 +58,8 @@ def schema() -> dict[str, Any]:
     for (section, key), part in zip(_NEVER_ENCRYPTED, never, strict=True):
         definitions[section]["properties"][key] = part
     # A bare address is a node too.
-    keys["nodes"]["items"] = {"anyOf": [{"$ref": "#/$defs/Node"}, definitions["Node"]["properties"]["host"]]}
+    on_hosts = {"anyOf": [{"$ref": "#/$defs/Node"}, definitions["Node"]["properties"]["host"]]}
+    keys["nodes"]["items"] = {"anyOf": [*on_hosts["anyOf"], {"$ref": "#/$defs/Pool"}]}
     definitions["Encrypted"] = encrypted | {"description": "What `pulumi config set --secret` writes."}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -70,6 +74,7 @@ def schema() -> dict[str, Any]:
                     f"{PROJECT}:{key}": {"anyOf": [value, {"$ref": "#/$defs/Encrypted"}]}
                     for key, value in keys.items()
                 },
+                **_of_target(on_hosts),
                 # Keys of this project that are not above are mistakes; other namespaces are the providers'.
                 "propertyNames": {
                     "anyOf": [
@@ -80,6 +85,21 @@ def schema() -> dict[str, Any]:
             }
         },
         "$defs": definitions,
+    }
+
+
+def _of_target(on_hosts: dict[str, Any]) -> dict[str, Any]:
+    """What the nodes of a stack are: pools in a cluster, else hosts."""
+
+    def nodes(each: dict[str, Any]) -> dict[str, Any]:
+        listed = {"if": {"type": "array"}, "then": {"items": each}}
+        return {"properties": {f"{PROJECT}:nodes": listed}}
+
+    target = f"{PROJECT}:target"
+    return {
+        "if": {"properties": {target: {"const": "kubernetes"}}, "required": [target]},
+        "then": nodes({"$ref": "#/$defs/Pool"}),
+        "else": nodes(on_hosts),
     }
 
 

@@ -5,7 +5,7 @@ a stack fills in what a node leaves out, so code that reads a `Stack` never repe
 rules that span several keys.
 """
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, PrivateAttr
 
@@ -13,7 +13,9 @@ from infra.stack.console import Console
 from infra.stack.gateway import Gateway
 from infra.stack.hosts import bracketed
 from infra.stack.images import Images
+from infra.stack.kubernetes import Kubernetes
 from infra.stack.node import Node, Ports, Remote
+from infra.stack.pools import Pool
 from infra.stack.rollout import Rollout
 from infra.stack.runtimes import EdgeLlm, Models, Service, Triton
 from infra.stack.section import Section
@@ -62,7 +64,11 @@ class Stack(Section):
     """Keys, one of which each client must send; without keys every client is served. Kept as a secret."""
 
     cors: Cors = Field(default_factory=Cors)
+    target: Literal["hosts", "kubernetes"] = "hosts"
+    """kubernetes: `nodes` are pools of pods in the cluster that `kubernetes` names."""
+    kubernetes: Kubernetes = Field(default_factory=Kubernetes)
 
+    _pools: tuple[Pool, ...] = PrivateAttr(default=())
     _name: str = PrivateAttr(default="stack")
     _encrypted: tuple[str, ...] = PrivateAttr(default=())
     _secrets: tuple[str, ...] = PrivateAttr(default=())
@@ -72,6 +78,16 @@ class Stack(Section):
     def name(self) -> str:
         """The stack's name; not a key of the file."""
         return self._name
+
+    @property
+    def in_cluster(self) -> bool:
+        """Whether the stack is deployed to Kubernetes: each of `nodes` then stands for a pool."""
+        return self.target == "kubernetes"
+
+    @property
+    def pools(self) -> tuple[Pool, ...]:
+        """The pools of a stack in a cluster, in the order of `nodes`; none for a stack on hosts."""
+        return self._pools
 
     @property
     def encrypted(self) -> tuple[str, ...]:

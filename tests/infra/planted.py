@@ -31,7 +31,7 @@ _MATCHING = {
     "^[A-Za-z0-9_.@-]{1,15}$": "{MARK}",
     "^/": "/srv/{MARK}",
     "^/[A-Za-z0-9_./+@:,=-]+$": "/etc/{MARK}.pem",
-    "^(host|sync|(s3|gs|as)://.+)$": "s3://{MARK}/models",
+    "^(host|sync|(s3|gs|as|claim|image)://.+)$": "s3://{MARK}/models",
     "^https?://[^\\s/]+": "https://{MARK}.example.com",
     "^[A-Za-z0-9._~+/=-]{8,256}$": "{MARK}",
     "^[A-Za-z0-9_]([A-Za-z0-9_.:-]{0,252}[A-Za-z0-9_.])?$": "{MARK}.example.com",
@@ -75,7 +75,10 @@ SCHEMA = Stack.model_json_schema(by_alias=True)
 PLACES = {
     ".".join(map(str, key)): (key, pattern)
     for key, pattern in texts(SCHEMA, SCHEMA["$defs"])
-    if not REFUSED.search(".".join(map(str, key))) and pattern not in QUANTITIES
+    if not REFUSED.search(".".join(map(str, key)))
+    and pattern not in QUANTITIES
+    # tests/kubernetes/ has those of a cluster.
+    and key[0] != "kubernetes"
 }
 
 

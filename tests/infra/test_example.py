@@ -15,6 +15,7 @@ from infra.stack.load import load_file
 pytestmark = pytest.mark.fast
 
 FILE = Path(__file__).parents[2] / "Pulumi.example.yaml"
+IN_A_CLUSTER = FILE.parent / "examples" / "kubernetes" / "Pulumi.example.yaml"
 
 
 def sections() -> Iterator[type[types.Section]]:
@@ -27,11 +28,13 @@ def sections() -> Iterator[type[types.Section]]:
 
 def test_it_is_a_stack_without_mistakes() -> None:
     assert load_file(FILE).nodes
+    assert load_file(IN_A_CLUSTER).pools
 
 
 @pytest.mark.parametrize("section", list(sections()), ids=lambda section: section.__name__)
 def test_it_shows_every_key(section: type[types.Section]) -> None:
-    words = set(re.findall(r"[A-Za-z]+", FILE.read_text(encoding="utf-8")))
+    shown = "".join(file.read_text(encoding="utf-8") for file in (FILE, IN_A_CLUSTER))
+    words = set(re.findall(r"[A-Za-z]+", shown))
     keys = {info.alias or field for field, info in section.model_fields.items()}
     assert not keys - words
 

@@ -6,26 +6,8 @@ from inference_service import addresses
 from infra import names
 from infra.program.containers import USER, gpu_requests, healthcheck
 from infra.program.runtimes.base import Place
-from infra.stack import Node, Stack
-from infra.triton_arguments import arguments, models_in_use, stop_seconds
-
-_SHARED_MEMORY_PREFIX = "triton-"
-
-
-def command(stack: Stack, node: Node) -> list[str]:
-    """The container's command: tritonserver and its arguments, after what /dev/shm needs before it."""
-    server = arguments(
-        stack.models.source if stack.models.object_store else names.MODELS_MOUNT,
-        grace=stack.service.shutdown_grace_seconds,
-        models=models_in_use(stack, node),
-        shared_memory_prefix=_SHARED_MEMORY_PREFIX,
-        extra=stack.triton.extra_args,
-    )
-    # The volume behind /dev/shm outlives the container: what a killed Triton left in it would add up. And
-    # while it is empty, Docker copies the folder of the next container's image onto it, with a mode that
-    # shuts Triton out, also while it runs. One file keeps it from that; the option for it needs Docker 26.
-    script = f': >/dev/shm/.shared; rm -f /dev/shm/{_SHARED_MEMORY_PREFIX}*; exec "$@"'
-    return ["sh", "-c", script, "sh", "tritonserver", *server]
+from infra.triton_arguments import container_command as command
+from infra.triton_arguments import stop_seconds
 
 
 def declare(place: Place) -> docker.Container:

@@ -1,0 +1,60 @@
+"""The names, labels and annotations of a stack's objects in its cluster."""
+
+from typing import Any
+
+from infra import names
+from infra.stack import Stack
+from infra.stack.pools import Pool
+
+Manifest = dict[str, Any]
+
+#: What tells the pods of a stack's parts apart; Services, policies and monitors select by them.
+STACK, COMPONENT, POOL = "app.kubernetes.io/instance", "app.kubernetes.io/component", "gpu-inference/pool"
+#: The components.
+NODE, GATEWAY = "node", names.GATEWAY
+#: Annotations of pods: another value starts the pods anew.
+SETTINGS, MODELS = "gpu-inference/settings", "gpu-inference/models"
+
+
+def of_pool(stack: Stack, pool: Pool) -> dict[str, str]:
+    """The labels by which a pool's pods are selected."""
+    return {STACK: stack.name, COMPONENT: NODE, POOL: pool.name}
+
+
+def of_nodes(stack: Stack) -> dict[str, str]:
+    """The labels by which the pods of all pools are selected."""
+    return {STACK: stack.name, COMPONENT: NODE}
+
+
+def of_gateway(stack: Stack) -> dict[str, str]:
+    """The labels by which the gateway's pods are selected."""
+    return {STACK: stack.name, COMPONENT: GATEWAY}
+
+
+def of_object(selecting: dict[str, str]) -> dict[str, str]:
+    """The labels of an object and its pods: those that select, and those for people and tools."""
+    return {
+        **selecting,
+        "app.kubernetes.io/name": "gpu-inference",
+        "app.kubernetes.io/part-of": "gpu-inference-fleet",
+        "app.kubernetes.io/managed-by": "pulumi",
+    }
+
+
+def metadata(
+    stack: Stack, name: str, selecting: dict[str, str], annotations: dict[str, str] | None = None
+) -> Manifest:
+    """The metadata of an object."""
+    made: Manifest = {
+        "name": name,
+        "namespace": stack.kubernetes.namespace,
+        "labels": of_object(selecting),
+    }
+    if annotations:
+        made["annotations"] = dict(sorted(annotations.items()))
+    return made
+
+
+def of(stack: Stack, part: str, suffix: str = "") -> str:
+    """The name of an object of a pool, or of `GATEWAY`, by name."""
+    return names.service(stack.name, part) + (f"-{suffix}" if suffix else "")

@@ -1,0 +1,1 @@
+"""A stack in a Kubernetes cluster as Pulumi resources; a stack on hosts loads nothing of it."""

@@ -1,0 +1,108 @@
+"""A stack in a cluster: its pools in their order, then the gateway over them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+
+from infra.kubernetes import autoscaling, entrance, gateway, images, monitoring, policies, pool
+from infra.kubernetes.labels import Manifest
+from infra.program import secrets
+from infra.program.kubernetes import images as built_images
+from infra.program.kubernetes import outputs
+from infra.program.kubernetes.resources import declare, provider
+from infra.stack import Stack, roles
+from infra.stack.pools import Pool
+
+#: Seconds for the gateway's pods, which start within some.
+_GATEWAY_SECONDS = 600
+
+
+@dataclass(frozen=True)
+class ClusterArgs:
+    """The stack's settings."""
+
+    stack: Stack
+
+
+class Cluster(pulumi.ComponentResource):
+    """All pools of a stack and the gateway over them. `outputs` are the stack's outputs."""
+
+    def __init__(self, name: str, args: ClusterArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("gpu-inference:index:Cluster", name, None, secrets.inside(opts, args.stack.secrets))
+        stack = self._stack = args.stack
+        for warning in roles.warnings(stack):
+            pulumi.log.warn(warning)
+        self._cluster = provider(stack, self)
+        self._references = images.references(stack)
+        logins = images.pull_secret(stack)
+        self._pull = logins["metadata"]["name"] if logins is not None else None
+        first: list[pulumi.Resource] = built_images.built(stack, self._references, self)
+        first += self.declare(self, [*policies.objects(stack), *([logins] if logins else [])], ())
+        after: list[pulumi.Resource] = first
+        for each in stack.pools:
+            # One pool after the other, as nodes on hosts: one that does not get ready stops the update.
+            after = [Nodes(each.name, self, each, after).done]
+        self._gateway([*first, *after])
+        self.outputs: dict[str, Any] = secrets.concealed(outputs.of(stack, self._references), stack.secrets)
+        self.register_outputs(self.outputs)
+
+    def _gateway(self, after: Sequence[pulumi.Resource]) -> None:
+        stack = self._stack
+        parent = pulumi.ComponentResource(
+            "gpu-inference:index:ClusterGateway", "gateway", None, pulumi.ResourceOptions(parent=self)
+        )
+        own = gateway.objects(stack, self._references, self._pull)
+        declared = self.declare(parent, own, after, _GATEWAY_SECONDS)
+        self.declare(parent, entrance.objects(stack), declared, _GATEWAY_SECONDS)
+        self.declare(self, monitoring.monitors(stack), ())
+        parent.register_outputs({})
+
+    def pool_objects(self, each: Pool) -> tuple[list[Manifest], list[Manifest]]:
+        """A pool's objects, and the autoscaler of its Deployment."""
+        made = pool.objects(self._stack, each, self._references, self._pull)
+        return made, autoscaling.objects(self._stack, each)
+
+    def pool_seconds(self, each: Pool) -> int:
+        """How long a pool's rollout may take: its pods change one batch after the other."""
+        stack = self._stack
+        most = max(each.most, 1)
+        batches = -(-most // stack.rollout.batch_size(most))
+        return pool.progress_seconds(stack) * batches
+
+    def declare(
+        self,
+        parent: pulumi.Resource,
+        manifests: Sequence[Manifest],
+        needs: Sequence[pulumi.Resource],
+        seconds: int | None = None,
+    ) -> list[pulumi.Resource]:
+        """Declares objects, each after those of the list that Deployments need."""
+        declared: list[pulumi.Resource] = []
+        for each in manifests:
+            waits = each["kind"] == "Deployment"
+            declared.append(
+                declare(
+                    f"{each['metadata']['name']}-{each['kind'].lower()}",
+                    each,
+                    parent=parent,
+                    provider=self._cluster,
+                    needs=[*needs, *declared] if waits else needs,
+                    seconds=seconds if waits else None,
+                )
+            )
+        return declared
+
+
+class Nodes(pulumi.ComponentResource):
+    """The objects of one pool. When `done` is there, its pods are ready and the next pool may change."""
+
+    def __init__(self, name: str, cluster: Cluster, each: Pool, after: Sequence[pulumi.Resource]) -> None:
+        super().__init__("gpu-inference:index:Pool", name, None, pulumi.ResourceOptions(parent=cluster))
+        made, scaled = cluster.pool_objects(each)
+        declared = cluster.declare(self, made, after, cluster.pool_seconds(each))
+        kinds = [manifest["kind"] for manifest in made]
+        self.done = declared[kinds.index("Deployment")]
+        cluster.declare(self, scaled, [self.done])
+        self.register_outputs({})

@@ -1,0 +1,94 @@
+"""The program of a stack in a cluster declares exactly the objects, and a stack on hosts none of it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from infra.kubernetes.objects import objects
+from infra.paths import PACKAGE
+from tests.infra.declared import Fleet
+from tests.kubernetes.declared import declare
+from tests.kubernetes.stacks import KEDA, OWN, STACKS, stack
+
+CUSTOM = "kubernetes:apiextensions.k8s.io"
+
+
+def declared(fleet: Fleet) -> list[dict[str, Any]]:
+    return [each.inputs for each in fleet.resources.values() if each.type.startswith("kubernetes:")]
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_the_program_declares_every_object_as_it_is(name: str) -> None:
+    def key(each: dict[str, Any]) -> tuple[str, str]:
+        return each["kind"], each["metadata"]["name"]
+
+    fleet = declare(STACKS[name])
+    assert sorted(declared(fleet), key=key) == sorted(objects(stack(STACKS[name])), key=key)
+    cluster = {each.provider for each in fleet.resources.values() if each.type.startswith("kubernetes:")}
+    assert cluster == {"cluster"}
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_secrets_are_encrypted_in_the_state(name: str) -> None:
+    fleet = declare(STACKS[name])
+    for each in fleet.resources.values():
+        assert ("stringData" in each.secrets) == each.type.endswith(":Secret")
+        for secret in ("example-key-1", "example-password", "example-token", "example-id"):
+            assert secret not in each.in_clear, each.name
+
+
+def test_the_provider_is_that_of_the_stacks_cluster() -> None:
+    kubernetes = {"context": "gpu-cluster", "kubeconfig": "example-kubeconfig", "namespace": "speech"}
+    cluster = declare({"kubernetes": kubernetes})["cluster"]
+    assert cluster.inputs["context"] == "gpu-cluster"
+    assert cluster.inputs["namespace"] == "speech"
+    assert "example-kubeconfig" not in cluster.in_clear
+
+
+def test_pods_need_their_secret_and_the_gateway_comes_after_the_pools() -> None:
+    two = {"nodes": [{"name": "a"}, {"name": "b"}], "apiKeys": ["example-key-1"]}
+    fleet = declare(two)
+    assert "prod-a-settings-secret" in fleet["prod-a-deployment"].needs
+    assert "prod-a-deployment" in fleet.after("prod-b-deployment"), "one pool after the other"
+    gateway = fleet.after("prod-gateway-deployment")
+    assert {"prod-a-deployment", "prod-b-deployment", "prod-gateway-configmap"} <= gateway
+    assert "prod-gateway-keys-secret" in fleet["prod-gateway-deployment"].needs
+
+
+def test_an_autoscaler_comes_after_its_deployment_which_says_no_number() -> None:
+    fleet = declare({"nodes": [{"name": "a", "autoscale": {"max": 4}}, {"name": "b", "autoscale": KEDA}]})
+    assert "replicas" not in fleet["prod-a-deployment"].inputs["spec"]
+    assert "prod-a-deployment" in fleet["prod-a-horizontalpodautoscaler"].needs
+    assert "prod-b-deployment" in fleet["prod-b-scaledobject"].needs
+
+
+def test_an_image_that_is_built_is_pushed_before_pods_need_it() -> None:
+    fleet = declare(OWN)
+    image = fleet["service-image"]
+    assert image.inputs["imageName"].startswith("registry.example.com/gpu/service:")
+    assert not image.inputs.get("skipPush")
+    assert "service-image" in fleet.after("prod-l4-deployment")
+    service = fleet["prod-l4-deployment"].inputs["spec"]["template"]["spec"]["containers"][0]
+    assert service["image"] == image.inputs["imageName"]
+
+
+def test_the_outputs_name_the_entrance_and_the_pools() -> None:
+    outputs = declare(STACKS["ingress"]).outputs
+    assert outputs["gateway"] == {"http": "https://ai.example.com", "grpc": "grpc.example.com:443"}
+    assert outputs["nodes"]["l4"]["pods"] == {"least": 2, "most": 2}
+
+
+def test_a_stack_on_hosts_loads_nothing_of_kubernetes() -> None:
+    script = """
+import sys
+import infra.program.fleet, infra.update.prepare, infra.stack
+print(*sorted(name for name in sys.modules if "kubernetes" in name and not name.startswith("infra.stack.")))
+"""
+    loaded = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True, cwd=PACKAGE
+    )
+    assert loaded.stdout.split() == []

@@ -105,7 +105,9 @@ LOCK := .venv/bin/uv pip compile --quiet --universal --generate-hashes --no-emit
 
 locks: ## write requirements/, keeping the versions that still fit; UPGRADE=--upgrade takes the newest
 	$(LOCK) $(UPGRADE) --python-version 3.11 --extra service -o requirements/service.txt pyproject.toml
-	$(LOCK) $(UPGRADE) --python-version 3.11 --extra service --extra infra --extra kubernetes --extra embedded --extra dev \
+	$(LOCK) $(UPGRADE) --python-version 3.11 --extra service --extra otel -c requirements/service.txt \
+		-o requirements/service-otel.txt pyproject.toml
+	$(LOCK) $(UPGRADE) --python-version 3.11 --extra service --extra otel --extra infra --extra kubernetes --extra embedded --extra dev \
 		-o requirements/dev.txt pyproject.toml
 	$(LOCK) $(UPGRADE) --python-version 3.11 --all-extras -c requirements/dev.txt -o requirements/convert.txt pyproject.toml
 	$(LOCK) $(UPGRADE) --python-version 3.11 -o requirements/models-embedded.txt model_repository/requirements-embedded.txt
@@ -118,5 +120,5 @@ locks: ## write requirements/, keeping the versions that still fit; UPGRADE=--up
 
 lowest: $(VENV) ## test infra and the service with the lowest versions that pyproject.toml allows
 	.venv/bin/uv venv --quiet --clear --python .venv/bin/python .venv-lowest
-	.venv/bin/uv pip install --quiet --python .venv-lowest --resolution lowest-direct --editable '.[service,infra,embedded,dev]'
+	.venv/bin/uv pip install --quiet --python .venv-lowest --resolution lowest-direct --editable '.[service,otel,infra,embedded,dev]'
 	.venv-lowest/bin/python -m pytest -q tests/infra tests/service $(ARGS)

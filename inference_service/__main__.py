@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from inference_service import logs, supervisor
+from inference_service import logs, supervisor, tracing
 from inference_service.settings import SettingsError, load
 
 
@@ -25,6 +25,8 @@ def main() -> int:
     path = Path(arguments.config) if arguments.config else None
     try:
         settings, warnings = load(path, os.environ)
+        if (reason := tracing.missing(settings)) is not None:
+            raise SettingsError([reason])
     except SettingsError as error:
         print(f"The settings{f' in {path}' if path else ''} cannot be used:", file=sys.stderr)
         for problem in error.problems:

@@ -12,7 +12,7 @@ from time import monotonic, perf_counter
 
 from prometheus_client import Gauge
 
-from inference_service import metrics
+from inference_service import metrics, tracing
 from inference_service.errors import Busy
 from inference_service.tasks import Priority, Task
 
@@ -105,10 +105,11 @@ class Admission:
         A `patient` one waits as long as it takes, and has no place in the queue's limit.
         """
         wanted = _Wanted(task, priority, patient)
-        if self._has_room(wanted):  # then no waiting inference could use the slot
-            self._grant(wanted)
-        else:
-            await self._wait(wanted)
+        with tracing.span("queue"):
+            if self._has_room(wanted):  # then no waiting inference could use the slot
+                self._grant(wanted)
+            else:
+                await self._wait(wanted)
         begun = perf_counter()
         try:
             with self._running_gauge.track_inprogress():

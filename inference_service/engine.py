@@ -13,7 +13,7 @@ from dataclasses import replace
 from time import monotonic, perf_counter
 from typing import TypeVar
 
-from inference_service import metrics
+from inference_service import metrics, tracing
 from inference_service.admission import Admission, Streams
 from inference_service.audio import Audio
 from inference_service.budget import Budget
@@ -273,8 +273,11 @@ class Engine:
             outcome = "cancelled"
             begun = perf_counter()
             try:
-                async with asyncio.timeout(limit):
-                    answer = await work()
+                seconds = 0.0 if audio is None else audio.seconds
+                model = self.settings.ai.models.name_of(role)
+                with tracing.inference(model, task, self.runtime.name, seconds):
+                    async with asyncio.timeout(limit):
+                        answer = await work()
                 outcome = "ok"
             except TimeoutError:
                 outcome = RuntimeTimeout.__name__

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from inference_service import budget
+from inference_service import budget, tracing
 from inference_service.audio import Audio, Limits, Recording, decode_beside_the_loop
 from inference_service.budget import Lease
 from inference_service.engine import Engine
@@ -19,7 +19,7 @@ async def decoded(recording: Recording, engine: Engine, task: Task) -> Audio:
     limits = Limits(
         settings.request.max_audio_seconds, settings.models.sample_rate, hold=_hold(budget.current())
     )
-    with engine.admission.place(task):
+    with engine.admission.place(task), tracing.span("decode"):
         return await decode_beside_the_loop(recording, limits)
 
 

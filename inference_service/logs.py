@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from inference_service import tracing
+
 if TYPE_CHECKING:
     from litestar.types import Scope
 
@@ -41,6 +43,8 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
             "pid": record.process,
         }
+        if (trace_id := tracing.trace_id()) is not None:
+            line["trace_id"] = trace_id
         line.update((key, value) for key, value in vars(record).items() if key not in _STANDARD)
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
@@ -72,7 +76,7 @@ def _is_no_refused_websocket(record: logging.LogRecord) -> bool:
     return record.msg != "ASGI callable returned without completing handshake."
 
 
-def access(scope: Scope, request_id: str, status: str, seconds: float) -> None:
+def access(scope: Scope, request_id: str, status: str, seconds: float, trace_id: str | None = None) -> None:
     """Log one answered request (at level info). Call it in the event loop."""
     if not logging.getLogger().isEnabledFor(logging.INFO):
         return
@@ -91,6 +95,8 @@ def access(scope: Scope, request_id: str, status: str, seconds: float) -> None:
         "client": client[0] if client else "",
         "pid": os.getpid(),
     }
+    if trace_id is not None:
+        line["trace_id"] = trace_id
     text = _encode(line)
     _access_lines.append(text + b"\n")
     if status != "200" or not scope["path"].endswith(("/health", "/metrics", "/log")):

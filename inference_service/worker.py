@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import uvicorn
 import uvloop
 
-from inference_service import logs, tls
+from inference_service import logs, tls, tracing
 from inference_service.app import create_app
 from inference_service.engine import Engine
 from inference_service.grpc_api import server as grpc_server
@@ -132,8 +132,10 @@ async def serve(
         loop.add_signal_handler(number, stop)
     loop.add_reader(sys.stdin.fileno(), parent_gone)
     heartbeats = asyncio.create_task(_beat(heartbeat))
+    tracing.start(settings)
     try:
         await server.serve(sockets=[listener])
+        await asyncio.to_thread(tracing.stop)
     finally:
         heartbeats.cancel()
         logs.flush_access()

@@ -53,6 +53,7 @@ SERVICE = (
     ),
     ("model_cards",),
     ("settings", "audio", "request_fields", "word_times", "memory", "hops"),
+    ("tracing",),
     ("logs", "keys", "metrics", "results", "runtime_metrics", "tls", "windows"),
     ("admission", "budget", "runtimes"),
     ("offer", "readiness"),
@@ -74,6 +75,7 @@ LATE_IMPORTS = {
     "infra.embedded.__main__": "an interrupt while modules load must not end in a traceback",
     "infra.__main__": "a stack on hosts loads nothing of Kubernetes, and one in a cluster nothing of Docker",
     "inference_service.runtimes": "a worker loads the runtime that its settings name and no other",
+    "inference_service.tracing": "the extra otel may not be installed",
     "inference_service.supervisor": "metrics read their folder from the environment when they are imported",
 }
 

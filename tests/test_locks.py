@@ -13,7 +13,18 @@ from infra.paths import PROJECT
 
 pytestmark = pytest.mark.fast
 
-LOCKS = ("clients", "convert", "dev", "docs", "gpu", "models", "models-embedded", "service", "weights")
+LOCKS = (
+    "clients",
+    "convert",
+    "dev",
+    "docs",
+    "gpu",
+    "models",
+    "models-embedded",
+    "service",
+    "service-otel",
+    "weights",
+)
 
 _PINNED = re.compile(r"^([A-Za-z0-9._-]+)==([^ ;]+).*?((?: \\\n    --hash=sha256:[0-9a-f]{64})+)$", re.M)
 
@@ -57,11 +68,12 @@ def file(name: str, folder: str = "model_repository") -> Iterator[Requirement]:
 INPUTS = {
     "clients": lambda: file("requirements.txt", "tests/clients"),
     "convert": lambda: (
-        each for name in ("service", "infra", "embedded", "convert", "dev") for each in extra(name)
+        each for name in ("service", "otel", "infra", "embedded", "convert", "dev") for each in extra(name)
     ),
     "docs": lambda: file("requirements.txt", "docs"),
     "service": lambda: extra("service"),
-    "dev": lambda: (each for name in ("service", "infra", "embedded", "dev") for each in extra(name)),
+    "service-otel": lambda: (each for name in ("service", "otel") for each in extra(name)),
+    "dev": lambda: (each for name in ("service", "otel", "infra", "embedded", "dev") for each in extra(name)),
     "models": lambda: file("requirements.txt"),
     "models-embedded": lambda: file("requirements-embedded.txt"),
     "gpu": lambda: file("requirements-gpu.txt"),
@@ -87,9 +99,14 @@ def test_every_package_of_a_lock_has_hashes_and_no_index_is_named(name: str) -> 
     assert "index" not in "".join(line for line in text.splitlines() if line.startswith("-"))
 
 
-def test_the_service_image_gets_versions_that_the_tests_ran_with() -> None:
+@pytest.mark.parametrize("name", ["service", "service-otel"])
+def test_the_service_image_gets_versions_that_the_tests_ran_with(name: str) -> None:
     tested = pinned("dev")
-    assert all(tested[package] == versions for package, versions in pinned("service").items())
+    assert all(tested[package] == versions for package, versions in pinned(name).items())
+
+
+def test_traces_add_packages_to_the_service_image_and_change_none() -> None:
+    assert pinned("service").items() <= pinned("service-otel").items()
 
 
 def test_the_weights_in_tritons_image_are_those_of_the_tests() -> None:

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import grpc
 
-from inference_service import metrics
+from inference_service import metrics, tracing
 from inference_service.errors import BadRequest, Busy, ServiceError
 from inference_service.request_fields import language, request_id_or_new
 
@@ -50,10 +50,13 @@ class Answering:
 
     @asynccontextmanager
     async def _call(self, context: grpc.aio.ServicerContext, route: str) -> AsyncIterator[Caller]:
-        with metrics.request("grpc", route) as answer:
+        metadata = texts(context.invocation_metadata())
+        request_id = request_id_or_new(metadata.get(_REQUEST_ID))
+        with (
+            metrics.request("grpc", route) as answer,
+            tracing.request("grpc", answer, request_id, metadata.get),
+        ):
             answer.status = grpc.StatusCode.CANCELLED.name
-            metadata = texts(context.invocation_metadata())
-            request_id = request_id_or_new(metadata.get(_REQUEST_ID))
             try:
                 caller = Caller(
                     context, request_id, language(metadata.get("language")), _flush_interval(metadata)

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import grpc
 
-from inference_service import metrics
+from inference_service import metrics, tracing
 from inference_service.budget import Lease
 from inference_service.engine import Engine
 from inference_service.errors import BadRequest, ServiceError, SlowUpload
@@ -104,6 +104,7 @@ class _Reading:
 
     async def answer(self, messages: AsyncIterator[Any], context: grpc.aio.ServicerContext) -> Any:
         """The method's answer."""
+        tracing.arrived()
         with self._gate.engine.budget.request() as lease:
             message = await self._message(messages, context, lease)
             return await self._handler.unary_unary(message, context)
@@ -139,6 +140,8 @@ def _refusal(error: ServiceError, method: str, request_id: str) -> _Handler:
 async def _refuse(
     context: grpc.aio.ServicerContext, error: ServiceError, method: str, request_id: str
 ) -> None:
-    with metrics.request("grpc", method.rpartition("/")[2]) as answer:
+    find = texts(context.invocation_metadata()).get
+    route = method.rpartition("/")[2]
+    with metrics.request("grpc", route) as answer, tracing.request("grpc", answer, request_id, find):
         answer.status = error.grpc_code
         await abort(context, error, request_id)

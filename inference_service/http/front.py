@@ -2,12 +2,13 @@
 answers, metrics, access log."""
 
 import asyncio
+from contextlib import AbstractContextManager, nullcontext
 from time import perf_counter
 from typing import cast
 
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send, WebSocketScope
 
-from inference_service import hops, logs, metrics
+from inference_service import hops, logs, metrics, tracing
 from inference_service.engine import Engine
 from inference_service.errors import Draining, NotFound, ServiceError
 from inference_service.http import elsewhere
@@ -25,6 +26,9 @@ OPEN_PREFIXES = ("/demo", "/docs", "/openapi.json", "/api/v1/ai/docs", "/api/v1/
 
 #: Browsers cannot set a WebSocket's headers, only its subprotocols: one with such a prefix carries the key.
 _KEY_SUBPROTOCOLS = ("api-key.", "openai-insecure-api-key.")
+
+
+_NOT_TRACED = nullcontext()
 
 
 def _text(scope: Scope, name: bytes) -> str | None:
@@ -85,7 +89,10 @@ class Front:
                 message["headers"] = fields
             await send(message)
 
-        with metrics.request("http", "unmatched") as answer:
+        with (
+            metrics.request("http", "unmatched") as answer,
+            self._traced("http", scope, request_id, answer),
+        ):
             # nginx's status for a client that left before the response.
             answer.status = "499"
             try:
@@ -105,7 +112,8 @@ class Front:
                         scope, send_completed, Draining("the node stopped before the request was done")
                     )
             answer.route = str(routed.get("path_template") or "unmatched")
-        logs.access(scope, request_id, answer.status, perf_counter() - begun)
+            trace_id = tracing.trace_id()
+        logs.access(scope, request_id, answer.status, perf_counter() - begun, trace_id)
 
     def _common_headers(self, scope: Scope, request_id: str) -> Headers:
         return [(b"x-request-id", request_id.encode("ascii")), *self._cors.headers(scope)]
@@ -140,7 +148,10 @@ class Front:
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode("ascii"))]
             await send(message)
 
-        with metrics.request("websocket", "unmatched") as answer:
+        with (
+            metrics.request("websocket", "unmatched") as answer,
+            self._traced("websocket", scope, request_id, answer),
+        ):
             answer.status = "101"
             try:
                 self._cors.check_websocket(scope)
@@ -159,6 +170,14 @@ class Front:
                 return
             await self._app(scope, receive, send_completed)
             answer.route = str(scope.get("path_template") or "unmatched")
+
+    @staticmethod
+    def _traced(
+        entrance: str, scope: Scope, request_id: str, answer: metrics.Answer
+    ) -> AbstractContextManager[object]:
+        if scope["type"] == "http" and cast(HTTPScope, scope)["method"] != "POST":
+            return _NOT_TRACED  # probes, pages and lists
+        return tracing.request(entrance, answer, request_id, lambda name: _text(scope, name.encode("ascii")))
 
     def _identify(self, scope: Scope) -> str:
         request_id = request_id_or_new(_text(scope, b"x-request-id") or _text(scope, b"request-id"))

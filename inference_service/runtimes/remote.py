@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from inference_service import hops
+from inference_service import hops, tracing
 from inference_service.audio import Audio, wav
 from inference_service.errors import (
     BadRequest,
@@ -172,6 +172,7 @@ class RemoteRuntime:
         headers = {**request.pop("headers", {}), "Via": hops.passed_on(call.via, self._node_id)}
         if call.request_id:
             headers["X-Request-ID"] = call.request_id
+        headers |= tracing.headers()
         limit = self._remote.timeout if time_limit is None else min(time_limit, self._remote.timeout)
         try:
             return await self._http.request(method, _BASE + path, headers=headers, timeout=limit, **request)

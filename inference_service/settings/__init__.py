@@ -23,6 +23,7 @@ from inference_service.settings.runtime import (
     TlsSettings,
     TritonSettings,
 )
+from inference_service.settings.traces import TRACES_PATH, TracesSettings, collector_url
 from inference_service.settings.types import (
     AiSettings,
     RequestSettings,

@@ -11,6 +11,7 @@ from inference_service import addresses
 from inference_service.settings import shares
 from inference_service.settings.models import ModelsSettings
 from inference_service.settings.runtime import BackendName, RemoteSettings, RuntimeSettings
+from inference_service.settings.traces import TracesSettings
 from inference_service.settings.values import (
     OptionalPath,
     OptionalText,
@@ -163,6 +164,7 @@ class ServerSettings(Section):
         description="Origins of web pages that may call the API from a browser, beside the service's own.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    traces: TracesSettings = TracesSettings()
     runtime_dir: OptionalPath = Field(
         default=None,
         description="Files that the workers share (metrics, results). Default: under the system's /tmp.",

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
+from inference_service import tracing
 from inference_service.audio import Audio
 from inference_service.audio.mono import Waveform
 from inference_service.engine import Engine
@@ -232,12 +233,12 @@ class Session:
     async def _flush_partially(self) -> None:
         self._partial_due = self._something_new = False
         begun = (loop := asyncio.get_running_loop()).time()
-        pending = self._pending.copy()
-        sequence = self._pending.sequence_of(len(pending))
+        sequence = self._pending.sequence_of(len(pending := self._pending.copy()))
         if self._format.tasks == (Task.ASR,) and self._agreement.settled(pending) is not None:
             self._flushed_at = begun
             return
-        self._partial = asyncio.create_task(self._infer(Piece(pending), is_partial=True))
+        work = self._infer(Piece(pending), is_partial=True)
+        self._partial = asyncio.create_task(tracing.as_event("partial", work))
         results: Results = []
         try:
             with suppress(Busy):  # a full node gives final results only
@@ -262,8 +263,7 @@ class Session:
 
     async def _infer_patiently(self, piece: Piece) -> Results:
         """Infer, and retry while the node is full. The client waits meanwhile, and no audio is lost."""
-        loop = asyncio.get_running_loop()
-        give_up = loop.time() + _MAX_BUSY_SECONDS
+        give_up = (loop := asyncio.get_running_loop()).time() + _MAX_BUSY_SECONDS
         while True:
             try:
                 return await self._infer(piece)

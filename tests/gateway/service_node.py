@@ -19,7 +19,7 @@ from pathlib import Path
 
 import httpx2
 
-from inference_service import worker
+from inference_service import logs, worker
 from inference_service.runtimes.base import Runtime
 from inference_service.settings import Settings, load
 from infra.gateway.render import UpstreamServer
@@ -97,6 +97,7 @@ def _wait_until_it_answers(node: ServiceNode) -> None:
 def main() -> None:
     """Serves until SIGTERM or the end of standard input."""
     settings, _ = load(None, dict(os.environ))
+    logs.configure(settings.server.log_level)
 
     def double(_: Settings) -> Runtime:
         runtime = DoubleRuntime()

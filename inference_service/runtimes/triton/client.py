@@ -11,6 +11,7 @@ import grpc
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
+from inference_service import tracing
 from inference_service.errors import (
     BadRequest,
     NotReady,
@@ -100,8 +101,11 @@ class TritonClient:
         or the model's process (ModelDied) ends meanwhile.
         """
         self._hang.check()
+        # Triton traces every call that brings a trace, whether or not somebody keeps that.
+        trace = tuple(tracing.headers(sampled_only=True).items())
         try:
-            return await self._hang.wait_for(self._stub.ModelInfer(request, timeout=time_limit))
+            running = self._stub.ModelInfer(request, timeout=time_limit, metadata=trace)
+            return await self._hang.wait_for(running)
         except grpc.aio.AioRpcError as error:
             reason = error.details() or ""
             if "find shared memory region" in reason:

@@ -2,7 +2,9 @@
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 FROM ${BASE_IMAGE}
 WORKDIR /app
-COPY requirements/service.txt ./requirements.txt
+# service-otel: with the extra otel, which traces need.
+ARG REQUIREMENTS=service
+COPY requirements/${REQUIREMENTS}.txt ./requirements.txt
 # The dependencies in a layer of their own: a changed service does not install them again.
 RUN python -m pip install --quiet --no-cache-dir --disable-pip-version-check --require-hashes -r requirements.txt
 COPY inference_service ./inference_service

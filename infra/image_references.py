@@ -43,10 +43,18 @@ def sources(stack: Stack, node: Node) -> dict[str, str | Build]:
     """The image or the build of each of a node's containers, by part, in the order in which they start."""
     # Triton and the service have defaults; the stack's rules require the images of an Edge-LLM node.
     return {
-        part: settings.source
+        part: source
         for part, settings in settings_of(stack, node).items()
-        if settings.source is not None
+        if (source := service_source(stack) if part == names.SERVICE else settings.source) is not None
     }
+
+
+def service_source(stack: Stack) -> str | Build | None:
+    """The image or the build of the service. This project's own has the extra otel if there are traces."""
+    source = stack.service.source
+    if stack.traces.endpoint is None or not stack.service.own or not isinstance(source, Build):
+        return source
+    return source.model_copy(update={"args": {"REQUIREMENTS": "service-otel", **source.args}})
 
 
 class ImageReferences:

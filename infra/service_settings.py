@@ -30,6 +30,9 @@ DECIDED = {
     "server.max_concurrency": "service.maxConcurrency",
     "server.shutdown_grace": "service.shutdownGraceSeconds",
     "server.api_keys": "apiKeys",
+    "server.traces.endpoint": "traces.endpoint",
+    "server.traces.share": "traces.share",
+    "server.traces.resource": "traces",
     "server.cors_origins": "cors.origins",
     "ai.runtime.backend": "nodes[].runtime",
     "ai.models.allow_rules": "models.allowRules",
@@ -112,7 +115,18 @@ def service_settings(stack: Stack, node: Node, at: Addresses = IN_CONTAINERS) ->
     }
     if stack.cors.origins:
         server["cors_origins"] = stack.cors.origins
+    if stack.traces.endpoint is not None:
+        server["traces"] = {
+            "endpoint": stack.traces.endpoint,
+            "share": stack.traces.share,
+            "resource": traced_as(stack, node),
+        }
     return merged(stack.service.config, {"server": server, "ai": ai})
+
+
+def traced_as(stack: Stack, node: Node) -> dict[str, str]:
+    """The attributes by which the spans of a node's service and runtime tell whose they are."""
+    return {"service.namespace": stack.name, "service.instance.id": node.name}
 
 
 def switched_off(node: Node) -> dict[str, Any]:

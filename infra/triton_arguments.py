@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from inference_service import settings
+from inference_service.settings import TRACES_PATH
 from infra.names import LOOPBACK, MODELS_MOUNT
-from infra.service_settings import merged, switched_off
+from infra.service_settings import merged, switched_off, traced_as
 from infra.stack import Node, Stack
 
 #: How the service's environment variables for its models begin.
@@ -62,7 +63,7 @@ def container_command(stack: Stack, node: Node, *further: str, models: str = MOD
         grace=stack.service.shutdown_grace_seconds,
         models=models_in_use(stack, node),
         shared_memory_prefix=_SHARED_MEMORY_PREFIX,
-        extra=[*further, *stack.triton.extra_args],
+        extra=[*further, *trace_arguments(stack, node), *stack.triton.extra_args],
     )
     # The volume behind /dev/shm outlives the container: what a killed Triton left in it would add up. And
     # while it is empty, Docker copies the folder of the next container's image onto it, with a mode that
@@ -74,6 +75,24 @@ def container_command(stack: Stack, node: Node, *further: str, models: str = MOD
 def on_loopback() -> list[str]:
     """The arguments of a Triton that only its own pod or computer reaches."""
     return [f"--{each}-address={LOOPBACK}" for each in ("http", "grpc", "metrics")]
+
+
+def trace_arguments(stack: Stack, node: Node) -> list[str]:
+    """The arguments that have Triton trace the inferences of traced requests; none where nothing is traced.
+
+    A request that brings a trace's context is traced whatever the rate, so the rate 0 leaves out the others.
+    Triton exports by OTLP over HTTP alone, and only times: its spans have no tensors.
+    """
+    if stack.traces.endpoint is None:
+        return []
+    resource = {"service.name": "triton", **traced_as(stack, node)}
+    return [
+        "--trace-config=mode=opentelemetry",
+        "--trace-config=level=TIMESTAMPS",
+        "--trace-config=rate=0",
+        f"--trace-config=opentelemetry,url={stack.traces.endpoint}{TRACES_PATH}",
+        *(f"--trace-config=opentelemetry,resource={name}={value}" for name, value in resource.items()),
+    ]
 
 
 @dataclass(frozen=True, slots=True)

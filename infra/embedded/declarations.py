@@ -21,7 +21,7 @@ from infra.paths import project_path
 from infra.service_settings import merged, on_this_computer, service_secrets, service_settings
 from infra.stack import Node, Stack
 from infra.stack.values import NAME
-from infra.triton_arguments import TritonPorts, models_in_use
+from infra.triton_arguments import TritonPorts, models_in_use, trace_arguments
 
 
 class TritonDeclaration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -134,7 +134,7 @@ def _triton(stack: Stack, node: Node) -> TritonDeclaration:
         ports=TritonPorts(ports.triton_http, ports.triton_grpc, ports.triton_metrics),
         repository=str(project_path(stack.models.path)),
         models=models_in_use(stack, node),
-        extra_args=tuple(stack.triton.extra_args),
+        extra_args=(*trace_arguments(stack, node), *stack.triton.extra_args),
         environment=dict(stack.triton.env),
     )
 

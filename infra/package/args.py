@@ -132,6 +132,16 @@ class Models(TypedDict):
     doctor does not warn. Default: they are offered, and the doctor warns."""
 
 
+class Traces(TypedDict):
+    """Traces of requests (OpenTelemetry), through the service and Triton of each node."""
+
+    endpoint: NotRequired[str]
+    """The collector to which nodes send them by OTLP over HTTP, such as http://192.0.2.30:4318. Default: no
+    traces."""
+    share: NotRequired[float]
+    """The share of requests that are traced. A client that sends `traceparent` decides itself."""
+
+
 class Cors(TypedDict):
     """Web pages that may call the API from a browser, beside those of its own origin."""
 
@@ -226,6 +236,7 @@ class NodeArgs(NodeSettings):
     api_keys: NotRequired[pulumi.Input[Sequence[pulumi.Input[str]]]]
     """Keys, one of which each client must send; without keys every client is served. Kept as a secret."""
     cors: NotRequired[Cors]
+    traces: NotRequired[Traces]
     ready_timeout_seconds: NotRequired[int]
     """How long a changed node may take until its health route answers 200."""
 
@@ -265,3 +276,4 @@ class FleetArgs(TypedDict):
     api_keys: NotRequired[Sequence[str]]
     """Keys, one of which each client must send; without keys every client is served. Kept as a secret."""
     cors: NotRequired[Cors]
+    traces: NotRequired[Traces]

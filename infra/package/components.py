@@ -22,7 +22,7 @@ from infra.stack import Stack
 from infra.stack.hosts import bracketed
 
 #: The settings of a node that are those of a whole fleet, too.
-_SHARED = {"triton", "edge_llm", "service", "models", "ssh", "images", "remote_dir", "cors"}
+_SHARED = {"triton", "edge_llm", "service", "models", "ssh", "images", "remote_dir", "cors", "traces"}
 
 
 class Node(node.Node):

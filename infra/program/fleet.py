@@ -14,6 +14,7 @@ from infra.connection import Connection, portable
 from infra.gateway.entrance import upstreams
 from infra.gateway.plan import GatewayPlan, gateway_plan
 from infra.gateway.render import FAILURE_SECONDS
+from infra.image_references import service_source
 from infra.program import model_kinds, outputs, secrets, triton_release
 from infra.program.authority import Authority
 from infra.program.command import step
@@ -269,7 +270,7 @@ class Fleet(pulumi.ComponentResource):
 
     def _console(self, stack: Stack) -> HostImage | None:
         """The image of the console beside a gateway in a container, on its host; None without a console."""
-        source = stack.service.source
+        source = service_source(stack)
         if stack.console is None or stack.gateway.mode != "container" or source is None:
             return None
         return self._images.on(self._host(stack.gateway.host), names.SERVICE, source)

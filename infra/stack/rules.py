@@ -6,7 +6,7 @@ from typing import Any
 
 from inference_service import settings
 from infra import names, service_settings
-from infra.stack import gateway_rules, roles
+from infra.stack import gateway_rules, roles, traces
 from infra.stack.gateway import Gateway
 from infra.stack.hosts import Host, SshHost
 from infra.stack.images import Images
@@ -59,6 +59,8 @@ def shared(nodes: Mapping[int, Node], sections: Mapping[str, Any]) -> Iterator[P
         )
     if service is not None:
         yield from _service(service)
+    if sections.get("traces") is not None:
+        yield from traces.check(nodes, sections["traces"])
 
 
 def _logins(images: Images) -> Iterator[Problem]:

@@ -20,6 +20,7 @@ from infra.stack.rollout import Rollout
 from infra.stack.runtimes import EdgeLlm, Models, Service, Triton
 from infra.stack.section import Section
 from infra.stack.tls import TlsToNodes, wanted
+from infra.stack.traces import Traces
 from infra.stack.values import HostPath, JumpHosts, Keys, NonEmpty, Origin
 
 
@@ -64,6 +65,7 @@ class Stack(Section):
     """Keys, one of which each client must send; without keys every client is served. Kept as a secret."""
 
     cors: Cors = Field(default_factory=Cors)
+    traces: Traces = Field(default_factory=Traces)
     target: Literal["hosts", "kubernetes"] = "hosts"
     """kubernetes: `nodes` are pools of pods in the cluster that `kubernetes` names."""
     kubernetes: Kubernetes = Field(default_factory=Kubernetes)

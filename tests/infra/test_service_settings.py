@@ -6,20 +6,23 @@ from typing import Any
 
 import pytest
 
+from inference_service import settings
 from infra import names
 from infra.embedded.declarations import node_declaration
 from infra.gateway import entrance
+from infra.image_references import content_tag, context_files, service_source, sources
 from infra.models.files import versions
 from infra.paths import PROJECT
 from infra.program.runtimes.triton import command
 from infra.service_settings import DECIDED, service_secrets, service_settings
-from infra.stack import Stack, parse
-from infra.triton_arguments import arguments, models_in_use
+from infra.stack import Build, Stack, parse
+from infra.triton_arguments import arguments, models_in_use, trace_arguments
 
 pytestmark = pytest.mark.fast
 
 KEY = "example-key-1"
 REMOTE = {"endpoint": "https://ai.example.com", "token": "example-token", "timeoutSeconds": 5}
+TRACES = {"endpoint": "http://192.0.2.30:4318/", "share": 0.5}
 ADDRESSES = {"host", "http_port", "grpc_port", "runtime_dir"}
 
 
@@ -54,7 +57,7 @@ def test_a_setting_that_the_stack_decides_is_named_with_the_key_that_does() -> N
     assert DECIDED["server.api_keys"] == "apiKeys"
     assert DECIDED["ai.http.token"] == "remote.token"
     assert DECIDED["server.cors_origins"] == "cors.origins"
-    assert len(DECIDED) == 17
+    assert len(DECIDED) == 20
 
 
 def paths(settings: Any, prefix: str = "") -> set[str]:
@@ -69,7 +72,9 @@ def test_every_setting_that_a_key_decides_is_in_the_file_or_a_secret() -> None:
     for runtime in ("triton", "remote"):
         models = {"allowRules": False}
         cors = {"origins": ["https://app.example.com"]}
-        stack = stack_of("ssh://root@192.0.2.1", runtime, remote=REMOTE, models=models, cors=cors)
+        stack = stack_of(
+            "ssh://root@192.0.2.1", runtime, remote=REMOTE, models=models, cors=cors, traces=TRACES
+        )
         decided |= paths(service_settings(stack, stack.nodes[0]))
         decided |= {name.lower().replace("__", ".") for name in service_secrets(stack, stack.nodes[0])}
     tls = (names.NODE_CERTIFICATE, names.NODE_KEY, names.NODE_CLIENT_AUTHORITY)
@@ -77,6 +82,8 @@ def test_every_setting_that_a_key_decides_is_in_the_file_or_a_secret() -> None:
     # In a container these have their defaults; the stack decides where they are published.
     decided |= {"server.tls.http_port", "server.tls.grpc_port"}
     without_key = {"server.host", "ai.runtime.triton.endpoint", "ai.runtime.triton.grpc_endpoint"}
+    # The attributes of spans are a mapping.
+    decided = {path.partition(".resource.")[0] + ".resource" * (".resource." in path) for path in decided}
     assert decided == DECIDED.keys() | without_key
 
 
@@ -166,3 +173,53 @@ def test_listed_origins_reach_the_services_and_the_gateway(host: str) -> None:
     without = stack_of(host, "triton")
     # Services of stacks without the list are not replaced for it.
     assert "cors_origins" not in service_settings(without, without.nodes[0])["server"]
+
+
+@pytest.mark.parametrize("host", ["ssh://root@192.0.2.1", "embedded"])
+def test_traces_reach_the_service_and_triton_of_a_node_that_they_name(host: str) -> None:
+    stack = stack_of(host, "triton", traces=TRACES)
+    [node] = stack.nodes
+    whose = {"service.namespace": stack.name, "service.instance.id": node.name}
+    told = service_settings(stack, node)["server"]["traces"]
+    assert told == {"endpoint": "http://192.0.2.30:4318", "share": 0.5, "resource": whose}
+    assert settings.check({"server": {"traces": told}}, {})[0].server.traces.share == 0.5
+    declared = node_declaration(stack, node).triton if host == "embedded" else None
+    given = declared.extra_args if declared else command(stack, node)
+    assert [argument.removeprefix("--trace-config=") for argument in given if "trace" in argument] == [
+        "mode=opentelemetry",
+        "level=TIMESTAMPS",
+        "rate=0",
+        "opentelemetry,url=http://192.0.2.30:4318/v1/traces",
+        "opentelemetry,resource=service.name=triton",
+        f"opentelemetry,resource=service.namespace={stack.name}",
+        f"opentelemetry,resource=service.instance.id={node.name}",
+    ]
+
+
+@pytest.mark.parametrize("host", ["ssh://root@192.0.2.1", "embedded"])
+def test_a_stack_without_traces_is_as_if_there_were_none(host: str) -> None:
+    stack = stack_of(host, "triton")
+    [node] = stack.nodes
+    assert "traces" not in service_settings(stack, node)["server"]
+    assert trace_arguments(stack, node) == []
+    assert service_source(stack) == stack.service.source
+
+
+def test_the_image_of_a_traced_service_has_the_extra_and_another_tag() -> None:
+    without = stack_of("ssh://root@192.0.2.1", "triton", service={"build": {"args": {"BASE_IMAGE": "x"}}})
+    traced = stack_of(
+        "ssh://root@192.0.2.1", "triton", service={"build": {"args": {"BASE_IMAGE": "x"}}}, traces=TRACES
+    )
+    plain, own = service_source(without), service_source(traced)
+    assert isinstance(plain, Build) and isinstance(own, Build)
+    assert own.args == {"REQUIREMENTS": "service-otel", "BASE_IMAGE": "x"}
+    assert content_tag(own) != content_tag(plain)
+    assert sources(traced, traced.nodes[0])["service"] == own
+    files = dict(context_files(own.base / own.context, own.base / own.dockerfile))
+    assert {"requirements/service.txt", "requirements/service-otel.txt"} <= files.keys()
+
+
+@pytest.mark.parametrize("service", [{"image": "service:1"}, {"build": {"context": "elsewhere"}}])
+def test_another_image_of_the_service_stays_as_it_is(service: dict[str, Any]) -> None:
+    stack = stack_of("ssh://root@192.0.2.1", "triton", service=service, traces=TRACES)
+    assert service_source(stack) == stack.service.source

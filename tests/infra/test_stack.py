@@ -365,6 +365,27 @@ def test_all_mistakes_are_reported_at_once_and_in_the_order_of_the_keys() -> Non
             {"nodes": [GPU_1], "service": {"config": {"server": {"cors_origins": ["https://a"]}}}},
             "service.config.server.cors_origins: has no effect in a stack; set cors.origins",
         ),
+        (
+            {"nodes": [GPU_1], "traces": {"endpoint": "192.0.2.30:4318"}},
+            "traces.endpoint: expected http(s)://host[:port][/path], got '192.0.2.30:4318'",
+        ),
+        (
+            {"nodes": [GPU_1], "traces": {"endpoint": "http://192.0.2.30:4318/v1/traces"}},
+            "traces.endpoint: expected the collector's address without /v1/traces",
+        ),
+        (
+            {"nodes": [GPU_1], "traces": {"endpoint": "http://127.0.0.1:4318"}},
+            "traces.endpoint: http://127.0.0.1:4318 is each container itself",
+        ),
+        (
+            {"nodes": [GPU_1], "traces": {"endpoint": "http://192.0.2.30:4318", "share": 10}},
+            "traces.share: expected at most 1, got 10",
+        ),
+        ({"nodes": [GPU_1], "traces": {"share": 0.5}}, "traces.endpoint: required with traces.share"),
+        (
+            {"nodes": [GPU_1], "service": {"config": {"server": {"traces": {"share": 1}}}}},
+            "service.config.server.traces.share: has no effect in a stack; set traces.share",
+        ),
     ],
 )
 def test_a_mistake_is_named_by_its_key(config: dict[str, Any], message: str) -> None:

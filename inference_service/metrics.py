@@ -35,6 +35,15 @@ RUNTIME_SECONDS = Histogram(
 )
 AUDIO_SECONDS = Counter("ai_audio_seconds", "Audio that was inferred.", ["task"])
 
+READY = Gauge(
+    "ai_ready",
+    "Whether the runtime and every configured model can answer: 1 or 0.",
+    multiprocess_mode="livemostrecent",
+)
+STARTED = Gauge(
+    "ai_start_time_seconds", "When the service was started, in Unix time.", multiprocess_mode="livemin"
+)
+
 RUNNING = Gauge("ai_inferences_running", "Inferences that hold a slot.", multiprocess_mode="livesum")
 QUEUED = Gauge("ai_inferences_queued", "Inferences that wait for a slot.", multiprocess_mode="livesum")
 

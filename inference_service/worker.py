@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import uvicorn
 import uvloop
 
-from inference_service import logs, tls, tracing
+from inference_service import logs, metrics, tls, tracing
 from inference_service.app import create_app
 from inference_service.engine import Engine
 from inference_service.grpc_api import server as grpc_server
@@ -96,6 +96,7 @@ async def serve(
 
     `listener` is the socket for HTTP, and `with_tls` the one for HTTPS where `server.tls` is set.
     """
+    metrics.STARTED.set_to_current_time()
     engine = Engine(settings, build_runtime(settings))
     config = uvicorn.Config(
         create_app(engine, [grpc_server.serve]),

@@ -21,6 +21,7 @@ from inference_service import __version__, pages
 from inference_service.console import findings, gateway_log
 from inference_service.console.asking import NoAnswer
 from inference_service.console.figures import Figures
+from inference_service.console.gateway_metrics import Node
 from inference_service.console.history import SERIES
 from inference_service.console.settings import ConsoleSettings
 from inference_service.console.watcher import Watched, Watcher
@@ -141,8 +142,10 @@ def build(settings: ConsoleSettings, file: Path | None = None) -> Litestar:
     async def metrics() -> Response[bytes]:
         """The gateway's metrics and the nodes' health, for Prometheus."""
         watcher = watchers[0]
-        nodes = [(each.name, each.state, watcher.nodes[each.name].health) for each in watcher.settings.nodes]
-        return Response(watcher.gateway_metrics.render(nodes), media_type=_PROMETHEUS)
+        seen = [(each, watcher.nodes[each.name]) for each in watcher.settings.nodes]
+        nodes = [Node(of.name, of.state, now.health, now.certificate_ends) for of, now in seen]
+        text = watcher.gateway_metrics.render(nodes, watcher.gateway.certificate_ends)
+        return Response(text, media_type=_PROMETHEUS)
 
     @get(["/", "/console"])
     async def page(request: Request[Any, Any, Any]) -> Response[bytes]:

@@ -66,6 +66,12 @@ class Connection:
             self.close()
             raise
 
+    @property
+    def certificate_ends(self) -> float | None:
+        """When the server's certificate ends, in Unix time; None where it was not verified."""
+        told = self._open.transport.get_extra_info("peercert") if self._open is not None else None
+        return float(ssl.cert_time_to_seconds(told["notAfter"])) if told else None
+
     def close(self) -> None:
         """Ends the connection; the next request makes another one."""
         if self._open is not None:

@@ -27,6 +27,18 @@ NODE_HEALTHY = (
     "Whether the node is healthy, as seen from the gateway: 1 or 0.",
     ("node", "state"),
 )
+NODE_CERTIFICATE = (
+    "ai_gateway_node_certificate_expires_seconds",
+    "When the certificate of a node with TLS ends, in Unix time.",
+    ("node",),
+)
+CERTIFICATE = (
+    "ai_gateway_certificate_expires_seconds",
+    "When the certificate of the gateway's HTTPS ends, in Unix time: 0 when it has ended.",
+    (),
+)
+#: What the console tells beside the counters: name, documentation and labels.
+SEEN = (NODE_HEALTHY, NODE_CERTIFICATE, CERTIFICATE)
 #: gRPC's statuses by their number. The grpc package itself would take 10 MB of the process's memory.
 _GRPC = (
     "OK",
@@ -99,6 +111,19 @@ def _grpc_name(code: str) -> str:
     return _GRPC[int(code)] if code.isdecimal() and int(code) < len(_GRPC) else "UNKNOWN"
 
 
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node as the console sees it.
+
+    `state` is serving, drained or skipped; `health` is healthy, unhealthy, down or unknown.
+    """
+
+    name: str
+    state: str
+    health: str
+    certificate_ends: float | None = None
+
+
 class GatewayMetrics:
     """The registry of one gateway."""
 
@@ -131,30 +156,32 @@ class GatewayMetrics:
         if request.retries:
             self._retries.inc(request.retries)
 
-    def render(self, nodes: Iterable[tuple[str, str, str]]) -> bytes:
-        """Prometheus text. `nodes` are the name, the state (serving, drained or skipped) and the health
-        (healthy, unhealthy, down or unknown) of each."""
-        return generate_latest(self.registry) + generate_latest(_Nodes(nodes))
+    def render(self, nodes: Iterable[Node], certificate_ends: float | None = None) -> bytes:
+        """Prometheus text, with what the console knows now of the nodes and of the gateway's certificate."""
+        return generate_latest(self.registry) + generate_latest(_Seen(nodes, certificate_ends))
 
 
-class _Nodes(CollectorRegistry):
-    """What the console knows of the nodes now."""
+class _Seen(CollectorRegistry):
+    """What the console knows now."""
 
-    def __init__(self, nodes: Iterable[tuple[str, str, str]]) -> None:
+    def __init__(self, nodes: Iterable[Node], certificate_ends: float | None) -> None:
         super().__init__()
-        name, said, labels = NODE_HEALTHY
-        family = GaugeMetricFamily(name, said, labels=labels)
-        for name, state, health in nodes:
-            if health != "unknown":
-                family.add_metric([name, state], float(health == "healthy"))
-        self.register(_Once(family))
+        healthy, ends, own = (GaugeMetricFamily(name, said, labels=labels) for name, said, labels in SEEN)
+        for node in nodes:
+            if node.health != "unknown":
+                healthy.add_metric([node.name, node.state], float(node.health == "healthy"))
+            if node.certificate_ends is not None:
+                ends.add_metric([node.name], node.certificate_ends)
+        if certificate_ends is not None:
+            own.add_metric([], certificate_ends)
+        self.register(_Once([healthy, ends, own]))
 
 
 class _Once(Collector):
-    """A collector of one family."""
+    """A collector of families that are there."""
 
-    def __init__(self, family: GaugeMetricFamily) -> None:
-        self._family = family
+    def __init__(self, families: list[GaugeMetricFamily]) -> None:
+        self._families = families
 
     def collect(self) -> list[GaugeMetricFamily]:
-        return [self._family]
+        return self._families

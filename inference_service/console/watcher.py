@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import os
 import ssl
 import sys
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from inference_service.console import certificate
 from inference_service.console.asking import Answer, Connection, NoAnswer
 from inference_service.console.exposition import Sample, read
 from inference_service.console.figures import Figures, between, growth, together
@@ -29,6 +31,8 @@ _LOOKING_SECONDS = 15.0
 _METRICS_ROUNDS, _INFO_ROUNDS = 2, 15
 #: Figures are those of this many seconds, so that one request is no spike.
 _WINDOW_SECONDS = 20.0
+#: An update may change the gateway's certificate.
+_CERTIFICATE_SECONDS = 300.0
 _HOUR_POINTS = int(3600 / (ROUND_SECONDS * _METRICS_ROUNDS))
 
 
@@ -36,7 +40,8 @@ _HOUR_POINTS = int(3600 / (ROUND_SECONDS * _METRICS_ROUNDS))
 class Watched:
     """What is known of one part now. `health` is healthy, unhealthy, down or unknown (not yet asked).
 
-    `clock` is by how many seconds the part's clock is ahead. `lost` are the last moments (Unix seconds) at
+    `clock` is by how many seconds the part's clock is ahead. `certificate_ends` is in Unix seconds, None
+    without TLS. `lost` are the last moments (Unix seconds) at
     which it stopped answering.
     """
 
@@ -47,6 +52,7 @@ class Watched:
     figures: Figures | None = None
     info: dict[str, Any] | None = None
     clock: float | None = None
+    certificate_ends: float | None = None
     lost: deque[float] = field(default_factory=lambda: deque(maxlen=100))
     history: History = field(default_factory=lambda: History(_HOUR_POINTS))
     samples: list[tuple[float, Sample]] = field(default_factory=list)
@@ -181,6 +187,7 @@ class Watcher:
             while True:
                 began = time.monotonic()
                 await _check(watched, connection, "/api/v1/ai/health")
+                watched.certificate_ends = connection.certificate_ends or watched.certificate_ends
                 if number % _METRICS_ROUNDS == 0:
                     up = watched.health != "down"
                     watched.measured(await _sample(connection) if up else None, time.time())
@@ -196,13 +203,17 @@ class Watcher:
         number = 0
         probe = self.settings.probe or ""
         # Its certificate is for the name that clients use, not for the address that is asked here.
-        connection = Connection(probe, {}, _unverified())
+        connection = Connection(probe, {}, certificate.unverified())
+        secure, read_at = probe.startswith("https://"), -math.inf
         while True:
             if not probe:
                 # Whoever reads this came through the gateway.
                 self.gateway.saw("healthy", "", time.time())
             else:
                 await _check(self.gateway, connection, "/health")
+                if secure and time.monotonic() - read_at > _CERTIFICATE_SECONDS:
+                    read_at = time.monotonic()
+                    self.gateway.certificate_ends = await certificate.ends(probe, _ANSWER_SECONDS)
             if number % _METRICS_ROUNDS == 0:
                 self.gateway.measured(self._log.sample() if self._log else None, time.time())
             number += 1
@@ -250,17 +261,10 @@ async def _describe(watched: Watched, connection: Connection) -> None:
         return  # the next round asks again
 
 
-def _unverified() -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
-
-
 def _context(tls: NodeTls | None) -> ssl.SSLContext:
     """Verifies nodes, and shows them who asks; without certificates it does neither."""
     if tls is None:
-        return _unverified()
+        return certificate.unverified()
     context = ssl.create_default_context(cadata=tls.authority)
     # Python reads a certificate and its key from files only, and the container has no folder for one.
     file = os.memfd_create("console-certificate")

@@ -80,6 +80,7 @@ def routes(engine: Engine) -> list[HTTPRouteHandler]:
 
     @get("/metrics")
     async def prometheus() -> Response[bytes]:
+        metrics.READY.set((await engine.readiness()).ready)
         own, runtimes = await asyncio.gather(asyncio.to_thread(metrics.render), runtime_metrics.text())
         return Response(own + runtimes, media_type=metrics.CONTENT_TYPE)
 

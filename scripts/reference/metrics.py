@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from prometheus_client.metrics import MetricWrapperBase
 
 from inference_service import metrics
-from inference_service.console.gateway_metrics import NODE_HEALTHY, GatewayMetrics
+from inference_service.console.gateway_metrics import SEEN, GatewayMetrics
 from scripts.reference import markdown
 
 _HEAD = """\
@@ -19,8 +19,8 @@ them and has alerts. Counters start at 0 with their process. A name with `_secon
 
 def page() -> str:
     """The page as Markdown."""
-    name, said, labels = NODE_HEALTHY
-    gateway = [*_rows(vars(GatewayMetrics()).values()), _row(name, "gauge", labels, said)]
+    seen = [_row(name, "gauge", labels, said) for name, said, labels in SEEN]
+    gateway = [*_rows(vars(GatewayMetrics()).values()), *seen]
     return "\n".join(
         (
             _HEAD,

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import psutil
 import pytest
+from cryptography import x509
 
 from inference_service.console.settings import ConsoleSettings, SettingsInvalid, load
 from infra.certificates import gateway_identity, make_authority, node_identity
@@ -106,6 +107,10 @@ def test_the_console_and_nodes_with_tls_know_each_other_by_certificates(
 
     trusted = console(1, tls=context, CONSOLE_TLS=told(authority))
     trusted.wait(lambda fleet: fleet["nodes"][0]["health"] == "healthy")
+    ends = x509.load_pem_x509_certificate(node.certificate.encode()).not_valid_after_utc.timestamp()
+    told_metric = 'ai_gateway_node_certificate_expires_seconds{node="gpu-1"} '
+    [said] = [each for each in trusted.get("/metrics").text.splitlines() if each.startswith(told_metric)]
+    assert float(said.removeprefix(told_metric)) == ends
     stranger = console(1, tls=context, CONSOLE_TLS=told(make_authority()))
     stranger.wait(lambda fleet: fleet["nodes"][0]["health"] == "down")
 

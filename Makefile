@@ -67,6 +67,7 @@ lint: $(VENV) ## check format, code, types and generated code
 	.venv/bin/python -m inference_service.grpc_api.generate --check
 	.venv/bin/python -m infra.stack schema --check
 	.venv/bin/python -m scripts.reference --check
+	.venv/bin/python -m scripts.dashboards --check
 
 docs: $(VENV) $(DOCS_VENV) ## build the documentation as a site in site/, and check its links
 	@.venv/bin/python -m scripts.site .venv-docs/bin/zensical

@@ -20,6 +20,7 @@ from msgspec import structs
 from infra.embedded import demonstration
 from infra.paths import PROJECT
 from tests.embedded.conftest import Running, with_site
+from tests.monitoring.metric_names import of_dashboards
 
 RECORDING = PROJECT / "recordings" / "inaugural-1961.flac"
 _WORDS = jiwer.Compose(
@@ -115,6 +116,8 @@ def test_one_page_of_a_node_has_the_metrics_of_its_service_and_of_its_triton(run
     page = httpx2.get(f"{running.fleet.nodes[0].url}/metrics", timeout=10).text
     assert "\nai_runtime_metrics_up 1\n" in page
     assert re.search(r'^nv_inference_exec_count\{model="emotion",version="1"\} [1-9]', page, re.MULTILINE)
+    assert "\nai_ready 1.0\n" in page
+    assert of_dashboards("nv_inference_") <= set(re.findall(r"^# TYPE (\w+)", page, re.MULTILINE))
 
 
 def test_up_again_changes_nothing(running: Running) -> None:

@@ -21,7 +21,16 @@ from infra.stack import Service, Triton
 
 SOURCES = (
     *("pyproject.toml", "README.md", "LICENSE"),
-    *("docker", "infra", "inference_service", "model_repository", "nginx", "recordings", "requirements"),
+    *(
+        "docker",
+        "examples",
+        "infra",
+        "inference_service",
+        "model_repository",
+        "nginx",
+        "recordings",
+        "requirements",
+    ),
     "triton_backends",
 )
 

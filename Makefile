@@ -17,7 +17,7 @@ WEIGHTS := .venv-models/share/whisper-base/model.bin
 .PHONY: help up down status check test test-convert test-clients e2e e2e-long bench fuzz doctor lint format docs setup locks lowest
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 up: $(VENV) $(WEIGHTS) ## bring the dev stack up on this computer and send a recording through it
 	@.venv/bin/python -m infra.cli up --stack $(STACK)
@@ -48,6 +48,9 @@ e2e-long: $(VENV) $(WEIGHTS) ## run the scenarios of make e2e that take longer; 
 
 bench: $(VENV) $(WEIGHTS) ## measure, as a table and as JSON
 	@.venv/bin/python -m tests.bench
+
+monitoring-soak: $(VENV) $(WEIGHTS) ## load the running stack for 15 minutes; no alert may fire in a real Prometheus
+	@.venv/bin/python -m tests.monitoring.soak $(ARGS)
 
 fuzz: $(VENV) ## decode 200,000 damaged recordings of every format; about half an hour
 	@.venv/bin/python -m tests.fuzz $(ARGS)

@@ -26,11 +26,17 @@ from infra.paths import PACKAGE
 from tests.gateway import nginx
 from tests.gateway.service_node import service_nodes
 from tests.monitoring.metric_names import named, of_dashboards
+from tests.monitoring.processes import (
+    ALERTMANAGER,
+    ALERTS,
+    EXAMPLE,
+    HOST,
+    PROMETHEUS,
+    configuration,
+    process,
+)
 from tests.ports import free_port, free_ports
 
-EXAMPLE = PACKAGE / "examples" / "monitoring"
-ALERTS = EXAMPLE / "alerts.yml"
-PROMETHEUS, ALERTMANAGER, HOST = "prometheus", "prometheus-alertmanager", "prometheus-node-exporter"
 SECONDS = 60
 
 
@@ -126,16 +132,6 @@ def test_the_document_has_each_alert() -> None:
 # The whole chain ------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def process(*command: str | Path) -> Iterator[None]:
-    started = subprocess.Popen([*map(str, command)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        yield
-    finally:
-        started.terminate()
-        started.wait(20)
-
-
 def until(what: Callable[[], object], told: Callable[[], object]) -> None:
     end = time.monotonic() + SECONDS
     while time.monotonic() < end:
@@ -222,7 +218,7 @@ def test_a_killed_node_raises_its_alert_and_a_drained_one_ends_it(tmp_path: Path
         stack.enter_context(
             process(
                 PROMETHEUS,
-                f"--config.file={_configuration(tmp_path, targets, alertmanager)}",
+                f"--config.file={configuration(tmp_path, targets, alertmanager, quick=True)}",
                 f"--storage.tsdb.path={tmp_path}/prometheus",
                 f"--web.listen-address=127.0.0.1:{prometheus}",
             )
@@ -266,19 +262,3 @@ def test_a_killed_node_raises_its_alert_and_a_drained_one_ends_it(tmp_path: Path
         drained = msgspec.structs.replace(watched[0], state="drained")
         file.write_bytes(msgspec.json.encode(msgspec.structs.replace(settings, nodes=(drained, watched[1]))))
         until(lambda: ("resolved", "FleetNodeDown", "gpu-1") in came, lambda: came)
-
-
-def _configuration(folder: Path, targets: dict[str, list[str]], alertmanager: int) -> Path:
-    """The example with these addresses and a key, and without its waits."""
-    (folder / "alerts.yml").write_text(re.sub(r"for: \d+[sm]", "for: 1s", ALERTS.read_text()))
-    (folder / "api-key").write_text("a-key-of-the-test")
-    made = yaml.safe_load((EXAMPLE / "prometheus.yml").read_text())
-    made["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
-    made["alerting"]["alertmanagers"] = [{"static_configs": [{"targets": [f"127.0.0.1:{alertmanager}"]}]}]
-    for job in made["scrape_configs"]:
-        job["static_configs"] = [{"targets": targets.pop(job["job_name"])}]
-        if job["job_name"] == "fleet-gateway":
-            job["authorization"] = {"credentials_file": "api-key"}
-    assert not targets
-    (folder / "prometheus.yml").write_text(yaml.safe_dump(made))
-    return folder / "prometheus.yml"

@@ -4,23 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 
 from tests.e2e.deployment import STACK, Site
 
 
 def fleet(site: Site, *arguments: str) -> subprocess.CompletedProcess[str]:
     site.program.configure(site.config)
-    return subprocess.run(
-        [sys.executable, "-m", "infra.cli", *arguments],
-        cwd=site.program.project,
-        env=site.program.environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
+    return site.program.module("infra.cli", *arguments, timeout=600)
 
 
 def test_a_change_is_deployed_seen_and_taken_back(site: Site) -> None:

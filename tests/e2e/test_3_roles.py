@@ -2,8 +2,6 @@
 request."""
 
 import json
-import subprocess
-import sys
 import time
 from contextlib import ExitStack
 from functools import partial
@@ -78,14 +76,6 @@ def _capabilities(url: str) -> list[str]:
 def _seen_by_the_doctor(site: Site) -> dict[str, str]:
     """What the doctor's check of the settings says of each node."""
     site.program.configure(site.config)
-    done = subprocess.run(
-        [sys.executable, "-m", "infra.doctor", "--stack", site.program.stack, "--json"],
-        cwd=site.program.project,
-        env=site.program.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    done = site.program.module("infra.doctor", "--stack", site.program.stack, "--json")
     findings = json.loads(done.stdout)["findings"]
     return {each["where"][0]: each["seen"] for each in findings if each["check"] == "settings"}

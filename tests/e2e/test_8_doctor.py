@@ -90,15 +90,7 @@ def doctor(site: Site, config: dict[str, Any] | None = None, *arguments: str) ->
     """Run the doctor from the deployed copy of the project, on the present stack file."""
     site.program.configure(config or site.config)
     began = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-m", "infra.doctor", "--stack", site.program.stack, "--json", *arguments],
-        cwd=site.program.project,
-        env=site.program.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    done = site.program.module("infra.doctor", "--stack", site.program.stack, "--json", *arguments)
     seconds = time.monotonic() - began
     site.program.configure(site.config)
     assert done.returncode in (0, 1), done.stderr
@@ -116,16 +108,7 @@ def run_remedy(site: Site, finding: dict[str, Any]) -> None:
         command = f"{text.split('`')[1]} --yes --skip-preview"
     else:
         command = re.split(r", and |; | \(", text)[0].replace(", then ", " && ")
-    done = subprocess.run(
-        ["bash", "-c", command],
-        cwd=site.program.project,
-        env=site.program.environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
+    done = site.program.command("bash", "-c", command, timeout=300)
     assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
     await_health(site)
     # nginx avoids for some seconds a node that failed.

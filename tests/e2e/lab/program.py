@@ -127,6 +127,23 @@ class Program:
             "DOCKER_CONFIG": str(self.folder / "docker"),
         }
 
+    def command(self, *arguments: str, timeout: float) -> subprocess.CompletedProcess[str]:
+        """Runs a command of the user in the project's folder."""
+        return subprocess.run(
+            arguments,
+            cwd=self.project,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=timeout,
+        )
+
+    def module(self, name: str, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        """Runs a module of the project as `python -m` does."""
+        return self.command(sys.executable, "-m", name, *arguments, timeout=timeout)
+
     @property
     def config_file(self) -> Path:
         return self.project / f"Pulumi.{self.stack}.yaml"

@@ -17,8 +17,6 @@ from inference_service.http.analysis import BASE
 from inference_service.http.envelope import PAGE_HEADERS
 from inference_service.http.openapi import document
 
-_TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
-
 #: The viewer changes only with the service's version; a day later every browser has the new one.
 _VIEWER = "openapi-explorer.min.js"
 _VIEWER_HEADERS = {"cache-control": "public, max-age=86400", "x-content-type-options": "nosniff"}
@@ -27,12 +25,7 @@ _VIEWER_HEADERS = {"cache-control": "public, max-age=86400", "x-content-type-opt
 def routes(engine: Engine) -> Sequence[HTTPRouteHandler]:
     """The description (/openapi.json) and its page (/docs), also under the base that gateways forward."""
     own = files("inference_service.http").joinpath("static/api")
-    assets = {
-        file.name: file
-        for folder in (own, pages.SHARED)
-        for file in folder.iterdir()
-        if file.name.rpartition(".")[2] in _TYPES
-    }
+    assets = pages.assets(own)
 
     @get(["/openapi.json", f"{BASE}/openapi.json"])
     async def description(request: Request[Any, Any, Any]) -> Response[bytes]:
@@ -53,8 +46,8 @@ def routes(engine: Engine) -> Sequence[HTTPRouteHandler]:
     async def asset(name: FromPath[str]) -> Response[bytes]:
         if name not in assets:
             raise NotFoundException
-        kind = _TYPES[name.rpartition(".")[2]]
+        file, kind = assets[name]
         headers = _VIEWER_HEADERS if name == _VIEWER else pages.HEADERS
-        return Response(assets[name].read_bytes(), media_type=kind, headers=headers)
+        return Response(file.read_bytes(), media_type=kind, headers=headers)
 
     return [description, page, asset]

@@ -11,18 +11,11 @@ from litestar.params import FromPath
 from inference_service import pages
 from inference_service.engine import Engine
 
-_TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
-
 
 def routes(_: Engine) -> list[HTTPRouteHandler]:
     """The page and its files. Its addresses are relative, so it works under any path of another proxy."""
     own = files("inference_service.http").joinpath("static/playground")
-    assets = {
-        file.name: file
-        for folder in (own, pages.SHARED)
-        for file in folder.iterdir()
-        if file.name.rpartition(".")[2] in _TYPES
-    }
+    assets = pages.assets(own)
 
     @get("/demo", sync_to_thread=False)
     def page(request: Request[Any, Any, Any]) -> Response[bytes]:
@@ -35,7 +28,7 @@ def routes(_: Engine) -> list[HTTPRouteHandler]:
     def asset(name: FromPath[str]) -> Response[bytes]:
         if name not in assets:
             raise NotFoundException
-        kind = _TYPES[name.rpartition(".")[2]]
-        return Response(assets[name].read_bytes(), media_type=kind, headers=pages.HEADERS)
+        file, kind = assets[name]
+        return Response(file.read_bytes(), media_type=kind, headers=pages.HEADERS)
 
     return [page, asset]

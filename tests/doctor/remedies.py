@@ -18,6 +18,7 @@ _ADVICE = "tests/doctor/test_guide.py::test_the_remedy_depends_on_the_message"
 #: Remedies that are commands or settings: the test applies them on real hosts, commands as the doctor prints
 #: them, and the fault is gone.
 RUN: dict[tuple[str, str], str] = {
+    ("gpu in a container", "Failed to initialize NVML"): f"{_E2E}test_a_container_that_lost_its_gpu",
     ("ssh", "SSH: its host key is not known"): f"{_E2E}test_an_unknown_host_key",
     ("ssh", "SSH: its host key is not the known one"): f"{_E2E}test_a_changed_host_key",
     ("ports", "port 8800 is taken by the container"): f"{_E2E}test_a_taken_port",
@@ -41,8 +42,6 @@ RUN: dict[tuple[str, str], str] = {
 #: Other remedies: many change files, machines or networks of the user, or are commands of systemd and of
 #: NVIDIA's tools, which the laboratory's hosts lack. The test plants the fault and reads the remedy.
 READ: dict[tuple[str, str], str] = {
-    ("gpu in a container", "Failed to initialize NVML"): f"{_HOSTS}"
-    "test_a_container_that_lost_its_gpu_is_reported_with_its_restart",
     ("ssh", "SSH: connection refused"): f"{_E2E}test_a_wrong_ssh_port",
     ("ssh", "SSH: this computer's key is not accepted"): f"{_HOSTS}test_errors_of_ssh_are_distinguished",
     ("docker", "Cannot connect to the Docker daemon"): f"{_E2E}test_docker_that_does_not_answer",

@@ -306,6 +306,17 @@ def test_a_removed_container(clinic: Site, second: Host) -> None:
     run_remedy(clinic, found)
 
 
+def test_a_container_that_lost_its_gpu(clinic: Site, second: Host) -> None:
+    name = container(second, "-triton")
+    # The container's root is read-only; what Docker mounted on the host is not.
+    merged = second.docker("inspect", "--format", "{{.GraphDriver.Data.MergedDir}}", name).stdout.strip()
+    tool = f"{merged}/usr/local/bin/nvidia-smi"
+    put(second, tool, "#!/bin/sh\necho 'Failed to initialize NVML: Unknown Error'\nexit 255\n")
+    found = doctor(clinic).only("gpu-2: gpu in a container")
+    assert "Failed to initialize NVML: Unknown Error" in found["seen"]
+    run_remedy(clinic, found)
+
+
 def test_a_killed_triton(clinic: Site, second: Host) -> None:
     name = container(second, "-triton")
     second.docker("kill", name)

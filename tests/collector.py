@@ -1,7 +1,12 @@
-"""A real receiver of traces on loopback: OTLP over HTTP, decoded with OpenTelemetry's own messages."""
+"""A real receiver of traces on loopback: OTLP over HTTP, decoded with OpenTelemetry's own messages.
+
+As collectors do, it takes protobuf and JSON: the service sends the one, Triton the other.
+"""
 
 from __future__ import annotations
 
+import base64
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +15,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from google.protobuf.json_format import ParseDict
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
@@ -57,8 +63,9 @@ class Collector:
             assert time.monotonic() < deadline, f"not within {seconds} s; arrived: {self.spans}"
             time.sleep(0.05)
 
-    def take(self, body: bytes) -> None:
-        for each in ExportTraceServiceRequest.FromString(body).resource_spans:
+    def take(self, body: bytes, content_type: str) -> None:
+        message = _of_json(body) if "json" in content_type else ExportTraceServiceRequest.FromString(body)
+        for each in message.resource_spans:
             resource = _mapping(each.resource.attributes)
             for scope in each.scope_spans:
                 self._spans += [_span(span, resource) for span in scope.spans]
@@ -71,7 +78,8 @@ def collector() -> Iterator[Collector]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             assert self.path == "/v1/traces"
-            received.take(self.rfile.read(int(self.headers["Content-Length"])))
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            received.take(body, self.headers["Content-Type"])
             self.send_response(200)
             self.send_header("Content-Type", "application/x-protobuf")
             self.send_header("Content-Length", "0")
@@ -88,6 +96,20 @@ def collector() -> Iterator[Collector]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+def _of_json(body: bytes) -> ExportTraceServiceRequest:
+    """OTLP's JSON is protobuf's, but its ids are hexadecimal and not base64."""
+
+    def rewritten(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        ids = ("traceId", "spanId", "parentSpanId")
+        return {
+            key: base64.b64encode(bytes.fromhex(value)).decode() if key in ids else value
+            for key, value in pairs
+        }
+
+    read = json.loads(body, object_pairs_hook=rewritten)
+    return ParseDict(read, ExportTraceServiceRequest(), ignore_unknown_fields=True)
 
 
 def _span(span: Any, resource: dict[str, Any]) -> Span:

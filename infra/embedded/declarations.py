@@ -21,7 +21,7 @@ from infra.paths import project_path
 from infra.service_settings import merged, on_this_computer, service_secrets, service_settings
 from infra.stack import Node, Stack
 from infra.stack.values import NAME
-from infra.triton_arguments import TritonPorts, models_in_use, trace_arguments
+from infra.triton_arguments import TritonPorts, models_in_use, trace_arguments, trace_environment
 
 
 class TritonDeclaration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -135,7 +135,7 @@ def _triton(stack: Stack, node: Node) -> TritonDeclaration:
         repository=str(project_path(stack.models.path)),
         models=models_in_use(stack, node),
         extra_args=(*trace_arguments(stack, node), *stack.triton.extra_args),
-        environment=dict(stack.triton.env),
+        environment={**trace_environment(stack), **stack.triton.env},
     )
 
 

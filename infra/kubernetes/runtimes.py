@@ -11,7 +11,7 @@ from infra.kubernetes.labels import Manifest
 from infra.kubernetes.pods import mount
 from infra.stack import EdgeLlmPart, Stack
 from infra.stack.pools import Pool
-from infra.triton_arguments import container_command, on_loopback
+from infra.triton_arguments import container_command, on_loopback, trace_environment
 
 SHM, TMP, ENGINES = "shm", "runtime-tmp", "engines"
 _DEFAULT_CPU, _DEFAULT_MEMORY = "2", "4g"
@@ -76,7 +76,12 @@ def _triton(stack: Stack, pool: Pool, image: str, secret: str) -> Manifest:
         # The image's home folder may belong to root; models cache compiled code there. NVIDIA's images ask
         # for every GPU of the machine.
         "env": pods.variables(
-            {"HOME": "/tmp", **({} if pool.gpus else {"NVIDIA_VISIBLE_DEVICES": "void"}), **settings.env},
+            {
+                "HOME": "/tmp",
+                **({} if pool.gpus else {"NVIDIA_VISIBLE_DEVICES": "void"}),
+                **trace_environment(stack),
+                **settings.env,
+            },
             secret,
             sorted(models.credentials(stack)),
         ),

@@ -270,6 +270,21 @@ def test_a_gateway_setting_touches_the_gateway_only() -> None:
 # Rolling ------------------------------------------------------------------------------------------------
 
 
+def test_traces_change_the_service_its_image_and_triton_of_every_node() -> None:
+    service = {"build": True}
+    before = declare(config(2, service=service))
+    after = declare(config(2, service=service, traces={"endpoint": "http://192.0.2.30:4318"}))
+    nodes = {"gpu-1-service", "gpu-1-triton", "gpu-2-service", "gpu-2-triton"}
+    assert nodes <= changed(before, after)
+    triton, traced = after["gpu-1-triton"].inputs, after["gpu-1-service"].inputs
+    assert "--trace-config=opentelemetry,url=http://192.0.2.30:4318/v1/traces" in triton["command"]
+    assert "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT=2s" in triton["envs"]
+    assert any('"endpoint": "http://192.0.2.30:4318"' in variable for variable in traced["envs"])
+    [image] = [each for each in after.of(":Image") if each.name.startswith("service-image")]
+    assert image.inputs["build"]["args"] == {"REQUIREMENTS": "service-otel"}
+    assert traced["image"] == image.inputs["imageName"] != before["gpu-1-service"].inputs["image"]
+
+
 def test_every_container_waits_for_its_nodes_turn_whatever_changes(repository: Path) -> None:
     before = declare(config(2))
     changes: list[dict[str, Any]] = [

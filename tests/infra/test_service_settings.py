@@ -16,7 +16,7 @@ from infra.paths import PROJECT
 from infra.program.runtimes.triton import command
 from infra.service_settings import DECIDED, service_secrets, service_settings
 from infra.stack import Build, Stack, parse
-from infra.triton_arguments import arguments, models_in_use, trace_arguments
+from infra.triton_arguments import arguments, models_in_use, trace_arguments, trace_environment
 
 pytestmark = pytest.mark.fast
 
@@ -185,6 +185,8 @@ def test_traces_reach_the_service_and_triton_of_a_node_that_they_name(host: str)
     assert settings.check({"server": {"traces": told}}, {})[0].server.traces.share == 0.5
     declared = node_declaration(stack, node).triton if host == "embedded" else None
     given = declared.extra_args if declared else command(stack, node)
+    if declared:
+        assert declared.environment == trace_environment(stack)
     assert [argument.removeprefix("--trace-config=") for argument in given if "trace" in argument] == [
         "mode=opentelemetry",
         "level=TIMESTAMPS",
@@ -202,6 +204,7 @@ def test_a_stack_without_traces_is_as_if_there_were_none(host: str) -> None:
     [node] = stack.nodes
     assert "traces" not in service_settings(stack, node)["server"]
     assert trace_arguments(stack, node) == []
+    assert trace_environment(stack) == {}
     assert service_source(stack) == stack.service.source
 
 

@@ -7,7 +7,7 @@ from infra import names
 from infra.program.containers import USER, gpu_requests, healthcheck
 from infra.program.runtimes.base import Place
 from infra.triton_arguments import container_command as command
-from infra.triton_arguments import stop_seconds
+from infra.triton_arguments import stop_seconds, trace_environment
 
 
 def declare(place: Place) -> docker.Container:
@@ -22,7 +22,7 @@ def declare(place: Place) -> docker.Container:
         parent=place.parent,
         needs=[*place.needs, *place.prepared.engines],
         # The image's home folder may belong to root; models cache compiled code there.
-        env={"HOME": "/tmp", **settings.env},
+        env={"HOME": "/tmp", **trace_environment(stack), **settings.env},
         secrets=credentials,
         memory=settings.memory,
         stop_seconds=stop_seconds(stack.service.shutdown_grace_seconds),

@@ -14,7 +14,7 @@ DOCS_VENV := .venv-docs/.installed
 # Made last: where it is, .venv-models is complete.
 WEIGHTS := .venv-models/share/whisper-base/model.bin
 
-.PHONY: help up down status check test test-convert test-clients e2e e2e-long bench fuzz doctor lint format docs setup locks lowest
+.PHONY: help up down status check test test-convert test-clients e2e e2e-long e2e-kubernetes bench fuzz doctor lint format docs setup locks lowest
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ e2e: $(VENV) $(WEIGHTS) ## run real Pulumi against real Docker hosts on this com
 
 e2e-long: $(VENV) $(WEIGHTS) ## run the scenarios of make e2e that take longer; ARGS goes to pytest
 	@.venv/bin/python -m pytest tests/e2e -m long $(ARGS)
+
+e2e-kubernetes: $(VENV) ## run real Pulumi against the cluster of KUBECONFIG, one for tests; ARGS goes to pytest
+	@.venv/bin/python -m pytest tests/e2e_kubernetes $(ARGS)
 
 bench: $(VENV) $(WEIGHTS) ## measure, as a table and as JSON
 	@.venv/bin/python -m tests.bench

@@ -49,7 +49,7 @@ def main(
 _COMMANDS: dict[str, tuple[Callable[..., int], ...]] = {
     _FLEET: (start.init, deploy.preview, deploy.deploy, deploy.rollback, deploy.destroy, deploy.env),
     _HERE: (local.up, local.down, watch.status, watch.logs),
-    _HELP: (files.check, files.import_script),
+    _HELP: (files.check, files.import_script, files.import_pools),
 }
 for panel, commands in _COMMANDS.items():
     for command in commands:

@@ -209,4 +209,6 @@ def show(stack: Stack, done: pulumi_command.Done, told: dict[str, Any]) -> None:
     count = sum(map(len, changed.values()))
     outcome = "done" if done.status == 0 else f"failed with status {done.status}"
     print(f"\n{outcome} in {done.seconds:.0f} s, {count} {'change' if count == 1 else 'changes'}")
-    print(f"status  fleet status -s {stack.name}\ncheck   fleet doctor -s {stack.name}")
+    print(f"status  fleet status -s {stack.name}")
+    if not stack.in_cluster:
+        print(f"check   fleet doctor -s {stack.name}")

@@ -1,4 +1,4 @@
-"""`fleet check` and `import-script`: stack files without their hosts."""
+"""`fleet check`, `import-script` and `import-pools`: stack files without their hosts."""
 
 from pathlib import Path
 from typing import Annotated
@@ -25,3 +25,14 @@ def import_script(
 ) -> int:
     """Turn the original deployment script's environment into a stack file."""
     return stack_command(["import-script", *([str(file)] if file else [])])
+
+
+def import_pools(
+    file: Annotated[
+        Path | None, typer.Argument(help="the stack file to write, e.g. Pulumi.cluster.yaml")
+    ] = None,
+    stack: STACK = DEFAULT_STACK,
+) -> int:
+    """Turn a stack file for hosts into one for a Kubernetes cluster."""
+    source = str(stack_files.existing(stack))
+    return stack_command(["import-pools", source, *([str(file)] if file else [])])

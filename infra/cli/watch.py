@@ -7,18 +7,20 @@ from typing import Annotated
 import typer
 
 from infra import names
-from infra.cli import stack_files
+from infra.cli import cluster, stack_files
 from infra.cli.options import DEFAULT_STACK, JSON, STACK
 from infra.cli.screen import Failed, show_json, show_table
 from infra.cli.state import PartState, states
 from infra.connection import Connection
 from infra.embedded.layout import Layout
+from infra.kubernetes.kubectl import logs_command
 from infra.stack import Stack
 
 
 def status(stack: STACK = DEFAULT_STACK, as_json: JSON = False) -> int:
     """Show each node and the gateway: health, load, address and role. Exit status 1 unless all are well."""
-    found = states(stack_files.load(stack))
+    loaded = stack_files.load(stack)
+    found = cluster.states(loaded) if loaded.in_cluster else states(loaded)
     if as_json:
         show_json([each.as_json() for each in found])
     else:
@@ -45,6 +47,8 @@ def _helps(stack: str, found: list[PartState]) -> str:
     loaded = stack_files.load(stack)
     if stack_files.on_this_computer(loaded) and not any(part.well for part in found):
         return f"\nThe stack {stack} does not run. To start it: fleet up -s {stack}"
+    if loaded.in_cluster:
+        return f"\nFor the logs of a pool: fleet logs POOL -s {stack} [--part triton]"
     return f"\nFor the reasons and what to do: fleet doctor -s {stack}"
 
 
@@ -69,6 +73,11 @@ def _command(stack: Stack, part: str, container: str, lines: int, follow: bool) 
     allowed = [*(node.name for node in stack.nodes), *gateways]
     if part not in allowed:
         raise Failed(f"{part}: expected one of {', '.join(allowed)}")
+    if stack.in_cluster:
+        cluster.need_kubectl()
+        if container not in names.NODE_PARTS:
+            raise Failed(f"--part {container}: expected one of {', '.join(names.NODE_PARTS)}")
+        return logs_command(stack, part, container, lines, follow)
     if part in gateways:
         host, name, process = gateways[part], names.gateway_container(stack), names.GATEWAY
     else:

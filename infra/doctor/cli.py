@@ -89,6 +89,11 @@ def parser() -> argparse.ArgumentParser:
 def examine(given: argparse.Namespace) -> int:
     """Examine a stack, and print its findings."""
     stack = load_file(given.file or existing(given.stack))
+    if stack.in_cluster:
+        raise Usage(
+            f"the doctor examines hosts, and {stack.name} is in a cluster. "
+            f"For the reasons why pods are not ready: fleet status -s {stack.name}"
+        )
     allowed = [node.name for node in stack.nodes] + sorted(
         {names.GATEWAY, *(each.name for each in stack.gateway.each)}
     )

@@ -1,4 +1,4 @@
-"""`python -m infra.stack check FILE`, `schema [--check]`, `import-script [FILE]`."""
+"""`python -m infra.stack check FILE`, `schema`, `import-script [FILE]`, `import-pools FROM [FILE]`."""
 
 import argparse
 import os
@@ -6,9 +6,12 @@ import re
 import sys
 from pathlib import Path
 
+import yaml
+
 from infra.stack import schema, script
-from infra.stack.load import load_file
-from infra.stack.problems import StackError
+from infra.stack.import_pools import import_pools
+from infra.stack.load import PROJECT, load_file, own_keys
+from infra.stack.problems import Problem, StackError
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -25,6 +28,9 @@ def main(arguments: list[str] | None = None) -> int:
         epilog=f"reads {', '.join(script.VARIABLES)}",
     )
     imported.add_argument("file", type=Path, nargs="?", help="the stack file to write, e.g. Pulumi.prod.yaml")
+    pools = commands.add_parser("import-pools", help="turn a stack file for hosts into one for Kubernetes")
+    pools.add_argument("source", type=Path, help="the stack file for hosts")
+    pools.add_argument("file", type=Path, nargs="?", help="the stack file to write, e.g. Pulumi.cluster.yaml")
     given = parser.parse_args(arguments)
     try:
         if given.command == "check":
@@ -33,6 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{given.file}: {nodes}, no mistakes")
         elif given.command == "schema":
             return _schema(given.check)
+        elif given.command == "import-pools":
+            return _write(given.file, *_pools(given.source))
         else:
             return _import(given.file)
     except StackError as error:
@@ -52,14 +60,37 @@ def _schema(check: bool) -> int:
 
 
 def _import(file: Path | None) -> int:
+    text = script.import_script(os.environ)
+    notes = [line.removeprefix("# ") for line in text.splitlines() if line.startswith("# ")]
+    return _write(file, text, notes)
+
+
+def _pools(source: Path) -> tuple[str, list[str]]:
+    """The text of the stack file in a cluster, and notes. Raises StackError."""
+    stack = load_file(source)
+    if stack.in_cluster:
+        raise StackError([Problem("target", "is kubernetes already")], str(source))
+    document = yaml.safe_load(source.read_text(encoding="utf-8"))
+    config, notes = import_pools(stack, own_keys(source))
+    # With what Pulumi decrypts them, encrypted values stay as they are.
+    kept = {key: value for key, value in document.items() if key != "config"}
+    others = {
+        key: value
+        for key, value in document["config"].items()
+        if ":" in str(key) and not str(key).startswith(f"{PROJECT}:")
+    }
+    own = {f"{PROJECT}:{key}": value for key, value in config.items()}
+    text = yaml.safe_dump({**kept, "config": {**own, **others}}, sort_keys=False, allow_unicode=True)
+    return "".join(f"# {note}\n" for note in notes) + text, notes
+
+
+def _write(file: Path | None, text: str, notes: list[str]) -> int:
     name = re.fullmatch(r"Pulumi\.(.+)\.yaml", file.name) if file is not None else None
     if file is not None and name is None:
         print(f"{file}: expected Pulumi.<stack>.yaml", file=sys.stderr)
         return 1
-    text = script.import_script(os.environ)
-    for line in text.splitlines():
-        if line.startswith("# "):
-            print(line.removeprefix("# "), file=sys.stderr)
+    for note in notes:
+        print(note, file=sys.stderr)
     if file is None or name is None:
         print(text, end="")
         return 0

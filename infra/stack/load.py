@@ -131,7 +131,7 @@ def load_file(path: str | Path) -> Stack:
     """
     path = Path(path)
     name = path.stem.removeprefix("Pulumi.")
-    own = _own_keys(path)
+    own = own_keys(path)
     paths: list[str] = []
     try:
         stack = parse(encrypted.without(own, "", paths), name, str(path))
@@ -146,7 +146,7 @@ def load_file(path: str | Path) -> Stack:
     return stack
 
 
-def _own_keys(path: Path) -> dict[str, Any]:
+def own_keys(path: Path) -> dict[str, Any]:
     """The keys of this project in a stack file, without `gpu-inference:`. Raises StackError."""
     try:
         with path.open(encoding="utf-8") as file:
@@ -226,7 +226,7 @@ def load(project: str = PROJECT) -> Stack:
 def _decrypted(own: Mapping[str, Any], keys: Collection[str], file: Path) -> dict[str, str]:
     """The values that were encrypted, by path. `keys` are those of `own` that hold one."""
     try:
-        written = _own_keys(file) if keys else {}
+        written = own_keys(file) if keys else {}
     except StackError:  # Pulumi has the configuration from another file, or from an environment.
         written = {}
     return {

@@ -52,18 +52,18 @@ def test_the_provider_is_that_of_the_stacks_cluster() -> None:
 def test_pods_need_their_secret_and_the_gateway_comes_after_the_pools() -> None:
     two = {"nodes": [{"name": "a"}, {"name": "b"}], "apiKeys": ["example-key-1"]}
     fleet = declare(two)
-    assert "prod-a-settings-secret" in fleet["prod-a-deployment"].needs
-    assert "prod-a-deployment" in fleet.after("prod-b-deployment"), "one pool after the other"
-    gateway = fleet.after("prod-gateway-deployment")
-    assert {"prod-a-deployment", "prod-b-deployment", "prod-gateway-configmap"} <= gateway
-    assert "prod-gateway-keys-secret" in fleet["prod-gateway-deployment"].needs
+    assert "a-settings-secret" in fleet["a-deployment"].needs
+    assert "a-deployment" in fleet.after("b-deployment"), "one pool after the other"
+    gateway = fleet.after("gateway-deployment")
+    assert {"a-deployment", "b-deployment", "gateway-configmap"} <= gateway
+    assert "gateway-keys-secret" in fleet["gateway-deployment"].needs
 
 
 def test_an_autoscaler_comes_after_its_deployment_which_says_no_number() -> None:
     fleet = declare({"nodes": [{"name": "a", "autoscale": {"max": 4}}, {"name": "b", "autoscale": KEDA}]})
-    assert "replicas" not in fleet["prod-a-deployment"].inputs["spec"]
-    assert "prod-a-deployment" in fleet["prod-a-horizontalpodautoscaler"].needs
-    assert "prod-b-deployment" in fleet["prod-b-scaledobject"].needs
+    assert "replicas" not in fleet["a-deployment"].inputs["spec"]
+    assert "a-deployment" in fleet["a-horizontalpodautoscaler"].needs
+    assert "b-deployment" in fleet["b-scaledobject"].needs
 
 
 def test_an_image_that_is_built_is_pushed_before_pods_need_it() -> None:
@@ -71,8 +71,8 @@ def test_an_image_that_is_built_is_pushed_before_pods_need_it() -> None:
     image = fleet["service-image"]
     assert image.inputs["imageName"].startswith("registry.example.com/gpu/service:")
     assert not image.inputs.get("skipPush")
-    assert "service-image" in fleet.after("prod-l4-deployment")
-    service = fleet["prod-l4-deployment"].inputs["spec"]["template"]["spec"]["containers"][0]
+    assert "service-image" in fleet.after("l4-deployment")
+    service = fleet["l4-deployment"].inputs["spec"]["template"]["spec"]["containers"][0]
     assert service["image"] == image.inputs["imageName"]
 
 

@@ -84,7 +84,7 @@ class Cluster(pulumi.ComponentResource):
             waits = each["kind"] == "Deployment"
             declared.append(
                 declare(
-                    f"{each['metadata']['name']}-{each['kind'].lower()}",
+                    f"{each['metadata']['name'].removeprefix(f'{self._stack.name}-')}-{each['kind'].lower()}",
                     each,
                     parent=parent,
                     provider=self._cluster,

@@ -1,0 +1,84 @@
+"""How a stack's parts are in its cluster, from what its API says: ready pods, and why others are not."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from infra.kubernetes import labels
+from infra.stack import Stack
+
+#: What a container waits for while it starts as it should.
+_STARTING = {"ContainerCreating", "PodInitializing"}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A pool or the gateway: how many pods it wants, how many are ready, and why others are not."""
+
+    name: str
+    wanted: int
+    ready: int
+    reasons: tuple[str, ...]
+
+    @property
+    def state(self) -> str:
+        """The state as `fleet status` shows it: healthy, or a word and the reasons."""
+        pods = f"{self.ready} of {self.wanted} pods are ready"
+        if self.ready >= self.wanted > 0:
+            return "healthy"
+        if self.wanted == 0:
+            return "drained: it has no pods"
+        return f"{'unhealthy' if self.ready else 'down'}: {'; '.join([pods, *self.reasons])}"
+
+
+def parts(stack: Stack, items: Sequence[Mapping[str, Any]]) -> list[Part]:
+    """The pools in their order, then the gateway. `items` are the stack's Deployments and pods."""
+    named = [each.name for each in stack.pools] + [labels.GATEWAY]
+    return [_part(name, labels.of(stack, name), items) for name in named]
+
+
+def _part(name: str, deployment: str, items: Sequence[Mapping[str, Any]]) -> Part:
+    found = [
+        each for each in items if each["kind"] == "Deployment" and each["metadata"]["name"] == deployment
+    ]
+    if not found:
+        return Part(name, 1, 0, ("it is not in the cluster",))
+    spec, status = found[0]["spec"], found[0].get("status", {})
+    selecting = spec["selector"]["matchLabels"].items()
+    pods = [
+        each
+        for each in items
+        if each["kind"] == "Pod" and selecting <= each["metadata"].get("labels", {}).items()
+    ]
+    counted = Counter(reason for each in pods for reason in [why(each)] if reason is not None)
+    reasons = [f"{count} × {reason}" if count > 1 else reason for reason, count in counted.items()]
+    # Quotas and Pod Security refuse pods, so there is none that could say it.
+    reasons += [
+        each["message"]
+        for each in status.get("conditions", [])
+        if each["type"] == "ReplicaFailure" and each["status"] == "True"
+    ]
+    return Part(name, spec.get("replicas", 1), status.get("readyReplicas", 0), tuple(reasons))
+
+
+def why(pod: Mapping[str, Any]) -> str | None:
+    """Why a pod is not ready, in the scheduler's or the kubelet's words; None where it is ready or ends."""
+    status = pod.get("status", {})
+    conditions = {each["type"]: each for each in status.get("conditions", [])}
+    if pod["metadata"].get("deletionTimestamp") or conditions.get("Ready", {}).get("status") == "True":
+        return None
+    placed = conditions.get("PodScheduled", {})
+    if placed.get("status") == "False":
+        return str(placed.get("message") or placed.get("reason"))
+    for each in [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]:
+        waiting = each.get("state", {}).get("waiting", {})
+        if waiting and waiting.get("reason") not in _STARTING:
+            return f"{each['name']}: {waiting.get('reason')} {waiting.get('message', '')}".strip()
+        last = each.get("lastState", {}).get("terminated") or each.get("state", {}).get("terminated")
+        if last and not each.get("ready"):
+            return f"{each['name']}: ended with status {last.get('exitCode')} ({last.get('reason')})"
+        if each.get("started") is False and each.get("state", {}).get("running"):
+            return f"{each['name']} starts: its startup probe has not passed yet"
+    ready = conditions.get("ContainersReady", {})
+    return str(ready.get("message") or "it starts")

@@ -1,0 +1,98 @@
+"""Pulumi brings a stack up in a cluster, changes exactly what changed, repairs drift, and takes all away."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.paths import pulumi_cli
+from tests.e2e.lab.program import Program, Result
+from tests.e2e_kubernetes.conftest import kubectl
+from tests.e2e_kubernetes.machine import Machine
+from tests.kubernetes.stacks import BASE
+
+
+def provider() -> bool:
+    """Whether the Pulumi CLI is there, and the provider's plugin."""
+    cli = pulumi_cli()
+    if cli is None:
+        return False
+    listed = subprocess.run([cli, "plugin", "ls", "--json"], capture_output=True, text=True, check=False)
+    return any(each["name"] == "kubernetes" for each in json.loads(listed.stdout or "[]"))
+
+
+pytestmark = [
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(not provider(), reason="no Pulumi CLI with the provider kubernetes"),
+]
+ALL = "deployments,services,configmaps,secrets,poddisruptionbudgets,networkpolicies,pods"
+
+
+@pytest.fixture
+def config(namespace: str) -> dict[str, Any]:
+    # No load balancer gives the Service of this cluster an address.
+    kubernetes = {"namespace": namespace, "service": {"type": "NodePort"}}
+    return copy.deepcopy({**BASE, "kubernetes": kubernetes, "apiKeys": ["example-key-1"]})
+
+
+@pytest.fixture
+def program(tmp_path: Path, config: dict[str, Any], machine: Machine, claim: None) -> Iterator[Program]:
+    made = Program(tmp_path, "prod")
+    made.configure(config)
+    yield made
+    made.destroy().check()
+
+
+def names(namespace: str, kinds: str = ALL) -> set[str]:
+    """The objects in a namespace, without those that every one has."""
+    found = kubectl("get", kinds, "-n", namespace, "-o", "name").split()
+    return {each for each in found if not each.endswith("/kube-root-ca.crt")}
+
+
+def changed(result: Result) -> set[str]:
+    """The resources that an update changed."""
+    return {each.rpartition("::")[2] for each in result.steps}
+
+
+def test_a_stack_comes_up_stays_as_it_is_changes_is_repaired_and_goes(
+    program: Program, config: dict[str, Any], namespace: str
+) -> None:
+    preview = program.preview().check()
+    assert names(namespace) == set(), "a preview changes nothing"
+    up = program.up().check()
+    assert up.steps == preview.steps
+    there = names(namespace)
+    assert {"deployment.apps/prod-l4", "deployment.apps/prod-gateway", "service/prod-gateway"} <= there
+    pods = json.loads(kubectl("get", "pods", "-n", namespace, "-o", "json"))["items"]
+    assert len(pods) == 4
+    assert program.outputs()["nodes"]["l4"]["pods"] == {"least": 2, "most": 2}
+
+    again = program.up().check()
+    assert again.steps == {}, "nothing changed"
+
+    # Another setting starts the pool's pods anew, and the preview says so.
+    config["nodes"][0]["replicas"] = 3
+    config["service"]["maxConcurrency"] = 8
+    program.configure(config)
+    preview = program.preview().check()
+    up = program.up().check()
+    assert preview.steps == up.steps
+    assert changed(up) == {"l4-settings-secret", "l4-deployment"}
+    assert program.up().check().steps == {}
+
+    # Somebody changes the cluster by hand.
+    kubectl("scale", "-n", namespace, "deployment/prod-l4", "--replicas=1")
+    kubectl("delete", "-n", namespace, "service/prod-l4")
+    program.refresh().check()
+    repaired = program.up().check()
+    assert changed(repaired) == {"l4-deployment", "l4-service"}
+    assert "service/prod-l4" in names(namespace)
+
+    program.destroy().check()
+    assert not {each for each in names(namespace) if not each.startswith("pod/")}

@@ -17,14 +17,17 @@ import httpx2
 import pytest
 
 from inference_service import tracing
+from inference_service.runtimes.base import Call
+from inference_service.runtimes.remote import RemoteRuntime
 from inference_service.settings import Settings, SettingsError, TracesSettings, load
 from inference_service.tracing.otlp import MOST_CHILDREN, OtlpTracer
 from tests.collector import collector
 from tests.gateway.service_node import ServiceNode, service_nodes
 from tests.ports import free_port
+from tests.service.conftest import Service
 from tests.service.streams import tone
 
-REQUESTS = 40
+REQUESTS = 15
 
 
 class Answer:
@@ -101,6 +104,28 @@ def test_a_request_of_many_inferences_has_a_limited_number_of_spans() -> None:
         assert len(received.spans) == 1 + MOST_CHILDREN
         assert server.attributes["ai.spans_left_out"] == 5
         assert len(server.events) == 128
+
+
+async def test_a_remote_node_passes_the_trace_on_whatever_its_share(service: Service) -> None:
+    trace_id, client = "0af7651916cd43dd8448eb211c80319c", "00f067aa0ba902b7"
+    with collector() as received:
+        data = {
+            "ai": {"runtime": {"backend": "remote"}, "http": {"endpoint": service.url}},
+            "server": {"traces": {"endpoint": received.url, "share": 0}},
+        }
+        remote = RemoteRuntime(Settings.model_validate(data))
+        tracing.start(Settings.model_validate(data))  # of the other service, too, in this process
+        try:
+            await remote.start()
+            given = {"traceparent": f"00-{trace_id}-{client}-01"}
+            with tracing.request("http", Answer(), "one", given.get):
+                await remote.emotion_of_text("a text", Call("one"))
+            await remote.close()
+        finally:
+            tracing.stop()
+        [here] = received.of(trace_id)["http /x"]
+        [there] = received.of(trace_id)["http /api/v1/ai/emotion"]
+        assert (here.parent_id, there.parent_id) == (client, here.span_id)
 
 
 @pytest.mark.fast

@@ -180,6 +180,7 @@ def test_a_key_changes_the_objects(path: str) -> None:
         ("rollout", {"readyTimeoutSeconds": 900}),
         ("images", {"logins": [{"registry": "nvcr.io", "username": "a", "password": "example"}]}),
         ("apiKeys", ["example-key-1"]),
+        ("traces", {"endpoint": "http://collector.example.com:4318"}),
         ("cors", {"origins": ["https://app.example.com"]}),
     ],
 )
@@ -239,3 +240,13 @@ def test_a_pool_of_the_smallest_stack_is_what_the_reader_expects() -> None:
         ("PodDisruptionBudget", "prod-gateway"),
         ("Service", "prod-gateway"),
     ]
+
+
+def test_traces_go_through_both_containers_of_a_pod() -> None:
+    given = stack({"traces": {"endpoint": "http://collector.example.com:4318"}})
+    made = {(each["kind"], each["metadata"]["name"]): each for each in objects(given)}
+    [triton] = made["Deployment", "prod-l4"]["spec"]["template"]["spec"]["initContainers"]
+    assert "--trace-config=mode=opentelemetry" in triton["command"]
+    assert any(each["name"].startswith("OTEL_EXPORTER") for each in triton["env"])
+    settings = made["Secret", "prod-l4-settings"]["stringData"]
+    assert any("collector.example.com" in each for each in settings.values())

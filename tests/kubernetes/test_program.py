@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from typing import Any
@@ -12,7 +13,7 @@ from infra.kubernetes.objects import objects
 from infra.paths import PACKAGE
 from tests.infra.declared import Fleet
 from tests.kubernetes.declared import declare
-from tests.kubernetes.stacks import KEDA, OWN, STACKS, stack
+from tests.kubernetes.stacks import BASE, KEDA, OWN, STACKS, stack
 
 CUSTOM = "kubernetes:apiextensions.k8s.io"
 
@@ -39,6 +40,29 @@ def test_secrets_are_encrypted_in_the_state(name: str) -> None:
         assert ("stringData" in each.secrets) == each.type.endswith(":Secret")
         for secret in ("example-key-1", "example-password", "example-token", "example-id"):
             assert secret not in each.in_clear, each.name
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"triton": {"image": "registry.example.com/gpu/triton:1", "env": {"TOKEN": "planted7"}}},
+        {"triton": {"image": "registry.example.com/gpu/triton:1", "extraArgs": ["--token=planted7"]}},
+        {"service": {"image": "registry.example.com/gpu/service:1", "env": {"TOKEN": "planted7"}}},
+        {"service": {"image": "registry.example.com/planted7/service:1"}},
+        {"service": {**BASE["service"], "config": {"ai": {"models": {"asr": {"model_name": "planted7"}}}}}},
+        {"models": {"source": "s3://planted7/models"}},
+        {"gateway": {"publicHost": "planted7.example.com"}, "kubernetes": {"ingress": {}}},
+        {"cors": {"origins": ["https://planted7.example.com"]}},
+        {"nodes": [{"name": "l4", "selector": {"site": "planted7"}}]},
+        {"kubernetes": {"service": {"annotations": {"token": "planted7"}}}},
+        {"kubernetes": {"context": "planted7"}},
+    ],
+)
+def test_what_was_encrypted_in_the_file_is_encrypted_in_the_state(config: dict[str, Any]) -> None:
+    fleet = declare(config, "planted7")
+    assert [each.name for each in fleet.resources.values() if "planted7" in each.in_clear] == []
+    assert not [told for told in fleet.told if "planted7" in told]
+    assert "planted7" in json.dumps([each.inputs for each in fleet.resources.values()])
 
 
 def test_the_provider_is_that_of_the_stacks_cluster() -> None:

@@ -9,10 +9,8 @@ import httpx2
 from inference_service.settings import Settings
 
 _SECONDS = 1.0
-_UP = """# HELP ai_runtime_metrics_up Whether the runtime answered with its own metrics, which are below.
-# TYPE ai_runtime_metrics_up gauge
-ai_runtime_metrics_up {up}
-"""
+UP, UP_SAID = "ai_runtime_metrics_up", "Whether the runtime gave its own metrics, which follow: 1 or 0."
+_UP = f"# HELP {UP} {UP_SAID}\n# TYPE {UP} gauge\n{UP} {{up}}\n"
 
 
 class RuntimeMetrics:

@@ -2,7 +2,7 @@
 
 from grafana_foundation_sdk.builders import dashboard as builders
 
-from scripts.dashboards.gateway import FAILED, QUANTILES
+from scripts.dashboards.gateway import FAILED, quantiles
 from scripts.dashboards.panels import (
     BAD_IS_MORE,
     GOOD_IS_ONE,
@@ -78,7 +78,7 @@ def dashboard() -> builders.Dashboard:
             "reqps",
             stacked=True,
         ),
-        chart("Time to the answer", "Streams left out.", QUANTILES, "s"),
+        chart("Time to the answer", "Streams left out.", quantiles(_OF), "s"),
         chart(
             "Audio",
             "Seconds of audio inferred in a second, by task: 1 is as fast as it is spoken.",
@@ -95,7 +95,7 @@ def dashboard() -> builders.Dashboard:
         row("Which node is why?"),
         listing(
             "Nodes",
-            "What each node does now. The dashboard Node has one of them in full.",
+            "What each node does now. Its name leads to the dashboard Node.",
             [
                 ("Healthy", f"min by (node) ({_SERVING})", "bool_yes_no"),
                 ("Running", f"sum by (node) (ai_inferences_running{{{_OF}}})", "short"),
@@ -105,6 +105,7 @@ def dashboard() -> builders.Dashboard:
                 ("Started", f"max by (node) (ai_start_time_seconds{{{_OF}}}) * 1000", "dateTimeFromNow"),
             ],
             by="node",
+            to="/d/gpu-inference-node?var-node=${__value.raw}&${datasource:queryparam}&${stack:queryparam}",
         ),
         chart(
             "Queued work",

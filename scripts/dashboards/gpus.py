@@ -25,8 +25,8 @@ def dashboard() -> builders.Dashboard:
         row("Are they busy?"),
         number(
             "GPUs",
-            "GPUs that Triton sees.",
-            f"count(nv_gpu_memory_total_bytes{{{OF}}})",
+            "GPUs that Triton sees. One that two nodes share counts once.",
+            f"count(count by (gpu_uuid) (nv_gpu_memory_total_bytes{{{OF}}}))",
             "short",
             span=6,
         ),

@@ -154,8 +154,11 @@ def chart(
     return panel if most is None else panel.max(most)
 
 
-def listing(title: str, description: str, columns: Sequence[tuple[str, str, str]], by: str) -> table.Panel:
-    """A row for each value of the label `by`; a column is its title, its expression and its unit."""
+def listing(
+    title: str, description: str, columns: Sequence[tuple[str, str, str]], *, by: str, to: str
+) -> table.Panel:
+    """A row for each value of the label `by`, which leads to the address `to`; a column is its title, its
+    expression and its unit."""
     panel = (
         table.Panel()
         .title(title)
@@ -163,6 +166,7 @@ def listing(title: str, description: str, columns: Sequence[tuple[str, str, str]
         .datasource(_DATASOURCE)
         .height(_HEIGHT)
         .span(WIDTH)
+        .override_by_name(by, [models.DynamicConfigValue("links", [{"title": "Open", "url": to}])])
     )
     names: dict[str, str] = {}
     for at, (name, expr, unit) in enumerate(columns):

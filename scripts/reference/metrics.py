@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from prometheus_client.metrics import MetricWrapperBase
 
-from inference_service import metrics
+from inference_service import metrics, runtime_metrics
 from inference_service.console.gateway_metrics import SEEN, GatewayMetrics
 from scripts.reference import markdown
 
@@ -20,12 +20,13 @@ them and has alerts. Counters start at 0 with their process. A name with `_secon
 def page() -> str:
     """The page as Markdown."""
     seen = [_row(name, "gauge", labels, said) for name, said, labels in SEEN]
+    runtime = _row(runtime_metrics.UP, "gauge", (), runtime_metrics.UP_SAID)
     gateway = [*_rows(vars(GatewayMetrics()).values()), *seen]
     return "\n".join(
         (
             _HEAD,
             "## Of a node\n\n`GET /metrics` at its HTTP port, without a key.\n",
-            _table(_rows(vars(metrics).values())),
+            _table([*_rows(vars(metrics).values()), runtime]),
             "\n## Of a gateway\n\n`GET /metrics` at its HTTP entrance, from the console beside it.\n",
             _table(gateway) + "\n",
         )

@@ -77,7 +77,8 @@ def soak(minutes: float, folder: Path) -> int:
     print(short.summary(), long.summary(), sep="\n")
     print(f"targets that were read: {read} of {sum(map(len, targets.values()))}")
     print(f"alerts in {minutes:g} minutes: {', '.join(found) or 'none'}")
-    return 1 if found or short.failures or long.failures else 0
+    unread = int(read) < sum(map(len, targets.values()))
+    return 1 if found or unread or short.failures or long.failures else 0
 
 
 def main() -> int:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import msgspec
@@ -50,7 +51,7 @@ def promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["promtool", *map(str, arguments)], capture_output=True, text=True)
 
 
-def rules() -> list[dict[str, str]]:
+def rules() -> list[dict[str, Any]]:
     return [rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
 
 
@@ -253,6 +254,11 @@ def test_a_killed_node_raises_its_alert_and_a_drained_one_ends_it(tmp_path: Path
         for name in sorted(each for each in asked if each.startswith(("ai_", "node_"))):
             family = re.sub(r"_(bucket|count|sum)$", "", name)
             assert {name, family} & known, f"no endpoint has the metric {name} of a rule or a panel"
+        for text in (
+            'node_filesystem_avail_bytes{fstype!="", mountpoint!="", device!=""}',
+            'node_cpu_seconds_total{mode="idle", cpu!=""}',
+        ):
+            assert query(text), f"the node exporter has other labels than {text}"
         assert not query('ALERTS{alertname!="FleetDiskFull", alertname!="FleetClock"}')
 
         nodes[0].kill()

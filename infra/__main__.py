@@ -45,7 +45,14 @@ def _outputs(stack: Stack) -> dict[str, Any]:
     """Declares the stack where it is to be; returns its outputs."""
     if stack.in_cluster:
         # A stack on hosts needs no provider of Kubernetes, nor its package.
-        from infra.program.kubernetes.fleet import Cluster, ClusterArgs
+        try:
+            from infra.program.kubernetes.fleet import Cluster, ClusterArgs
+        except ModuleNotFoundError as error:
+            if error.name != "pulumi_kubernetes":
+                raise
+            raise pulumi.RunError(
+                "target: kubernetes needs a package: pip install 'gpu-inference-fleet[kubernetes]'"
+            ) from None
 
         return Cluster(stack.name, ClusterArgs(stack)).outputs
     stack = change_over.prepared(stack, _EXPORTED.result)

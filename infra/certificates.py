@@ -64,8 +64,17 @@ def node_identity(
 
 def gateway_identity(authority: str, stack: str, days: int, now: datetime.datetime) -> Identity:
     """The certificate with which the gateway shows nodes who it is. `authority` is its private key."""
+    return _client(authority, stack, names.GATEWAY, days, now)
+
+
+def prometheus_identity(authority: str, stack: str, days: int, now: datetime.datetime) -> Identity:
+    """The certificate with which the stack's Prometheus reads nodes. `authority` is its private key."""
+    return _client(authority, stack, names.PROMETHEUS, days, now)
+
+
+def _client(authority: str, stack: str, name: str, days: int, now: datetime.datetime) -> Identity:
     purpose: _Extensions = [(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), False)]
-    return _identity(authority, stack, names.GATEWAY, days, now, purpose)
+    return _identity(authority, stack, name, days, now, purpose)
 
 
 def _identity(

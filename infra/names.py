@@ -27,6 +27,10 @@ MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 #: ends of the names of containers and processes.
 SERVICE, LLM_NODE, GATEWAY, KEEPALIVED = "service", "llm-node", "gateway", "keepalived"
 CONSOLE = "console"
+#: What watches a fleet. The first three are on the host of monitoring, and on its network by these names.
+PROMETHEUS, ALERTMANAGER, GRAFANA = "prometheus", "alertmanager", "grafana"
+HOST_EXPORTER, GPU_EXPORTER = "host-exporter", "gpu-exporter"
+MONITORING = "monitoring"
 TRITON, UNIT_MANAGER = addresses.TRITON_HOST, addresses.UNIT_MANAGER_HOST
 #: The parts that a node may have; every node has the first.
 NODE_PARTS = (SERVICE, TRITON, UNIT_MANAGER, LLM_NODE)
@@ -97,6 +101,11 @@ def keepalived_container(stack: Stack) -> str:
 def console_container(stack: Stack) -> str:
     """The container of the console beside a gateway, on the gateway's host."""
     return f"{stack.name}-{CONSOLE}"
+
+
+def monitoring_container(stack: Stack, part: str) -> str:
+    """The container of one part of the monitoring on a host; of `MONITORING` itself, the network of them."""
+    return f"{stack.name}-{part}"
 
 
 def gateway_number(stack: Stack, position: int) -> str:
@@ -254,6 +263,11 @@ CLIENT_CERTIFICATE, CLIENT_KEY, NODE_AUTHORITY = "client.pem", "client.key", "no
 def gateway_folder(stack: Stack) -> str:
     """The folder on the gateway's host with its configurations, or with an existing site's notes."""
     return str(PurePosixPath(stack.remote_dir) / stack.name / "gateway")
+
+
+def monitoring_folder(stack: Stack, part: str) -> str:
+    """The folder on the host of monitoring with a part's configuration and data."""
+    return str(PurePosixPath(stack.remote_dir) / stack.name / MONITORING / part)
 
 
 def mounted_nginx_conf(revision: str = CURRENT) -> str:

@@ -12,9 +12,10 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from infra import names, node_health
-from infra.connection import RemoteError
+from infra.connection import Connection, RemoteError
 from infra.gateway.plan import public_url
 from infra.health_route import message
+from infra.monitoring.parts import Part, parts
 from infra.stack import Node, Stack
 
 _SECONDS = 5
@@ -69,10 +70,11 @@ class PartState:
 
 
 def states(stack: Stack) -> list[PartState]:
-    """The state of each node and of each gateway; all are asked at the same time."""
+    """The state of each node, each gateway and each part of monitoring; all are asked at the same time."""
     asked: list[Callable[[], PartState]] = [
         *((lambda node=node: _node(stack, node)) for node in stack.nodes),
         *((lambda each=each: _gateway(each)) for each in stack.gateways),
+        *((lambda part=part: _watching(stack, part)) for part in parts(stack)),
     ]
     with ThreadPoolExecutor(max_workers=min(len(asked), 32)) as pool:
         return list(pool.map(lambda ask: ask(), asked))
@@ -130,6 +132,24 @@ def _gateway(stack: Stack) -> PartState:
     reason = _fetched(f"{url}/health")[1]
     state = "healthy" if reason is None else f"no answer: {reason}"
     return PartState(gateway.name, str(gateway.host), gateway.mode, state, url, {})
+
+
+def _watching(stack: Stack, part: Part) -> PartState:
+    """A part of monitoring, whose address its own host alone may reach."""
+    host = stack.monitoring_host
+    assert host is not None
+    container = names.monitoring_container(stack, part.name)
+    script = 'docker exec "$@" >/dev/null 2>&1 || docker inspect --format "{{.State.Status}}" -- "$1" 2>&1'
+    try:
+        done = Connection.to(host, stack.ssh).run(
+            script, container, *part.ready, allowed=range(256), timeout=_SECONDS + _MARGIN_SECONDS
+        )
+    except TimeoutExpired:
+        reason = "no answer"
+    else:
+        reason = (done.stdout + done.stderr).strip()
+    state = f"no answer: {reason}" if reason else "healthy"
+    return PartState(part.name, str(host), names.MONITORING, state, part.url, {})
 
 
 def _fetched(url: str) -> tuple[str | None, str | None]:

@@ -14,11 +14,12 @@ from infra.cli.state import PartState, states
 from infra.connection import Connection
 from infra.embedded.layout import Layout
 from infra.kubernetes.kubectl import logs_command
+from infra.monitoring.parts import parts
 from infra.stack import Stack
 
 
 def status(stack: STACK = DEFAULT_STACK, as_json: JSON = False) -> int:
-    """Show each node and the gateway: health, load, address and role. Exit status 1 unless all are well."""
+    """Show nodes, gateway and monitoring: health, load, address. Exit status 1 unless all are well."""
     loaded = stack_files.load(stack)
     found = cluster.states(loaded) if loaded.in_cluster else states(loaded)
     if as_json:
@@ -53,7 +54,9 @@ def _helps(stack: str, found: list[PartState]) -> str:
 
 
 def logs(
-    part: Annotated[str, typer.Argument(help="a node's name, or gateway")],
+    part: Annotated[
+        str, typer.Argument(help="a node's name, gateway, or a part of monitoring such as prometheus")
+    ],
     stack: STACK = DEFAULT_STACK,
     container: Annotated[
         str, typer.Option("--part", "-p", help="service, triton, unit-manager or llm-node")
@@ -61,7 +64,7 @@ def logs(
     lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="how many of the last lines")] = 100,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="go on until Ctrl-C")] = False,
 ) -> int:
-    """Print the last lines of a node's or the gateway's log."""
+    """Print the last lines of the log of a node, the gateway, or a part of monitoring."""
     loaded = stack_files.load(stack)
     command = _command(loaded, part, container, lines, follow)
     return subprocess.run(command, check=False).returncode
@@ -70,7 +73,8 @@ def logs(
 def _command(stack: Stack, part: str, container: str, lines: int, follow: bool) -> list[str]:
     """The command that prints a log. Raises Failed for a part that the stack does not have."""
     gateways = {each.name: each.host for each in stack.gateway.each}
-    allowed = [*(node.name for node in stack.nodes), *gateways]
+    watching = [each.name for each in parts(stack)]
+    allowed = [*(node.name for node in stack.nodes), *gateways, *watching]
     if part not in allowed:
         raise Failed(f"{part}: expected one of {', '.join(allowed)}")
     if stack.in_cluster:
@@ -80,6 +84,8 @@ def _command(stack: Stack, part: str, container: str, lines: int, follow: bool) 
         return logs_command(stack, part, container, lines, follow)
     if part in gateways:
         host, name, process = gateways[part], names.gateway_container(stack), names.GATEWAY
+    elif part in watching and stack.monitoring_host is not None:
+        host, name, process = stack.monitoring_host, names.monitoring_container(stack, part), part
     else:
         node = stack.node(part)
         if container not in names.NODE_PARTS:

@@ -1,6 +1,7 @@
 """What the console beside a gateway watches: pure functions from the stack."""
 
 from collections.abc import Mapping, Set
+from ipaddress import ip_address
 
 import msgspec
 
@@ -9,6 +10,7 @@ from inference_service.console.settings import ConsoleSettings, WatchedNode
 from infra import names
 from infra.gateway.entrance import upstreams
 from infra.stack import Stack
+from infra.stack.hosts import bracketed, machine_of
 
 
 def nodes(stack: Stack, away: Set[str], urls: Mapping[str, str]) -> tuple[WatchedNode, ...]:
@@ -43,5 +45,21 @@ def settings(stack: Stack, away: Set[str], url: str, gateway_host: str = names.G
         probe=None if gateway.proxy_protocol else probe,
         socket=f"{names.CONSOLE_MOUNT}/{names.CONSOLE_SOCKET}",
         log_socket=f"{names.CONSOLE_MOUNT}/{names.CONSOLE_LOG_SOCKET}",
+        prometheus=prometheus(stack),
     )
     return msgspec.json.format(msgspec.json.encode(made)).decode()
+
+
+def prometheus(stack: Stack) -> str | msgspec.UnsetType:
+    """The address of the Prometheus that reads the fleet, as the gateway's console reaches it."""
+    monitoring, own = stack.monitoring, stack.monitoring_host
+    if monitoring is None:
+        return msgspec.UNSET
+    if own is None:
+        return monitoring.existing or msgspec.UNSET
+    port = monitoring.prometheus.port
+    if machine_of(own) == machine_of(stack.gateway.host):
+        # It is on the gateway's network, as the console is.
+        return f"http://{names.PROMETHEUS}:{port}"
+    bound = monitoring.prometheus.bind
+    return msgspec.UNSET if ip_address(bound).is_loopback else f"http://{bracketed(bound)}:{port}"

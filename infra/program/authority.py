@@ -6,7 +6,7 @@ import pulumi
 import pulumi_command as command
 
 from infra import names
-from infra.certificates import Identity, gateway_identity, node_identity
+from infra.certificates import Identity, gateway_identity, node_identity, prometheus_identity
 from infra.program.command import step
 from infra.stack import Node, Stack
 from infra.steps import authority as authority_step
@@ -40,6 +40,11 @@ class Authority:
         """The certificate with which the gateway shows nodes who it is."""
         stack, now = self._stack, self._now
         return self._key.apply(lambda key: gateway_identity(key, stack.name, stack.tls.days, now))
+
+    def prometheus(self) -> pulumi.Output[Identity]:
+        """The certificate with which Prometheus shows nodes who it is."""
+        stack, now = self._stack, self._now
+        return self._key.apply(lambda key: prometheus_identity(key, stack.name, stack.tls.days, now))
 
     def variables(self, node: Node) -> dict[str, pulumi.Input[str]]:
         """The certificate of a node's service, as its environment variables.

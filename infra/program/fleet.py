@@ -29,6 +29,7 @@ from infra.program.gateway import Gateway, GatewayArgs
 from infra.program.host import Host, HostArgs, label_of
 from infra.program.images import HostImage, Images
 from infra.program.kept import keep
+from infra.program.monitoring import Monitoring, MonitoringArgs
 from infra.program.node import Node, NodeArgs, PreparedNode, PreparedNodeArgs
 from infra.program.rollout import Finished, batches
 from infra.program.trials import TrialHooks
@@ -82,7 +83,7 @@ class Fleet(pulumi.ComponentResource):
         prepared = self._prepare()
         traffic = self._put_back(prepared)
         healthy = self._roll_out(prepared, list(traffic.values()))
-        self._gateways(healthy, traffic)
+        self._monitoring(self._gateways(healthy, traffic))
         versions = {node: each.models.versions for node, each in prepared.items()}
         told = outputs.of(args.stack, self._images.tags, versions, set(args.away.nodes))
         self.outputs: dict[str, Any] = secrets.concealed(told, args.stack.secrets)
@@ -243,8 +244,8 @@ class Fleet(pulumi.ComponentResource):
 
     def _gateways(
         self, healthy: list[pulumi.Resource], traffic: Mapping[Address, command.local.Command]
-    ) -> None:
-        """Declares the gateways, each after the one before it."""
+    ) -> list[pulumi.Resource]:
+        """Declares the gateways, each after the one before it. Returns what the last one is done with."""
         away = self._away
         after = healthy
         for stack, plan in self._plans:
@@ -267,6 +268,16 @@ class Fleet(pulumi.ComponentResource):
                     differences=self._written.of_gateway(host),
                 )
                 after = [Finished(each) for each in Gateway(stack.gateway.name, args, options).done]
+        return after
+
+    def _monitoring(self, after: list[pulumi.Resource]) -> None:
+        """Declares what watches the fleet, after the gateways."""
+        stack = self._stack
+        if stack.monitoring_host is None:
+            return
+        client = self._authority.prometheus() if self._authority and stack.node_tls else None
+        args = MonitoringArgs(stack, self._host, frozenset(self._away.hosts), client)
+        Monitoring(names.MONITORING, args, pulumi.ResourceOptions(parent=self, depends_on=after))
 
     def _console(self, stack: Stack) -> HostImage | None:
         """The image of the console beside a gateway in a container, on its host; None without a console."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import pulumi
 
+from infra import names
 from infra.program import aliases
 from infra.program.host import label_of
 from infra.stack import Stack
@@ -89,6 +90,7 @@ def _owners(stack: Stack, away: Away) -> Iterator[tuple[str, str, str]]:
     for host in away.hosts:
         yield "gpu-inference:index:Host", label_of(host), label_of(host)
         yield "gpu-inference:index:Host", aliases.label(host), ""
+        yield "gpu-inference:index:Monitoring", names.MONITORING, machine_of(host)
         for node in stack.nodes:
             if node.host == host:
                 for component in ("PreparedNode", "Node"):

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Set
 from typing import Any
 
 from infra.gateway.plan import public_url
+from infra.monitoring import parts
 from infra.monitoring.targets import targets
 from infra.stack import Stack, roles
 from infra.stack.hosts import bracketed
@@ -34,6 +35,8 @@ def of(
         "models": {name: dict(versions) for name, versions in models.items() if versions},
         "prometheus": targets(stack),
     }
+    if stack.monitoring is not None:
+        found["monitoring"] = parts.told(stack)
     if skipped:
         found["skipped"] = sorted(skipped)
     return found

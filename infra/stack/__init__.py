@@ -5,6 +5,7 @@ from infra.stack.gateway import Gateway, RateLimit, Tls, VirtualAddress
 from infra.stack.hosts import ClusterHost, EmbeddedHost, Host, SshHost, UnixHost, parse_host
 from infra.stack.images import Build, Images, ImageSource, Login
 from infra.stack.load import PROJECT, load, load_file, parse
+from infra.stack.monitoring import Alertmanager, Email, Exporters, Grafana, Monitoring, Prometheus
 from infra.stack.node import Node, Ports, Remote
 from infra.stack.problems import Problem, StackError
 from infra.stack.rollout import Judge, Rollout

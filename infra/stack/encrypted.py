@@ -19,7 +19,7 @@ _IN_NAMES = "cannot be encrypted: the names of resources and containers contain 
 _REFUSED = {
     re.compile(r"\.build\.args\."): _BUILD_ARGUMENT,
     re.compile(
-        r"^(nodes\[\d+\](\.name|\.host)?|gateway\.hosts?(\[\d+\])?|triton\.shmSize|target)$"
+        r"^(nodes\[\d+\](\.name|\.host)?|gateway\.hosts?(\[\d+\])?|monitoring\.host|triton\.shmSize|target)$"
     ): _IN_NAMES,
 }
 # A shorter secret is hidden only where it is the whole value: else it would be part of most values by chance.

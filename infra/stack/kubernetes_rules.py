@@ -38,6 +38,7 @@ SENSELESS = {
     "ports": _LISTENS,
     "tls": "kubernetes.networkPolicies keeps others from the pods; a service mesh encrypts between them",
     "ssh": "use kubernetes.context",
+    "monitoring": "a Prometheus of the cluster reads the pods",
     "remoteDir": "pods have no folder on their machine; models are at models.source",
     "gateway.host": _ENTRANCE,
     "gateway.hosts": "use kubernetes.gateway.replicas",

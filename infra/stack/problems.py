@@ -55,7 +55,7 @@ _EXPECTED = {
     "less_than_equal": "at most {le:g}",
 }
 # An error about one of these does not show the value.
-_SECRET = re.compile(r"^apiKeys|\.(token|password)$|^models\.credentials\.")
+_SECRET = re.compile(r"^apiKeys|\.(token|password|webhook)$|^models\.credentials\.")
 
 
 def _path(location: Iterable[str | int], prefix: str) -> str:
@@ -138,6 +138,8 @@ _PATTERNS = {
     "A-Za-z0-9_.@-]{1,15}": "the name of a network interface (at most 15 letters, digits or any of _ . @ -)",
     "/[A-Za-z0-9_./+@:,=-]": "an absolute path without blanks",
     "(:[0-9]+)?": "a registry's name, such as nvcr.io or registry.example.com:5000",
+    "(h|d|w|y)": "a number of hours, days, weeks or years, such as 15d",
+    "[0-9]{1,5}$": "a server and its port, such as mail.example.com:587",
     "https?": "http://host[:port] or https://host[:port]",
     "host|sync": "host, sync, s3://…, gs://… or as://… (in a cluster also claim://… or image://…)",
 }

@@ -6,10 +6,11 @@ from typing import Any
 
 from inference_service import settings
 from infra import names, service_settings
-from infra.stack import gateway_rules, roles, traces
+from infra.stack import gateway_rules, monitoring_rules, roles, traces
 from infra.stack.gateway import Gateway
 from infra.stack.hosts import Host, SshHost
 from infra.stack.images import Images
+from infra.stack.monitoring import Monitoring
 from infra.stack.node import Node
 from infra.stack.problems import Problem
 from infra.stack.runtimes import EdgeLlm, Models, Service, Triton
@@ -26,15 +27,18 @@ def check(nodes: Mapping[int, Node], sections: Mapping[str, Any]) -> Iterator[Pr
     edge_llm: EdgeLlm | None = sections.get("edge_llm")
     gateway: Gateway | None = sections.get("gateway")
     models: Models | None = sections.get("models")
+    monitoring: Monitoring | None = sections.get("monitoring")
     yield from shared(nodes, sections)
     if triton is not None and edge_llm is not None:
         with_tls = _with_tls(nodes, gateway, sections.get("tls"))
-        yield from _ports(nodes, triton, edge_llm, gateway, with_tls)
+        yield from _ports(nodes, triton, edge_llm, gateway, with_tls, monitoring)
     for position, node in nodes.items():
         yield from _runtime(f"nodes[{position}]", node, models)
     if gateway is not None:
         yield from gateway_rules.check(nodes, gateway)
         yield from _tls(nodes, gateway, sections.get("tls"))
+        if monitoring is not None:
+            yield from monitoring_rules.check(monitoring, gateway)
     if models is not None:
         yield from _models(models)
 
@@ -90,6 +94,7 @@ def _ports(
     edge_llm: EdgeLlm,
     gateway: Gateway | None,
     with_tls: bool,
+    monitoring: Monitoring | None,
 ) -> Iterator[Problem]:
     """No port of a machine is used twice.
 
@@ -123,6 +128,9 @@ def _ports(
         for each in gateway.each:
             yield from claim(each.host, each.http, "gateway.http")
             yield from claim(each.host, each.grpc, "gateway.grpc")
+    if gateway is not None and monitoring is not None:
+        for key, number in monitoring_rules.ports(monitoring):
+            yield from claim(monitoring.host or gateway.each[0].host, number, f"monitoring.{key}")
 
 
 def _with_tls(nodes: Mapping[int, Node], gateway: Gateway | None, tls: TlsToNodes | None) -> bool:

@@ -16,6 +16,7 @@ _NEVER_ENCRYPTED = [
     ("Pool", "name"),
     ("Gateway", "host"),
     ("Gateway", "hosts"),
+    ("Monitoring", "host"),
     ("Triton", "shmSize"),
     ("Build", "args"),
 ]
@@ -24,6 +25,8 @@ _MAY_BE_FALSE = [
     ("Gateway", "rateLimit"),
     ("Gateway", "connectionLimit"),
     ("Rollout", "judge"),
+    ("Monitoring", "alertmanager"),
+    ("Monitoring", "grafana"),
     *((part, key) for part in ("Triton", "Service", "EdgeLlmPart") for key in ("memory", "pidsLimit")),
 ]
 

@@ -11,9 +11,10 @@ from pydantic import Field, PrivateAttr
 
 from infra.stack.console import Console
 from infra.stack.gateway import Gateway
-from infra.stack.hosts import bracketed
+from infra.stack.hosts import Host, bracketed
 from infra.stack.images import Images
 from infra.stack.kubernetes import Kubernetes
+from infra.stack.monitoring import Monitoring
 from infra.stack.node import Node, Ports, Remote
 from infra.stack.pools import Pool
 from infra.stack.rollout import Rollout
@@ -66,6 +67,8 @@ class Stack(Section):
 
     cors: Cors = Field(default_factory=Cors)
     traces: Traces = Field(default_factory=Traces)
+    monitoring: Monitoring | None = None
+    """Prometheus with alerts, Grafana and exporters; {} starts all of them. Default: none."""
     target: Literal["hosts", "kubernetes"] = "hosts"
     """kubernetes: `nodes` are pools of pods in the cluster that `kubernetes` names."""
     kubernetes: Kubernetes = Field(default_factory=Kubernetes)
@@ -152,6 +155,13 @@ class Stack(Section):
         if wanted is None:
             wanted = gateway.mode == "embedded" or self.service.own
         return gateway.console if wanted and gateway.mode != "existing" else None
+
+    @property
+    def monitoring_host(self) -> Host | None:
+        """The Docker host on which monitoring runs; None where the stack starts none."""
+        if self.monitoring is None or self.monitoring.existing is not None:
+            return None
+        return self.monitoring.host or self.gateway.each[0].host
 
     def node(self, name: str) -> Node:
         """The node of that name. Raises KeyError when there is none."""

@@ -6,13 +6,11 @@ gateway's host, and `current` is a link to the one in use. `existing`: the stack
 that the site's nginx includes (`existing_site.py`).
 """
 
-import io
 import os
 import secrets
 import shlex
 import subprocess
 import sys
-import tarfile
 
 from infra import names
 from infra.connection import RemoteError
@@ -26,6 +24,7 @@ from infra.gateway.configuration import (
     sha256,
 )
 from infra.steps import existing_site, node_ports
+from infra.steps.archive import archive
 from infra.steps.existing_site import Rejected
 from infra.steps.run import run
 
@@ -85,7 +84,7 @@ def _apply_container(configuration: ContainerConfiguration) -> None:
     mounts = " ".join(f"-v {shlex.quote(f'{path}:{path}:ro')}" for path in configuration.mounts)
     connection.run(
         f"set -e; umask 077; mkdir -p {folder}/{revision}; tar -xf - --no-same-owner -C {folder}/{revision}",
-        stdin=_archive(configuration.files),
+        stdin=archive(configuration.files),
     )
     test = (
         f"docker run --rm --network bridge -v {folder}:{names.CONFIGURATIONS_MOUNT}:ro {mounts}"
@@ -146,18 +145,6 @@ def _sees_mounts(configuration: ContainerConfiguration) -> bool:
     form = "{{range .Mounts}}{{println .Destination}}{{end}}"
     seen = configuration.connection.run(f"docker inspect --format '{form}' {name}", allowed=range(255))
     return set(configuration.mounts) <= set(seen.stdout.splitlines())
-
-
-def _archive(files: dict[str, str]) -> bytes:
-    """The files of a configuration, readable by their owner only."""
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as archive:
-        for name, text in sorted(files.items()):
-            entry = tarfile.TarInfo(name)
-            data = text.encode()
-            entry.size, entry.mode = len(data), 0o600
-            archive.addfile(entry, io.BytesIO(data))
-    return out.getvalue()
 
 
 if __name__ == "__main__":

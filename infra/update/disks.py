@@ -9,6 +9,7 @@ from infra import names
 from infra.digest import files_in
 from infra.image_references import ImageReferences, sources
 from infra.models.files import versions
+from infra.monitoring.parts import parts
 from infra.paths import project_path
 from infra.stack import Build, Host, Stack
 from infra.update.questions import Question
@@ -105,6 +106,8 @@ def needs(stack: Stack, away: Set[Host] = frozenset()) -> dict[Host, list[Need]]
         gateway = each.gateway
         if gateway.mode == "container" and gateway.host not in away:
             found.setdefault(gateway.host, []).append(Need("pull", gateway.image))
+    if (watching := stack.monitoring_host) is not None and watching not in away:
+        found.setdefault(watching, []).extend(Need("pull", part.image) for part in parts(stack))
     return {host: list(dict.fromkeys(there)) for host, there in found.items()}
 
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from infra import names
+from infra.monitoring.parts import parts
 from infra.stack import Host, Stack
 from infra.update import listing
 from infra.update.listing import Listed, specific
@@ -63,6 +64,10 @@ def published(stack: Stack, host: Host) -> Iterator[Port]:
         container = names.gateway_container(stack)
         yield Port("gateway.http", gateway.http, container, gateway.bind or "")
         yield Port("gateway.grpc", gateway.grpc, container, gateway.bind or "")
+    if host == stack.monitoring_host:
+        for part in parts(stack):
+            key = f"monitoring.{part.name}.port"
+            yield Port(key, part.port, names.monitoring_container(stack, part.name), part.bind)
 
 
 def containers(output: str) -> list[Listed]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from infra import names
 from infra.connection import Connection, RemoteError, open_jump, typed
 from infra.stack import EmbeddedHost, Host, Ssh, Stack
 from infra.update import ports
@@ -99,10 +100,14 @@ def checks(stack: Stack) -> list[HostCheck]:
             users.setdefault(gateway.host, []).append(gateway.name)
             if gateway.mode == "container":
                 docker.add(gateway.host)
+    if (watching := stack.monitoring_host) is not None:
+        if watching not in users:
+            users[watching] = [names.MONITORING]
+        docker.add(watching)
     return [
         HostCheck(
             host,
-            tuple(names),
+            tuple(served),
             host in docker,
             host in gpus,
             tuple(ports.published(stack, host)),
@@ -111,7 +116,7 @@ def checks(stack: Stack) -> list[HostCheck]:
             stack.rollout.take_over,
             stack.models.path if host in models else "",
         )
-        for host, names in users.items()
+        for host, served in users.items()
     ]
 
 

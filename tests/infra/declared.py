@@ -149,9 +149,10 @@ class Monitor(MockMonitor):
             return super().RegisterResource(request)
         given = json_format.MessageToDict(request.object)
         plain = {key: _plain(value) for key, value in given.items()}
-        # A host's own resources have the same names on every host.
+        # A host's own resources have the same names on every host; so have exporters.
         of_host = ":Host::" in request.parent
-        name = request.name if of_host else request.name.partition("@")[0]
+        on_every_host = of_host or request.name.startswith(("host-exporter", "gpu-exporter"))
+        name = request.name if on_every_host else request.name.partition("@")[0]
         if name.startswith("gateway") and name in self._fleet.resources:
             name = request.name  # the resources of another gateway have the same names on another machine
         assert name not in self._fleet.resources, f"another resource has the name {name}"

@@ -32,6 +32,7 @@ _MATCHING = {
     "^/": "/srv/{MARK}",
     "^/[A-Za-z0-9_./+@:,=-]+$": "/etc/{MARK}.pem",
     "^(host|sync|(s3|gs|as|claim|image)://.+)$": "s3://{MARK}/models",
+    "^[A-Za-z0-9.:\\[\\]-]+:[0-9]{1,5}$": "{MARK}.example.com:587",
     "^https?://[^\\s/]+": "https://{MARK}.example.com",
     "^[A-Za-z0-9._~+/=-]{8,256}$": "{MARK}",
     "^[A-Za-z0-9_]([A-Za-z0-9_.:-]{0,252}[A-Za-z0-9_.])?$": "{MARK}.example.com",
@@ -48,9 +49,12 @@ QUANTITIES = {
     "^([1-9][0-9]?|100)%$",
     "^(0|[1-9][0-9]?|100)%$",
     "^[1-9][0-9]*[kKmMgG]?[bB]?$",
+    "^[1-9][0-9]{0,4}(h|d|w|y)$",
 }
 # Refused where they are encrypted, as test_stack.py shows.
-REFUSED = re.compile(r"nodes\.0\.(name|host)$|gateway\.hosts?(\.0)?$|triton\.shmSize$|\.build\.args\.")
+REFUSED = re.compile(
+    r"nodes\.0\.(name|host)$|gateway\.hosts?(\.0)?$|monitoring\.host$|triton\.shmSize$|\.build\.args\."
+)
 
 
 def texts(part: Any, definitions: dict[str, Any], key: Key = ()) -> Iterator[tuple[Key, str | None]]:
@@ -112,6 +116,13 @@ def base(key: Key) -> dict[str, Any]:
         }
     if key[:3] == ("gateway", "virtualAddress", "peers"):
         config["gateway"]["virtualAddress"]["peers"] = ["192.0.2.1"]
+    if key[0] == "monitoring" and key[-1] != "existing":
+        mail = {"to": "a@example.com", "from": "b@example.com", "smarthost": "mail.example.com:587"}
+        login = {"username": "fleet", "password": "example"}
+        config["monitoring"] = {
+            "alertmanager": {"email": {**mail, **login}},
+            "grafana": {"password": "example-1"},
+        }
     if key in (("gateway", "confDir"), ("gateway", "nginx")):
         config["gateway"] = {"mode": "existing"}
     if key[:2] in (("models", "source"), ("models", "credentials")):

@@ -115,10 +115,10 @@ def test_the_schema_has_the_components_with_inputs_and_outputs() -> None:
 )
 def test_settings_have_the_keys_of_the_stack_file(section: type[BaseModel], settings: type) -> None:
     required = {name for name, field in section.model_fields.items() if field.is_required()}
-    # The components are on hosts, and have no TLS to nodes.
+    # The components are on hosts, and have neither TLS to nodes nor monitoring.
     left_out = {"http_tls", "grpc_tls", "public_http_tls_port", "public_grpc_tls_port"}
     if section is stack.Stack:
-        left_out |= {"tls", "target", "kubernetes"}
+        left_out |= {"tls", "monitoring", "target", "kubernetes"}
     assert settings.__annotations__.keys() == section.model_fields.keys() - left_out
     assert typing.cast(Any, settings).__required_keys__ == required
 

@@ -386,6 +386,42 @@ def test_all_mistakes_are_reported_at_once_and_in_the_order_of_the_keys() -> Non
             {"nodes": [GPU_1], "service": {"config": {"server": {"traces": {"share": 1}}}}},
             "service.config.server.traces.share: has no effect in a stack; set traces.share",
         ),
+        *(
+            ({"nodes": [GPU_1], "monitoring": given}, f"monitoring.{message}")
+            for given, message in (
+                ({"prometheus": {"retention": "15"}}, "prometheus.retention: expected a number of hours"),
+                ({"prometheus": {"bind": "0.0.0.0"}}, "prometheus.bind: has no password; expected 127.0.0.1"),
+                ({"alertmanager": {"bind": "8.8.8.8"}}, "alertmanager.bind: has no password"),
+                ({"alertmanager": {"webhook": "hooks"}}, "alertmanager.webhook: expected an address that"),
+                ({"alertmanager": {"email": {"to": "a@b"}}}, "alertmanager.email.from: required"),
+                (
+                    {
+                        "alertmanager": {
+                            "email": {"to": "a", "from": "b", "smarthost": "mail", "username": "c"}
+                        }
+                    },
+                    "alertmanager.email.smarthost: expected a server and its port",
+                ),
+                (
+                    {"grafana": {"bind": "192.168.7.1"}},
+                    "grafana.password: required where bind is 192.168.7.1",
+                ),
+                ({"grafana": True}, "grafana: expected a mapping of keys"),
+                ({"exporters": {"hosts": "all"}}, "exporters.hosts: expected auto, existing, true or false"),
+                ({"exporters": {"gpus": "existing"}}, "exporters.gpus: expected auto, true or false"),
+                ({"host": "embedded"}, "host: needs a Docker host"),
+                ({"existing": "prometheus"}, "existing: expected http://host[:port]"),
+                (
+                    {"existing": "http://a.example.com", "grafana": {}},
+                    "existing: nothing is started beside it; leave out grafana",
+                ),
+                ({"prometheus": {"port": 3000}}, "grafana.port: port 3000 of 192.0.2.10 is also monitoring."),
+                (
+                    {"prometheus": {"port": 8080}},
+                    "prometheus.port: port 8080 of 192.0.2.10 is also gateway.http",
+                ),
+            )
+        ),
     ],
 )
 def test_a_mistake_is_named_by_its_key(config: dict[str, Any], message: str) -> None:

@@ -118,7 +118,7 @@ def test_a_value_that_pulumi_encrypted_is_accepted_wherever_a_text_is() -> None:
 
 
 def shown_by_names_or_images(path: Path) -> bool:
-    of_host = path[0] in ("nodes", "gateway") and path[-1] in ("name", "host")
+    of_host = path[0] in ("nodes", "gateway", "monitoring") and path[-1] in ("name", "host")
     return (
         of_host
         or path[-1] == "shmSize"

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 #: The routes that nobody waits for a model on: probes and pages.
-_NO_WORK = re.compile(r"/health|/metrics|(/api/v1/ai)?/(health|info|docs|openapi).*|/demo.*|unmatched")
+NO_WORK = re.compile(r"/health|/metrics|(/api/v1/ai)?/(health|info|docs|openapi).*|/demo.*|unmatched")
 #: The statuses of gRPC that the fleet has to answer for.
 FAILURES = frozenset({"INTERNAL", "UNAVAILABLE", "UNKNOWN", "DEADLINE_EXCEEDED"})
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
@@ -98,7 +98,7 @@ def _told(labels: bytes) -> _Told:
     given = dict(_LABEL.findall(labels.decode(errors="replace")))
     status = given.get("status", "")
     return _Told(
-        work=not _NO_WORK.fullmatch(given.get("route", "")),
+        work=not NO_WORK.fullmatch(given.get("route", "")),
         # 5xx, and their like in gRPC
         failed=status.startswith("5") or status in FAILURES,
         bound=float(given.get("le", "inf")),

@@ -42,6 +42,23 @@ class History:
         self._next = (slot + 1) % self._points
         self._count = min(self._count + 1, self._points)
 
+    def recall(self, moments: Sequence[tuple[float, Figures]]) -> None:
+        """Puts moments, oldest first, before those that are there."""
+        kept = [
+            (self._times[slot], [column[slot] for column in self._columns.values()])
+            for slot in ((self._next - self._count + number) % self._points for number in range(self._count))
+        ]
+        room = self._points - len(kept)
+        older = [each for each in moments if not kept or each[0] < kept[0][0]]
+        self._next = self._count = 0
+        for when, figures in older[max(len(older) - room, 0) :]:
+            self.add(when, figures)
+        for when, values in kept:
+            slot = self._next
+            self.add(when, None)
+            for column, value in zip(self._columns.values(), values, strict=True):
+                column[slot] = value
+
     def columns(self, names: Sequence[str] = SERIES, since: float = 0.0) -> dict[str, list[float | None]]:
         """The times (Unix seconds, under `time`) and values after `since`, oldest first; None is a gap."""
         start = (self._next - self._count) % self._points

@@ -41,7 +41,8 @@ class ConsoleSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     console cannot ask it. The console listens on the Unix socket `socket`, to which nginx proxies. nginx
     writes a line for each request to the Unix socket `log_socket`; without it the gateway has no figures.
     `api_keys` guard the console's data, `password` in their place; without either everybody may see it.
-    `tls` is for nodes that are dialled by TLS.
+    `tls` is for nodes that are dialled by TLS. `prometheus` is the base address of one that reads the fleet:
+    it has the hour before the console started.
     """
 
     stack: str
@@ -53,6 +54,8 @@ class ConsoleSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     api_keys: tuple[str, ...] = ()
     password: str | None = None
     tls: NodeTls | None = None
+    #: Unset and not None, so that a fleet without one has the same file as before.
+    prometheus: str | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def guard(self) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from inference_service.console import certificate
+from inference_service.console import certificate, recall
 from inference_service.console.asking import Answer, Connection, NoAnswer
 from inference_service.console.exposition import Sample, read
 from inference_service.console.figures import Figures, between, growth, together
@@ -137,6 +137,12 @@ class Watcher:
             self._watch_all(tasks)
             tasks.create_task(self._watch_gateway())
             tasks.create_task(self._sum_up())
+            if self.settings.prometheus:
+                histories = {name: each.history for name, each in self.nodes.items()}
+                fill = recall.fill(
+                    self.settings.prometheus, self.settings.stack, self.fleet.history, histories
+                )
+                tasks.create_task(fill)
             if self._file is not None:
                 tasks.create_task(self._follow(self._file, tasks))
 

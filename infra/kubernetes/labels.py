@@ -15,6 +15,9 @@ NODE, GATEWAY = "node", names.GATEWAY
 #: Annotations of pods: another value starts the pods anew.
 SETTINGS, MODELS = "gpu-inference/settings", "gpu-inference/models"
 
+#: An update sets again what somebody changed by hand (`kubectl scale`); else the API server refuses it.
+_TAKES_BACK = {"pulumi.com/patchForce": "true"}
+
 
 def of_pool(stack: Stack, pool: Pool) -> dict[str, str]:
     """The labels by which a pool's pods are selected."""
@@ -50,8 +53,7 @@ def metadata(
         "namespace": stack.kubernetes.namespace,
         "labels": of_object(selecting),
     }
-    if annotations:
-        made["annotations"] = dict(sorted(annotations.items()))
+    made["annotations"] = dict(sorted({**_TAKES_BACK, **(annotations or {})}.items()))
     return made
 
 

@@ -37,11 +37,22 @@ def block_with(document: Path, text: str) -> str:
 
 #: A text in a shell block of docs/deploy.md, and the test that runs the whole block as it is written.
 RUN: dict[str, str] = {
-    "ssh-keyscan": f"{_HERE}test_the_command_line_brings_up_the_documented_fleet",
     "pulumi config set --secret gpu-inference:apiKeys  ": f"{_HERE}test_the_first_deployment_serves",
     "curl -H": f"{_HERE}test_the_first_deployment_serves",
     "nodes[1].drained": f"{_HERE}test_a_node_is_added_and_drained",
     "emotion.model_name": f"{_HERE}test_a_model_with_another_name_is_served",
+    "git revert": f"{_HERE}test_a_failed_version_is_rolled_back_and_reverted",
+    "pulumi cancel": f"{_HERE}test_a_killed_update_is_taken_up_again",
+    "--clear-pending-creates": f"{_HERE}test_a_killed_update_is_taken_up_again",
+    "pulumi refresh  ": f"{_HERE}test_a_container_that_was_removed_by_hand_is_restored",
+    "-s reload": f"{_HERE}test_the_gateway_is_reloaded_and_balances_connections",
+    "grpcBalancing": f"{_HERE}test_the_gateway_is_reloaded_and_balances_connections",
+    "docker save": f"{_HERE}test_an_image_is_carried_from_host_to_host",
+    "ssh-keyscan": f"{_HERE}test_the_command_line_brings_up_the_documented_fleet",
+    **dict.fromkeys(
+        ("rollout.unreachable", "pulumi state delete", "docker rm -f", "image prune"),
+        f"{_HERE}test_a_host_that_is_down_is_left_out_and_then_given_up",
+    ),
     **dict.fromkeys(
         (
             "pulumi stack export",
@@ -58,8 +69,6 @@ RUN: dict[str, str] = {
 #: Blocks that set a key and update. The test of the settings sets the key in the same way, and previews; the
 #: named file of tests/e2e makes the same change on hosts, through its own stack file.
 SET: dict[str, str] = {
-    "rollout.unreachable": "test_4_failures.py",
-    "grpcBalancing": "test_2_changes.py",
     "ports.http": "test_2_changes.py",
     "rollout.takeOver": "test_7_takeover.py",
 }
@@ -67,15 +76,6 @@ SET: dict[str, str] = {
 NOT_RUN: dict[str, str] = {
     "make setup": "downloads all packages; tests/test_environment.py tests its script, and the test of RUN "
     "runs the other commands, which README.md has too",
-    "image prune": "deletes the laboratory's base images",
-    "pulumi state delete": "not tried by a test",
-    "docker rm -f": "not tried by a test",
-    "git revert": "the checkout of the tests has no history; test_3_trials.py deploys the version before",
-    "pulumi cancel": "test_5_interruption.py runs both commands after a kill",
-    "--clear-pending-creates": "not tried by a test",
-    "pulumi refresh  ": "test_4_failures.py runs both commands with --yes",
-    "-s reload": "the step of the gateway reloads nginx in the same way: test_2_changes.py",
-    "docker save": "not tried by a test",
     "stack output nodes": "the hosts of the tests have private addresses; test_7_tls.py sets tls.nodes, and "
     "makes the same update and requests",
     "pulumi package add": "needs the CLI's generators of languages; tests/infra/test_package.py tests the "

@@ -17,7 +17,7 @@ import yaml
 
 from tests.e2e.documents import DEPLOY, FLEET, README, SET, block_with, blocks
 from tests.e2e.lab.fleet import Fleet
-from tests.e2e.lab.host import Host
+from tests.e2e.lab.host import Host, wait_until
 from tests.e2e.lab.images import NGINX_IMAGE, SERVICE_BASE, TRITON_BASE
 from tests.e2e.lab.shell import Shell
 
@@ -157,6 +157,63 @@ def test_a_model_with_another_name_is_served(reader: Shell) -> None:
     )
     reader.run(block_with(DEPLOY, "emotion.model_name"))
     assert "emotion-2" in reader.run("pulumi stack output models")
+
+
+def test_a_failed_version_is_rolled_back_and_reverted(reader: Shell) -> None:
+    reader.run("git init --quiet; git add --all; git commit --quiet --message one")
+    with (reader.project / "inference_service" / "engine.py").open("a") as code:
+        code.write("raise ImportError('a fault')\n")
+    reader.run("git commit --quiet --all --message two")
+    assert "node gpu-1 runs again what was deployed before" in reader.run("pulumi up", check=False)
+    reader.run(block_with(DEPLOY, "git revert"))
+    assert WORDS in said(reader, block_with(DEPLOY, "curl -H"))
+
+
+def test_a_killed_update_is_taken_up_again(reader: Shell) -> None:
+    reader.run("pulumi config set --path 'gpu-inference:service.env.MARK' killed")
+    reader.run("timeout --signal KILL 12 pulumi up", check=False)
+    assert "currently locked" in reader.run("pulumi up", check=False)
+    reader.run(block_with(DEPLOY, "pulumi cancel"))
+    reader.run(block_with(DEPLOY, "--clear-pending-creates"))
+    assert re.search(r"\d+ unchanged", reader.run("pulumi up"))
+
+
+def test_a_container_that_was_removed_by_hand_is_restored(reader: Shell, hosts: tuple[Host, Host]) -> None:
+    hosts[1].docker("rm", "--force", "prod-gpu-2-service")
+    reader.run(block_with(DEPLOY, "pulumi refresh  "))
+    assert "prod-gpu-2-service" in hosts[1].containers()
+
+
+def test_the_gateway_is_reloaded_and_balances_connections(reader: Shell, hosts: tuple[Host, Host]) -> None:
+    hosts[0].run("sh", "-ec", block_with(DEPLOY, "-s reload"))
+    assert WORDS in reader.run(block_with(DEPLOY, "grpcBalancing"))
+
+
+def test_an_image_is_carried_from_host_to_host(reader: Shell) -> None:
+    image = json.loads(reader.run("pulumi stack output images --json"))["service"]
+    reader.run(re.sub(r"gpu-inference/service:\w+", image, block_with(DEPLOY, "docker save")))
+
+
+def test_a_host_that_is_down_is_left_out_and_then_given_up(reader: Shell, hosts: tuple[Host, Host]) -> None:
+    second = hosts[1]
+    nodes = yaml.safe_load((reader.project / "Pulumi.prod.yaml").read_text())["config"]["gpu-inference:nodes"]
+    second.cut()
+    assert "skipped" in reader.run(block_with(DEPLOY, "rollout.unreachable"))
+    second.restore()
+    reader.run("pulumi config rm --path gpu-inference:rollout.unreachable; pulumi up")
+    second.cut()
+    write_stack(reader, {"gpu-inference:nodes": nodes[:1]})
+    skip = "pulumi config set --path gpu-inference:rollout.unreachable skip; pulumi up"
+    assert "gpu-2" in reader.run(skip, check=False)
+    reader.run(block_with(DEPLOY, "pulumi state delete"))
+    second.restore()
+    wait_until("the host answers", lambda: "root" in reader.run("ssh root@192.0.2.11 whoami", check=False))
+    reader.run(block_with(DEPLOY, "docker rm -f"))
+    assert not second.containers(everything=True)
+    reader.run(block_with(DEPLOY, "image prune"))
+    assert "gpu-inference/service" not in second.docker("images").stdout
+    reader.run("pulumi destroy")
+    assert not hosts[0].containers(everything=True)
 
 
 def test_settings_and_state_are_handled_as_documented(tmp_path: Path) -> None:

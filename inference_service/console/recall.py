@@ -72,9 +72,11 @@ def queries(stack: str, by: str) -> dict[str, str]:
     nodes = f'stack={json.dumps(stack)},node!=""'
     work = f"{nodes},route!~{json.dumps(NO_WORK.pattern)}"
     failed = f'{work},status=~"5..|{"|".join(sorted(FAILURES))}"'
-    requests = f"sum {by}(rate(ai_requests_total{{{work}}}[{_RATE}]))"
-    # A counter that nothing has raised is not there; the share is 0 then.
-    errors = f"(sum {by}(rate(ai_requests_total{{{failed}}}[{_RATE}])) or 0 * {requests}) / ({requests} > 0)"
+    asked = f"sum {by}(rate(ai_requests_total{{{work}}}[{_RATE}]))"
+    # A counter that nothing has raised is not there, and means 0. Probes raise theirs on every node that was
+    # read twice: without a rate of those, nothing is known.
+    requests = f"({asked} or 0 * sum {by}(rate(ai_requests_total{{{nodes}}}[{_RATE}])))"
+    errors = f"(sum {by}(rate(ai_requests_total{{{failed}}}[{_RATE}])) or 0 * {asked}) / ({asked} > 0)"
     both = by.replace(")", ", le)") if by else "by (le) "
     buckets = f"sum {both}(rate(ai_request_seconds_bucket{{{work}}}[{_RATE}]))"
     return {
@@ -123,13 +125,14 @@ def _series(body: bytes) -> Iterator[tuple[str, float, float]]:
 
 
 def _moments(by_time: dict[float, dict[str, float]]) -> Moments:
-    # A part that was not read has no moment: a gap.
-    return [(when, _figures(values)) for when, values in sorted(by_time.items()) if "running" in values]
+    # A part that was not read, or only once so that it has no rates, has no moment: a gap.
+    known = {when: values for when, values in by_time.items() if {"running", "requests"} <= values.keys()}
+    return [(when, _figures(values)) for when, values in sorted(known.items())]
 
 
 def _figures(values: dict[str, float]) -> Figures:
     return Figures(
-        requests=values.get("requests", 0.0),
+        requests=values["requests"],
         errors=values.get("errors"),
         p50=values.get("p50"),
         p99=values.get("p99"),

@@ -45,7 +45,7 @@ def pull_secret(stack: Stack) -> Manifest | None:
     return {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": labels.metadata(stack, f"{stack.name}-registries", selecting),
+        "metadata": labels.metadata(stack, labels.of(stack, "registries"), selecting),
         "type": "kubernetes.io/dockerconfigjson",
         "stringData": {".dockerconfigjson": json.dumps({"auths": auths}, sort_keys=True)},
     }

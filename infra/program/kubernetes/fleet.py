@@ -6,6 +6,7 @@ from typing import Any
 
 import pulumi
 
+from infra import names
 from infra.kubernetes import autoscaling, entrance, gateway, images, monitoring, policies, pool
 from infra.kubernetes.labels import Manifest
 from infra.program import secrets
@@ -82,9 +83,10 @@ class Cluster(pulumi.ComponentResource):
         declared: list[pulumi.Resource] = []
         for each in manifests:
             waits = each["kind"] == "Deployment"
+            own = each["metadata"]["name"].removeprefix(names.service(self._stack.name, ""))
             declared.append(
                 declare(
-                    f"{each['metadata']['name'].removeprefix(f'{self._stack.name}-')}-{each['kind'].lower()}",
+                    f"{own}-{each['kind'].lower()}",
                     each,
                     parent=parent,
                     provider=self._cluster,

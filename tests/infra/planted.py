@@ -20,6 +20,7 @@ MARK = "planted7"
 _MATCHING = {
     None: '{MARK} "quoted" \\ sécret: #$x, and long: YAML breaks the line of such a text. {MARK}',
     ORIGIN_PATTERN: "https://{MARK}.example.com",
+    "^https?://[^\\s@]+$": "https://{MARK}.example.com:4318",
     # API keys in one text.
     "^[\\s,]*([A-Za-z0-9._~+/=-]{8,256}([\\s,]+[A-Za-z0-9._~+/=-]{8,256})*)?[\\s,]*$": "example-1, {MARK}",
     "^[A-Za-z0-9_.@:/,\\[\\]+~-]+$": "{MARK}.example.com",

@@ -100,8 +100,9 @@ def test_the_service_image_is_made_of_the_service_alone() -> None:
     build = Service().source
     assert isinstance(build, Build)
     files = {name for name, _ in context_files(PROJECT, PROJECT / build.dockerfile)}
-    assert "requirements/service.txt" in files
-    assert {name.split("/")[0] for name in files - {"requirements/service.txt"}} == {"inference_service"}
+    locks = {name for name in files if name.startswith("requirements/")}
+    assert locks == {"requirements/service.txt", "requirements/service-otel.txt"}
+    assert {name.split("/")[0] for name in files - locks} == {"inference_service"}
     assert not any("__pycache__" in name for name in files)
 
 

@@ -98,10 +98,11 @@ def doctor(site: Site, config: dict[str, Any] | None = None, *arguments: str) ->
 
 
 def run_remedy(site: Site, finding: dict[str, Any]) -> None:
-    """Runs the commands of a finding's remedy as they are printed, and checks that they healed the fleet.
+    """Runs the commands of a finding's remedy as they are printed, and checks that it is not found again.
 
     The words between commands, and the alternatives after them, are left out.
     """
+    name = f"{finding['where'][0]}: {finding['check']}"
     text = finding["remedy"].removeprefix("if the host was reinstalled: ")
     if text.startswith("`"):
         # Without a terminal Pulumi asks nobody.
@@ -111,8 +112,7 @@ def run_remedy(site: Site, finding: dict[str, Any]) -> None:
     done = site.program.command("bash", "-c", command, timeout=300)
     assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
     await_health(site)
-    # nginx avoids for some seconds a node that failed.
-    wait_until(f"the doctor finds nothing after: {command}", lambda: not doctor(site).wrong, 60)
+    wait_until(f"the doctor does not find it after: {command}", lambda: name not in doctor(site).wrong, 60)
 
 
 def put(host: Host, path: str, text: str) -> None:

@@ -18,7 +18,11 @@ def replace_everything(site: Site) -> None:
     site.mark(str(time.time_ns()))
 
 
-@pytest.mark.parametrize("keep_alive", [True, False], ids=["kept connections", "a connection each"])
+@pytest.mark.parametrize(
+    "keep_alive",
+    [True, pytest.param(False, marks=pytest.mark.long)],
+    ids=["kept connections", "a connection each"],
+)
 def test_replacing_every_container_and_volume_fails_no_request(site: Site, keep_alive: bool) -> None:
     replace_everything(site)
     site.config["triton"]["shmSize"] = "768m"

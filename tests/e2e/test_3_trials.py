@@ -86,6 +86,7 @@ def test_a_canary_whose_clients_fail_is_found_while_it_serves(judged: Site) -> N
     assert len(seen.failures) < len(seen.outcomes) / 2, "at most the canary's own share, until it was found"
 
 
+@pytest.mark.long
 def test_a_canary_that_crashes_is_put_back_and_the_next_update_replaces_it(judged: Site) -> None:
     before = judged.containers()
     with load(judged.request, rate=RATE) as seen:

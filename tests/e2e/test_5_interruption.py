@@ -13,7 +13,7 @@ from tests.e2e.deployment import Site
 SEED = random.SystemRandom().randrange(1000)
 
 
-@pytest.mark.parametrize("attempt", range(4))
+@pytest.mark.parametrize("attempt", [0, 1, *(pytest.param(more, marks=pytest.mark.long) for more in (2, 3))])
 def test_after_a_kill_at_a_random_moment_up_converges(site: Site, attempt: int) -> None:
     clean = site.containers()
     mark = f"{SEED}-{attempt}"

@@ -28,9 +28,9 @@ def pull_secret(stack: Stack) -> Manifest | None:
     """The Secret with the logins of registries; None where there are none."""
     images = stack.images
     logins = {login.registry: (login.username, login.password.get_secret_value()) for login in images.logins}
-    if images.registry is not None and images.username is not None:
+    if images.registry_host is not None and images.username is not None:
         password = images.password.get_secret_value() if images.password is not None else ""
-        logins[images.registry.split("/")[0]] = (images.username, password)
+        logins[images.registry_host] = (images.username, password)
     if not logins:
         return None
     auths = {

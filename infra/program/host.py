@@ -47,8 +47,8 @@ def label_of(host: Address) -> str:
 
 def _logins(images: Images) -> Iterator[tuple[str, str, str]]:
     """The registries that the hosts log in to: name, user and password."""
-    if images.registry and images.username and images.password:
-        yield images.registry.split("/")[0], images.username, images.password.get_secret_value()
+    if images.registry_host and images.username and images.password:
+        yield images.registry_host, images.username, images.password.get_secret_value()
     for login in images.logins:
         yield login.registry, login.username, login.password.get_secret_value()
 

@@ -3,7 +3,6 @@
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pulumi
@@ -14,10 +13,10 @@ from infra import names
 from infra.connection import Connection
 from infra.declaration import DeclarationError, from_json
 from infra.image_references import ImageReferences, settings_of
-from infra.paths import here
 from infra.program import aliases
 from infra.program.command import step
 from infra.program.host import Host, label_of
+from infra.program.image_build import build_args, push_login
 from infra.stack import Build, Stack
 from infra.stack import Host as Address
 from infra.steps.images import ImageCopy
@@ -133,28 +132,14 @@ class Images:
 
     def _built(self, host: Host, part: str, reference: str, build: Build, pushed: bool) -> docker.Image:
         images = self._stack.images
-        registry = None
-        if pushed and images.username is not None:
-            registry = docker.RegistryArgs(
-                server=(images.registry or "").split("/")[0],
-                username=images.username,
-                password=pulumi.Output.secret(images.password.get_secret_value())
-                if images.password
-                else None,
-            )
         return host.declare_image(
             docker.Image,
             f"{part}-image-pushed" if pushed else f"{part}-image",
             f"{part}-image-pushed" if pushed else f"{aliases.label(host.address)}-{part}-image",
             image_name=reference,
             skip_push=not pushed,
-            registry=registry,
-            build=docker.DockerBuildArgs(
-                context=here(build.context, build.base),
-                dockerfile=here(Path(build.context) / build.dockerfile, build.base),
-                args=build.args or None,
-                platform=images.platform,
-            ),
+            registry=push_login(images) if pushed else None,
+            build=build_args(build, images),
         )
 
 

@@ -99,3 +99,8 @@ class Images(Section):
     platform: NonEmpty = "linux/amd64"
     logins: list[Login] = Field(default_factory=list)
     """Logins of further registries, for private images that the stack names, the gateway's too."""
+
+    @property
+    def registry_host(self) -> str | None:
+        """The name and port of `registry`, without its folders."""
+        return self.registry.split("/")[0] if self.registry is not None else None

@@ -70,8 +70,8 @@ def shared(nodes: Mapping[int, Node], sections: Mapping[str, Any]) -> Iterator[P
 def _logins(images: Images) -> Iterator[Problem]:
     """No two logins are of one registry."""
     taken: dict[str, str] = {}
-    if images.registry and images.username:
-        taken[images.registry.split("/")[0]] = "images.registry"
+    if images.registry_host and images.username:
+        taken[images.registry_host] = "images.registry"
     for position, login in enumerate(images.logins):
         path = f"images.logins[{position}].registry"
         first = taken.setdefault(login.registry, path)

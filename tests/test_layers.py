@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 #: Each row may import the rows above it. Parts of one row stand side by side and do not import each other.
 INFRA = (
     ("", "names", "paths", "digest", "health_route", "node_probe"),
-    ("service_settings", "certificates", "models.pbtxt"),
+    ("service_settings", "certificates", "models.pbtxt", "runtime_health"),
     ("stack",),
     (
         "connection",

@@ -4,8 +4,9 @@ Each is a sidecar: an init container that goes on. So it is ready before the ser
 after the service has finished what was running. (Kubernetes has sidecars since 1.29.)
 """
 
-from inference_service import addresses
-from infra import names
+from collections.abc import Sequence
+
+from infra import names, runtime_health
 from infra.kubernetes import models, pods
 from infra.kubernetes.labels import Manifest
 from infra.kubernetes.pods import mount
@@ -16,9 +17,6 @@ from infra.triton_arguments import container_command, on_loopback, trace_environ
 SHM, TMP, ENGINES = "shm", "runtime-tmp", "engines"
 _DEFAULT_CPU, _DEFAULT_MEMORY = "2", "4g"
 _STARTS_EVERY = 5
-# Whether something listens on the unit manager's port, without any tool but the shell; the kernel writes
-# ports in hexadecimal.
-LISTENS = f"grep -qi ':{addresses.UNIT_MANAGER_PORT:04X} .* 0A ' /proc/net/tcp /proc/net/tcp6"
 
 
 def containers(stack: Stack, pool: Pool, images: dict[str, str], secret: str) -> list[Manifest]:
@@ -63,8 +61,6 @@ def user(stack: Stack, pool: Pool) -> str | None:
 
 def _triton(stack: Stack, pool: Pool, image: str, secret: str) -> Manifest:
     settings = stack.triton
-    live = f"http://{names.LOOPBACK}:{addresses.TRITON_HTTP_PORT}/v2/health/live"
-    probe = ["curl", "--fail", "--silent", "--output", "/dev/null", "--max-time", "4", live]
     return {
         "name": names.TRITON,
         "image": image,
@@ -94,13 +90,7 @@ def _triton(stack: Stack, pool: Pool, image: str, secret: str) -> Manifest:
             *models.mounts(stack, names.MODELS_MOUNT),
         ],
         # Triton listens in its pod only, where the kubelet cannot ask.
-        "startupProbe": pods.command_probe(
-            probe,
-            periodSeconds=_STARTS_EVERY,
-            timeoutSeconds=5,
-            failureThreshold=max(1, start_seconds(stack) // _STARTS_EVERY),
-        ),
-        "livenessProbe": pods.command_probe(probe, periodSeconds=10, timeoutSeconds=5, failureThreshold=3),
+        **_probes(stack, runtime_health.triton("--max-time", "4")),
     }
 
 
@@ -108,7 +98,6 @@ def _edge(
     stack: Stack, pool: Pool, name: str, part: EdgeLlmPart, images: dict[str, str], gpus: int
 ) -> Manifest:
     manager = name == names.UNIT_MANAGER
-    probe = ["sh", "-c", LISTENS] if manager else ["test", "-S", "/tmp/rpc.llm"]
     made: Manifest = {
         "name": name,
         "image": images[name],
@@ -121,17 +110,23 @@ def _edge(
             mount(TMP, "/tmp"),
             *([] if manager else models.mounts(stack, stack.edge_llm.model_path)),
         ],
-        "startupProbe": pods.command_probe(
-            probe,
-            periodSeconds=_STARTS_EVERY,
-            timeoutSeconds=5,
-            failureThreshold=max(1, start_seconds(stack) // _STARTS_EVERY),
-        ),
-        "livenessProbe": pods.command_probe(probe, periodSeconds=10, timeoutSeconds=5, failureThreshold=3),
+        **_probes(stack, runtime_health.UNIT_MANAGER if manager else runtime_health.LLM_NODE),
     }
     if part.command:
         made["args"] = part.command
     return made
+
+
+def _probes(stack: Stack, command: Sequence[str]) -> Manifest:
+    return {
+        "startupProbe": pods.command_probe(
+            command,
+            periodSeconds=_STARTS_EVERY,
+            timeoutSeconds=5,
+            failureThreshold=max(1, start_seconds(stack) // _STARTS_EVERY),
+        ),
+        "livenessProbe": pods.command_probe(command, periodSeconds=10, timeoutSeconds=5, failureThreshold=3),
+    }
 
 
 def _resources(stack: Stack, pool: Pool, limit: str | None, gpus: int) -> Manifest:

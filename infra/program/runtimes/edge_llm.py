@@ -6,15 +6,10 @@ from typing import Any
 import pulumi
 import pulumi_docker as docker
 
-from inference_service import addresses
-from infra import names
+from infra import names, runtime_health
 from infra.program.containers import gpu_requests, healthcheck
 from infra.program.runtimes.base import Place
 from infra.stack import EdgeLlmPart
-
-# Whether something listens on the unit manager's port, without any tool but the shell; the kernel writes
-# ports in hexadecimal.
-_LISTENS = f"grep -qi ':{addresses.UNIT_MANAGER_PORT:04X} .* 0A ' /proc/net/tcp /proc/net/tcp6"
 
 
 def declare(place: Place) -> list[docker.Container]:
@@ -31,7 +26,7 @@ def declare(place: Place) -> list[docker.Container]:
         edge.unit_manager,
         needs=[tmp],
         mounts=[shared],
-        healthcheck=healthcheck(["sh", "-c", _LISTENS], start_seconds=30),
+        healthcheck=healthcheck(runtime_health.UNIT_MANAGER, start_seconds=30),
     )
     llm_node = _part(
         place,
@@ -43,8 +38,7 @@ def declare(place: Place) -> list[docker.Container]:
         # A new unit manager counts its sessions from the start again, and units that outlived the one before
         # would answer on numbers that it gives to others: both are replaced together.
         outlived_by=unit_manager,
-        # It listens on no port, only on its socket in the shared /tmp.
-        healthcheck=healthcheck(["test", "-S", "/tmp/rpc.llm"], start_seconds=30),
+        healthcheck=healthcheck(runtime_health.LLM_NODE, start_seconds=30),
     )
     return [unit_manager, llm_node]
 

@@ -2,8 +2,7 @@
 
 import pulumi_docker as docker
 
-from inference_service import addresses
-from infra import names
+from infra import names, runtime_health
 from infra.program.containers import USER, gpu_requests, healthcheck
 from infra.program.runtimes.base import Place
 from infra.triton_arguments import container_command as command
@@ -27,14 +26,7 @@ def declare(place: Place) -> docker.Container:
         memory=settings.memory,
         stop_seconds=stop_seconds(stack.service.shutdown_grace_seconds),
         healthcheck=healthcheck(
-            [
-                "curl",
-                "--fail",
-                "--silent",
-                "--output",
-                "/dev/null",
-                f"http://127.0.0.1:{addresses.TRITON_HTTP_PORT}/v2/health/live",
-            ],
+            runtime_health.triton(),
             start_seconds=names.ENGINE_SECONDS if place.prepared.models.building_engines else 120,
         ),
         command=command(stack, node),

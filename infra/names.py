@@ -245,6 +245,8 @@ CONSOLE_FOLDER = "console"
 CONSOLE_SOCKET, CONSOLE_LOG_SOCKET, CONSOLE_SETTINGS = "console.sock", "log.sock", "settings.json"
 #: Where the console's container sees that folder.
 CONSOLE_MOUNT = "/run/fleet"
+#: Where Prometheus, Alertmanager and Grafana see their configurations.
+MONITORING_MOUNT = "/etc/fleet"
 
 #: The upstream files that an existing site includes.
 UPSTREAM_FILES = "ai_inference_service.servers*.conf"

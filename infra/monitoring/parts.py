@@ -11,7 +11,7 @@ from infra.stack import SshHost, Stack
 from infra.stack.hosts import bracketed
 
 #: Where a container sees its configurations, the one in use among them, and its data.
-CONFIGURATIONS, DATA = "/etc/fleet", "/data"
+CONFIGURATIONS, DATA = names.MONITORING_MOUNT, "/data"
 CONFIGURATION = f"{CONFIGURATIONS}/{names.CURRENT}"
 
 

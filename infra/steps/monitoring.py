@@ -22,8 +22,6 @@ from infra.steps.run import run
 
 #: In a part's folder.
 CONFIGURATIONS, DATA = "configurations", "data"
-#: Where its container sees the first of them.
-_MOUNT = "/etc/fleet"
 #: The owner of the folder, and the user in the container, where the login is root.
 _OWNER = "1000:1000"
 _SECONDS = 60
@@ -48,7 +46,8 @@ tar -xf - --no-same-owner -C "$2"
 _TEST = f"""
 folder="$1/{CONFIGURATIONS}" revision="$2" image="$3" program="$4"; shift 4
 exec docker run --rm --network none --read-only --cap-drop ALL --user "$(stat -c %u:%g "$folder")" \
-  -v "$folder:{_MOUNT}:ro" -w "{_MOUNT}/$revision" --entrypoint "$program" "$image" "$@"
+  -v "$folder:{names.MONITORING_MOUNT}:ro" -w "{names.MONITORING_MOUNT}/$revision" \
+  --entrypoint "$program" "$image" "$@"
 """
 _SWITCH = f"""
 set -e; cd -- "$1/{CONFIGURATIONS}"

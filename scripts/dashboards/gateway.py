@@ -2,10 +2,11 @@
 
 from grafana_foundation_sdk.builders import dashboard as builders
 
+from inference_service.console.exposition import FAILURES
 from scripts.dashboards.panels import GOOD_IS_ONE, Query, board, chart, filled, number, row, variable
 
 #: What counts as a failure of the fleet, as in the alert FleetErrors.
-FAILED = 'status=~"5..|INTERNAL|UNAVAILABLE|UNKNOWN|DEADLINE_EXCEEDED"'
+FAILED = f'status=~"5..|{"|".join(sorted(FAILURES))}"'
 _OF = 'stack=~"$stack"'
 _AT = f'{_OF}, instance=~"$gateway"'
 

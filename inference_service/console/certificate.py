@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+from typing import Any
 from urllib.parse import urlsplit
 
 
@@ -39,7 +40,7 @@ def unverified() -> ssl.SSLContext:
     return context
 
 
-async def _asked(host: str, port: int, context: ssl.SSLContext, *, encoded: bool):  # type: ignore[no-untyped-def]
+async def _asked(host: str, port: int, context: ssl.SSLContext, *, encoded: bool) -> Any:
     _, writer = await asyncio.open_connection(host, port, ssl=context)
     try:
         return writer.get_extra_info("ssl_object").getpeercert(encoded)

@@ -8,11 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import threading
 import urllib.parse
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +16,7 @@ import pytest
 
 from tests.e2e.deployment import API_KEY, Site
 from tests.e2e.lab.host import Host, wait_until
+from tests.monitoring.receiver import webhook
 
 #: By image: the programs of Debian's packages, and their names in it.
 PROGRAMS = {
@@ -56,31 +53,6 @@ def build(host: Host, name: str) -> None:
     host.docker("build", "--quiet", "--tag", image(name), f"/contexts/{name}")
 
 
-@contextmanager
-def webhook(address: str) -> Iterator[tuple[str, list[tuple[str, str, str]]]]:
-    """An address, and the alerts that came there: status, name, node."""
-    came: list[tuple[str, str, str]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            for alert in json.loads(self.rfile.read(int(self.headers["Content-Length"])))["alerts"]:
-                labels = alert["labels"]
-                came.append((alert["status"], labels["alertname"], labels.get("node", "")))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = HTTPServer((address, 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://{address}:{server.server_address[1]}/secret-hook", came
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
 def ask(host: Host, query: str) -> list[dict[str, Any]]:
     """The result of a query to Prometheus on its own host; none while it does not answer."""
     url = f"http://127.0.0.1:9090/api/v1/query?query={urllib.parse.quote(query)}"
@@ -97,7 +69,7 @@ def test_a_killed_nodes_alert_arrives_and_nothing_stays_without_the_key(site: Si
     for name in ("prometheus", "alertmanager"):
         build(site.gateway, name)
     before = site.containers()
-    with webhook(str(site.fleet.bridge.subnet[1])) as (address, came):
+    with webhook(str(site.fleet.bridge.subnet[1]), "/secret-hook") as (address, came):
         site.config["monitoring"] = {
             "prometheus": {"image": image("prometheus")},
             "alertmanager": {"image": image("alertmanager"), "webhook": address},

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +33,7 @@ from tests.monitoring.processes import (
     configuration,
     process,
 )
+from tests.monitoring.receiver import webhook
 from tests.ports import free_port, free_ports
 
 SECONDS = 60
@@ -145,32 +143,6 @@ def until(what: Callable[[], object], told: Callable[[], object]) -> None:
     raise AssertionError(f"not within {SECONDS} s: {told()}")
 
 
-@contextmanager
-def webhook() -> Iterator[tuple[int, list[tuple[str, str, str]]]]:
-    """A port, and the alerts that came there: status, name, node."""
-    came: list[tuple[str, str, str]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            for alert in body["alerts"]:
-                labels = alert["labels"]
-                came.append((alert["status"], labels["alertname"], labels.get("node", "")))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield server.server_address[1], came
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
 @needs(PROMETHEUS)
 @needs(ALERTMANAGER)
 @needs(HOST)
@@ -196,10 +168,10 @@ def test_a_killed_node_raises_its_alert_and_a_drained_one_ends_it(tmp_path: Path
         file.write_bytes(msgspec.json.encode(settings))
         stack.enter_context(process(sys.executable, "-m", "inference_service.console", file))
 
-        port, came = stack.enter_context(webhook())
+        address, came = stack.enter_context(webhook())
         (tmp_path / "alertmanager.yml").write_text(
             "route: {receiver: hook, group_by: [alertname], group_wait: 0s, group_interval: 1s}\n"
-            f"receivers: [{{name: hook, webhook_configs: [{{url: 'http://127.0.0.1:{port}'}}]}}]\n"
+            f"receivers: [{{name: hook, webhook_configs: [{{url: '{address}'}}]}}]\n"
         )
         stack.enter_context(
             process(

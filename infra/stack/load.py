@@ -59,30 +59,29 @@ def parse(data: Mapping[str, Any], name: str = "stack", source: str | None = Non
         problems.append(Problem("nodes", f"expected a list of nodes, got {shown(given)}"))
     elif not given:
         problems.append(Problem("nodes", "expected at least one node, got an empty list"))
+    in_cluster = sections["target"] == "kubernetes"
     # An invalid section is left out, so that its mistakes are reported once and not for every node.
-    keys = ("remote",) if sections["target"] == "kubernetes" else ("ports", "remote")
+    keys = ("remote",) if in_cluster else ("ports", "remote")
     shared = {key: data[key] for key in keys if key in data and sections[key] is not None}
     filled = [_with_shared(node, shared) for node in given] if isinstance(given, list) else []
-    in_cluster = sections["target"] == "kubernetes"
-    pools: dict[int, Pool] = {}
-    nodes: dict[int, Node] = {}
     cluster: Kubernetes = sections["kubernetes"] or Kubernetes()
-    for number, node in enumerate(filled):
-        path = f"nodes[{number}]"
-        if not in_cluster:
-            if isinstance(node, dict):
-                problems.extend(kubernetes_rules.pool_keys(path, node))
-                node = {key: node[key] for key in node if key not in kubernetes_rules.POOL_ONLY}
-            validated = valid(Node, node, path)
-        elif isinstance(node, dict):
+
+    def declared(path: str, node: Any) -> Any:
+        """The valid node or pool. Keys of the other target are left out: they have errors of their own."""
+        if isinstance(node, dict) and in_cluster:
             problems.extend(kubernetes_rules.node_keys(path, node))
-            pool = valid(Pool, kubernetes_rules.valid_keys(node), path)
-            pools |= {number: pool} if pool is not None else {}
-            validated = None if pool is None else pool.node(_service(name, pool.name, cluster))
-        else:
-            validated = valid(Pool, node, path)
-        if validated is not None:
-            nodes[number] = validated
+            node = kubernetes_rules.valid_keys(node)
+        elif isinstance(node, dict):
+            problems.extend(kubernetes_rules.pool_keys(path, node))
+            node = {key: node[key] for key in node if key not in kubernetes_rules.POOL_ONLY}
+        return valid(Pool if in_cluster else Node, node, path)
+
+    every = {number: declared(f"nodes[{number}]", node) for number, node in enumerate(filled)}
+    found = {number: each for number, each in every.items() if each is not None}
+    pools: dict[int, Pool] = found if in_cluster else {}
+    nodes: dict[int, Node] = found
+    if in_cluster:
+        nodes = {number: pool.node(_service(name, pool.name, cluster)) for number, pool in pools.items()}
     if nodes or "gateway" in data:
         gateway = data.get("gateway", {})
         if not in_cluster:

@@ -33,7 +33,8 @@ def test_what_somebody_changed_is_found_shown_and_repaired(site: Site) -> None:
     host.run("sh", "-c", f"touch -r {file} /tmp/t; sed -i '1s/./X/' {file}; touch -r /tmp/t {file}")
 
     report = doctor(site)
-    assert {"gpu-1: model copies", "gateway: nginx configuration"} <= set(report.wrong), report.text
+    planted = {"gpu-1: model copies", "gateway: nginx configuration"}
+    assert planted <= set(report.wrong), report.text
     found = report.wrong["gpu-1: model copies"]
     assert "model asr: 1/model.py is not as it was copied" in found["seen"]
     assert "model emotion: its link leads to ../store/mine" in found["seen"]
@@ -46,7 +47,8 @@ def test_what_somebody_changed_is_found_shown_and_repaired(site: Site) -> None:
     assert "model asr: 1/model.py is not as it was copied" in previewed.diagnostics
 
     with load(site.request, rate=5) as requests:
-        run_remedy(site, found)
+        # The hosts have no double of nvidia-smi, which the doctor misses.
+        run_remedy(site, found, others=set(report.wrong) - planted)
     assert requests.failures == [], requests.summary()
     assert gateway.run("cat", _NGINX).stdout == text
     assert host.run("cat", file).stdout == content

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.server
 import os
-import shutil
 import signal
 import socket
 import socketserver
@@ -160,7 +159,6 @@ def node(address: str, port: int) -> Iterator[None]:
     server.server_close()
 
 
-@pytest.mark.skipif(shutil.which("sh") is None, reason="no shell")
 def test_pods_that_come_get_requests_and_those_that_left_get_none_without_a_reload(tmp_path: Path) -> None:
     dns = socketserver.ThreadingUDPServer(("127.0.0.1", 0), Names)
     threading.Thread(target=dns.serve_forever, daemon=True).start()

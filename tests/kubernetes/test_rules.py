@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jsonschema_rs
 import pytest
 
 from infra.stack import ClusterHost, StackError, parse
@@ -168,7 +169,6 @@ def test_keda_may_let_a_pool_sleep() -> None:
 
 
 def test_an_editor_knows_the_keys_of_pools_by_the_target() -> None:
-    jsonschema_rs = pytest.importorskip("jsonschema_rs")
     valid = jsonschema_rs.validator_for(schema()).is_valid
 
     def written(config: dict[str, Any]) -> dict[str, Any]:

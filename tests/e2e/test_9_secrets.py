@@ -15,6 +15,7 @@ from infra.stack import StackError, parse
 from tests.e2e.deployment import API_KEY, Site
 from tests.e2e.lab.program import Program, Result
 from tests.infra.planted import PLACES, Key, base, planted, put
+from tests.infra.planted_on_hosts import HERE
 
 
 @dataclass
@@ -119,52 +120,6 @@ def test_previews_show_no_encrypted_text_of_any_key(program: Program, tmp_path: 
     program.configure(encrypted(program, first))
     with_secrets = told(program.preview("--diff", "--show-secrets").check())
     assert len(first.found_in(with_secrets)) > 20, "the test would find one"
-
-
-#: What can be planted on the laboratory's hosts: a text, and the parts whose containers have it by their
-#: nature. `{file}` is a copy of the file that the stack uses.
-HERE: dict[str, tuple[str, set[str]]] = {
-    "triton.env.AN_ENTRY": ("{mark}", {"triton"}),
-    "triton.extraArgs.0": ("--id={mark}", {"triton"}),
-    "service.env.AN_ENTRY": ("{mark}", {"service"}),
-    "apiKeys.0": ("{mark}", {"service", "console"}),
-    "cors.origins.0": ("https://{mark}.example.com", {"service"}),
-    "gateway.publicHost": ("{mark}.example.com", set()),
-    "gateway.trustedProxies.0": ("198.51.100.{number}", set()),
-    "remoteDir": ("/opt/{mark}", {"triton", "gateway", "console"}),
-    "ssh.knownHosts": ("{file}", set()),
-    "ssh.privateKeyFile": ("{file}", set()),
-}
-#: Why the others cannot, by the begin of the place. Previews have them.
-NOT_HERE = {
-    "apiKeys": "a list of one text; the list of texts is there",
-    "edgeLlm.": "no image of Edge-LLM",
-    "remote.": "no node of the runtime remote",
-    "nodes.0.": "an address that has to be the host's own",
-    "images.": "no registry",
-    "gateway.virtualAddress.": "one gateway",
-    "gateway.tls.": "a certificate on the gateway's host",
-    "gateway.bind": "an address that has to be the host's own",
-    "gateway.console.": "not tried yet",
-    "gateway.confDir": "the stack's own gateway",
-    "gateway.nginx": "the stack's own gateway",
-    "gateway.image": "one image of nginx",
-    "models.": "no object store; the path is a folder of the checkout",
-    "service.config.": "the name of a model that exists",
-    "service.image": "images are built",
-    "service.build.": "builds from the checkout",
-    "triton.image": "images are built",
-    "triton.build.": "builds from the checkout",
-    "triton.user": "a user that exists in the image",
-    "ssh.proxyJump": "no jump host",
-    "ssh.configFile": "the stack has none",
-}
-
-
-def test_every_place_is_planted_on_hosts_or_has_a_reason() -> None:
-    for place in PLACES.keys() - HERE.keys():
-        assert any(place.startswith(begin) for begin in NOT_HERE), place
-    assert HERE.keys() <= PLACES.keys()
 
 
 @pytest.mark.long

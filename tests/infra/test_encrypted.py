@@ -15,6 +15,7 @@ import yaml
 from infra.stack import Stack, StackError, load
 from tests.infra.declared import Fleet, declare_loaded
 from tests.infra.planted import MARK, PLACES, Key, base, matching, planted, put
+from tests.infra.planted_on_hosts import HERE, NOT_HERE
 
 Declare = Callable[..., Fleet]
 
@@ -128,3 +129,9 @@ def test_an_encrypted_value_that_would_be_shown_is_refused(declare: Declare, key
             "ssh://secret-1" if key[0] == "gateway" else "9g" if key[-1] == "shmSize" else "secret-1",
         )
     assert "secret-1" not in str(caught.value)
+
+
+def test_every_place_is_planted_on_hosts_or_has_a_reason() -> None:
+    for place in PLACES.keys() - HERE.keys():
+        assert any(place.startswith(begin) for begin in NOT_HERE), place
+    assert HERE.keys() <= PLACES.keys()

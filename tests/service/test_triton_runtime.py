@@ -446,7 +446,8 @@ async def test_a_killed_triton_is_noticed_at_once_and_found_again(own_triton: Sm
         assert time.monotonic() - begun < 15, "it waited for its deadline"
         begun = time.monotonic()
         assert not (await models.readiness()).ready
-        with pytest.raises(NotReady, match="emotion is not ready") as refused:
+        # Triton itself is named where its memory is registered again before the model is asked.
+        with pytest.raises(NotReady, match=r"(emotion|Triton) is not ready") as refused:
             await models.emotion_of_audio(samples(), CALL)
         assert not isinstance(refused.value, RuntimeLost), "this one has not run"
         assert own_triton.address not in str(refused.value), "clients do not learn addresses inside the node"

@@ -27,13 +27,13 @@ def nodes(stack: Stack, away: Set[str], urls: Mapping[str, str]) -> tuple[Watche
     )
 
 
-def settings(stack: Stack, away: Set[str], url: str, gateway_host: str = names.GATEWAY) -> str:
+def settings(stack: Stack, away: Set[str], url: str, probe: str | None = None) -> str:
     """The file of settings of a console in a container, as JSON without secrets; `url` is the gateway's.
 
-    It dials the nodes as nginx does, and nginx by `gateway_host`, its name on the network that both are on.
+    It dials the nodes as nginx does, and nginx at `probe`. Default: by its name on the network of both.
     """
     gateway = stack.gateway
-    probe = f"{gateway.scheme}://{gateway_host}:{addresses.GATEWAY_HTTP_PORT}"
+    probe = probe or f"{gateway.scheme}://{names.GATEWAY}:{addresses.GATEWAY_HTTP_PORT}"
     dialled = {
         server.name: f"{stack.node_scheme}://{server.http_address}" for server in upstreams(stack, away)
     }

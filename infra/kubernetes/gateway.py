@@ -81,7 +81,9 @@ def config_map(stack: Stack, rendered: RenderedSite) -> Manifest:
     """The configuration of nginx, and of the console."""
     data = {names.NGINX_CONF: rendered.nginx_conf}
     if stack.console is not None:
-        data[names.CONSOLE_SETTINGS] = watched.settings(stack, set(), public_url(stack), names.LOOPBACK)
+        scheme = "https" if stack.kubernetes.tls is not None else "http"
+        probe = f"{scheme}://{names.LOOPBACK}:{addresses.GATEWAY_HTTP_PORT}"
+        data[names.CONSOLE_SETTINGS] = watched.settings(stack, set(), public_url(stack), probe)
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",

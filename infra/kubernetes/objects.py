@@ -20,5 +20,5 @@ def objects(stack: Stack, references: Mapping[str, str] | None = None) -> list[M
         *made,
         *gateway.objects(stack, known, pull),
         *entrance.objects(stack),
-        *monitoring.monitors(stack),
+        *monitoring.objects(stack),
     ]

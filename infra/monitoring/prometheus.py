@@ -23,7 +23,7 @@ SCRAPE_SECONDS = 15
 def files(stack: Stack, client: Identity | None = None) -> dict[str, str]:
     """The files by name. `client` is the certificate for nodes with TLS."""
     found = {FILE: yaml.safe_dump(configuration(stack), sort_keys=False), rules.FILE: rules.alerts()}
-    if (key := _gateway_key(stack)) is not None:
+    if (key := gateway_key(stack)) is not None:
         found[GATEWAY_KEY] = key
     if client is not None:
         found |= {CERTIFICATE: client.certificate, KEY: client.key, AUTHORITY: client.authority}
@@ -85,7 +85,7 @@ def _gateways(stack: Stack) -> list[dict[str, Any]]:
                 },
             ],
         }
-        if _gateway_key(stack) is not None:
+        if gateway_key(stack) is not None:
             job["authorization"] = {"credentials_file": GATEWAY_KEY}
         if gateway.tls is not None:
             # Beside the gateway nothing leaves the machine, and the certificate is for another name.
@@ -134,7 +134,8 @@ def _exporters(stack: Stack, job: str, part: str) -> list[dict[str, Any]]:
     return [{"job_name": job, "static_configs": targets}] if targets else []
 
 
-def _gateway_key(stack: Stack) -> str | None:
+def gateway_key(stack: Stack) -> str | None:
+    """The console's password, or one of the API keys: it opens the gateway's metrics. None: they are open."""
     console = stack.console
     if console is not None and console.password is not None:
         return console.password.get_secret_value()

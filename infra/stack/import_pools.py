@@ -24,6 +24,16 @@ def import_pools(stack: Stack, written: Mapping[str, Any]) -> tuple[dict[str, An
     if stack.gateway.tls is not None:
         kubernetes["tls"] = {"secret": CERTIFICATE}
         notes.append(f"gateway.tls: make a Secret: kubectl create secret tls {CERTIFICATE} --cert … --key …")
+    if stack.monitoring is not None and stack.monitoring.existing is None:
+        kubernetes["monitoring"] = {"by": "operator"}
+        notes.append(
+            "kubernetes.monitoring.by: the Prometheus operator of the cluster gets the alerts, and Grafana's "
+            "sidecar the dashboards; annotations where the cluster has no operator"
+        )
+    elif stack.monitoring is not None:
+        notes.append(
+            "monitoring.existing: the gateway's pods must reach it; see kubernetes.monitoring for alerts"
+        )
     notes += [
         f"{path} is left out: {instead}"
         for path, instead in SENSELESS.items()

@@ -2,10 +2,10 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from infra.stack.section import Section
-from infra.stack.values import NonEmpty, Port, Secret
+from infra.stack.values import NonEmpty, Port, Secret, off
 
 #: A name of a Kubernetes object that is a part of a DNS name (RFC 1123).
 ObjectName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
@@ -95,15 +95,30 @@ class GatewayCertificate(Section):
         return self
 
 
+class Dashboards(Section):
+    """The fleet's dashboards as ConfigMaps, for the sidecar of a Grafana that is there."""
+
+    labels: dict[LabelKey, LabelValue] = Field(default_factory=lambda: {"grafana_dashboard": "1"})
+    """The labels by which the sidecar finds them. Default: {grafana_dashboard: "1"}."""
+    annotations: dict[str, str] = Field(default_factory=dict)
+    """What the sidecar reads beside them, e.g. {grafana_folder: Fleet}."""
+
+
 class MonitoredBy(Section):
-    """How a Prometheus finds the pods."""
+    """How a Prometheus of the cluster finds the pods, and what it and Grafana get of the stack."""
 
     by: Literal["annotations", "operator", "none"] = "annotations"
-    """annotations: prometheus.io/scrape and the like; operator: PodMonitors of its operator; none."""
+    """annotations: prometheus.io/scrape and the like; operator: PodMonitors and a PrometheusRule with the
+    alerts, for the Prometheus operator; none."""
     labels: dict[LabelKey, LabelValue] = Field(default_factory=dict)
     """operator: labels by which the operator selects monitors and rules, e.g. {release: prometheus}."""
     namespace: ObjectName | None = None
     """The namespace of Prometheus, which may reach the pods. Default: every namespace may, by HTTP."""
+    dashboards: Annotated[Dashboards | None, BeforeValidator(off)] = Field(
+        default_factory=lambda data: None if data.get("by") == "none" else Dashboards()
+    )
+    """The dashboards as ConfigMaps. false: none, e.g. where Grafana has them of another stack. Default: false
+    with by: none."""
 
 
 class GatewayPods(Section):

@@ -7,6 +7,7 @@ from typing import Any
 from infra.stack.gateway import Gateway
 from infra.stack.images import Images, ImageSource
 from infra.stack.kubernetes import Kubernetes
+from infra.stack.monitoring import Monitoring
 from infra.stack.node import Node
 from infra.stack.pools import Pool
 from infra.stack.problems import Problem
@@ -20,6 +21,7 @@ LONGEST = 50
 _NAME = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
 _LISTENS = "each pod has an address of its own; clients use gateway.http and gateway.grpc"
 _ENTRANCE = "use kubernetes.service, kubernetes.ingress or kubernetes.route"
+_WATCHING = "a Prometheus of the cluster reads the pods; use kubernetes.monitoring"
 _PIDS = "the kubelet's podPidsLimit bounds the processes of a pod"
 
 #: The keys of a node, and of the others by their paths, that mean something on hosts only: the key or the
@@ -38,7 +40,11 @@ SENSELESS = {
     "ports": _LISTENS,
     "tls": "kubernetes.networkPolicies keeps others from the pods; a service mesh encrypts between them",
     "ssh": "use kubernetes.context",
-    "monitoring": "a Prometheus of the cluster reads the pods",
+    "monitoring.host": _WATCHING,
+    "monitoring.prometheus": f"{_WATCHING}, and monitoring.existing for the console",
+    "monitoring.alertmanager": "the cluster's Alertmanager gets the alerts; use kubernetes.monitoring.by",
+    "monitoring.grafana": "use kubernetes.monitoring.dashboards",
+    "monitoring.exporters": "the cluster's own exporters read its machines, the GPU operator's its GPUs",
     "remoteDir": "pods have no folder on their machine; models are at models.source",
     "gateway.host": _ENTRANCE,
     "gateway.hosts": "use kubernetes.gateway.replicas",
@@ -100,7 +106,14 @@ def check(name: str, pools: Mapping[int, Pool], sections: Mapping[str, Any]) -> 
     gateway: Gateway | None = sections.get("gateway")
     images: Images | None = sections.get("images")
     rollout: Rollout | None = sections.get("rollout")
+    monitoring: Monitoring | None = sections.get("monitoring")
     yield from _names(name, pools)
+    if monitoring is not None and not monitoring.model_fields_set:
+        yield Problem(
+            "monitoring.existing",
+            "required with target: kubernetes, which starts no Prometheus: the address of one that the "
+            f"console reads; {_WATCHING} for alerts and dashboards",
+        )
     if models is not None:
         yield from _models(pools, models)
     yield from _memory(pools, sections)

@@ -124,10 +124,16 @@ STACKS: dict[str, dict[str, Any]] = {
         **KEYS,
         **OWN,
         "gateway": {"publicHost": "ai.example.com"},
+        "monitoring": {"existing": "http://prometheus-operated.monitoring.svc:9090"},
         "kubernetes": {
             "tls": {"certManager": {"name": "letsencrypt"}},
             "service": {"loadBalancerClass": "example.com/internal", "annotations": {"example.com/a": "b"}},
-            "monitoring": {"by": "operator", "labels": {"release": "prometheus"}, "namespace": "monitoring"},
+            "monitoring": {
+                "by": "operator",
+                "labels": {"release": "prometheus"},
+                "namespace": "monitoring",
+                "dashboards": {"annotations": {"grafana_folder": "Fleet"}},
+            },
         },
     },
     "proxy protocol and a service of another image": {

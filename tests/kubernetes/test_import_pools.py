@@ -80,6 +80,43 @@ def test_whatever_a_fleet_on_hosts_has_the_result_has_no_mistake(
     assert stack.in_cluster
 
 
+@pytest.mark.parametrize(
+    ("monitoring", "said"),
+    [
+        ({}, []),
+        (
+            {
+                "host": A,
+                "prometheus": {"bind": "192.0.2.10"},
+                "alertmanager": {"webhook": "https://hooks.example.com/a"},
+                "grafana": False,
+                "exporters": {"gpus": False},
+            },
+            ["host", "prometheus", "alertmanager", "grafana", "exporters"],
+        ),
+    ],
+)
+def test_what_watches_hosts_becomes_objects_for_the_operator(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monitoring: dict[str, Any], said: list[str]
+) -> None:
+    stack, document = imported(tmp_path, {"nodes": [A, B], "monitoring": monitoring})
+    assert stack.kubernetes.monitoring.by == "operator"
+    assert "gpu-inference:monitoring" not in document["config"]
+    told = capsys.readouterr().err
+    assert "kubernetes.monitoring.by: the Prometheus operator" in told
+    assert all(f"monitoring.{key} is left out: " in told for key in said)
+
+
+def test_a_prometheus_that_is_there_stays_that_of_the_console(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    existing = {"existing": "http://prometheus.example.com:9090"}
+    stack, document = imported(tmp_path, {"nodes": [A], "monitoring": existing})
+    assert document["config"]["gpu-inference:monitoring"] == existing
+    assert stack.kubernetes.monitoring.by == "annotations"
+    assert "monitoring.existing: the gateway's pods must reach it" in capsys.readouterr().err
+
+
 def test_encrypted_values_and_what_decrypts_them_stay(tmp_path: Path) -> None:
     secret = {"secure": "v1:example"}
     _, document = imported(tmp_path, {"nodes": [A], "apiKeys": secret}, encryptionsalt="v1:salt")

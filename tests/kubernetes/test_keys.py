@@ -87,6 +87,9 @@ CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {
     f"{_CLUSTER}.monitoring.by": ("operator", {}),
     f"{_CLUSTER}.monitoring.labels": ({"a": "b"}, OPERATOR),
     f"{_CLUSTER}.monitoring.namespace": ("monitoring", {}),
+    f"{_CLUSTER}.monitoring.dashboards": (False, {}),
+    f"{_CLUSTER}.monitoring.dashboards.labels": ({"a": "b"}, {}),
+    f"{_CLUSTER}.monitoring.dashboards.annotations": ({"grafana_folder": "Fleet"}, {}),
 }
 #: They are those of the provider; test_program.py has them.
 _PROVIDER = {"kubernetes.context", "kubernetes.kubeconfig"}
@@ -182,10 +185,11 @@ def test_a_key_changes_the_objects(path: str) -> None:
         ("apiKeys", ["example-key-1"]),
         ("traces", {"endpoint": "http://collector.example.com:4318"}),
         ("cors", {"origins": ["https://app.example.com"]}),
+        ("monitoring", {"existing": "http://prometheus.example.com:9090"}),
     ],
 )
 def test_a_key_that_hosts_have_too_changes_the_objects(key: str, value: Any) -> None:
-    own = OWN if key == "gateway" else {}
+    own = OWN if key in ("gateway", "monitoring") else {}
     assert objects(stack({**own, key: value})) != objects(stack(own))
 
 
@@ -239,6 +243,7 @@ def test_a_pool_of_the_smallest_stack_is_what_the_reader_expects() -> None:
         ("Deployment", "prod-gateway"),
         ("PodDisruptionBudget", "prod-gateway"),
         ("Service", "prod-gateway"),
+        *(("ConfigMap", f"prod-dashboard-{name}") for name in ("fleet", "gateway", "gpus", "node", "speech")),
     ]
 
 

@@ -133,6 +133,12 @@ def test_a_key_for_hosts_names_the_one_to_use(path: str) -> None:
         ),
         ({"gateway": {"grpcBalancing": "layer4"}}, "gateway.grpcBalancing: layer4 is for hosts"),
         ({"gateway": {"http": 80, "grpc": 80}}, "gateway.grpc: port 80 is also gateway.http"),
+        (
+            {"monitoring": {}},
+            "monitoring.existing: required with target: kubernetes, which starts no Prometheus: the address",
+        ),
+        ({"monitoring": {"grafana": {"port": 3001}}}, "use kubernetes.monitoring.dashboards"),
+        ({"kubernetes": {"monitoring": {"dashboards": True}}}, "kubernetes.monitoring.dashboards: expected"),
         ({"rollout": {"minHealthy": 2}}, "rollout.minHealthy: nodes[0] has 2 pods, of which no machine"),
     ],
 )

@@ -57,7 +57,8 @@ class Cluster(pulumi.ComponentResource):
         own = gateway.objects(stack, self._references, self._pull)
         declared = self.declare(parent, own, after, _GATEWAY_SECONDS)
         self.declare(parent, entrance.objects(stack), declared, _GATEWAY_SECONDS)
-        self.declare(self, monitoring.monitors(stack), ())
+        # An alert about a gateway that is not up yet would be a false one.
+        self.declare(self, monitoring.objects(stack), declared)
         parent.register_outputs({})
 
     def pool_objects(self, each: Pool) -> tuple[list[Manifest], list[Manifest]]:

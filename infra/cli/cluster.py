@@ -1,14 +1,19 @@
 """The state of a stack in its cluster, by kubectl."""
 
+import contextlib
 import json
+import re
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 from infra import names
 from infra.cli.screen import Failed
 from infra.cli.state import PartState
 from infra.kubernetes.gateway import public_url
-from infra.kubernetes.kubectl import objects_command
+from infra.kubernetes.kubectl import environment, objects_command
 from infra.kubernetes.state import parts
 from infra.stack import Stack
 
@@ -20,11 +25,16 @@ def states(stack: Stack) -> list[PartState]:
     need_kubectl()
     command = objects_command(stack)
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
+        with variables(stack) as own:
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=_SECONDS, check=False, env=own
+            )
     except subprocess.TimeoutExpired:
         raise Failed(f"the cluster does not answer within {_SECONDS} s: {' '.join(command)}") from None
     if done.returncode:
-        raise Failed(f"the cluster does not tell: {done.stderr.strip()}")
+        # Before its own word, kubectl logs each attempt: "E1128 01:28:13.610637 …".
+        said = [line for line in done.stderr.splitlines() if not re.match(r"[EIW]\d{4} ", line)]
+        raise Failed(f"the cluster does not tell: {' '.join(said).strip()}")
     roles = {node.name: (node.role, stack.node_url(node), str(node.host)) for node in stack.nodes}
     roles[names.GATEWAY] = ("gateway", public_url(stack), str(stack.gateway.host))
     drained = {node.name for node in stack.nodes if node.drained}
@@ -34,6 +44,13 @@ def states(stack: Stack) -> list[PartState]:
         state = "drained" if part.name in drained and part.state == "healthy" else part.state
         found.append(PartState(part.name, host, role, state, address, {}))
     return found
+
+
+@contextlib.contextmanager
+def variables(stack: Stack) -> Iterator[dict[str, str]]:
+    """The environment of a command of kubectl, with the kubeconfig that the stack file contains."""
+    with tempfile.TemporaryDirectory(prefix="fleet-") as folder:
+        yield environment(stack, Path(folder))
 
 
 def need_kubectl() -> None:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from contextlib import nullcontext
 from typing import Annotated
 
 import typer
@@ -67,7 +68,8 @@ def logs(
     """Print the last lines of the log of a node, the gateway, or a part of monitoring."""
     loaded = stack_files.load(stack)
     command = _command(loaded, part, container, lines, follow)
-    return subprocess.run(command, check=False).returncode
+    with cluster.variables(loaded) if loaded.in_cluster else nullcontext() as own:
+        return subprocess.run(command, check=False, env=own).returncode
 
 
 def _command(stack: Stack, part: str, container: str, lines: int, follow: bool) -> list[str]:

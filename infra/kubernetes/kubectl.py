@@ -1,15 +1,52 @@
 """The commands of kubectl with which people and `fleet` look at a stack in its cluster."""
 
+import os
+import shlex
+from pathlib import Path
+
 from infra import names
 from infra.kubernetes import labels
 from infra.stack import Stack
 
 
-def kubectl(stack: Stack, *arguments: str) -> list[str]:
-    """A command line for the stack's cluster and namespace."""
-    context = stack.kubernetes.context
-    chosen = [f"--context={context}"] if context is not None else []
-    return ["kubectl", *chosen, f"--namespace={stack.kubernetes.namespace}", *arguments]
+def kubectl(stack: Stack, *arguments: str, namespaced: bool = True) -> list[str]:
+    """A command line for the stack's cluster and, unless it is not for one, its namespace."""
+    kubernetes = stack.kubernetes
+    given = _kubeconfig(stack)
+    chosen = [f"--kubeconfig={given}"] if given is not None and not _is_content(given) else []
+    if kubernetes.context is not None:
+        chosen.append(f"--context={kubernetes.context}")
+    if namespaced:
+        chosen.append(f"--namespace={kubernetes.namespace}")
+    return ["kubectl", *chosen, *arguments]
+
+
+def shown(stack: Stack, *arguments: str, namespaced: bool = True) -> str:
+    """The same as a person types it."""
+    return shlex.join(kubectl(stack, *arguments, namespaced=namespaced))
+
+
+def environment(stack: Stack, folder: Path) -> dict[str, str]:
+    """The variables for a command of kubectl. A kubeconfig that the stack file contains is written to the
+    private `folder`, from which the caller removes it."""
+    variables = dict(os.environ)
+    given = _kubeconfig(stack)
+    if given is not None and _is_content(given):
+        file = folder / "kubeconfig"
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
+            out.write(given)
+        variables["KUBECONFIG"] = str(file)
+    return variables
+
+
+def _kubeconfig(stack: Stack) -> str | None:
+    secret = stack.kubernetes.kubeconfig
+    return secret.get_secret_value() if secret is not None else None
+
+
+def _is_content(kubeconfig: str) -> bool:
+    """Whether it is a kubeconfig, and not the path of one."""
+    return "\n" in kubeconfig or kubeconfig.lstrip().startswith("{")
 
 
 def objects_command(stack: Stack) -> list[str]:

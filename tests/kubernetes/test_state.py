@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -128,10 +129,14 @@ def test_the_commands_are_for_the_stacks_cluster_and_namespace() -> None:
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
-    config = {f"gpu-inference:{key}": value for key, value in BASE.items()}
-    (tmp_path / "Pulumi.prod.yaml").write_text(yaml.safe_dump({"config": config}))
+    _configure(tmp_path, {})
     monkeypatch.setattr("infra.stack.files.PROJECT", tmp_path)
     return tmp_path
+
+
+def _configure(folder: Path, config: dict[str, Any]) -> None:
+    document = {f"gpu-inference:{key}": value for key, value in {**BASE, **config}.items()}
+    (folder / "Pulumi.prod.yaml").write_text(yaml.safe_dump({"config": document}))
 
 
 def test_status_shows_the_pools_as_the_cluster_tells_them(
@@ -145,8 +150,9 @@ def test_status_shows_the_pools_as_the_cluster_tells_them(
 
 
 def test_status_says_what_kubectl_says_when_the_cluster_does_not_answer(files: Path, double: Any) -> None:
-    double("kubectl", "echo 'Unable to connect to the server' >&2; exit 1")
-    with pytest.raises(Failed, match="Unable to connect to the server"):
+    log = 'E0101 01:02:03.456789 588 memcache.go:265] "Unhandled Error"'
+    double("kubectl", f"printf '%s\\n' '{log}' 'Unable to connect to the server' >&2; exit 1")
+    with pytest.raises(Failed, match=r"tell: Unable to connect to the server$"):
         watch.status("prod")
 
 
@@ -156,6 +162,24 @@ def test_logs_are_those_of_all_pods_of_a_pool(files: Path, double: Any) -> None:
     assert "--container=triton" in calls.read_text()
     with pytest.raises(Failed, match="x: expected one of l4, gateway"):
         watch.logs("x", "prod")
+
+
+@pytest.mark.parametrize("as_content", [False, True])
+def test_status_and_logs_ask_the_cluster_of_the_stacks_kubeconfig(
+    files: Path, double: Any, as_content: bool
+) -> None:
+    text = "apiVersion: v1\nkind: Config\n"
+    path = files / "own"
+    path.write_text(text)
+    _configure(files, {"kubernetes": {"kubeconfig": text if as_content else str(path)}})
+    seen = files / "seen"
+    # What kubectl would read: its option counts before the variable.
+    given = 'for each; do case "$each" in --kubeconfig=*) KUBECONFIG="${each#*=}";; esac; done'
+    double("kubectl", f'{given}; cat "$KUBECONFIG" >>{seen}; echo \'{{"items": []}}\'')
+    watch.status("prod")
+    watch.logs("l4", "prod")
+    assert seen.read_text() == text * 2
+    assert not list(Path(tempfile.gettempdir()).glob("fleet-*/kubeconfig"))
 
 
 def test_the_doctor_says_that_it_examines_hosts(files: Path, capsys: pytest.CaptureFixture[str]) -> None:

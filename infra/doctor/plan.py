@@ -1,11 +1,11 @@
-"""The checks of a stack: of each of its hosts, its nodes and its gateway, in the order of the findings."""
+"""The checks of a stack: of its hosts, nodes, gateways and monitoring, in the order of the findings."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 from infra import names
+from infra.doctor.check_list import CheckList, Subject
 from infra.doctor.checks import (
     base_images,
     certificate,
@@ -16,19 +16,19 @@ from infra.doctor.checks import (
     exposure,
     gateway,
     host,
+    monitoring,
     nginx_configuration,
     node_tls,
     service,
     triton,
     virtual_address,
 )
-from infra.doctor.findings import Outcome
 from infra.doctor.host_access import HostAccess
-from infra.doctor.runner import SECONDS, Check
 from infra.doctor.sites.docker_node import DockerNodeSite
 from infra.doctor.sites.embedded_node import EmbeddedNodeSite
 from infra.doctor.sites.gateway import EmbeddedGatewaySite, GatewaySite, RemoteGatewaySite
 from infra.doctor.sites.host import HostSite
+from infra.doctor.sites.monitoring import MonitoringSite, containers
 from infra.doctor.sites.node import NodeSite
 from infra.doctor.sites.virtual_address import VirtualAddressSite
 from infra.embedded.layout import Layout
@@ -41,11 +41,8 @@ from infra.update.written.models import copied
 # A little more than the limit of the request, whose error is clearer.
 _INFERENCE_SECONDS = service.INFERENCE_SECONDS + 3
 
-Subject = HostSite | NodeSite | GatewaySite | VirtualAddressSite
-S = TypeVar("S", bound=Subject)
 
-
-class Plan:
+class Plan(CheckList):
     """The checks of a whole stack, and the connections that they use."""
 
     def __init__(self, stack: Stack, folder: Path, layout: Layout, api_key: str | None) -> None:
@@ -53,11 +50,9 @@ class Plan:
 
         Raises ContextError without the build context of an image.
         """
-        self.checks: list[Check] = []
+        super().__init__()
         self._stack, self._folder, self._layout, self._api_key = stack, folder, layout, api_key
         self._images = ImageReferences(stack)
-        #: Each subject's checks by key; of a node or a gateway on a host, the host's too.
-        self._known: dict[Subject, dict[str, Check]] = {}
         self._hosts: dict[Host, HostSite] = {}
         self._fleet: list[HostSite] = []
         for requirements in preflight.checks(stack):
@@ -70,42 +65,12 @@ class Plan:
         for each in stack.gateways:
             self._add_gateway(each)
         self._add_virtual_address()
+        self._add_monitoring()
 
     async def close(self) -> None:
         """End the SSH sessions."""
         for site in self._hosts.values():
             await site.access.close()
-
-    def _add(
-        self,
-        subject: S,
-        key: str,
-        checked: str,
-        ask: Callable[[S], Awaitable[Outcome]],
-        needs: Sequence[str] = (),
-        after: Sequence[str] = (),
-        *,
-        also_after: Sequence[Check] = (),
-        where: tuple[str, ...] = (),
-        name: str = "",
-        seconds: float = SECONDS,
-    ) -> None:
-        """Add a check of a host, node or gateway; see `Check`.
-
-        `key` is its name for other checks, and in findings unless `name` is set. `needs` and `after` are keys
-        of the same subject or of its host; those of checks that the stack does not have are passed over.
-        """
-        known = self._known[subject]
-        needed = [known[each] for each in needs if each in known]
-        earlier = [*(known[each] for each in after if each in known), *also_after]
-        asked = partial(ask, subject)
-        check = Check(where or subject.where, name or key, checked, asked, seconds, needed, earlier)
-        known[key] = check
-        self.checks.append(check)
-
-    def _everywhere(self, *keys: str) -> list[Check]:
-        """The checks with these keys of all hosts, nodes and gateways so far."""
-        return [checks[key] for checks in self._known.values() for key in keys if key in checks]
 
     def _add_host(self, requirements: preflight.HostCheck) -> None:
         nodes = [node for node in self._stack.nodes if node.host == requirements.host]
@@ -266,6 +231,17 @@ class Plan:
             also_after=self._everywhere("health", "inference"),
             seconds=_INFERENCE_SECONDS,
         )
+
+    def _add_monitoring(self) -> None:
+        for address, parts in containers(self._stack):
+            on = self._hosts[address]
+            site = MonitoringSite(self._stack, on)
+            self._known[site] = dict(self._known[on])
+            for part in parts:
+                self._add_container(site, part, names.monitoring_container(self._stack, part), on)
+            if site.has_files:
+                checked = "the files of its parts, against the last update"
+                self._add(site, "monitoring files", checked, monitoring.files, ["containers"])
 
     def _add_virtual_address(self) -> None:
         stack = self._stack

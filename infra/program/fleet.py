@@ -276,7 +276,8 @@ class Fleet(pulumi.ComponentResource):
         if stack.monitoring_host is None:
             return
         client = self._authority.prometheus() if self._authority and stack.node_tls else None
-        args = MonitoringArgs(stack, self._host, frozenset(self._away.hosts), client)
+        found = self._written.monitoring
+        args = MonitoringArgs(stack, self._host, frozenset(self._away.hosts), client, found)
         Monitoring(names.MONITORING, args, pulumi.ResourceOptions(parent=self, depends_on=after))
 
     def _console(self, stack: Stack) -> HostImage | None:

@@ -1,8 +1,8 @@
 """What watches a fleet as a Pulumi component: Prometheus, Alertmanager and Grafana on one host, exporters on
 all."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import pulumi
 import pulumi_command as command
@@ -11,9 +11,11 @@ import pulumi_docker as docker
 from infra import names
 from infra.certificates import Identity
 from infra.gateway.render import DOCKER_HOST
+from infra.monitoring import folders
 from infra.monitoring.exporters import NOT_PRIVATE, exporters, left_out
 from infra.monitoring.parts import CONFIGURATIONS, DATA, Part, parts
 from infra.monitoring.prometheus import beside_gateway
+from infra.program import differences
 from infra.program.command import step
 from infra.program.containers import container
 from infra.program.exporters import exporter
@@ -34,12 +36,14 @@ _STOP_SECONDS = 30
 @dataclass(frozen=True)
 class MonitoringArgs:
     """The fleet's settings, the hosts as Pulumi drives them, and those that are `away`. `client` is
-    Prometheus's certificate for nodes with TLS, a secret."""
+    Prometheus's certificate for nodes with TLS, a secret. `differences` are those of each part's files on
+    the host from what the step wrote."""
 
     stack: Stack
     host: Callable[[Address], Host]
     away: frozenset[Address] = frozenset()
     client: pulumi.Output[Identity] | None = None
+    differences: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 class Monitoring(pulumi.ComponentResource):
@@ -113,6 +117,7 @@ class Monitoring(pulumi.ComponentResource):
             [found] = [each for each in parts(stack, client) if each.name == part.name]
             return files(found).to_json()
 
+        found = args.differences.get(part.name, ())
         dials_nodes = args.client is not None and part.name == names.PROMETHEUS
         configured = host.declare(
             command.local.Command,
@@ -120,12 +125,14 @@ class Monitoring(pulumi.ComponentResource):
             parent=self,
             needs=[prepared, image, *after],
             before_0_1=False,
+            ignore_changes=differences.ignored(found),
             **step(
                 "infra.steps.monitoring",
                 "apply",
                 args.client.apply(with_client) if args.client is not None and dials_nodes else files(part),
                 secret=part.secret or dials_nodes,
                 triggers=[folder, prepared.id],
+                environment=differences.environment(found),
             ),
         )
         arguments = container(
@@ -148,11 +155,11 @@ class Monitoring(pulumi.ComponentResource):
             mounts=[
                 docker.ContainerMountArgs(
                     type="bind",
-                    source=f"{folder}/{steps.CONFIGURATIONS}",
+                    source=f"{folder}/{folders.CONFIGURATIONS}",
                     target=CONFIGURATIONS,
                     read_only=True,
                 ),
-                docker.ContainerMountArgs(type="bind", source=f"{folder}/{steps.DATA}", target=DATA),
+                docker.ContainerMountArgs(type="bind", source=f"{folder}/{folders.DATA}", target=DATA),
             ],
         )
         if part.name == names.PROMETHEUS and beside_gateway(stack):

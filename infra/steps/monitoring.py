@@ -5,6 +5,7 @@ configurations, of which `current` is a link to the one in use, and its data. Th
 configuration before the switch to it; a configuration that fails the test changes nothing.
 """
 
+import secrets
 import shlex
 import subprocess
 import sys
@@ -16,12 +17,11 @@ from infra import names, node_health
 from infra.connection import Connection, RemoteError
 from infra.declaration import Declaration
 from infra.digest import digest
+from infra.monitoring.folders import APPLIED, CONFIGURATIONS, DATA, DIGESTS
 from infra.steps.archive import archive
 from infra.steps.limits import limit_processes
 from infra.steps.run import run
 
-#: In a part's folder.
-CONFIGURATIONS, DATA = "configurations", "data"
 #: The owner of the folder, and the user in the container, where the login is root.
 _OWNER = "1000:1000"
 _SECONDS = 60
@@ -29,16 +29,20 @@ _POLL_SECONDS = 1.0
 #: A container without a question of its own must run for so long.
 _STEADY_SECONDS = 3.0
 
-# The argument: the folder. Prints who owns it: that user runs the container, so that it reads its
-# configuration, which has secrets, and nobody else does.
-_PREPARE = f"""
+_MAKE = f"""
 set -e; umask 077; mkdir -p -- "$1/{CONFIGURATIONS}" "$1/{DATA}"
 [ "$(id -u)" != 0 ] || chown {_OWNER} -- "$1" "$1/{CONFIGURATIONS}" "$1/{DATA}"
-stat -c %u:%g -- "$1"
 """
-# The arguments: the folder and the revision. Root unpacks what the folder's owner is to read.
+# The argument: the folder. Prints who owns it: that user runs the container, so that it reads its
+# configuration, which has secrets, and nobody else does.
+_PREPARE = f'{_MAKE}stat -c %u:%g -- "$1"'
+_MADE = "made"
+# The arguments: the folder and the revision. Root unpacks what the folder's owner is to read. Where somebody
+# removed the folder, this makes it again and says so.
 _UNPACK = f"""
-set -e; umask 077; cd -- "$1/{CONFIGURATIONS}"; rm -rf -- "$2"; mkdir -- "$2"
+[ -d "$1/{CONFIGURATIONS}" ] && [ -d "$1/{DATA}" ] || echo {_MADE}
+{_MAKE}
+cd -- "$1/{CONFIGURATIONS}"; rm -rf -- "$2"; mkdir -- "$2"
 tar -xf - --no-same-owner -C "$2"
 [ "$(id -u)" != 0 ] || chown -R "$(stat -c %u:%g .)" -- "$2"
 """
@@ -50,7 +54,8 @@ exec docker run --rm --network none --read-only --cap-drop ALL --user "$(stat -c
   --entrypoint "$program" "$image" "$@"
 """
 _SWITCH = f"""
-set -e; cd -- "$1/{CONFIGURATIONS}"
+set -e; umask 077; cd -- "$1/{CONFIGURATIONS}"
+(printf '%s\\n' "$2"; cd -- "$2"; {DIGESTS}) >"../{APPLIED}.new"; mv -f -- "../{APPLIED}.new" "../{APPLIED}"
 ln -sfn -- "$2" .new; mv -fT .new {names.CURRENT}
 for old in *; do case "$old" in {names.CURRENT}|"$2") ;; *) rm -rf -- "$old";; esac; done
 """
@@ -113,7 +118,7 @@ def apply(part: Files) -> None:
     revision = digest((), *(text for pair in sorted(part.files.items()) for text in pair))
     link = connection.run('readlink -- "$1" || :', f"{folder}/{CONFIGURATIONS}/{names.CURRENT}")
     in_use = link.stdout.strip()
-    connection.run(_UNPACK, folder, revision, stdin=archive(part.files), timeout=_SECONDS)
+    unpacked = connection.run(_UNPACK, folder, revision, stdin=archive(part.files), timeout=_SECONDS)
     if part.check:
         tested = connection.run(_TEST, folder, revision, part.image, *part.check, allowed=range(255))
         if tested.returncode != 0:
@@ -122,9 +127,12 @@ def apply(part: Files) -> None:
             raise Rejected(f"{connection.host}: {part.check[0]} refuses it: {tested.stdout}{tested.stderr}")
     connection.run(_SWITCH, folder, revision, timeout=_SECONDS)
     if _runs(part):
-        command = "docker restart" if part.restart else "docker kill --signal HUP"
+        # A container keeps the folder that somebody removed until it starts again.
+        restart = part.restart or _MADE in unpacked.stdout
+        command = "docker restart" if restart else "docker kill --signal HUP"
         connection.run(f"{command} {shlex.quote(part.container)}", timeout=_SECONDS)
-    print(f"revision {revision}")
+    # After each run, also one that writes the same again, the container is asked whether it serves.
+    print(f"revision {revision} run {secrets.token_hex(8)}")
 
 
 def _runs(part: Files) -> bool:

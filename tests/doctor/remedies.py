@@ -6,6 +6,7 @@ message in the document; the messages of the linter have no check.
 
 _E2E = "tests/e2e/test_8_doctor.py::"
 _DRIFT = "tests/e2e/test_3_drift.py::"
+_WATCHED = "tests/e2e/test_7_monitoring.py::test_a_configuration_that_somebody_changed_is_found_and_repaired"
 _TLS = "tests/doctor/test_node_tls.py::"
 _HOSTS = "tests/doctor/test_hosts.py::"
 _GATEWAY = "tests/doctor/test_gateway.py::"
@@ -38,6 +39,8 @@ RUN: dict[tuple[str, str], str] = {
         "model asr: 1/model.py",
     ): f"{_DRIFT}test_what_somebody_changed_is_found_shown_and_repaired",
     ("model copies", "model asr: its link"): f"{_DRIFT}test_a_removed_folder_is_written_again",
+    ("monitoring files", "prometheus: alerts.yml"): _WATCHED,
+    ("monitoring files", "prometheus: its folder"): _WATCHED,
 }
 #: Other remedies: many change files, machines or networks of the user, or are commands of systemd and of
 #: NVIDIA's tools, which the laboratory's hosts lack. The test plants the fault and reads the remedy.

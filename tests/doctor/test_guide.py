@@ -28,6 +28,7 @@ STACK = {
     "service": {"image": "registry.example.com/service:1"},
     "edgeLlm": {"unitManager": {"image": "unit-manager:1"}, "llmNode": {"image": "llm-node:1"}},
     "tls": {"nodes": True},
+    "monitoring": {},
     "gateway": {
         "hosts": ["ssh://root@192.0.2.3", "ssh://root@192.0.2.4"],
         "virtualAddress": {"address": "192.0.2.100/24"},

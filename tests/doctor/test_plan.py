@@ -29,6 +29,7 @@ TWO_GATEWAYS: dict[str, Any] = DOCKER | {
         "virtualAddress": {"address": "192.0.2.100/24"},
     }
 }
+WATCHED: dict[str, Any] = DOCKER | {"monitoring": {"host": "ssh://root@192.0.2.1"}}
 EMBEDDED: dict[str, Any] = {"nodes": [{"name": "one", "host": "embedded"}], "models": {"source": "sync"}}
 
 
@@ -66,14 +67,14 @@ def test_every_key_that_a_check_refers_to_is_the_key_of_a_check(
 
     monkeypatch.setattr(Plan, "_add", add_noted)
     monkeypatch.setattr(Plan, "_everywhere", everywhere_noted)
-    for number, stack in enumerate([DOCKER, TWO_GATEWAYS, EMBEDDED]):
+    for number, stack in enumerate([DOCKER, TWO_GATEWAYS, WATCHED, EMBEDDED]):
         (tmp_path / str(number)).mkdir()
         checks(tmp_path / str(number), stack)
     assert {"containers", "service runs", "nginx configuration", "ssh", "health"} < used
     assert used <= keys
 
 
-@pytest.mark.parametrize("stack", [DOCKER, TWO_GATEWAYS, EMBEDDED])
+@pytest.mark.parametrize("stack", [DOCKER, TWO_GATEWAYS, WATCHED, EMBEDDED])
 def test_a_check_stands_after_those_that_it_needs_or_waits_for(tmp_path: Path, stack: dict[str, Any]) -> None:
     earlier: set[Check] = set()
     for check in planned(tmp_path, stack):
@@ -125,3 +126,18 @@ def test_each_of_several_gateways_is_checked_and_the_address_after_all_hosts_are
         assert names(plan[gateway, "gateway http"].needs) == {(gateway, "ssh"), (gateway, "nginx container")}
         assert (gateway, "ssh") in names(plan["gateway", "virtual address"].after)
     assert names(plan["gateway", "virtual address http"].needs) == {("gateway", "virtual address")}
+
+
+def test_containers_of_monitoring_are_checked_on_each_host_and_files_where_prometheus_is(
+    tmp_path: Path,
+) -> None:
+    found = checks(tmp_path, WATCHED)
+    here = {name for where, name in found if where == "monitoring"}
+    assert here == {
+        *(f"{part} container" for part in ("prometheus", "alertmanager", "grafana", "host-exporter")),
+        "gpu-exporter container",
+        "monitoring files",
+    }
+    assert names(found["monitoring", "monitoring files"].needs) == {("gpu-1", "containers")}
+    assert ("monitoring@192.0.2.3", "host-exporter container") in found
+    assert ("monitoring@192.0.2.3", "gpu-exporter container") not in found

@@ -16,6 +16,7 @@ import pytest
 
 from tests.e2e.deployment import API_KEY, Site
 from tests.e2e.lab.host import Host, wait_until
+from tests.e2e.test_8_doctor import doctor, run_remedy
 from tests.monitoring.receiver import webhook
 
 #: By image: the programs of Debian's packages, and their names in it.
@@ -26,6 +27,7 @@ PROGRAMS = {
 }
 MISSING = [each for programs in PROGRAMS.values() for each in programs if shutil.which(each) is None]
 TEMPLATES = Path("/usr/share/prometheus/alertmanager")
+PARTS = ("prometheus", "alertmanager")
 FOLDER = "/opt/gpu-inference/e2e/monitoring"
 
 pytestmark = [
@@ -60,22 +62,37 @@ def ask(host: Host, query: str) -> list[dict[str, Any]]:
     return list(json.loads(done.stdout)["data"]["result"]) if done.returncode == 0 else []
 
 
+def start(site: Site, **more: Any) -> None:
+    """Declares Prometheus and Alertmanager without Grafana, from images that the gateway's host builds."""
+    for name in ("prometheus", "alertmanager"):
+        build(site.gateway, name)
+    site.config["monitoring"] = {
+        "prometheus": {"image": image("prometheus")},
+        "alertmanager": {"image": image("alertmanager")},
+        "grafana": False,
+        "exporters": {"hosts": False, "gpus": False},
+    } | more
+
+
+def end(site: Site) -> None:
+    """Takes monitoring out of the stack."""
+    site.config.pop("monitoring")
+    site.up().check()
+
+
 def test_a_killed_nodes_alert_arrives_and_nothing_stays_without_the_key(site: Site) -> None:
     hosts = [site.gateway, *site.gpu_hosts()]
     for host in hosts:
         # As systemd has it on every host.
         host.run("mount", "--make-rshared", "/")
         build(host, "node-exporter")
-    for name in ("prometheus", "alertmanager"):
-        build(site.gateway, name)
     before = site.containers()
     with webhook(str(site.fleet.bridge.subnet[1]), "/secret-hook") as (address, came):
-        site.config["monitoring"] = {
-            "prometheus": {"image": image("prometheus")},
-            "alertmanager": {"image": image("alertmanager"), "webhook": address},
-            "grafana": False,
-            "exporters": {"gpus": False, "hostImage": image("node-exporter")},
-        }
+        start(
+            site,
+            alertmanager={"image": image("alertmanager"), "webhook": address},
+            exporters={"gpus": False, "hostImage": image("node-exporter")},
+        )
         change = site.change()
         started = {
             *((host.name, "e2e-host-exporter") for host in hosts),
@@ -124,9 +141,47 @@ def test_a_killed_nodes_alert_arrives_and_nothing_stays_without_the_key(site: Si
         assert failed.returncode != 0 and "amtool refuses it" in failed.output, failed.output
         current = site.gateway.run("sh", "-c", f"cat {FOLDER}/alertmanager/configurations/current/*").stdout
         assert address in current
-    site.config.pop("monitoring")
-    site.up().check()
+    end(site)
     assert site.containers() == before
     left = site.gateway.run("ls", "-A", FOLDER, check=False)
     assert left.returncode != 0, left.stdout
     assert "e2e-monitoring" not in site.gateway.docker("network", "ls").stdout
+
+
+def test_a_configuration_that_somebody_changed_is_found_and_repaired(site: Site) -> None:
+    """The remedy is run as the doctor prints it: an update without a refresh, which replaces no container."""
+    start(site)
+    site.up().check()
+    gateway, file = site.gateway, f"{FOLDER}/prometheus/configurations/current/alerts.yml"
+    started = ("docker", "inspect", "--format", "{{.State.StartedAt}}")
+    before, text = site.containers(), gateway.run("cat", file).stdout
+    others = doctor(site).wrong.keys()
+    assert "monitoring: monitoring files" not in others
+
+    gateway.run("sh", "-c", f"sed -i 's/FleetNodeDown/FleetNodeUp/' {file}")
+    gateway.run("docker", "kill", "--signal", "HUP", "e2e-prometheus")
+    gateway.run("rm", "-rf", f"{FOLDER}/alertmanager")
+    rules = "http://127.0.0.1:9090/api/v1/rules"
+    wait_until("the change is in use", lambda: "FleetNodeUp" in gateway.run("curl", "-s", rules).stdout, 20)
+    report = doctor(site)
+    found = report.wrong["monitoring: monitoring files"]
+    assert "prometheus: alerts.yml is not as it was written" in found["seen"], report.text
+    assert "alertmanager: its folder is gone" in found["seen"] and gateway.address in found["seen"]
+
+    previewed = site.preview().check()
+    steps = {name.rpartition("::")[2].partition("@")[0] for name in previewed.steps}
+    assert {"prometheus-config", "alertmanager-config"} <= steps, previewed.steps
+    assert steps <= {f"{part}-{step}" for part in PARTS for step in ("config", "ready")}, previewed.steps
+    assert "prometheus: alerts.yml is not as it was written" in previewed.diagnostics
+
+    at = gateway.run(*started, "e2e-prometheus").stdout
+    run_remedy(site, found, others=others)
+    assert gateway.run("cat", file).stdout == text
+    wait_until("the rules are back", lambda: "FleetNodeDown" in gateway.run("curl", "-s", rules).stdout, 20)
+    # The container that lost its folder sees the new one.
+    inside = gateway.docker("exec", "e2e-alertmanager", "cat", "/etc/fleet/current/alertmanager.yml").stdout
+    assert "receivers" in inside
+    assert site.containers() == before
+    assert gateway.run(*started, "e2e-prometheus").stdout == at, "it started again for a file"
+    assert site.up().check().steps == {}, "the update after the repair changes something"
+    end(site)

@@ -9,17 +9,18 @@ from infra.models.files import versions
 from infra.paths import project_path
 from infra.stack import EmbeddedHost, Host, Node, Stack
 from infra.update.questions import Answers, Question, ask
-from infra.update.written import gateway, models
+from infra.update.written import gateway, models, monitoring
 from infra.update.written.models import ModelDifferences
 
 
 @dataclass(frozen=True)
 class Written:
-    """The differences of the fleet: of the models by node, and of the gateways' files by host. `unread` are
-    the hosts that did not answer, with the reasons."""
+    """The differences of the fleet: of the models by node, of the gateways' files by host, and of the
+    configurations of monitoring by part. `unread` are the hosts that did not answer, with the reasons."""
 
     models: Mapping[str, ModelDifferences] = field(default_factory=dict)
     gateways: Mapping[Host, tuple[str, ...]] = field(default_factory=dict)
+    monitoring: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     unread: Mapping[Host, str] = field(default_factory=dict)
 
     @property
@@ -40,6 +41,7 @@ class Written:
         return [
             *(f"node {name}: {reason}" for name, each in self.models.items() for reason in each.reasons),
             *(f"gateway ({host}): {reason}" for host, each in self.gateways.items() for reason in each),
+            *(f"{part}: {reason}" for part, each in self.monitoring.items() for reason in each),
         ]
 
 
@@ -56,6 +58,8 @@ def questions(stack: Stack, away: Set[Host] = frozenset()) -> dict[Host, list[Qu
             configuration = gateway_plan(each, names_away).configuration
             assert configuration is not None
             asked.setdefault(host, []).append(gateway.question(configuration))
+    if (watching := stack.monitoring_host) is not None and watching not in away:
+        asked.setdefault(watching, []).append(monitoring.question(stack))
     return asked
 
 
@@ -65,6 +69,7 @@ def written(stack: Stack, answers: Answers) -> Written:
     known = versions(project_path(stack.models.path)) if nodes else {}
     found: dict[str, ModelDifferences] = {}
     files: dict[Host, tuple[str, ...]] = {}
+    watching: dict[str, tuple[str, ...]] = {}
     gateways = {each.gateway.host for each in stack.gateways}
     for host, said in answers.said.items():
         rest = list(said)
@@ -73,7 +78,9 @@ def written(stack: Stack, answers: Answers) -> Written:
             found |= {node: each for node, each in differences.items() if each.reasons}
         if host in gateways and (lines := rest.pop(0).splitlines()):
             files[host] = tuple(lines)
-    return Written(found, files, answers.silent)
+        if host == stack.monitoring_host:
+            watching = monitoring.parsed(rest.pop(0))
+    return Written(found, files, watching, answers.silent)
 
 
 def read(stack: Stack, seconds: float) -> Written:

@@ -10,6 +10,7 @@ import pulumi
 
 from infra.package.build import Build as Build
 from infra.package.gateway_settings import FleetGateway, GatewaySettings
+from infra.package.monitoring_settings import Monitoring
 from infra.package.rollout import Judge as Judge
 from infra.package.rollout import Rollout
 
@@ -277,3 +278,4 @@ class FleetArgs(TypedDict):
     """Keys, one of which each client must send; without keys every client is served. Kept as a secret."""
     cors: NotRequired[Cors]
     traces: NotRequired[Traces]
+    monitoring: NotRequired[Monitoring]

@@ -125,9 +125,16 @@ class Fleet(fleet.Fleet):
     """The gateway's HTTP URL."""
     grpc: pulumi.Output[str]
     """The gateway's gRPC address."""
+    monitoring: pulumi.Output[Mapping[str, Any]]
+    """The addresses of Prometheus, Alertmanager and Grafana on their host, and the command that reaches them
+    from another computer. Without monitoring it is empty."""
+    targets: pulumi.Output[Mapping[str, Any]]
+    """What a Prometheus reads, in the form of its file_sd_configs: gateways, nodes and hosts."""
 
     def __init__(self, name: str, args: FleetArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         stack = stack_of(args, f"{pulumi.get_stack()}-{name}")
         super().__init__(name, fleet.FleetArgs(stack), opts)
         self.http = pulumi.Output.from_input(self.outputs["gateway"]["http"])
         self.grpc = pulumi.Output.from_input(self.outputs["gateway"]["grpc"])
+        self.monitoring = pulumi.Output.from_input(self.outputs.get("monitoring", {}))
+        self.targets = pulumi.Output.from_input(self.outputs["prometheus"])

@@ -13,10 +13,11 @@ from pulumi.runtime.mocks import set_mocks
 from pydantic import BaseModel
 
 from infra import stack
-from infra.package import args, components, gateway_settings
+from infra.package import args, components, gateway_settings, monitoring_settings
 from infra.package.stack import stack_of
 from infra.paths import PACKAGE
 from infra.service_settings import service_secrets
+from infra.stack import monitoring
 from tests.infra.declared import Engine, Fleet, Monitor
 
 EXAMPLE = PACKAGE / "examples" / "one-node" / "__main__.py"
@@ -91,6 +92,10 @@ def test_the_schema_has_the_components_with_inputs_and_outputs() -> None:
     assert node["requiredInputs"] == ["host"]
     assert sorted(gateway["requiredInputs"]) == ["host", "nodes"]
     assert node["properties"].keys() == {"http", "grpc", "upstream"}
+    fleet = resources["gpu-inference:index:Fleet"]
+    assert fleet["properties"].keys() == {"http", "grpc", "monitoring", "targets"}
+    assert "monitoring" in fleet["inputProperties"] and "nodes" in fleet["requiredInputs"]
+    assert "hostImage" in schema["types"]["gpu-inference:index:Exporters"]["properties"]
     assert "shmSize" in schema["types"]["gpu-inference:index:Triton"]["properties"]
 
 
@@ -111,16 +116,76 @@ def test_the_schema_has_the_components_with_inputs_and_outputs() -> None:
         (stack.Console, gateway_settings.Console),
         (stack.Gateway, gateway_settings.FleetGateway),
         (stack.Stack, args.FleetArgs),
+        (monitoring.Monitoring, monitoring_settings.Monitoring),
+        (monitoring.Prometheus, monitoring_settings.Prometheus),
+        (monitoring.Exporters, monitoring_settings.Exporters),
     ],
 )
 def test_settings_have_the_keys_of_the_stack_file(section: type[BaseModel], settings: type) -> None:
     required = {name for name, field in section.model_fields.items() if field.is_required()}
-    # The components are on hosts, and have neither TLS to nodes nor monitoring.
+    # The components are on hosts, and have no TLS to nodes.
     left_out = {"http_tls", "grpc_tls", "public_http_tls_port", "public_grpc_tls_port"}
     if section is stack.Stack:
-        left_out |= {"tls", "monitoring", "target", "kubernetes"}
+        left_out |= {"tls", "target", "kubernetes"}
     assert settings.__annotations__.keys() == section.model_fields.keys() - left_out
     assert typing.cast(Any, settings).__required_keys__ == required
+
+
+WATCHED = """
+import pulumi
+from infra.package.components import Fleet
+
+fleet = Fleet(
+    "site",
+    {
+        "nodes": [{"host": "ssh://root@192.168.7.11", "name": "gpu-1"}],
+        "gateway": {"host": "ssh://root@192.168.7.1"},
+        "monitoring": MONITORING,
+    },
+)
+pulumi.export("monitoring", fleet.monitoring)
+pulumi.export("targets", fleet.targets)
+"""
+
+
+def watched(monitoring: dict[str, Any]) -> tuple[Fleet, dict[str, Any]]:
+    return run(WATCHED.replace("MONITORING", repr(monitoring)))
+
+
+def test_a_fleet_starts_its_monitoring_and_tells_where_it_is() -> None:
+    email = {"to": "ops@example.com", "from": "fleet@example.com", "smarthost": "mail.example.com:587"}
+    fleet, outputs = watched(
+        {
+            "prometheus": {"retention": "30d", "port": 9091.0},
+            "alertmanager": {"webhook": "https://hooks.example.com/a-token", "email": email},
+            "grafana": False,
+            "exporters": {"gpus": False, "host_image": "registry.example.com/exporter:1"},
+        }
+    )
+    started = {each.inputs["name"] for each in fleet.of(":Container")}
+    assert {f"prod-site-{part}" for part in ("prometheus", "alertmanager", "host-exporter")} < started
+    assert not {f"prod-site-{part}" for part in ("grafana", "gpu-exporter")} & started
+    assert "--storage.tsdb.retention.time=30d" in fleet["prometheus"].inputs["command"]
+    read = fleet["prometheus-config"].declaration["files"]["prometheus.yml"]
+    assert "192.168.7.11:8800" in read and "192.168.7.11:9100" in read
+    assert "a-token" in fleet["alertmanager-config"].declaration["files"]["alertmanager.yml"]
+    assert "stdin" in fleet["alertmanager-config"].secrets
+    assert fleet["host-exporter@192.168.7.11"].inputs["image"] == "registry.example.com/exporter:1"
+    assert outputs["monitoring"]["prometheus"] == "http://127.0.0.1:9091"
+    assert outputs["monitoring"]["reach"].endswith("root@192.168.7.1")
+
+
+def test_a_fleet_tells_a_prometheus_that_is_there_already_what_to_read() -> None:
+    fleet, outputs = watched({"existing": "https://prometheus.example.com"})
+    assert not [name for name in fleet.resources if "exporter" in name or "prometheus" in name]
+    assert outputs["monitoring"] == {"prometheus": "https://prometheus.example.com"}
+    [node] = outputs["targets"]["nodes"]
+    assert node == {"targets": ["192.168.7.11:8800"], "labels": {"stack": "prod-site", "node": "gpu-1"}}
+
+
+def test_a_wrong_key_of_monitoring_is_named_by_its_path() -> None:
+    with pytest.raises(stack.StackError, match=r"monitoring\.grafana.*bnid"):
+        watched({"grafana": {"bnid": "192.168.7.1"}})
 
 
 def test_numbers_of_other_languages_and_keys_of_environments_are_taken_as_they_are_meant() -> None:

@@ -39,6 +39,13 @@ def cluster() -> Iterator[Api]:
 
 
 @pytest.fixture(scope="session")
+def kinds() -> set[str]:
+    """The kinds of objects that the cluster knows: of custom resources those whose operators are there."""
+    lines = kubectl("api-resources", "--no-headers").splitlines()
+    return {line.split()[-1] for line in lines}
+
+
+@pytest.fixture(scope="session")
 def machine(cluster: Api) -> Iterator[Machine]:
     with Machine(cluster, f"gpu-inference-e2e-{uuid.uuid4().hex[:8]}", _GPUS) as made:
         yield made

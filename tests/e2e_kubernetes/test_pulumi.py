@@ -32,14 +32,18 @@ pytestmark = [
     pytest.mark.timeout(900),
     pytest.mark.skipif(not provider(), reason="no Pulumi CLI with the provider kubernetes"),
 ]
+#: The kinds of the Prometheus operator: the stack has them where the cluster knows them.
+OF_OPERATOR = {"PodMonitor", "PrometheusRule"}
 ALL = "deployments,services,configmaps,secrets,poddisruptionbudgets,networkpolicies,pods"
 
 
 @pytest.fixture
-def config(namespace: str) -> dict[str, Any]:
+def config(namespace: str, kinds: set[str]) -> dict[str, Any]:
     # No load balancer gives the Service of this cluster an address.
     reached = {"kubeconfig": str(Path(os.environ["KUBECONFIG"]).resolve())}
-    kubernetes = {**reached, "namespace": namespace, "service": {"type": "NodePort"}}
+    kubernetes: dict[str, Any] = {**reached, "namespace": namespace, "service": {"type": "NodePort"}}
+    if kinds >= OF_OPERATOR:
+        kubernetes["monitoring"] = {"by": "operator"}
     return copy.deepcopy({**BASE, "kubernetes": kubernetes, "apiKeys": ["example-key-1"]})
 
 
@@ -63,7 +67,7 @@ def changed(result: Result) -> set[str]:
 
 
 def test_a_stack_comes_up_stays_as_it_is_changes_is_repaired_and_goes(
-    program: Program, config: dict[str, Any], namespace: str
+    program: Program, config: dict[str, Any], namespace: str, kinds: set[str]
 ) -> None:
     preview = program.preview().check()
     assert names(namespace) == set(), "a preview changes nothing"
@@ -71,6 +75,10 @@ def test_a_stack_comes_up_stays_as_it_is_changes_is_repaired_and_goes(
     assert up.steps == preview.steps
     there = names(namespace)
     assert {"deployment.apps/prod-l4", "deployment.apps/prod-gateway", "service/prod-gateway"} <= there
+    watching = ",".join(sorted(OF_OPERATOR)) if kinds >= OF_OPERATOR else ""
+    if watching:
+        known = "monitoring.coreos.com/prod"
+        assert names(namespace, watching) == {f"podmonitor.{known}-nodes", f"prometheusrule.{known}-alerts"}
     pods = json.loads(kubectl("get", "pods", "-n", namespace, "-o", "json"))["items"]
     assert len(pods) == 4
     assert program.outputs()["nodes"]["l4"]["pods"] == {"least": 2, "most": 2}
@@ -98,3 +106,4 @@ def test_a_stack_comes_up_stays_as_it_is_changes_is_repaired_and_goes(
 
     program.destroy().check()
     assert not {each for each in names(namespace) if not each.startswith("pod/")}
+    assert not watching or not names(namespace, watching)

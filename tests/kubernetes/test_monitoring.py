@@ -35,6 +35,7 @@ def pod(name: str, labels: dict[str, str], phase: str = "Running", port: str = "
     """What Prometheus knows of a port of a pod."""
     known = {re.sub(r"\W", "_", f"__meta_kubernetes_pod_label_{key}"): each for key, each in labels.items()}
     return known | {
+        "__meta_kubernetes_namespace": "speech",
         "__meta_kubernetes_pod_name": name,
         "__meta_kubernetes_pod_phase": phase,
         "__meta_kubernetes_pod_container_port_name": port,
@@ -49,7 +50,8 @@ def targets(folder: Path, relabelings: list[Manifest], pods: list[dict[str, str]
     done = promtool("check", "service-discovery", "--timeout=1s", folder / "prometheus.yml", "a")
     assert done.returncode == 0, done.stdout + done.stderr
     all_ = [each["labels"] for each in json.loads(done.stdout)]
-    return [{key: each[key] for key in each if not key.startswith("__")} for each in all_ if each]
+    shown = [{key: each[key] for key in each if not key.startswith("__")} for each in all_ if each]
+    return sorted(shown, key=lambda each: each["job"], reverse=True)
 
 
 POOL_LABELS = {"app.kubernetes.io/instance": "prod", "gpu-inference/pool": "l4"}
@@ -93,7 +95,9 @@ def test_the_documented_job_makes_the_same_targets_of_annotated_pods(tmp_path: P
         pod("prod-gateway-b", of_object(of_gateway(given))),
         pod("another", {"app.kubernetes.io/component": "node"}) | scraped,
     ]
-    assert targets(tmp_path, job["relabel_configs"], pods) == [NODE, GATEWAY]
+    # Of those that the operator adds, autoscalers need two.
+    expected = [{**each, "namespace": "speech", "pod": each["instance"]} for each in (NODE, GATEWAY)]
+    assert targets(tmp_path, job["relabel_configs"], pods) == expected
 
 
 def annotated(config: dict[str, Any], part: str) -> dict[str, str]:

@@ -46,7 +46,8 @@ def _outputs(stack: Stack) -> dict[str, Any]:
     if stack.in_cluster:
         # A stack on hosts needs no provider of Kubernetes, nor its package.
         try:
-            from infra.program.kubernetes.fleet import Cluster, ClusterArgs
+            from infra.program.kubernetes.fleet import Cluster, reached
+            from infra.update.cluster.kubectl import ClusterError
         except ModuleNotFoundError as error:
             if error.name != "pulumi_kubernetes":
                 raise
@@ -54,7 +55,10 @@ def _outputs(stack: Stack) -> dict[str, Any]:
                 "target: kubernetes needs a package: pip install 'gpu-inference-fleet[kubernetes]'"
             ) from None
 
-        return Cluster(stack.name, ClusterArgs(stack)).outputs
+        try:
+            return Cluster(stack.name, reached(stack)).outputs
+        except ClusterError as error:
+            raise pulumi.RunError(str(error)) from None
     stack = change_over.prepared(stack, _EXPORTED.result)
     found = prepare.prepare(stack)
     return Fleet(stack.name, FleetArgs(stack, found.away, found.sick, found.written)).outputs

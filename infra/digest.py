@@ -1,5 +1,6 @@
 """The digest of a set of files. It is an image's tag, a model's version, and the revision of a process."""
 
+import functools
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
@@ -45,3 +46,14 @@ def digest(files: Iterable[tuple[str, Path]], *texts: str, large_bytes: int | No
                 with path.open("rb") as file:
                     total.update(hashlib.file_digest(file, "sha256").digest())
     return total.hexdigest()[:_LENGTH]
+
+
+@functools.lru_cache(maxsize=256)
+def secret_digest(salt: str, text: str) -> str:
+    """10 hex digits that change when `text` changes, which may contain secrets; `salt` is no secret.
+
+    Names have this digest, and people who see names may not see the text. A guess at a weak API key costs
+    them about 40 ms of a core, instead of a microsecond.
+    """
+    made = hashlib.scrypt(text.encode(), salt=salt.encode(), n=1 << 14, r=8, p=1, dklen=5)
+    return made.hex()

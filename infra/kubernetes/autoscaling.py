@@ -2,6 +2,7 @@
 
 from infra.kubernetes import labels
 from infra.kubernetes.labels import Manifest
+from infra.kubernetes.pool import canaries
 from infra.stack import Stack
 from infra.stack.pools import Autoscale, Pool
 
@@ -19,7 +20,7 @@ def running(stack: Stack, autoscale: Autoscale) -> float:
 
 
 def objects(stack: Stack, pool: Pool) -> list[Manifest]:
-    """The autoscaler of a pool; none where it has always the same number of pods."""
+    """The autoscaler of a pool, whose canaries are always there; none for a fixed number."""
     if pool.autoscale is None:
         return []
     if pool.autoscale.by == "keda":
@@ -60,8 +61,8 @@ def _horizontal(stack: Stack, pool: Pool, autoscale: Autoscale) -> Manifest:
         "metadata": _metadata(stack, pool),
         "spec": {
             "scaleTargetRef": _target(stack, pool),
-            "minReplicas": autoscale.min,
-            "maxReplicas": autoscale.max,
+            "minReplicas": autoscale.min - canaries(stack, pool),
+            "maxReplicas": autoscale.max - canaries(stack, pool),
             # The one that wants more pods counts.
             "metrics": [metric(RUNNING, running(stack, autoscale)), metric(QUEUED, autoscale.queued)],
             "behavior": _behaviour(autoscale),
@@ -101,8 +102,8 @@ def _scaled_object(stack: Stack, pool: Pool, autoscale: Autoscale) -> Manifest:
         "metadata": _metadata(stack, pool),
         "spec": {
             "scaleTargetRef": _target(stack, pool),
-            "minReplicaCount": autoscale.min,
-            "maxReplicaCount": autoscale.max,
+            "minReplicaCount": autoscale.min - canaries(stack, pool),
+            "maxReplicaCount": autoscale.max - canaries(stack, pool),
             "pollingInterval": _POLL_SECONDS,
             "cooldownPeriod": autoscale.down_after_seconds,
             "advanced": {"horizontalPodAutoscalerConfig": {"behavior": _behaviour(autoscale)}},

@@ -1,12 +1,13 @@
 """The gateway's pods: the same nginx as on hosts, from a ConfigMap, and the console beside it."""
 
 import dataclasses
+import json
 import shlex
 from collections.abc import Mapping
 
 from inference_service import addresses
 from infra import names
-from infra.digest import digest
+from infra.digest import digest, secret_digest
 from infra.gateway import entrance, watched
 from infra.gateway.render import OWN_RESOLVER, Paths, RenderedSite, Site, Tls, render_site
 from infra.kubernetes import console, labels, monitoring, pods
@@ -27,6 +28,7 @@ _CERTIFICATE, _KEY = "tls.crt", "tls.key"
 _WORKERS = 4
 #: Seconds for which a pod that ends still takes connections: until load balancers know that it is leaving.
 _LEAVING_SECONDS = 10
+_NAME_DIGITS = 10
 #: Nodes that a request may come to at the most, beside those of an update's batch.
 _TRIES = 4
 
@@ -78,37 +80,44 @@ def objects(stack: Stack, images: Mapping[str, str], pull_secret: str | None) ->
 
 
 def config_map(stack: Stack, rendered: RenderedSite) -> Manifest:
-    """The configuration of nginx, and of the console."""
+    """The configuration of nginx, and of the console.
+
+    Another content is another ConfigMap: pods of before, which may start anew, keep theirs.
+    """
     data = {names.NGINX_CONF: rendered.nginx_conf}
     if stack.console is not None:
         scheme = "https" if stack.kubernetes.tls is not None else "http"
         probe = f"{scheme}://{names.LOOPBACK}:{addresses.GATEWAY_HTTP_PORT}"
         data[names.CONSOLE_SETTINGS] = watched.settings(stack, set(), public_url(stack), probe)
+    name = labels.of(stack, labels.GATEWAY, digest((), *data.values())[:_NAME_DIGITS])
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": labels.metadata(stack, labels.of(stack, labels.GATEWAY), labels.of_gateway(stack)),
+        "metadata": labels.metadata(stack, name, labels.of_gateway(stack)),
+        "immutable": True,
         "data": data,
     }
 
 
 def _secret(stack: Stack, rendered: RenderedSite) -> Manifest | None:
-    """The API keys as nginx includes them, and the console's secrets; None where there are none."""
+    """The API keys as nginx includes them, and the console's secrets; None where there are none.
+
+    Another content is another Secret.
+    """
     held = {} if rendered.api_keys is None else {names.API_KEYS_CONF: rendered.api_keys}
     held |= console.secrets(stack)
     if not held:
         return None
+    base = labels.of(stack, labels.GATEWAY, "keys")
+    name = f"{base}-{secret_digest(base, json.dumps(held, sort_keys=True))}"
     return {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": labels.metadata(stack, _keys_name(stack), labels.of_gateway(stack)),
+        "metadata": labels.metadata(stack, name, labels.of_gateway(stack)),
         "type": "Opaque",
+        "immutable": True,
         "stringData": held,
     }
-
-
-def _keys_name(stack: Stack) -> str:
-    return labels.of(stack, labels.GATEWAY, "keys")
 
 
 def deployment(
@@ -117,14 +126,14 @@ def deployment(
     """The gateway's Deployment; another configuration starts its pods anew, one after the other."""
     selecting = labels.of_gateway(stack)
     secret = _secret(stack, rendered)
-    held = secret["stringData"] if secret is not None else {}
-    settings = digest((), *config_map(stack, rendered)["data"].values(), *held.values())
+    keys = secret["metadata"]["name"] if secret is not None else ""
+    configuration = config_map(stack, rendered)["metadata"]["name"]
     containers = [_nginx(stack, rendered)]
     if stack.console is not None:
-        containers.append(console.container(stack, images[names.SERVICE], _keys_name(stack)))
+        containers.append(console.container(stack, images[names.SERVICE], keys))
     spec: Manifest = {
         "containers": containers,
-        "volumes": _volumes(stack, rendered),
+        "volumes": _volumes(stack, rendered, configuration, keys),
         "securityContext": pods.pod_security(USER) | {"sysctls": _SYSCTLS},
         "terminationGracePeriodSeconds": _LEAVING_SECONDS + stack.service.shutdown_grace_seconds + 10,
         "topologySpreadConstraints": [spread(selecting)],
@@ -133,7 +142,6 @@ def deployment(
     }
     if pull_secret is not None:
         spec["imagePullSecrets"] = [{"name": pull_secret}]
-    annotations = {labels.SETTINGS: settings, **monitoring.gateway_annotations(stack)}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -147,7 +155,7 @@ def deployment(
             "template": {
                 "metadata": {
                     "labels": labels.of_object(selecting),
-                    "annotations": dict(sorted(annotations.items())),
+                    "annotations": dict(sorted(monitoring.gateway_annotations(stack).items())),
                 },
                 "spec": spec,
             },
@@ -226,8 +234,7 @@ def _nginx(stack: Stack, rendered: RenderedSite) -> Manifest:
     }
 
 
-def _volumes(stack: Stack, rendered: RenderedSite) -> list[Manifest]:
-    name, keys = labels.of(stack, labels.GATEWAY), _keys_name(stack)
+def _volumes(stack: Stack, rendered: RenderedSite, name: str, keys: str) -> list[Manifest]:
     only = {"key": names.NGINX_CONF, "path": names.NGINX_CONF}
     made = [
         {"name": _CONF, "configMap": {"name": name, "items": [only]}},

@@ -12,16 +12,35 @@ Manifest = dict[str, Any]
 STACK, COMPONENT, POOL = "app.kubernetes.io/instance", "app.kubernetes.io/component", "gpu-inference/pool"
 #: The components.
 NODE, GATEWAY = "node", names.GATEWAY
-#: Annotations of pods: another value starts the pods anew.
-SETTINGS, MODELS = "gpu-inference/settings", "gpu-inference/models"
+#: A pool's two Deployments: the pods that change first, and the others.
+TRACK, CANARY, STABLE = "gpu-inference/track", "canary", "stable"
+#: A pod that has it gets requests; an update takes it from a pod that is bad.
+TRAFFIC, ON, OFF = "gpu-inference/traffic", "on", "off"
+#: An annotation of pods: another value starts the pods anew.
+MODELS = "gpu-inference/models"
+#: The annotation of pods that says which template they are of, for the judgement of an update.
+REVISION = "gpu-inference/revision"
+#: The annotation of a Deployment whose pods an update that failed put back, with the time; and that of the
+#: update that sets it again since.
+ROLLED_BACK, AGAIN = "gpu-inference/rolled-back", "gpu-inference/again-after"
 
 #: An update sets again what somebody changed by hand (`kubectl scale`); else the API server refuses it.
 _TAKES_BACK = {"pulumi.com/patchForce": "true"}
 
 
+def of_stack(stack: Stack) -> dict[str, str]:
+    """The label by which all objects of a stack are selected."""
+    return {STACK: stack.name}
+
+
 def of_pool(stack: Stack, pool: Pool) -> dict[str, str]:
     """The labels by which a pool's pods are selected."""
     return {STACK: stack.name, COMPONENT: NODE, POOL: pool.name}
+
+
+def of_track(stack: Stack, pool: Pool, track: str) -> dict[str, str]:
+    """The labels by which the pods of one of a pool's Deployments are selected."""
+    return {**of_pool(stack, pool), TRACK: track}
 
 
 def of_nodes(stack: Stack) -> dict[str, str]:

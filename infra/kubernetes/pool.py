@@ -1,9 +1,12 @@
-"""The objects of a pool: its Secret, its Service, its Deployment, its PodDisruptionBudget."""
+"""The objects of a pool: its Secret, its Service, its Deployments, its PodDisruptionBudget."""
 
+import json
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from inference_service import addresses
-from infra.kubernetes import labels, models, monitoring, pods, runtimes, service
+from infra.digest import digest
+from infra.kubernetes import gates, labels, models, monitoring, pods, runtimes, service
 from infra.kubernetes.labels import Manifest
 from infra.stack import Stack
 from infra.stack.pools import Pool
@@ -12,14 +15,40 @@ from infra.stack.pools import Pool
 _PLACE_SECONDS = 600
 
 
-def objects(stack: Stack, pool: Pool, images: Mapping[str, str], pull_secret: str | None) -> list[Manifest]:
-    """All objects of a pool, each after those that it needs. `images` are references by part."""
-    return [
-        service.secret(stack, pool),
-        headless_service(stack, pool),
-        deployment(stack, pool, images, pull_secret),
-        disruption_budget(stack, pool),
-    ]
+def objects(
+    stack: Stack,
+    pool: Pool,
+    images: Mapping[str, str],
+    pull_secret: str | None,
+    rolled_back: Mapping[str, str] = MappingProxyType({}),
+) -> list[Manifest]:
+    """All objects of a pool, each after those that it needs.
+
+    `images` are references by part. `rolled_back` says when an update that failed put back a Deployment, by
+    its name: this update sets it again.
+    """
+    made = [service.secret(stack, pool), headless_service(stack, pool)]
+    for track in tracks(stack, pool):
+        changing = deployment(stack, pool, track, images, pull_secret)
+        if (when := rolled_back.get(changing["metadata"]["name"])) is not None:
+            changing["metadata"]["annotations"][labels.AGAIN] = when
+        made += [changing, gates.gate(stack, pool, track, changing)]
+    return [*made, disruption_budget(stack, pool)]
+
+
+def canaries(stack: Stack, pool: Pool) -> int:
+    """How many of a pool's pods change before the others; others stay, so none of a single pod."""
+    return max(min(stack.rollout.canary, pool.least - 1), 0)
+
+
+def tracks(stack: Stack, pool: Pool) -> list[str]:
+    """A pool's Deployments, in the order in which they change."""
+    return [labels.CANARY, labels.STABLE] if canaries(stack, pool) else [labels.STABLE]
+
+
+def deployment_name(stack: Stack, pool: Pool, track: str) -> str:
+    """The name of one of a pool's Deployments."""
+    return labels.of(stack, pool.name, labels.CANARY if track == labels.CANARY else "")
 
 
 def headless_service(stack: Stack, pool: Pool) -> Manifest:
@@ -30,7 +59,7 @@ def headless_service(stack: Stack, pool: Pool) -> Manifest:
         "metadata": labels.metadata(stack, labels.of(stack, pool.name), labels.of_pool(stack, pool)),
         "spec": {
             "clusterIP": "None",
-            "selector": labels.of_pool(stack, pool),
+            "selector": {**labels.of_pool(stack, pool), labels.TRAFFIC: labels.ON},
             "ports": [
                 {"name": service.HTTP, "port": addresses.HTTP_PORT, "targetPort": service.HTTP},
                 {"name": service.GRPC, "port": addresses.GRPC_PORT, "targetPort": service.GRPC},
@@ -39,22 +68,33 @@ def headless_service(stack: Stack, pool: Pool) -> Manifest:
     }
 
 
-def deployment(stack: Stack, pool: Pool, images: Mapping[str, str], pull_secret: str | None) -> Manifest:
-    """The Deployment of a pool's pods."""
+def deployment(
+    stack: Stack, pool: Pool, track: str, images: Mapping[str, str], pull_secret: str | None
+) -> Manifest:
+    """The Deployment of a pool's canaries, or of its other pods; `track` is CANARY or STABLE."""
+    selecting = labels.of_track(stack, pool, track)
+    made = template(stack, pool, images, pull_secret)
+    made["metadata"]["annotations"][labels.REVISION] = digest((), json.dumps(made, sort_keys=True))
+    made["metadata"]["labels"] = labels.of_object({**selecting, labels.TRAFFIC: labels.ON})
     spec: Manifest = {
-        "selector": {"matchLabels": labels.of_pool(stack, pool)},
+        "selector": {"matchLabels": selecting},
         "strategy": {"type": "RollingUpdate", "rollingUpdate": _rolling(stack, pool)},
         "progressDeadlineSeconds": progress_seconds(stack),
         "revisionHistoryLimit": 5,
-        "template": template(stack, pool, images, pull_secret),
+        "template": made,
     }
-    # The autoscaler decides how many there are.
-    if pool.autoscale is None:
-        spec["replicas"] = pool.replicas
+    first = canaries(stack, pool)
+    if track == labels.CANARY:
+        spec["replicas"] = first
+    # Else the autoscaler decides how many there are.
+    elif pool.autoscale is None:
+        spec["replicas"] = pool.replicas - first
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": labels.metadata(stack, labels.of(stack, pool.name), labels.of_pool(stack, pool)),
+        "metadata": labels.metadata(
+            stack, deployment_name(stack, pool, track), selecting, gates.DEPLOYMENT_ANNOTATIONS
+        ),
         "spec": spec,
     }
 
@@ -64,9 +104,16 @@ def progress_seconds(stack: Stack) -> int:
     return _PLACE_SECONDS + runtimes.start_seconds(stack)
 
 
+def rollout_seconds(stack: Stack, pool: Pool) -> int:
+    """How long the change of a pool's pods may take: they change one batch after the other."""
+    most = max(pool.most, 1)
+    batches = -(-most // stack.rollout.batch_size(most))
+    return progress_seconds(stack) * batches
+
+
 def template(stack: Stack, pool: Pool, images: Mapping[str, str], pull_secret: str | None) -> Manifest:
     """The pods of a pool."""
-    annotations = {labels.SETTINGS: service.revision(stack, pool), **monitoring.annotations(stack)}
+    annotations = monitoring.annotations(stack)
     models_revision = models.revision(stack) if pool.runtime != "remote" else None
     if models_revision is not None:
         annotations[labels.MODELS] = models_revision

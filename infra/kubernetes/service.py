@@ -1,8 +1,10 @@
 """The container of the inference service in a pod, and the Secret with its settings."""
 
+import json
+
 from inference_service import addresses
 from infra import names
-from infra.digest import digest
+from infra.digest import secret_digest
 from infra.kubernetes import labels, models, pods, runtimes
 from infra.kubernetes.labels import Manifest
 from infra.kubernetes.pods import mount
@@ -36,24 +38,21 @@ def secrets(stack: Stack, pool: Pool) -> dict[str, str]:
 
 
 def secret(stack: Stack, pool: Pool) -> Manifest:
-    """The Secret that a pool's pods read."""
+    """The Secret that a pool's pods read. Another content is another Secret: pods of before keep theirs."""
     return {
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": labels.metadata(stack, secret_name(stack, pool), labels.of_pool(stack, pool)),
         "type": "Opaque",
+        "immutable": True,
         "stringData": dict(sorted(secrets(stack, pool).items())),
     }
 
 
 def secret_name(stack: Stack, pool: Pool) -> str:
-    """The Secret's name."""
-    return labels.of(stack, pool.name, "settings")
-
-
-def revision(stack: Stack, pool: Pool) -> str:
-    """The digest of all that the Secret holds: pods read it at their start only."""
-    return digest((), *(f"{key}={value}" for key, value in sorted(secrets(stack, pool).items())))
+    """The Secret's name, with the digest of its content."""
+    base = labels.of(stack, pool.name, "settings")
+    return f"{base}-{secret_digest(base, json.dumps(secrets(stack, pool), sort_keys=True))}"
 
 
 def container(stack: Stack, pool: Pool, image: str) -> Manifest:

@@ -34,32 +34,30 @@ class Part:
 
 def parts(stack: Stack, items: Sequence[Mapping[str, Any]]) -> list[Part]:
     """The pools in their order, then the gateway. `items` are the stack's Deployments and pods."""
-    named = [each.name for each in stack.pools] + [labels.GATEWAY]
-    return [_part(name, labels.of(stack, name), items) for name in named]
+    named = {each.name: labels.of_pool(stack, each) for each in stack.pools}
+    named[labels.GATEWAY] = labels.of_gateway(stack)
+    return [_part(name, selecting, items) for name, selecting in named.items()]
 
 
-def _part(name: str, deployment: str, items: Sequence[Mapping[str, Any]]) -> Part:
-    found = [
-        each for each in items if each["kind"] == "Deployment" and each["metadata"]["name"] == deployment
-    ]
+def _part(name: str, selecting: Mapping[str, str], items: Sequence[Mapping[str, Any]]) -> Part:
+    """A part, which may have several Deployments, by the labels of its objects."""
+    own = [each for each in items if selecting.items() <= each["metadata"].get("labels", {}).items()]
+    found = [each for each in own if each["kind"] == "Deployment"]
     if not found:
         return Part(name, 1, 0, ("it is not in the cluster",))
-    spec, status = found[0]["spec"], found[0].get("status", {})
-    selecting = spec["selector"]["matchLabels"].items()
-    pods = [
-        each
-        for each in items
-        if each["kind"] == "Pod" and selecting <= each["metadata"].get("labels", {}).items()
-    ]
+    pods = [each for each in own if each["kind"] == "Pod"]
     counted = Counter(reason for each in pods for reason in [why(each)] if reason is not None)
     reasons = [f"{count} × {reason}" if count > 1 else reason for reason, count in counted.items()]
     # Quotas and Pod Security refuse pods, so there is none that could say it.
     reasons += [
         each["message"]
-        for each in status.get("conditions", [])
+        for deployment in found
+        for each in deployment.get("status", {}).get("conditions", [])
         if each["type"] == "ReplicaFailure" and each["status"] == "True"
     ]
-    return Part(name, spec.get("replicas", 1), status.get("readyReplicas", 0), tuple(reasons))
+    wanted = sum(each["spec"].get("replicas", 1) for each in found)
+    ready = sum(each.get("status", {}).get("readyReplicas", 0) for each in found)
+    return Part(name, wanted, ready, tuple(reasons))
 
 
 def why(pod: Mapping[str, Any]) -> str | None:

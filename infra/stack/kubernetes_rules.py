@@ -140,6 +140,12 @@ def _names(name: str, pools: Mapping[int, Pool]) -> Iterator[Problem]:
             )
         if pool.name == "gateway":
             yield Problem(f"nodes[{position}].name", "the gateway's objects have this name; expected another")
+        for other in pools.values():
+            if pool.name == f"{other.name}-canary":
+                yield Problem(
+                    f"nodes[{position}].name",
+                    f"the canary of pool {other.name} has this name; expected another",
+                )
 
 
 def _models(pools: Mapping[int, Pool], models: Models) -> Iterator[Problem]:

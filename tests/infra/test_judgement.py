@@ -18,10 +18,9 @@ import pytest
 from infra import node_probe
 from infra.connection import Connection
 from infra.node_health import NodeAddress
-from infra.stack import Judge, Rollout
-from infra.update import trials
+from infra.stack import Judge
+from infra.update import trials, work
 from infra.update.judgement import Counted, agreement, together, traffic, traffic_problems, work_problems
-from infra.update.turns import Turns
 
 JUDGE = Judge()
 TEXT = "ask not what your country can do for you"
@@ -247,11 +246,10 @@ def test_only_restarts_since_they_could_first_be_counted_are_the_canarys(
 ) -> None:
     """Stands for a host that answers the first and the third question for restarts too late."""
     answers = iter([None, 7, None, 7, 8])
-    monkeypatch.setattr(trials, "_restarts", lambda node: next(answers))
-    monkeypatch.setattr(trials, "_look", lambda nodes: {"gpu-1": {"requests": {}}})
-    monkeypatch.setattr(trials, "_LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(trials, "_QUIET_SECONDS", 60)
-    canary = NodeAddress("gpu-1", Connection("ssh://root@192.0.2.1"), "service", ("service",))
-    turns = Turns({"gpu-1": canary}, frozenset(), Rollout(), None)
-    judged = trials.Trials({"gpu-1": canary}, frozenset({"gpu-1"}), Rollout(), turns)
-    assert judged._soak(canary, [], JUDGE) == ["its containers ended 1 times while it served"]
+    monkeypatch.setattr(trials.NodeOnHost, "restarts", lambda node: next(answers))
+    monkeypatch.setattr(trials.NodeOnHost, "probe", lambda node, asked, seconds: {"requests": {}})
+    monkeypatch.setattr(work, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(work, "_QUIET_SECONDS", 60)
+    address = NodeAddress("gpu-1", Connection("ssh://root@192.0.2.1"), "service", ("service",))
+    canary = trials.NodeOnHost(address, ("asr",))
+    assert work.serves(canary, [], JUDGE, 30) == ["its containers ended 1 times while it served"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from typing import Any
@@ -76,18 +77,30 @@ def test_the_provider_is_that_of_the_stacks_cluster() -> None:
 def test_pods_need_their_secret_and_the_gateway_comes_after_the_pools() -> None:
     two = {"nodes": [{"name": "a"}, {"name": "b"}], "apiKeys": ["example-key-1"]}
     fleet = declare(two)
-    assert "a-settings-secret" in fleet["a-deployment"].needs
-    assert "a-deployment" in fleet.after("b-deployment"), "one pool after the other"
+    [settings] = [name for name in fleet.resources if name.startswith("a-settings-")]
+    assert settings in fleet["a-deployment"].needs
+    assert "a-good-configmap" in fleet.after("b-deployment"), "one pool after the other"
     gateway = fleet.after("gateway-deployment")
-    assert {"a-deployment", "b-deployment", "gateway-configmap"} <= gateway
-    assert "gateway-keys-secret" in fleet["gateway-deployment"].needs
+    assert {"a-good-configmap", "b-good-configmap"} <= gateway
+    own = [name for name in fleet.resources if re.match("gateway-([0-9a-f]{10}-configmap|keys-)", name)]
+    assert len(own) == 2
+    assert set(own) <= fleet["gateway-deployment"].needs
+
+
+def test_the_canaries_are_found_good_before_the_other_pods_change() -> None:
+    fleet = declare({"nodes": [{"name": "a", "replicas": 3}]})
+    assert fleet["a-canary-deployment"].inputs["spec"]["replicas"] == 1
+    assert fleet["a-deployment"].inputs["spec"]["replicas"] == 2
+    assert "a-canary-deployment" in fleet["a-canary-good-configmap"].needs
+    assert "a-canary-good-configmap" in fleet.after("a-deployment")
+    assert "a-deployment" in fleet["a-good-configmap"].needs
 
 
 def test_an_autoscaler_comes_after_its_deployment_which_says_no_number() -> None:
     fleet = declare({"nodes": [{"name": "a", "autoscale": {"max": 4}}, {"name": "b", "autoscale": KEDA}]})
     assert "replicas" not in fleet["a-deployment"].inputs["spec"]
-    assert "a-deployment" in fleet["a-horizontalpodautoscaler"].needs
-    assert "b-deployment" in fleet["b-scaledobject"].needs
+    assert "a-deployment" in fleet.after("a-horizontalpodautoscaler")
+    assert "b-deployment" in fleet.after("b-scaledobject")
 
 
 def test_an_image_that_is_built_is_pushed_before_pods_need_it() -> None:

@@ -24,11 +24,13 @@ pytestmark = pytest.mark.fast
 
 def deployments(ready: int, **status: Any) -> list[dict[str, Any]]:
     found = [each for each in objects(stack({})) if each["kind"] == "Deployment"]
-    return [each | {"status": {"readyReplicas": ready, **status}} for each in found]
+    return [
+        each | {"status": {"readyReplicas": min(ready, each["spec"]["replicas"]), **status}} for each in found
+    ]
 
 
 def pod(**status: Any) -> dict[str, Any]:
-    [l4, _] = deployments(0)
+    [_, l4, _] = deployments(0)
     template = l4["spec"]["template"]
     return {"kind": "Pod", "metadata": dict(template["metadata"]), "spec": template["spec"], "status": status}
 
@@ -108,8 +110,9 @@ def test_a_container_whose_startup_probe_has_not_passed_is_named() -> None:
 def test_equal_reasons_are_counted_and_refused_pods_are_told() -> None:
     waiting = pod(conditions=[condition("PodScheduled", "False", message="no GPU")])
     refused = condition("ReplicaFailure", "True", message="exceeded quota: q")
-    items = [*deployments(1, conditions=[refused]), waiting, waiting]
-    [l4, gateway] = parts(stack({}), items)
+    [canary, others, entrance] = deployments(1, conditions=[refused])
+    others["status"] = {"readyReplicas": 0}
+    [l4, gateway] = parts(stack({}), [canary, others, entrance, waiting, waiting])
     assert l4.state == "unhealthy: 1 of 2 pods are ready; 2 × no GPU; exceeded quota: q"
     assert "no GPU" not in gateway.state
 

@@ -1,20 +1,24 @@
 """A stack in a cluster: its pools in their order, then the gateway over them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import pulumi
 
 from infra import names
-from infra.kubernetes import autoscaling, entrance, gateway, images, monitoring, policies, pool
+from infra.kubernetes import autoscaling, entrance, gateway, images, labels, monitoring, policies, pool
+from infra.kubernetes.gates import is_gate
 from infra.kubernetes.labels import Manifest
 from infra.program import secrets
 from infra.program.kubernetes import images as built_images
 from infra.program.kubernetes import outputs
+from infra.program.kubernetes.gates import GateHooks
 from infra.program.kubernetes.resources import declare, provider
 from infra.stack import Stack, roles
 from infra.stack.pools import Pool
+from infra.update.cluster.kubectl import Kubectl
+from infra.update.cluster.way_back import rolled_back
 
 #: Seconds for the gateway's pods, which start within some.
 _GATEWAY_SECONDS = 600
@@ -22,9 +26,21 @@ _GATEWAY_SECONDS = 600
 
 @dataclass(frozen=True)
 class ClusterArgs:
-    """The stack's settings."""
+    """The stack's settings, and what reaches its cluster.
+
+    Without `kubectl` an update neither waits for pods nor judges them. `rolled_back` says when an update that
+    failed put back a Deployment, by its name.
+    """
 
     stack: Stack
+    kubectl: Kubectl | None = None
+    rolled_back: Mapping[str, str] = field(default_factory=dict)
+
+
+def reached(stack: Stack) -> ClusterArgs:
+    """A stack, and what an update needs to know of its cluster now. Raises ClusterError."""
+    kubectl = Kubectl(stack)
+    return ClusterArgs(stack, kubectl, rolled_back(kubectl, labels.of_stack(stack)))
 
 
 class Cluster(pulumi.ComponentResource):
@@ -32,10 +48,12 @@ class Cluster(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: ClusterArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("gpu-inference:index:Cluster", name, None, secrets.inside(opts, args.stack.secrets))
-        stack = self._stack = args.stack
+        stack = self.stack = args.stack
         for warning in roles.warnings(stack):
             pulumi.log.warn(warning)
         self._cluster = provider(stack, self)
+        self._rolled_back = args.rolled_back
+        self._gates = GateHooks(args.kubectl, stack) if args.kubectl is not None else None
         self._references = images.references(stack)
         logins = images.pull_secret(stack)
         self._pull = logins["metadata"]["name"] if logins is not None else None
@@ -50,7 +68,7 @@ class Cluster(pulumi.ComponentResource):
         self.register_outputs(self.outputs)
 
     def _gateway(self, after: Sequence[pulumi.Resource]) -> None:
-        stack = self._stack
+        stack = self.stack
         parent = pulumi.ComponentResource(
             "gpu-inference:index:ClusterGateway", "gateway", None, pulumi.ResourceOptions(parent=self)
         )
@@ -63,15 +81,8 @@ class Cluster(pulumi.ComponentResource):
 
     def pool_objects(self, each: Pool) -> tuple[list[Manifest], list[Manifest]]:
         """A pool's objects, and the autoscaler of its Deployment."""
-        made = pool.objects(self._stack, each, self._references, self._pull)
-        return made, autoscaling.objects(self._stack, each)
-
-    def pool_seconds(self, each: Pool) -> int:
-        """How long a pool's rollout may take: its pods change one batch after the other."""
-        stack = self._stack
-        most = max(each.most, 1)
-        batches = -(-most // stack.rollout.batch_size(most))
-        return pool.progress_seconds(stack) * batches
+        made = pool.objects(self.stack, each, self._references, self._pull, self._rolled_back)
+        return made, autoscaling.objects(self.stack, each)
 
     def declare(
         self,
@@ -80,11 +91,11 @@ class Cluster(pulumi.ComponentResource):
         needs: Sequence[pulumi.Resource],
         seconds: int | None = None,
     ) -> list[pulumi.Resource]:
-        """Declares objects, each after those of the list that Deployments need."""
+        """Declares objects; Deployments and gates come after the objects before them in the list."""
         declared: list[pulumi.Resource] = []
         for each in manifests:
-            waits = each["kind"] == "Deployment"
-            own = each["metadata"]["name"].removeprefix(names.service(self._stack.name, ""))
+            waits = each["kind"] == "Deployment" or is_gate(each)
+            own = each["metadata"]["name"].removeprefix(names.service(self.stack.name, ""))
             declared.append(
                 declare(
                     f"{own}-{each['kind'].lower()}",
@@ -93,6 +104,7 @@ class Cluster(pulumi.ComponentResource):
                     provider=self._cluster,
                     needs=[*needs, *declared] if waits else needs,
                     seconds=seconds if waits else None,
+                    hooks=self._gates.before if self._gates is not None and is_gate(each) else None,
                 )
             )
         return declared
@@ -104,8 +116,9 @@ class Nodes(pulumi.ComponentResource):
     def __init__(self, name: str, cluster: Cluster, each: Pool, after: Sequence[pulumi.Resource]) -> None:
         super().__init__("gpu-inference:index:Pool", name, None, pulumi.ResourceOptions(parent=cluster))
         made, scaled = cluster.pool_objects(each)
-        declared = cluster.declare(self, made, after, cluster.pool_seconds(each))
-        kinds = [manifest["kind"] for manifest in made]
-        self.done = declared[kinds.index("Deployment")]
+        declared = cluster.declare(self, made, after, pool.rollout_seconds(cluster.stack, each))
+        [*_, self.done] = [
+            resource for resource, manifest in zip(declared, made, strict=True) if is_gate(manifest)
+        ]
         cluster.declare(self, scaled, [self.done])
         self.register_outputs({})

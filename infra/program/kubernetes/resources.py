@@ -46,6 +46,7 @@ def declare(
     provider: k8s.Provider,
     needs: Sequence[pulumi.Resource] = (),
     seconds: int | None = None,
+    hooks: pulumi.ResourceHookBinding | None = None,
 ) -> pulumi.CustomResource:
     """Declares the object of a manifest, after the resources that it `needs`.
 
@@ -60,6 +61,7 @@ def declare(
         parent=parent,
         provider=provider,
         depends_on=list(needs),
+        hooks=hooks,
         custom_timeouts=pulumi.CustomTimeouts(create=waits, update=waits) if waits else None,
     )
     kind = _KINDS.get((manifest["apiVersion"], manifest["kind"]))

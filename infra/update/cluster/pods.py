@@ -1,0 +1,72 @@
+"""Pods as workers: they can be asked to work, and say how often their containers ended."""
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from infra import names
+from infra.kubernetes import labels
+from infra.update.cluster.kubectl import ClusterError, Kubectl
+from infra.update.work import PROBE
+
+_MARGIN_SECONDS = 20
+_LOG_LINES = 20
+
+
+@dataclass(frozen=True)
+class Pod:
+    """A pod of a pool."""
+
+    kubectl: Kubectl
+    name: str
+    tasks: Collection[str]
+
+    def probe(self, asked: Mapping[str, Any], seconds: float) -> dict[str, Any] | None:
+        """What `node_probe` prints in its service's container; None without an answer."""
+        inside = ["exec", "-i", self.name, f"--container={names.SERVICE}", "--", "python3", "-c", PROBE]
+        try:
+            text = self.kubectl.run(*inside, given=json.dumps(asked), seconds=seconds + _MARGIN_SECONDS)
+            return dict(json.loads(text))
+        except (ClusterError, ValueError):
+            return None
+
+    def restarts(self) -> int | None:
+        """How often its containers were started again; None where the cluster does not tell."""
+        try:
+            found = self.kubectl.named("pod", self.name)
+        except ClusterError:
+            return None
+        return None if found is None else restarts(found)
+
+    def last_lines(self) -> str:
+        """The last lines of its service's log, or of the log before its container ended."""
+        asked = ["logs", self.name, "--all-containers", f"--tail={_LOG_LINES}", "--prefix"]
+        for further in ([], ["--previous"]):
+            try:
+                if text := self.kubectl.run(*asked, *further).rstrip():
+                    return text
+            except ClusterError:
+                continue
+        return "its log cannot be read"
+
+
+def restarts(pod: Mapping[str, Any]) -> int:
+    """How often the containers of a pod were started again."""
+    status = pod.get("status", {})
+    containers = [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
+    return sum(int(each.get("restartCount", 0)) for each in containers)
+
+
+def revision(pod: Mapping[str, Any]) -> str | None:
+    """The template that a pod is of."""
+    found: str | None = pod["metadata"].get("annotations", {}).get(labels.REVISION)
+    return found
+
+
+def serves(pod: Mapping[str, Any]) -> bool:
+    """Whether a pod gets requests: it is ready, does not end, and no update took its traffic."""
+    if pod["metadata"].get("deletionTimestamp") or pod["metadata"]["labels"].get(labels.TRAFFIC) != labels.ON:
+        return False
+    conditions = pod.get("status", {}).get("conditions", [])
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)

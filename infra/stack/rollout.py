@@ -28,7 +28,8 @@ class Rollout(Section):
     """The order in which nodes change, and what must serve meanwhile."""
 
     canary: Annotated[int, Field(ge=0)] = 1
-    """The number of nodes that change first, one after the other. Nodes that do not answer are the first."""
+    """The number of nodes that change first, one after the other. Nodes that do not answer are the first.
+    In a cluster: of each pool's pods, and never all of them."""
     batch: Batch = 1
     """Nodes that change together after the canary: a number, or a share of the fleet such as "25%"."""
     min_healthy: MinHealthy | None = None

@@ -180,6 +180,7 @@ def test_a_key_changes_the_objects(path: str) -> None:
             )
         ),
         ("rollout", {"batch": 2}),
+        ("rollout", {"canary": 0}),
         ("rollout", {"minHealthy": 1}),
         ("rollout", {"readyTimeoutSeconds": 900}),
         ("images", {"logins": [{"registry": "nvcr.io", "username": "a", "password": "example"}]}),

@@ -14,6 +14,7 @@ from infra import names
 from infra.cli import pulumi_command, stack_files
 from infra.cli.options import DEFAULT_STACK, STACK, YES
 from infra.cli.screen import Failed, console, piped, show_json, show_table
+from infra.kubernetes.pool import tracks
 from infra.stack import Node, Stack
 
 #: Resources that say nothing to a person who reads a summary.
@@ -45,7 +46,7 @@ def deploy(
         "up",
         "--suppress-outputs",
         *(["--yes", "--skip-preview"] if yes else []),
-        nodes=len(loaded.nodes),
+        nodes=_judged(loaded),
     )
     told = _outputs(stack)
     if as_json:
@@ -53,6 +54,13 @@ def deploy(
     else:
         show(loaded, done, told)
     return done.status
+
+
+def _judged(stack: Stack) -> int:
+    """How many nodes an update judges at the most: in a cluster the Deployments of pools."""
+    if stack.in_cluster:
+        return sum(len(tracks(stack, each)) for each in stack.pools)
+    return len(stack.nodes)
 
 
 def destroy(stack: STACK = DEFAULT_STACK, yes: YES = False) -> int:

@@ -7,8 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-#: The resource that is there when a node has changed and does its work.
-_TRIED = "-tried"
+from infra.kubernetes import gates
+
+#: The resource that is there when a node has changed and does its work: on a host, and in a cluster.
+_TRIED = ("-tried", f"{gates.SUFFIX}-configmap")
+#: The resource with which a node's change begins.
+_BEGINS = ("-turn", "-deployment")
 _LOOK_SECONDS = 0.5
 
 
@@ -38,8 +42,8 @@ class Rollout:
             return None
         now, planning = float(event["timestamp"]), bool(told.get("planning"))
         name = told["metadata"]["urn"].rpartition("::")[2].partition("@")[0]
-        node = name.removesuffix(_TRIED)
-        if not planning and before is not None and self._began is None and name.endswith("-turn"):
+        node = next((name.removesuffix(each) for each in _TRIED if name.endswith(each)), name)
+        if not planning and before is not None and self._began is None and name.endswith(_BEGINS):
             self._began = now
         if outputs is None or node == name:
             return None

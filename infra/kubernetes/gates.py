@@ -11,6 +11,8 @@ from infra.stack.pools import Pool
 
 #: The gate, and not Pulumi, waits for the pods: it tells more, and ends at once where waiting is no use.
 DEPLOYMENT_ANNOTATIONS = {"pulumi.com/skipAwait": "true"}
+#: The end of a gate's name, after the Deployment's.
+SUFFIX = "-good"
 #: The keys of a gate: the annotation `REVISION` of the pods that were found good, how many there are, and
 #: when an update put them back, if one did.
 REVISION, PODS, AGAIN = "revision", "pods", "again-after"
@@ -29,7 +31,7 @@ def gate(stack: Stack, pool: Pool, track: str, deployment: Manifest) -> Manifest
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": labels.metadata(
-            stack, f"{deployment['metadata']['name']}-good", labels.of_track(stack, pool, track)
+            stack, f"{deployment['metadata']['name']}{SUFFIX}", labels.of_track(stack, pool, track)
         ),
         "data": data,
     }

@@ -54,6 +54,18 @@ def test_without_a_preview_the_number_is_the_most_that_it_can_be() -> None:
     ]
 
 
+def test_in_a_cluster_a_pool_is_told_when_its_pods_were_found_good() -> None:
+    update = [
+        event("resourcePreEvent", "l4-canary-deployment", 100),
+        event("resOutputsEvent", "l4-canary-good-configmap", 130),
+        event("resOutputsEvent", "l4-good-configmap", 160),
+    ]
+    assert lines(update, nodes=2) == [
+        "node l4-canary has changed and does its work (1 of at most 2, about 30 s left)",
+        "node l4 has changed and does its work (2 of 2)",
+    ]
+
+
 def test_a_node_that_does_not_change_is_not_told() -> None:
     same = [event("resOutputsEvent", "gpu-1-tried", 5, op="same"), event("resOutputsEvent", "gateway", 6)]
     assert lines(same, nodes=1) == []

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 
 from infra.kubernetes import labels
-from infra.kubernetes.gates import REVISION
+from infra.kubernetes.gates import REVISION, SUFFIX
 from infra.update.cluster.kubectl import ClusterError, Kubectl
 from infra.update.cluster.pods import revision
 from infra.update.cluster.progress import finished, reasons
@@ -29,7 +29,7 @@ class Change:
 
 def recorded(kubectl: Kubectl, deployment: str) -> str | None:
     """The revision of a Deployment's pods that was found good last. Raises ClusterError."""
-    gate = kubectl.named("configmap", f"{deployment}-good")
+    gate = kubectl.named("configmap", f"{deployment}{SUFFIX}")
     return None if gate is None else gate["data"].get(REVISION)
 
 

@@ -114,7 +114,7 @@ def _rule(stack: Stack) -> Manifest:
     return {
         "apiVersion": _API,
         "kind": "PrometheusRule",
-        "metadata": _selected(stack, "alerts", {labels.STACK: stack.name}),
+        "metadata": _selected(stack, "alerts", labels.of_stack(stack)),
         "spec": {"groups": found},
     }
 
@@ -134,7 +134,7 @@ def _dashboards(stack: Stack) -> list[Manifest]:
     made = []
     for file, text in dashboards().items():
         name = labels.of(stack, "dashboard", file.removesuffix(".json"))
-        metadata = labels.metadata(stack, name, {labels.STACK: stack.name}, settings.annotations)
+        metadata = labels.metadata(stack, name, labels.of_stack(stack), settings.annotations)
         metadata["labels"] |= settings.labels
         made.append({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {file: text}})
     return made

@@ -11,12 +11,11 @@ import pytest
 import yaml
 
 from infra.kubernetes.labels import of_gateway, of_nodes, of_object
-from infra.kubernetes.objects import objects
 from infra.monitoring.dashboards import dashboards
 from infra.names import CONSOLE_SETTINGS
 from infra.paths import PACKAGE
 from tests.kubernetes.stacks import KEYS, OWN, STACKS, stack
-from tests.kubernetes.test_alerts import OPERATOR, UNREAD
+from tests.kubernetes.test_alerts import OPERATOR, UNREAD, declared
 from tests.monitoring.test_monitoring import needs, promtool
 
 pytestmark = pytest.mark.fast
@@ -24,11 +23,6 @@ pytestmark = pytest.mark.fast
 Manifest = dict[str, Any]
 #: What etcd takes of one object.
 MOST_BYTES = 1 << 20
-
-
-def made(config: dict[str, Any], kind: str) -> dict[str, Manifest]:
-    """The objects of a kind by name."""
-    return {each["metadata"]["name"]: each for each in objects(stack(config)) if each["kind"] == kind}
 
 
 def pod(name: str, labels: dict[str, str], phase: str = "Running", port: str = "http") -> dict[str, str]:
@@ -62,7 +56,7 @@ GATEWAY = {"job": "fleet-gateway", "stack": "prod", "instance": "prod-gateway-a"
 @needs("promtool")
 def test_targets_have_the_labels_of_alerts_and_dashboards_and_pods_that_load_are_none(tmp_path: Path) -> None:
     def relabelings(monitor: str) -> list[Manifest]:
-        [endpoint] = made({**OWN, **OPERATOR}, "PodMonitor")[monitor]["spec"]["podMetricsEndpoints"]
+        [endpoint] = declared({**OWN, **OPERATOR}, "PodMonitor")[monitor]["spec"]["podMetricsEndpoints"]
         snake = {"sourceLabels": "source_labels", "targetLabel": "target_label"}
         return [{snake.get(key, key): each[key] for key in each} for each in endpoint["relabelings"]]
 
@@ -102,7 +96,7 @@ def test_the_documented_job_makes_the_same_targets_of_annotated_pods(tmp_path: P
 
 def annotated(config: dict[str, Any], part: str) -> dict[str, str]:
     """The annotations for Prometheus of a pool's pods, or of the gateway's."""
-    template = made(config, "Deployment")[f"prod-{part}"]["spec"]["template"]
+    template = declared(config, "Deployment")[f"prod-{part}"]["spec"]["template"]
     found = template["metadata"]["annotations"]
     return {key: found[key] for key in found if key.startswith("prometheus.io/")}
 
@@ -121,8 +115,8 @@ def test_only_a_prometheus_without_an_operator_reads_annotations_and_it_has_no_k
 @pytest.mark.parametrize("config", UNREAD)
 def test_a_gateway_that_prometheus_cannot_read_is_no_target(config: dict[str, Any]) -> None:
     whole = {**KEYS, **config, **OPERATOR}
-    assert made(whole, "PodMonitor").keys() == {"prod-nodes"}
-    assert "prod-gateway-metrics" not in made(whole, "Secret")
+    assert declared(whole, "PodMonitor").keys() == {"prod-nodes"}
+    assert "prod-gateway-metrics" not in declared(whole, "Secret")
     assert not annotated(config, "gateway")
 
 
@@ -135,10 +129,10 @@ def test_a_gateway_that_prometheus_cannot_read_is_no_target(config: dict[str, An
 )
 def test_prometheus_opens_the_gateway_by_a_secret(config: dict[str, Any], key: str) -> None:
     whole = {**OWN, **config, **OPERATOR}
-    [endpoint] = made(whole, "PodMonitor")["prod-gateway"]["spec"]["podMetricsEndpoints"]
+    [endpoint] = declared(whole, "PodMonitor")["prod-gateway"]["spec"]["podMetricsEndpoints"]
     named = endpoint["authorization"]["credentials"]
-    assert made(whole, "Secret")[named["name"]]["stringData"] == {named["key"]: key}
-    [nodes] = made(whole, "PodMonitor")["prod-nodes"]["spec"]["podMetricsEndpoints"]
+    assert declared(whole, "Secret")[named["name"]]["stringData"] == {named["key"]: key}
+    [nodes] = declared(whole, "PodMonitor")["prod-nodes"]["spec"]["podMetricsEndpoints"]
     assert "authorization" not in nodes
 
 
@@ -146,7 +140,7 @@ def test_prometheus_opens_the_gateway_by_a_secret(config: dict[str, Any], key: s
 
 
 def test_the_dashboards_are_those_of_hosts_in_config_maps_that_grafanas_sidecar_finds() -> None:
-    found = [each for name, each in made({}, "ConfigMap").items() if name.startswith("prod-dashboard-")]
+    found = [each for name, each in declared({}, "ConfigMap").items() if name.startswith("prod-dashboard-")]
     assert {key: text for each in found for key, text in each["data"].items()} == dashboards()
     assert len(found) == 5
     assert all(each["metadata"]["labels"]["grafana_dashboard"] == "1" for each in found)
@@ -154,12 +148,13 @@ def test_the_dashboards_are_those_of_hosts_in_config_maps_that_grafanas_sidecar_
 
 @pytest.mark.parametrize("settings", [{"dashboards": False}, {"by": "none"}])
 def test_dashboards_can_be_left_out(settings: dict[str, Any]) -> None:
-    assert made({"kubernetes": {"monitoring": settings}}, "ConfigMap").keys() == {"prod-gateway"}
+    found = declared({"kubernetes": {"monitoring": settings}}, "ConfigMap")
+    assert not [name for name in found if name.startswith("prod-dashboard-")]
 
 
 @pytest.mark.parametrize("name", STACKS)
 def test_every_config_map_is_small_enough_for_a_cluster(name: str) -> None:
-    for each in made(STACKS[name], "ConfigMap").values():
+    for each in declared(STACKS[name], "ConfigMap").values():
         assert len(json.dumps(each)) < MOST_BYTES / 4, each["metadata"]["name"]
 
 
@@ -167,7 +162,12 @@ def test_the_console_reads_an_existing_prometheus_and_asks_its_nginx_as_it_liste
     address = "http://prometheus-operated.monitoring.svc:9090"
 
     def settings(**config: Any) -> Any:
-        return json.loads(made({**OWN, **config}, "ConfigMap")["prod-gateway"]["data"][CONSOLE_SETTINGS])
+        [held] = [
+            each["data"]
+            for name, each in declared({**OWN, **config}, "ConfigMap").items()
+            if name.startswith("prod-gateway-")
+        ]
+        return json.loads(held[CONSOLE_SETTINGS])
 
     assert "prometheus" not in settings()
     assert settings(monitoring={"existing": address})["prometheus"] == address

@@ -111,8 +111,8 @@ def check(name: str, pools: Mapping[int, Pool], sections: Mapping[str, Any]) -> 
     if monitoring is not None and not monitoring.model_fields_set:
         yield Problem(
             "monitoring.existing",
-            "required with target: kubernetes, which starts no Prometheus: the address of one that the "
-            f"console reads; {_WATCHING} for alerts and dashboards",
+            "required with target: kubernetes: the address of a Prometheus of the cluster, which the console "
+            "reads; what it and Grafana get is in kubernetes.monitoring",
         )
     if models is not None:
         yield from _models(pools, models)

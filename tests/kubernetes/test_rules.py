@@ -135,7 +135,7 @@ def test_a_key_for_hosts_names_the_one_to_use(path: str) -> None:
         ({"gateway": {"http": 80, "grpc": 80}}, "gateway.grpc: port 80 is also gateway.http"),
         (
             {"monitoring": {}},
-            "monitoring.existing: required with target: kubernetes: the address of a Prometheus of the cluster",
+            "monitoring.existing: required with target: kubernetes: the address of a Prometheus of",
         ),
         ({"monitoring": {"grafana": {"port": 3001}}}, "use kubernetes.monitoring.dashboards"),
         ({"kubernetes": {"monitoring": {"dashboards": True}}}, "kubernetes.monitoring.dashboards: expected"),

@@ -62,7 +62,7 @@ def test_pods_are_placed_where_gpus_are_free_and_the_next_waits_with_the_schedul
     made = manifests("smallest", namespace, kinds)
     for each in made:
         if each["kind"] == "Deployment" and each["metadata"]["name"] == "prod-l4":
-            each["spec"]["replicas"] = 9
+            each["spec"]["replicas"] = 8  # and the canary
     kubectl("apply", "--server-side", "-f", "-", given={"apiVersion": "v1", "kind": "List", "items": made})
 
     def placed() -> list[bool]:

@@ -204,6 +204,7 @@ def listen(job: Job, device: str | None, display: Display) -> int:
         display.show("listening; Ctrl-C ends it")
         try:
             _stream(replace(job, realtime=True), microphone.recording, "", None, display)
+            microphone.check()
         finally:
             signal.signal(signal.SIGINT, former)
             microphone.stop()

@@ -35,8 +35,8 @@ speech --microphone · what you say, until Ctrl-C
 
 arecord -t raw -f S16_LE -r 16000 | speech - --rate 16000 · live audio on standard input
 
-Exit status: 0 done · 1 a recording cannot be read, or the service refused it · 2 wrong arguments ·
-3 no node answers, or all are busy: try again later · 130 interrupted (Ctrl-C) ·
+Exit status: 0 done · 1 a recording cannot be read, the service refused it, or the microphone is gone ·
+2 wrong arguments · 3 no node answers, or all are busy: try again later · 130 interrupted (Ctrl-C) ·
 141 whoever read the text has gone (a broken pipe)
 """
 _HEADERLESS = ", ".join(each.name for each in audio_formats.HEADERLESS)

@@ -14,7 +14,7 @@ _LIST = "python -m sounddevice lists them; name one: --device NAME"
 
 
 class Microphone:
-    """An open microphone; `recording` has what it hears until `stop`."""
+    """An open microphone; `recording` has what it hears until `stop`, or until the microphone is gone."""
 
     def __init__(self, device: str | None = None) -> None:
         """`device` is a part of the microphone's name, or its number; None: the system's own.
@@ -27,9 +27,16 @@ class Microphone:
             # Its own rate: PortAudio does not convert, and the service does.
             rate = int(library.query_devices(chosen, "input")["default_samplerate"])
             self.recording = Recording(rate)
+            self._wanted = True
+            self._gone = False
             self._heard: SimpleQueue[bytes | None] = SimpleQueue()
             self._stream = library.RawInputStream(
-                samplerate=rate, channels=1, dtype="int16", device=chosen, callback=self._hear
+                samplerate=rate,
+                channels=1,
+                dtype="int16",
+                device=chosen,
+                callback=self._hear,
+                finished_callback=self._ended,
             )
             self._stream.start()
         except (library.PortAudioError, ValueError) as error:
@@ -42,13 +49,24 @@ class Microphone:
         # PortAudio's thread must not wait, and `append` may.
         self._heard.put(bytes(data))
 
+    def _ended(self) -> None:
+        # PortAudio ends a stream by itself when its device is pulled out, and hears no more.
+        self._gone = self._wanted
+        self._heard.put(None)
+
     def _fill(self) -> None:
         while (data := self._heard.get()) is not None and self.recording.append(data):
             pass
         self.recording.finish()
 
+    def check(self) -> None:
+        """Raises ClientError if the microphone ended before `stop`."""
+        if self._gone:
+            raise ClientError("the microphone is gone: it was pulled out, or its server ended", _LIST)
+
     def stop(self) -> None:
         """Close the microphone; what it has heard is recognised to its end."""
+        self._wanted = False
         with suppress(Exception):  # a microphone that was pulled out
             self._stream.abort()
             self._stream.close()

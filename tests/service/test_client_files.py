@@ -281,7 +281,16 @@ class _PortAudio(types.ModuleType):
             raise ValueError("No input device matching 'none'")
         return {"default_samplerate": float(self.rate)}
 
-    def RawInputStream(self, *, samplerate: int, callback: Any, **_: object) -> Any:
+    def pull_out(self) -> None:
+        """The stream ends by itself."""
+        self.is_open = False
+        self.finished()
+
+    def RawInputStream(
+        self, *, samplerate: int, callback: Any, finished_callback: Callable[[], None], **_: object
+    ) -> Any:
+        self.finished = finished_callback
+
         def hear() -> None:
             while self.is_open:
                 callback(bytes(2 * samplerate // 10), samplerate // 10, None, None)
@@ -293,6 +302,7 @@ class _PortAudio(types.ModuleType):
 
         def abort() -> None:
             self.is_open = False
+            finished_callback()
 
         return types.SimpleNamespace(start=start, abort=abort, close=lambda: None)
 
@@ -319,6 +329,29 @@ def test_the_microphone_is_heard_until_ctrl_c_and_the_rest_recognised(
     assert "samples at" in output
     assert not library.is_open
     assert signal.getsignal(signal.SIGINT) is former
+
+
+def test_a_microphone_that_is_pulled_out_ends_with_its_text_and_the_reason(
+    speech: Run,
+    service: Service,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It had waited for more without a word, until Ctrl-C."""
+    library = _PortAudio()
+    monkeypatch.setitem(sys.modules, "sounddevice", library)
+
+    def pull_out() -> None:
+        service.wait_until(lambda: service.engine.streams.open > 0)
+        time.sleep(0.3)
+        library.pull_out()
+
+    thread = threading.Thread(target=pull_out)
+    thread.start()
+    status, output, errors = speech("--microphone", "--url", service.url, "--partial", "0")
+    thread.join()
+    assert status == batch.FAILED
+    assert "samples at" in output
+    assert "the microphone is gone" in errors
 
 
 @pytest.mark.parametrize(

@@ -26,8 +26,9 @@ _RUN_FOLDER, _TEMP_FOLDER = "/run/nginx", Paths().temp
 _CERTIFICATE, _KEY = "tls.crt", "tls.key"
 #: Workers: of a machine with many cores, one for each would take more memory than nginx may have.
 _WORKERS = 4
-#: Seconds for which a pod that ends still takes connections: until load balancers know that it is leaving.
-_LEAVING_SECONDS = 10
+#: Seconds for which a pod that ends still takes connections: until load balancers know that its machine has
+#: none any more. With `externalTrafficPolicy: Local` they learn it by three health checks, 10 s apart.
+_LEAVING_SECONDS = 40
 _NAME_DIGITS = 10
 #: Nodes that a request may come to at the most, beside those of an update's batch.
 _TRIES = 4

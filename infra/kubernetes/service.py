@@ -14,9 +14,9 @@ from infra.stack.pools import Pool
 
 #: The names of the service's ports.
 HTTP, GRPC = "http", "grpc"
-#: Seconds for which a pod that ends still serves: until the gateway knows from the DNS that it leaves. The
-#: DNS keeps an address for 5 s, and nginx asks each 10 s.
-LEAVING_SECONDS = 15
+#: Seconds for which a pod that ends still serves: until the gateway knows the pod that came for it. Caches
+#: of clusters' DNS keep an answer for 30 s (kubeadm's CoreDNS, NodeLocal DNSCache), and nginx for 10 s.
+LEAVING_SECONDS = 45
 #: The service's own grace, and then some for its processes and its runtime to end.
 _STOP_MARGIN_SECONDS = 15
 _TMP, _SETTINGS = "service-tmp", "settings"

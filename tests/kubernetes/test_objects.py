@@ -200,6 +200,25 @@ def test_what_pods_read_from_secrets_and_config_maps_is_declared_before_them(nam
         assert wanted <= there
 
 
+def test_pods_that_end_serve_until_everybody_knows_those_that_came_for_them() -> None:
+    found = list(objects(stack({})))
+    pods = {each["metadata"]["name"]: each["spec"] for each in found if each["kind"] == "Deployment"}
+    service, gateway = (
+        pods[name]["template"]["spec"]["containers"][0] for name in ("prod-l4", "prod-gateway")
+    )
+    [conf] = [each["data"]["nginx.conf"] for each in found if "nginx.conf" in each.get("data", {})]
+    kept = re.search(r"valid=(\d+)s", conf)
+    assert kept
+    # kubeadm's CoreDNS tells names for 30 s, and its cache keeps them for so long.
+    assert service["lifecycle"]["preStop"]["sleep"]["seconds"] >= 30 + int(kept[1])
+    # Load balancers of clouds take a machine out after three health checks, each 10 s after the other.
+    slept = re.search(r"^sleep (\d+);", gateway["lifecycle"]["preStop"]["exec"]["command"][-1])
+    assert slept and int(slept[1]) >= 30
+    for name, leaving in (("prod-l4", 45), ("prod-gateway", int(slept[1]))):
+        grace = pods[name]["template"]["spec"]["terminationGracePeriodSeconds"]
+        assert grace >= leaving + stack({}).service.shutdown_grace_seconds + 5
+
+
 def test_no_secret_is_in_another_object_than_a_secret() -> None:
     secrets = ("example-key-1", "example-password", "example-token", "example-id")
     for name in STACKS:

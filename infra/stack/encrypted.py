@@ -22,6 +22,10 @@ _REFUSED = {
         r"^(nodes\[\d+\](\.name|\.host)?|gateway\.hosts?(\[\d+\])?|monitoring\.host|triton\.shmSize|target)$"
     ): _IN_NAMES,
 }
+#: Keys that others of the file require. Pulumi's program alone needs their values, so that commands without
+#: Pulumi put a text in their place.
+_REQUIRED = re.compile(r"^monitoring\.(grafana\.password|alertmanager\.email\.(username|password))$")
+_IN_PLACE = "encrypted-not-known-here"
 # A shorter secret is hidden only where it is the whole value: else it would be part of most values by chance.
 _SHORTEST_PART = 4
 
@@ -32,13 +36,18 @@ def is_encrypted(value: Any) -> bool:
 
 
 def without(value: Any, path: str, encrypted: list[str]) -> Any:
-    """`value` without encrypted values and lists that hold one; adds their paths to `encrypted`."""
+    """`value` without encrypted values and lists that hold one; adds their paths to `encrypted`.
+
+    Where another key requires one, a text is in its place.
+    """
     if isinstance(value, dict):
         kept = {}
         for key, inner in value.items():
             inner_path = f"{path}.{key}" if path else str(key)
             if any(is_encrypted(each) for each in (inner if isinstance(inner, list) else [inner])):
                 encrypted.append(inner_path)
+                if _REQUIRED.search(inner_path):
+                    kept[key] = _IN_PLACE
             else:
                 kept[key] = without(inner, inner_path, encrypted)
         return kept

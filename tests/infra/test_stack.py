@@ -587,6 +587,28 @@ def test_an_encrypted_value_that_is_needed_is_reported(tmp_path: Path) -> None:
     ]
 
 
+def test_encrypted_passwords_of_monitoring_are_no_mistake_without_pulumi(tmp_path: Path) -> None:
+    """docs/monitoring.md says to encrypt them, and other keys require them."""
+    file = tmp_path / "Pulumi.prod.yaml"
+    file.write_text(
+        f"""config:
+  gpu-inference:nodes: [{GPU_1}]
+  gpu-inference:monitoring:
+    grafana: {{bind: 192.168.7.11, password: {{secure: v1:x}}}}
+    alertmanager:
+      email: {{to: a@example.com, from: b@example.com, smarthost: "mail.example.com:587",
+              username: fleet, password: {{secure: v1:y}}}}
+"""
+    )
+    assert load_file(file).encrypted == (
+        "monitoring.grafana.password",
+        "monitoring.alertmanager.email.password",
+    )
+    file.write_text(file.read_text().replace("password: {secure: v1:x}", "memory: 1g"))
+    with pytest.raises(StackError, match=r"monitoring\.grafana\.password: required"):
+        load_file(file)
+
+
 def test_an_encrypted_value_that_names_or_images_would_show_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "Pulumi.prod.yaml"
     file.write_text(

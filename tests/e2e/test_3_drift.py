@@ -12,20 +12,20 @@ from tests.e2e.lab.load import load
 from tests.e2e.test_8_doctor import doctor, run_remedy
 
 _MODELS = "/opt/gpu-inference/e2e/gpu-1/models"
-_NGINX = "/opt/gpu-inference/e2e/gateway/current/nginx.conf"
+NGINX = "/opt/gpu-inference/e2e/gateway/current/nginx.conf"
 
 
 def test_what_somebody_changed_is_found_shown_and_repaired(site: Site) -> None:
     host, gateway = site.gpu_hosts()[0], site.gateway
     before = site.containers()
-    text = gateway.run("cat", _NGINX).stdout
+    text = gateway.run("cat", NGINX).stdout
     links = {
         model: host.run("readlink", f"{_MODELS}/repository/{model}").stdout for model in ("asr", "emotion")
     }
     file = host.run("readlink", "-f", f"{_MODELS}/repository/asr/1/model.py").stdout.strip()
     content = host.run("cat", file).stdout
 
-    gateway.run("sh", "-c", f"sed -i 's/least_conn;/random;/' {_NGINX}")
+    gateway.run("sh", "-c", f"sed -i 's/least_conn;/random;/' {NGINX}")
     # A link to nothing would make the node fail, and its containers would be replaced.
     host.run("sh", "-c", f"cd {_MODELS} && cp -r repository/emotion/. store/mine")
     host.run("ln", "-sfn", "../store/mine", f"{_MODELS}/repository/emotion")
@@ -50,7 +50,7 @@ def test_what_somebody_changed_is_found_shown_and_repaired(site: Site) -> None:
         # The hosts have no double of nvidia-smi, which the doctor misses.
         run_remedy(site, found, others=set(report.wrong) - planted)
     assert requests.failures == [], requests.summary()
-    assert gateway.run("cat", _NGINX).stdout == text
+    assert gateway.run("cat", NGINX).stdout == text
     assert host.run("cat", file).stdout == content
     assert {model: host.run("readlink", f"{_MODELS}/repository/{model}").stdout for model in links} == links
     assert site.containers() == before

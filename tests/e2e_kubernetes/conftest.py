@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -24,10 +25,12 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         pytest.exit("e2e-kubernetes needs kubectl", returncode=3)
 
 
-def kubectl(*arguments: str, given: Any = None) -> str:
+def kubectl(*arguments: str, given: Any = None, seconds: float = 120) -> str:
     """Runs kubectl; returns its output. Raises AssertionError with its error."""
     text = None if given is None else json.dumps(given)
-    done = subprocess.run(["kubectl", *arguments], input=text, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        ["kubectl", *arguments], input=text, capture_output=True, text=True, timeout=seconds
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -45,24 +48,36 @@ def kinds() -> set[str]:
     return {line.split()[-1] for line in lines}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def machine(cluster: Api) -> Iterator[Machine]:
-    with Machine(cluster, f"gpu-inference-e2e-{uuid.uuid4().hex[:8]}", _GPUS) as made:
-        yield made
+    """The only machine that pods may come to, while a module's tests run."""
+    real = kubectl("get", "nodes", "-o", "name").split()
+    for each in real:
+        kubectl("cordon", each)
+    try:
+        with Machine(cluster, f"gpu-inference-e2e-{uuid.uuid4().hex[:8]}", _GPUS) as made:
+            yield made
+    finally:
+        for each in real:
+            kubectl("uncordon", each)
 
 
-@pytest.fixture
-def namespace(cluster: Api) -> Iterator[str]:
+@contextlib.contextmanager
+def made_namespace() -> Iterator[str]:
+    """A namespace of the restricted Pod Security level."""
     name = f"gpu-inference-e2e-{uuid.uuid4().hex[:8]}"
     level = {"pod-security.kubernetes.io/enforce": "restricted"}
-    kubectl("create", "-f", "-", given=_namespace(name, level))
-    yield name
-    kubectl("delete", "namespace", name, "--wait=false")
+    metadata = {"name": name, "labels": level}
+    kubectl("create", "-f", "-", given={"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+    try:
+        yield name
+    finally:
+        kubectl("delete", "namespace", name, "--wait=false")
 
 
-@pytest.fixture
-def claim(namespace: str) -> Iterator[None]:
-    """The claim of the stacks' models, with a volume of its own. The scheduler places no pod without it."""
+@contextlib.contextmanager
+def volume_and_claim(namespace: str, folder: str) -> Iterator[None]:
+    """The claim of the stacks' models, with a volume of its own: a folder of the machines."""
     size = {"storage": "1Gi"}
     spec: dict[str, Any] = {"accessModes": ["ReadOnlyMany"], "storageClassName": ""}
     volume = {
@@ -72,7 +87,7 @@ def claim(namespace: str) -> Iterator[None]:
         "spec": {
             **spec,
             "capacity": size,
-            "hostPath": {"path": "/models"},
+            "hostPath": {"path": folder},
             "claimRef": {"namespace": namespace, "name": "models"},
         },
     }
@@ -83,9 +98,20 @@ def claim(namespace: str) -> Iterator[None]:
         "spec": {**spec, "volumeName": namespace, "resources": {"requests": size}},
     }
     kubectl("create", "-f", "-", given={"apiVersion": "v1", "kind": "List", "items": [volume, made]})
-    yield
-    kubectl("delete", "persistentvolume", namespace, "--wait=false")
+    try:
+        yield
+    finally:
+        kubectl("delete", "persistentvolume", namespace, "--wait=false")
 
 
-def _namespace(name: str, labels: dict[str, str]) -> dict[str, Any]:
-    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+@pytest.fixture
+def namespace(cluster: Api) -> Iterator[str]:
+    with made_namespace() as name:
+        yield name
+
+
+@pytest.fixture
+def claim(namespace: str) -> Iterator[None]:
+    """The scheduler places no pod without its claim."""
+    with volume_and_claim(namespace, "/models"):
+        yield

@@ -12,7 +12,7 @@ import yaml
 
 from infra import names
 from infra.cli import pulumi_command, stack_files
-from infra.cli.options import DEFAULT_STACK, STACK, YES
+from infra.cli.options import DEFAULT_STACK, REFRESH, STACK, YES
 from infra.cli.screen import Failed, console, piped, show_json, show_table
 from infra.kubernetes.pool import tracks
 from infra.stack import Node, Stack
@@ -24,17 +24,20 @@ _QUIET = ("pulumi:pulumi:Stack", "pulumi:providers:", "gpu-inference:index:")
 def preview(
     stack: STACK = DEFAULT_STACK,
     diff: Annotated[bool, typer.Option("--diff", help="show each property that would change")] = False,
+    refresh: REFRESH = False,
 ) -> int:
     """Show what `deploy` would change. Changes nothing on the hosts."""
     stack_files.load(stack)
     pulumi_command.create_if_absent(stack)
-    return pulumi_command.run(stack, "preview", *(["--diff"] if diff else [])).status
+    options = [*(["--diff"] if diff else []), *(["--refresh"] if refresh else [])]
+    return pulumi_command.run(stack, "preview", *options).status
 
 
 def deploy(
     stack: STACK = DEFAULT_STACK,
     yes: YES = False,
     as_json: Annotated[bool, typer.Option("--json", help="end with a summary as JSON")] = False,
+    refresh: REFRESH = False,
 ) -> int:
     """Change the fleet to what the stack file says, node by node, and tell what changed."""
     loaded = stack_files.load(stack)
@@ -46,6 +49,7 @@ def deploy(
         "up",
         "--suppress-outputs",
         *(["--yes", "--skip-preview"] if yes else []),
+        *(["--refresh"] if refresh else []),
         nodes=_judged(loaded),
     )
     told = _outputs(stack)
@@ -218,5 +222,4 @@ def show(stack: Stack, done: pulumi_command.Done, told: dict[str, Any]) -> None:
     outcome = "done" if done.status == 0 else f"failed with status {done.status}"
     print(f"\n{outcome} in {done.seconds:.0f} s, {count} {'change' if count == 1 else 'changes'}")
     print(f"status  fleet status -s {stack.name}")
-    if not stack.in_cluster:
-        print(f"check   fleet doctor -s {stack.name}")
+    print(f"check   fleet doctor -s {stack.name}")

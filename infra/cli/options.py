@@ -20,3 +20,6 @@ STACK = Annotated[
 ]
 YES = Annotated[bool, typer.Option("--yes", "-y", help="do not ask before the changes")]
 JSON = Annotated[bool, typer.Option("--json", help="print JSON, for programs")]
+REFRESH = Annotated[
+    bool, typer.Option("--refresh", help="ask first what is really there, so that changes by hand are seen")
+]

@@ -18,6 +18,7 @@ from inference_service.settings import load as load_settings
 from infra import names
 from infra.connection import open_jump
 from infra.doctor import display, linter
+from infra.doctor.cluster.plan import ClusterPlan
 from infra.doctor.findings import Finding, Status
 from infra.doctor.plan import Plan
 from infra.doctor.runner import chosen, run
@@ -89,11 +90,6 @@ def parser() -> argparse.ArgumentParser:
 def examine(given: argparse.Namespace) -> int:
     """Examine a stack, and print its findings."""
     stack = load_file(given.file or existing(given.stack))
-    if stack.in_cluster:
-        raise Usage(
-            f"the doctor examines hosts, and {stack.name} is in a cluster. "
-            f"For the reasons why pods are not ready: fleet status -s {stack.name}"
-        )
     allowed = [node.name for node in stack.nodes] + sorted(
         {names.GATEWAY, *(each.name for each in stack.gateway.each)}
     )
@@ -128,9 +124,13 @@ async def findings_of(
 ) -> list[Finding]:
     # Not the default folder for temporary files: the path of a control socket has at most 107 bytes.
     with tempfile.TemporaryDirectory(prefix="doctor-", dir="/tmp") as folder:
-        plan = Plan(stack, Path(folder), layout, api_key)
+        plan: Plan | ClusterPlan
+        if stack.in_cluster:
+            plan = ClusterPlan(stack, Path(folder))
+        else:
+            plan = Plan(stack, Path(folder), layout, api_key)
+            await asyncio.to_thread(open_jump, stack.ssh, _JUMP_SECONDS)
         checks = chosen(plan.checks, nodes) if nodes else plan.checks
-        await asyncio.to_thread(open_jump, stack.ssh, _JUMP_SECONDS)
         try:
             with display.progress(console, checks):
                 return await run(checks)

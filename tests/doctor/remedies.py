@@ -14,6 +14,16 @@ _LINTER = "tests/doctor/test_linter.py::"
 _EMBEDDED = "tests/doctor/test_embedded.py::"
 _ADDRESS = "tests/doctor/test_virtual_address.py::"
 _RECORDING = "tests/doctor/test_recording.py::"
+_CLUSTER = "tests/e2e_kubernetes/test_doctor.py::"
+_WORDS = "tests/kubernetes/test_doctor.py::"
+_CONTAINERS = f"{_CLUSTER}test_containers_that_do_not_run_are_told_in_the_kubelets_words"
+_SCHEDULER = f"{_WORDS}test_the_schedulers_words_have_their_remedy"
+_DELETED = f"{_CLUSTER}test_a_deleted_secret_and_a_deleted_service_are_named"
+_KUBECTL = f"{_WORDS}test_an_error_of_kubectl_has_its_remedy"
+_VERSIONS = f"{_WORDS}test_old_versions_of_kubectl_and_of_the_cluster_are_problems"
+_PULUMI = (
+    "tests/e2e_kubernetes/test_pulumi.py::test_a_stack_comes_up_stays_as_it_is_changes_is_repaired_and_goes"
+)
 _ADVICE = "tests/doctor/test_guide.py::test_the_remedy_depends_on_the_message"
 
 #: Remedies that are commands or settings: the test applies them on real hosts, commands as the doctor prints
@@ -41,6 +51,42 @@ RUN: dict[tuple[str, str], str] = {
     ("model copies", "model asr: its link"): f"{_DRIFT}test_a_removed_folder_is_written_again",
     ("monitoring files", "prometheus: alerts.yml"): _WATCHED,
     ("monitoring files", "prometheus: its folder"): _WATCHED,
+    ("namespace", "namespaces"): f"{_CLUSTER}test_a_missing_namespace_is_made_by_the_remedy",
+    ("permissions", "… cannot list"): f"{_CLUSTER}test_who_may_see_little_is_told_what_to_ask_for",
+    (
+        "machines",
+        "gpu-1 takes no new pods",
+    ): f"{_CLUSTER}test_a_cordoned_machine_takes_pods_after_the_remedy",
+    ("objects", "Service prod-l4 is not"): _PULUMI,
+    ("objects", "Deployment prod-l4: kubectl changed"): _PULUMI,
+    (
+        "refused pods",
+        'pods "…" is forbidden: exceeded quota',
+    ): f"{_CLUSTER}test_a_quota_that_refuses_pods_is_named_and_raised",
+    (
+        "refused pods",
+        'pods "…" is forbidden: violates PodSecurity',
+    ): f"{_CLUSTER}test_pods_that_pod_security_refuses_come_after_the_remedy",
+    (
+        "refused pods",
+        'pods "…" is forbidden: error looking up',
+    ): f"{_CLUSTER}test_a_missing_service_account_is_made_by_the_remedy",
+    (
+        "needed objects",
+        "ServiceAccount reader",
+    ): f"{_CLUSTER}test_a_missing_service_account_is_made_by_the_remedy",
+    (
+        "needed objects",
+        "Secret ai-tls",
+    ): f"{_CLUSTER}test_a_missing_certificate_and_an_expired_one_are_replaced_by_the_remedies",
+    (
+        "certificate",
+        'secrets "ai-tls" not found',
+    ): f"{_CLUSTER}test_a_missing_certificate_and_an_expired_one_are_replaced_by_the_remedies",
+    (
+        "claims",
+        'persistentvolumeclaim "models"',
+    ): f"{_CLUSTER}test_a_missing_claim_is_made_by_the_remedy_and_then_lacks_a_volume",
 }
 #: Other remedies: many change files, machines or networks of the user, or are commands of systemd and of
 #: NVIDIA's tools, which the laboratory's hosts lack. The test plants the fault and reads the remedy.
@@ -141,4 +187,73 @@ READ: dict[tuple[str, str], str] = {
     ("", "is decoupled"): f"{_LINTER}test_a_decoupled_model_is_named",
     ("", "the messages of model tensors"): f"{_LINTER}"
     "test_a_wrong_shape_is_reported_in_the_services_own_message",
+    ("kubectl", "kubectl is not on PATH"): f"{_WORDS}"
+    "test_without_kubectl_there_is_one_finding_and_the_rest_is_skipped",
+    ("kubectl", "kubectl v1.19.0"): _VERSIONS,
+    ("api server", "error: context"): f"{_CLUSTER}"
+    "test_a_cluster_that_cannot_be_asked_is_one_finding_in_kubectls_words",
+    ("api server", "The connection to the server"): _KUBECTL,
+    ("api server", "error: You must be logged in"): _KUBECTL,
+    ("api server", "Kubernetes v1.29.1"): _VERSIONS,
+    ("namespace", "the namespace speech is being"): f"{_WORDS}"
+    "test_a_namespace_that_ends_or_cannot_be_seen_is_told",
+    ("machines", "gpu-1 is not ready"): f"{_WORDS}"
+    "test_a_machine_that_is_not_ready_is_told_in_the_words_of_the_cluster",
+    ("machines", "the cluster has no machine"): f"{_WORDS}test_a_cluster_without_machines_is_told",
+    ("gpu resource", "no machine advertises nvidia.com/gpu; the machines have …"): f"{_CLUSTER}"
+    "test_a_wrong_gpu_resource_is_told_with_those_that_exist",
+    ("gpu resource", "no machine advertises nvidia.com/gpu; the machines have no"): f"{_WORDS}"
+    "test_machines_without_a_device_plugin_are_told_from_those_whose_plugin_stopped",
+    ("gpu resource", "gpu-1: its nvidia.com/gpu"): f"{_WORDS}"
+    "test_machines_without_a_device_plugin_are_told_from_those_whose_plugin_stopped",
+    ("gpus", "the stack's pods ask for"): f"{_CLUSTER}test_gpus_that_are_all_in_use_are_counted",
+    ("gpus", "l4: each pod asks for"): f"{_WORDS}"
+    "test_gpus_of_one_pod_that_fit_no_machine_and_updates_without_a_free_gpu_are_told",
+    ("gpus", "…; an update of l4"): f"{_WORDS}"
+    "test_gpus_of_one_pod_that_fit_no_machine_and_updates_without_a_free_gpu_are_told",
+    ("objects", "none of the stack's"): f"{_CLUSTER}test_a_stack_that_is_not_deployed_is_one_finding",
+    ("objects", "Deployment prod-l4: the image of"): f"{_WORDS}"
+    "test_a_stack_file_that_is_newer_than_the_cluster_is_told",
+    ("monitors", "the cluster does not know"): f"{_CLUSTER}test_missing_extensions_are_named",
+    ("deployment", "the Deployment prod-l4"): f"{_WORDS}test_a_deployment_says_what_is_wrong_with_it",
+    ("deployment", "1 of 2 pods"): f"{_WORDS}test_a_deployment_says_what_is_wrong_with_it",
+    ("deployment", "…; the rollout of"): f"{_WORDS}test_a_deployment_says_what_is_wrong_with_it",
+    ("deployment", "prod-l4 has the pods of before"): f"{_WORDS}"
+    "test_pods_that_an_update_put_back_or_took_from_traffic_are_told",
+    ("endpoints", "an update found them bad"): f"{_WORDS}"
+    "test_pods_that_an_update_put_back_or_took_from_traffic_are_told",
+    ("machine", "0/3 nodes are available: 3 Insufficient"): f"{_CLUSTER}"
+    "test_gpus_that_are_all_in_use_are_counted",
+    ("machine", "0/3 nodes are available: … node(s) had untolerated"): _SCHEDULER,
+    ("machine", "0/3 nodes are available: … didn't match"): f"{_CLUSTER}"
+    "test_a_selector_that_no_machine_has_is_told",
+    ("machine", "0/3 nodes are available: … were unschedulable"): f"{_CLUSTER}"
+    "test_a_cordoned_machine_takes_pods_after_the_remedy",
+    ("needed objects", "Secret prod-l4-settings"): _DELETED,
+    ("needed objects", "RuntimeClass nvidia"): f"{_WORDS}"
+    "test_a_runtime_class_that_is_missing_is_told_with_those_that_exist",
+    ("claims", "the claim models is Pending"): f"{_CLUSTER}"
+    "test_a_missing_claim_is_made_by_the_remedy_and_then_lacks_a_volume",
+    ("claims", "the claim models allows"): f"{_CLUSTER}test_a_claim_of_one_machine_is_a_warning",
+    ("images", "triton (2 pods)"): _CONTAINERS,
+    ("containers", "… CrashLoopBackOff, restarted 4"): _CONTAINERS,
+    ("containers", "… CrashLoopBackOff, restarted 3"): f"{_WORDS}"
+    "test_the_last_lines_of_a_container_that_ended_are_shown",
+    ("containers", "… CreateContainerConfigError"): _CONTAINERS,
+    ("probes", "… Startup probe failed"): f"{_CLUSTER}"
+    "test_a_startup_probe_that_fails_is_told_until_it_passes",
+    ("models", "prod-l4-…: Triton is not ready"): f"{_CLUSTER}"
+    "test_a_pod_that_is_not_ready_tells_of_its_models_itself",
+    ("models", "prod-l4-…: not allowed"): f"{_WORDS}"
+    "test_pods_tell_of_their_models_and_who_may_not_ask_is_told_how",
+    ("endpoints", "the Service prod-l4"): _DELETED,
+    ("endpoints", "ready, and not behind"): f"{_CLUSTER}"
+    "test_a_service_that_selects_other_pods_leaves_ready_pods_out",
+    ("endpoints", "no pod is behind"): _CONTAINERS,
+    ("disruption budget", "no pod may ever"): f"{_WORDS}test_a_budget_that_lets_no_pod_go_is_a_warning",
+    ("autoscaler", "FailedGetPodsMetric"): f"{_CLUSTER}test_an_autoscaler_without_metrics_says_so",
+    ("autoscaler", "the cluster does not know"): f"{_CLUSTER}test_missing_extensions_are_named",
+    ("address", "the Service prod-gateway"): f"{_CLUSTER}"
+    "test_a_load_balancer_without_an_address_is_a_problem",
+    ("certificate", "cert-manager has not"): f"{_WORDS}test_what_cert_manager_says_is_told",
 }

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from infra.doctor.advice import advice
+from infra.doctor.cluster.plan import ClusterPlan
 from infra.doctor.plan import Plan
 from infra.embedded.layout import Layout
 from infra.paths import PROJECT
 from infra.stack import parse
 from tests.doctor.remedies import READ, RUN
+from tests.kubernetes.stacks import BASE
 
 pytestmark = pytest.mark.fast
 
@@ -65,6 +67,23 @@ def test_every_check_is_in_the_guide(tmp_path: Path) -> None:
         general = "… container" if name.endswith(" container") else name
         general = "upstream gpu-2" if name.startswith("upstream ") else general
         assert f"| `{general}` |" in GUIDE, name
+
+
+#: A stack that has every check of a cluster.
+CLUSTER = {
+    "kubernetes": {
+        "tls": {"secret": "ai-tls"},
+        "monitoring": {"by": "operator"},
+    },
+    "nodes": [{"name": "l4", "autoscale": {"max": 2}}],
+}
+
+
+def test_every_check_of_a_cluster_is_in_the_guide(tmp_path: Path) -> None:
+    checks = ClusterPlan(parse({**BASE, **CLUSTER}, "prod"), tmp_path).checks
+    assert {each.where[0] for each in checks} == {"cluster", "l4", "gateway"}
+    for each in checks:
+        assert f"| `{each.name}` |" in GUIDE, each.name
 
 
 @pytest.mark.parametrize("words", SAID)

@@ -10,7 +10,7 @@ import contextlib
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx2
@@ -32,6 +32,11 @@ class Api:
     def patch(self, path: str, body: dict[str, Any], kind: str = "strategic-merge-patch") -> None:
         headers = {"Content-Type": f"application/{kind}+json"}
         self.client.patch(path, json=body, headers=headers).raise_for_status()
+
+    def put_status(self, path: str, status: dict[str, Any]) -> None:
+        """Sets a status whole: a patch would mix the states of its containers."""
+        present = self.get(path)
+        self.client.put(f"{path}/status", json={**present, "status": status}).raise_for_status()
 
     def pods(self, namespace: str) -> list[dict[str, Any]]:
         return list(self.get(f"/api/v1/namespaces/{namespace}/pods")["items"])
@@ -57,6 +62,8 @@ class Machine:
 
     def __init__(self, api: Api, name: str, gpus: int) -> None:
         self._api, self.name, self._gpus = api, name, gpus
+        #: What the pods of a namespace are reported as; without an entry they run.
+        self.reports: dict[str, Callable[[dict[str, Any], int], dict[str, Any]]] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -75,7 +82,7 @@ class Machine:
 
     def _alive(self) -> None:
         amounts = {"cpu": "64", "memory": "512Gi", "pods": "110", "nvidia.com/gpu": str(self._gpus)}
-        ready = {"type": "Ready", "status": "True", "reason": "Test", "lastHeartbeatTime": _now()}
+        ready = {"type": "Ready", "status": "True", "reason": "Test", "lastHeartbeatTime": now()}
         body = {"status": {"capacity": amounts, "allocatable": amounts, "conditions": [ready]}}
         self._api.patch(f"/api/v1/nodes/{self.name}/status", body)
 
@@ -94,13 +101,22 @@ class Machine:
         path = f"/api/v1/namespaces/{pod['metadata']['namespace']}/pods/{pod['metadata']['name']}"
         if pod["metadata"].get("deletionTimestamp"):
             self._api.client.delete(f"{path}?gracePeriodSeconds=0")
-        elif pod["status"].get("phase") != "Running":
-            self._api.patch(f"{path}/status", {"status": _running(pod, number)})
+        elif (report := self.reports.get(pod["metadata"]["namespace"])) is not None:
+            self._api.put_status(path, report(pod, number))
+        elif not _ready(pod):
+            self._api.put_status(path, running(pod, number))
 
 
-def _running(pod: dict[str, Any], number: int) -> dict[str, Any]:
+def _ready(pod: dict[str, Any]) -> bool:
+    conditions = pod["status"].get("conditions", [])
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+
+
+def running(pod: dict[str, Any], number: int) -> dict[str, Any]:
+    """The status of a pod that runs and is ready."""
+
     def started(container: dict[str, Any]) -> dict[str, Any]:
-        state = {"running": {"startedAt": _now()}}
+        state = {"running": {"startedAt": now()}}
         named = {"name": container["name"], "image": container["image"], "imageID": container["image"]}
         return {**named, "ready": True, "started": True, "restartCount": 0, "state": state}
 
@@ -109,12 +125,13 @@ def _running(pod: dict[str, Any], number: int) -> dict[str, Any]:
         "phase": "Running",
         "podIP": f"198.51.100.{number % 250 + 1}",
         "podIPs": [{"ip": f"198.51.100.{number % 250 + 1}"}],
-        "startTime": _now(),
-        "conditions": [{"type": kind, "status": "True", "lastTransitionTime": _now()} for kind in kinds],
+        "startTime": now(),
+        "conditions": [{"type": kind, "status": "True", "lastTransitionTime": now()} for kind in kinds],
         "containerStatuses": [started(each) for each in pod["spec"]["containers"]],
         "initContainerStatuses": [started(each) for each in pod["spec"].get("initContainers", [])],
     }
 
 
-def _now() -> str:
+def now() -> str:
+    """The time as the API writes it."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -17,6 +17,7 @@ from infra.paths import pulumi_cli
 from tests.e2e.lab.program import Program, Result
 from tests.e2e_kubernetes.conftest import kubectl
 from tests.e2e_kubernetes.machine import Machine
+from tests.e2e_kubernetes.test_objects import until
 from tests.kubernetes.stacks import BASE
 
 
@@ -64,6 +65,13 @@ def names(namespace: str, kinds: str = ALL) -> set[str]:
     return {each for each in found if not each.endswith("-ca.crt")}
 
 
+def findings(program: Program, check: str) -> list[dict[str, Any]]:
+    """What the doctor finds by a check of the cluster."""
+    told = program.module("infra.doctor", "--stack", program.stack, "--json")
+    found = json.loads(told.stdout)["findings"]
+    return [each for each in found if each["check"] == check and each["where"] == ["cluster"]]
+
+
 def changed(result: Result) -> set[str]:
     """The resources that an update changed; names of what pods read end with a digest."""
     return {re.sub("-[0-9a-f]{10}-", "-…-", each.rpartition("::")[2]) for each in result.steps}
@@ -106,11 +114,18 @@ def test_a_stack_comes_up_stays_as_it_is_changes_is_repaired_and_goes(
     # Somebody changes the cluster by hand.
     kubectl("scale", "-n", namespace, "deployment/prod-l4", "--replicas=1")
     kubectl("delete", "-n", namespace, "service/prod-l4")
-    program.refresh().check()
-    repaired = program.up().check()
+    [found] = findings(program, "objects")
+    assert found["status"] == "warning"
+    assert "Deployment prod-l4: kubectl changed spec.replicas at" in found["seen"]
+    assert "Service prod-l4 is not in the cluster" in found["seen"]
+    assert "fleet deploy --refresh -s prod" in found["remedy"]
+    repaired = program.up("--refresh").check()
+    [found] = findings(program, "objects")
+    assert found["status"] == "ok", found
     assert changed(repaired) == {"l4-deployment", "l4-service"}
     assert "service/prod-l4" in names(namespace)
 
     program.destroy().check()
-    assert not {each for each in names(namespace) if not each.startswith("pod/")}
+    # The cluster deletes a Deployment after its pods.
+    assert until(lambda: not {each for each in names(namespace) if not each.startswith("pod/")})
     assert not watching or not names(namespace, watching)

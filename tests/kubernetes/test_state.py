@@ -12,7 +12,6 @@ import yaml
 
 from infra.cli import watch
 from infra.cli.screen import Failed
-from infra.doctor.cli import main as doctor
 from infra.kubernetes.kubectl import logs_command, objects_command
 from infra.kubernetes.objects import objects
 from infra.kubernetes.state import parts, why
@@ -183,8 +182,3 @@ def test_status_and_logs_ask_the_cluster_of_the_stacks_kubeconfig(
     watch.logs("l4", "prod")
     assert seen.read_text() == text * 2
     assert not list(Path(tempfile.gettempdir()).glob("fleet-*/kubeconfig"))
-
-
-def test_the_doctor_says_that_it_examines_hosts(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert doctor(["--stack", "prod"]) == 2
-    assert "fleet status -s prod" in capsys.readouterr().err

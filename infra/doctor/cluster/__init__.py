@@ -1,0 +1,1 @@
+"""The doctor of a stack in a Kubernetes cluster: pure functions over what the cluster's API says."""

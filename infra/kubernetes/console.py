@@ -23,8 +23,9 @@ def secrets(stack: Stack) -> dict[str, str]:
     return held
 
 
-def container(stack: Stack, image: str, secret: str) -> Manifest:
-    """The console's container; the Secret of the name `secret` has its keys."""
+def container(stack: Stack, image: str, secret: str, leaving_seconds: int) -> Manifest:
+    """The console's container; the Secret of the name `secret` has its keys. When its pod ends it goes on for
+    `leaving_seconds`, as long as nginx takes connections."""
     assert stack.console is not None
     settings = f"{_FOLDER}/{names.CONSOLE_SETTINGS}"
     held = sorted(secrets(stack))
@@ -46,6 +47,7 @@ def container(stack: Stack, image: str, secret: str) -> Manifest:
             mount(_SETTINGS, _FOLDER, read_only=True),
             mount(SOCKETS, names.CONSOLE_MOUNT),
         ],
+        "lifecycle": {"preStop": {"sleep": {"seconds": leaving_seconds}}},
         "livenessProbe": pods.command_probe(
             ["python3", "-I", "-S", "-c", asked],
             initialDelaySeconds=20,

@@ -131,7 +131,7 @@ def deployment(
     configuration = config_map(stack, rendered)["metadata"]["name"]
     containers = [_nginx(stack, rendered)]
     if stack.console is not None:
-        containers.append(console.container(stack, images[names.SERVICE], keys))
+        containers.append(console.container(stack, images[names.SERVICE], keys, _LEAVING_SECONDS))
     spec: Manifest = {
         "containers": containers,
         "volumes": _volumes(stack, rendered, configuration, keys),

@@ -108,10 +108,11 @@ def volumes(stack: Stack, pool: Pool) -> list[Manifest]:
 def _starts(stack: Stack) -> Manifest:
     """When a pod counts as started: its models have answered once, and not only loaded.
 
-    The service of another image may have no such command; of it the health route tells.
+    The service of another image may have no such command; of it the health route tells. One that reads its
+    settings from a variable (`readOnly`) has the command.
     """
     tries = max(1, runtimes.start_seconds(stack) // _STARTS_EVERY)
-    if stack.service.own:
+    if stack.service.own or stack.service.read_only:
         command = ["python3", "-m", "inference_service.healthcheck", "--answers"]
         return pods.command_probe(
             command, periodSeconds=_STARTS_EVERY, timeoutSeconds=60, failureThreshold=tries

@@ -234,7 +234,7 @@ def _config(images: dict[str, str], namespace: str, models: Path) -> dict[str, A
         },
         "nodes": [{"name": "l4", "replicas": 2, "gpus": 1, "resources": RESOURCES}],
         "models": {"source": "claim://models/triton", "path": str(models / "triton"), "allowRules": True},
-        "service": {"image": images["E2E_SERVICE_IMAGE"], "workers": 1},
+        "service": {"image": images["E2E_SERVICE_IMAGE"], "readOnly": True, "workers": 1},
         "triton": {"image": images["E2E_TRITON_IMAGE"]},
         "gateway": {"image": images["E2E_NGINX_IMAGE"], "rateLimit": False},
         "rollout": {"readyTimeoutSeconds": 300},

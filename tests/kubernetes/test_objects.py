@@ -13,7 +13,7 @@ import jsonschema_rs
 import pytest
 
 from infra.kubernetes.objects import objects
-from tests.kubernetes.stacks import STACKS, stack
+from tests.kubernetes.stacks import OWN, STACKS, stack
 
 pytestmark = pytest.mark.fast
 
@@ -201,11 +201,11 @@ def test_what_pods_read_from_secrets_and_config_maps_is_declared_before_them(nam
 
 
 def test_pods_that_end_serve_until_everybody_knows_those_that_came_for_them() -> None:
-    found = list(objects(stack({})))
+    given = stack(OWN)
+    found = list(objects(given))
     pods = {each["metadata"]["name"]: each["spec"] for each in found if each["kind"] == "Deployment"}
-    service, gateway = (
-        pods[name]["template"]["spec"]["containers"][0] for name in ("prod-l4", "prod-gateway")
-    )
+    [service] = pods["prod-l4"]["template"]["spec"]["containers"]
+    gateway, console = pods["prod-gateway"]["template"]["spec"]["containers"]
     [conf] = [each["data"]["nginx.conf"] for each in found if "nginx.conf" in each.get("data", {})]
     kept = re.search(r"valid=(\d+)s", conf)
     assert kept
@@ -214,9 +214,32 @@ def test_pods_that_end_serve_until_everybody_knows_those_that_came_for_them() ->
     # Load balancers of clouds take a machine out after three health checks, each 10 s after the other.
     slept = re.search(r"^sleep (\d+);", gateway["lifecycle"]["preStop"]["exec"]["command"][-1])
     assert slept and int(slept[1]) >= 30
+    assert console["lifecycle"]["preStop"]["sleep"]["seconds"] == int(slept[1])
     for name, leaving in (("prod-l4", 45), ("prod-gateway", int(slept[1]))):
         grace = pods[name]["template"]["spec"]["terminationGracePeriodSeconds"]
-        assert grace >= leaving + stack({}).service.shutdown_grace_seconds + 5
+        assert grace >= leaving + given.service.shutdown_grace_seconds + 5
+
+
+@pytest.mark.parametrize(
+    ("service", "answers"),
+    [
+        ({}, True),
+        ({"image": "registry.example.com/gpu/service:1", "readOnly": True}, True),
+        ({"image": "registry.example.com/gpu/service:1"}, False),
+    ],
+)
+def test_a_pod_of_this_projects_image_starts_when_its_models_have_answered(
+    service: dict[str, Any], answers: bool
+) -> None:
+    found = objects(stack({"service": service, "images": {"registry": "registry.example.com/gpu"}}))
+    [pods] = [
+        each["spec"]["template"]["spec"]
+        for each in found
+        if each["metadata"]["name"] == "prod-l4" and each["kind"] == "Deployment"
+    ]
+    probe = pods["containers"][0]["startupProbe"]
+    assert ("--answers" in probe.get("exec", {}).get("command", [])) is answers
+    assert ("httpGet" in probe) is not answers
 
 
 def test_no_secret_is_in_another_object_than_a_secret() -> None:

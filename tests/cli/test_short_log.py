@@ -1,4 +1,4 @@
-"""Of the builds of images, `fleet deploy` shows steps and errors, and no digests."""
+"""`fleet deploy` leaves out what no person reads, such as the digests of images that are built."""
 
 from __future__ import annotations
 
@@ -29,6 +29,11 @@ IMAGE = " +  docker:index:Image triton-image@root@192.0.2.11"
 )
 def test_steps_errors_and_other_resources_are_shown(line: str) -> None:
     assert ShortLog().shows(line)
+
+
+def test_what_the_provider_of_kubernetes_does_not_wait_for_is_not_shown() -> None:
+    line = " ~  kubernetes:apps/v1:Deployment l4-deployment updating (0s) Skipping await logic"
+    assert not ShortLog().shows(line)
 
 
 def test_digests_and_repeated_messages_are_not_shown(capsys: pytest.CaptureFixture[str]) -> None:

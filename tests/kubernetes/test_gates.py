@@ -104,11 +104,9 @@ class FakeCluster:
             case ("rollout", "undo", deployment, number):
                 assert number == "--to-revision=4", "the revision that was found good, not the one before"
                 self.revise(deployment.removeprefix("deployment/"), OLD)
-            case ("annotate", deployment, mark, "--overwrite"):
-                key, _, value = mark.partition("=")
-                self.deployments[deployment.removeprefix("deployment/")]["metadata"]["annotations"][key] = (
-                    value
-                )
+            case ("apply", "--server-side", *_):
+                part = json.loads(given or "")["metadata"]
+                self.deployments[part["name"]]["metadata"]["annotations"] |= part["annotations"]
             case ("logs", *_):
                 return "the last line\n"
             case other:

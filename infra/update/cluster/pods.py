@@ -40,22 +40,36 @@ class Pod:
         return None if found is None else restarts(found)
 
     def last_lines(self) -> str:
-        """The last lines of its service's log, or of the log before its container ended."""
-        asked = ["logs", self.name, "--all-containers", f"--tail={_LOG_LINES}", "--prefix"]
-        for further in ([], ["--previous"]):
-            try:
-                if text := self.kubectl.run(*asked, *further).rstrip():
-                    return text
-            except ClusterError:
-                continue
-        return "its log cannot be read"
+        """The last lines of the log of the container that is to blame, after a line that says which.
+
+        That is the first one that is not ready, else the service's.
+        """
+        try:
+            found = self.kubectl.named("pod", self.name)
+            container = names.SERVICE if found is None else _to_blame(found)
+            asked = ["logs", self.name, f"--container={container}", f"--tail={_LOG_LINES}"]
+            # Of a container that ended and waits, this is the log until its end.
+            text = self.kubectl.run(*asked).rstrip() or self.kubectl.run(*asked, "--previous").rstrip()
+        except ClusterError as error:
+            # A container that never ran has no log, and the reason is told already.
+            never_ran = "waiting to start" in str(error)
+            return "" if never_ran else f"the log of pod {self.name} cannot be read: {error}"
+        return f"the last lines of {container} in pod {self.name}:\n{text}"
+
+
+def _to_blame(pod: Mapping[str, Any]) -> str:
+    """The name of the first container of a pod that is not ready, else the service's."""
+    return next((str(each["name"]) for each in _statuses(pod) if not each.get("ready")), names.SERVICE)
 
 
 def restarts(pod: Mapping[str, Any]) -> int:
     """How often the containers of a pod were started again."""
+    return sum(int(each.get("restartCount", 0)) for each in _statuses(pod))
+
+
+def _statuses(pod: Mapping[str, Any]) -> list[dict[str, Any]]:
     status = pod.get("status", {})
-    containers = [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
-    return sum(int(each.get("restartCount", 0)) for each in containers)
+    return [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
 
 
 def revision(pod: Mapping[str, Any]) -> str | None:

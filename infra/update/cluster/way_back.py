@@ -4,8 +4,10 @@ A Deployment keeps the pods' templates of before, and their Secrets stay until a
 itself has all that is needed.
 """
 
+import json
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from infra.kubernetes import labels
 from infra.kubernetes.gates import REVISION, SUFFIX
@@ -15,6 +17,8 @@ from infra.update.cluster.progress import finished, reasons
 
 _NUMBER = "deployment.kubernetes.io/revision"
 _POLL_SECONDS = 2.0
+#: Pulumi's provider takes over what other ways of kubectl set, and removes what the stack does not declare.
+_MARKING = ("apply", "--server-side", "--field-manager=fleet-way-back", "--filename=-")
 
 
 @dataclass(frozen=True)
@@ -55,11 +59,17 @@ def put_back(kubectl: Kubectl, change: Change, seconds: float) -> str:
             return f"{name}: stays as it is, because the cluster no longer has the pods' template of before"
         kubectl.run("rollout", "undo", f"deployment/{name}", f"--to-revision={number}")
         # The next update finds it, and sets the Deployment again even if the stack file is the same.
-        mark = f"{labels.ROLLED_BACK}={time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())}"
-        kubectl.run("annotate", f"deployment/{name}", mark, "--overwrite")
+        kubectl.run(*_MARKING, given=json.dumps(_marked(name)))
         return _ready(kubectl, change, seconds)
     except ClusterError as error:
         return f"{name}: could not be put back: {error}"
+
+
+def _marked(deployment: str) -> dict[str, Any]:
+    """The part of a Deployment that says when its pods were put back."""
+    when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    metadata = {"name": deployment, "annotations": {labels.ROLLED_BACK: when}}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata}
 
 
 def _number(kubectl: Kubectl, change: Change) -> str | None:

@@ -24,7 +24,8 @@ from inference_service.console.figures import Figures
 from inference_service.console.gateway_metrics import Node
 from inference_service.console.history import SERIES
 from inference_service.console.settings import ConsoleSettings
-from inference_service.console.watcher import Watched, Watcher
+from inference_service.console.watched import Watched
+from inference_service.console.watcher import Watcher
 
 _STATIC = Path(__file__).parent / "static"
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"

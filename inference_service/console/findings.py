@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from inference_service.console.watcher import Watched
+from inference_service.console.watched import Watched
 
 #: Seconds. Logs and certificates of hosts whose clocks differ by more mislead.
 _CLOCK_SECONDS = 5.0

@@ -7,86 +7,27 @@ import os
 import ssl
 import sys
 import time
-from collections import deque
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from inference_service.console import certificate, recall
 from inference_service.console.asking import Answer, Connection, NoAnswer
 from inference_service.console.exposition import Sample, read
-from inference_service.console.figures import Figures, between, growth, together
+from inference_service.console.figures import growth, together
 from inference_service.console.gateway_log import GatewayLog
 from inference_service.console.gateway_metrics import GatewayMetrics
-from inference_service.console.history import History
 from inference_service.console.settings import ConsoleSettings, NodeTls, SettingsInvalid, WatchedNode, load
+from inference_service.console.watched import METRICS_ROUNDS, ROUND_SECONDS, Watched
 
-#: Seconds. A node that died is red within a round and the time limit of its answer: 4 s. While nobody looks,
-#: a round takes longer.
-ROUND_SECONDS, _IDLE_ROUND_SECONDS = 2.0, 5.0
+#: Seconds of a round while nobody looks.
+_IDLE_ROUND_SECONDS = 5.0
 _ANSWER_SECONDS = 1.5
 #: For so long after a page asked, somebody looks; a page asks every two seconds.
 _LOOKING_SECONDS = 15.0
-#: Every so many rounds, metrics too; and the description.
-_METRICS_ROUNDS, _INFO_ROUNDS = 2, 15
-#: Figures are those of this many seconds, so that one request is no spike.
-_WINDOW_SECONDS = 20.0
+#: Every so many rounds, the description too.
+_INFO_ROUNDS = 15
 #: An update may change the gateway's certificate.
 _CERTIFICATE_SECONDS = 300.0
-_HOUR_POINTS = int(3600 / (ROUND_SECONDS * _METRICS_ROUNDS))
-
-
-@dataclass
-class Watched:
-    """What is known of one part now. `health` is healthy, unhealthy, down or unknown (not yet asked).
-
-    `clock` is by how many seconds the part's clock is ahead. `certificate_ends` is in Unix seconds, None
-    without TLS. `lost` are the last moments (Unix seconds) at
-    which it stopped answering.
-    """
-
-    health: str = "unknown"
-    reason: str = ""
-    since: float = 0.0
-    changed: float = 0.0
-    figures: Figures | None = None
-    info: dict[str, Any] | None = None
-    clock: float | None = None
-    certificate_ends: float | None = None
-    lost: deque[float] = field(default_factory=lambda: deque(maxlen=100))
-    history: History = field(default_factory=lambda: History(_HOUR_POINTS))
-    samples: list[tuple[float, Sample]] = field(default_factory=list)
-
-    def saw(self, health: str, reason: str, now: float) -> None:
-        """Records the health, and the time of its last change."""
-        if health != self.health:
-            if health == "down" and self.health != "unknown":
-                self.lost.append(now)
-            self.health, self.since = health, now
-        self.reason = reason
-
-    def measured(self, sample: Sample | None, now: float) -> None:
-        """Adds a sample; None where the part gave none."""
-        if sample is None:
-            self.samples.clear()
-            self.figures = None
-        else:
-            self.samples = [each for each in self.samples if now - each[0] <= _WINDOW_SECONDS]
-            if self.samples:
-                began, before = self.samples[0]
-                self.figures = between(before, sample, now - began)
-            self.samples.append((now, sample))
-        self.history.add(now, self.figures)
-
-    def described(self, info: dict[str, Any], now: float) -> None:
-        """Records the node's description, and the time of its last change."""
-        known = {key: value for key, value in info.items() if key != "timestamp"}
-        if isinstance(told := info.get("timestamp"), int):
-            # It tells whole seconds: half a second is the mean of what it leaves out.
-            self.clock = told + 0.5 - now
-        if self.info is not None and known != self.info:
-            self.changed = now
-        self.info = known
 
 
 class Watcher:
@@ -194,7 +135,7 @@ class Watcher:
                 began = time.monotonic()
                 await _check(watched, connection, "/api/v1/ai/health")
                 watched.certificate_ends = connection.certificate_ends or watched.certificate_ends
-                if number % _METRICS_ROUNDS == 0:
+                if number % METRICS_ROUNDS == 0:
                     up = watched.health != "down"
                     watched.measured(await _sample(connection) if up else None, time.time())
                 if number % _INFO_ROUNDS == 0 and watched.health != "down":
@@ -220,7 +161,7 @@ class Watcher:
                 if secure and time.monotonic() - read_at > _CERTIFICATE_SECONDS:
                     read_at = time.monotonic()
                     self.gateway.certificate_ends = await certificate.ends(probe, _ANSWER_SECONDS)
-            if number % _METRICS_ROUNDS == 0:
+            if number % METRICS_ROUNDS == 0:
                 self.gateway.measured(self._log.sample() if self._log else None, time.time())
             number += 1
             await self._pause()
@@ -228,7 +169,7 @@ class Watcher:
     async def _sum_up(self) -> None:
         """Keeps the figures of the whole fleet."""
         while True:
-            for _ in range(_METRICS_ROUNDS):
+            for _ in range(METRICS_ROUNDS):
                 await self._pause()
             spans = [each.samples for each in self.nodes.values() if len(each.samples) > 1]
             longest = max((span[-1][0] - span[0][0] for span in spans), default=0.0)

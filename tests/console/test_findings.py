@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from inference_service.console import findings
-from inference_service.console.watcher import Watched
+from inference_service.console.watched import Watched
 
 pytestmark = pytest.mark.fast
 

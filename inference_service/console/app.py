@@ -18,12 +18,12 @@ from litestar.params import Parameter
 from litestar.static_files import create_static_files_router
 
 from inference_service import __version__, pages
-from inference_service.console import findings, gateway_log
+from inference_service.console import findings, gateway_log, members
 from inference_service.console.asking import NoAnswer
 from inference_service.console.figures import Figures
 from inference_service.console.gateway_metrics import Node
 from inference_service.console.history import SERIES
-from inference_service.console.settings import ConsoleSettings
+from inference_service.console.settings import ConsoleSettings, WatchedNode
 from inference_service.console.watched import Watched
 from inference_service.console.watcher import Watcher
 
@@ -109,7 +109,7 @@ def build(settings: ConsoleSettings, file: Path | None = None) -> Litestar:
                     watcher.nodes[node.name],
                     findings.of(node.name, watcher.nodes, time.time()),
                 )
-                for node in watcher.settings.nodes
+                for node in watcher.shown
             ],
             guarded=bool(settings.guard),
         )
@@ -128,7 +128,7 @@ def build(settings: ConsoleSettings, file: Path | None = None) -> Litestar:
     @get("/console/api/nodes/{name:str}/log", guards=[guard])
     async def log(name: str, lines: Annotated[int, Parameter(ge=1, le=1000)] = 200) -> dict[str, Any]:
         """The last lines of a node's log, or why they cannot be had."""
-        node = next((each for each in watchers[0].settings.nodes if each.name == name), None)
+        node = next((each for each in watchers[0].shown if each.name == name), None)
         if node is None:
             raise NotFoundException(f"there is no node {name}")
         try:
@@ -143,8 +143,7 @@ def build(settings: ConsoleSettings, file: Path | None = None) -> Litestar:
     async def metrics() -> Response[bytes]:
         """The gateway's metrics and the nodes' health, for Prometheus."""
         watcher = watchers[0]
-        seen = [(each, watcher.nodes[each.name]) for each in watcher.settings.nodes]
-        nodes = [Node(of.name, of.state, now.health, now.certificate_ends) for of, now in seen]
+        nodes = [_told(watcher, node) for node in watcher.settings.nodes]
         text = watcher.gateway_metrics.render(nodes, watcher.gateway.certificate_ends)
         return Response(text, media_type=_PROMETHEUS)
 
@@ -158,9 +157,7 @@ def build(settings: ConsoleSettings, file: Path | None = None) -> Litestar:
         """What the landing page shows to everybody: whether the fleet answers, and no names."""
         watcher = watchers[0]
         watcher.look()
-        serving = [
-            watcher.nodes[node.name].health for node in watcher.settings.nodes if node.state == "serving"
-        ]
+        serving = [watcher.nodes[node.name].health for node in watcher.shown if node.state == "serving"]
         return {
             "nodes": len(serving),
             "healthy": serving.count("healthy"),
@@ -178,6 +175,15 @@ def build(settings: ConsoleSettings, file: Path | None = None) -> Litestar:
         openapi_config=None,
         logging_config=None,
     )
+
+
+def _told(watcher: Watcher, node: WatchedNode) -> Node:
+    """A node, or a pool as one, as Prometheus gets it: alerts and dashboards know pools."""
+    if node.pool:
+        healths = {name: each.health for name, each in watcher.nodes.items()}
+        return Node(node.name, node.state, members.health(node.name, healths))
+    now = watcher.nodes[node.name]
+    return Node(node.name, node.state, now.health, now.certificate_ends)
 
 
 def _view(

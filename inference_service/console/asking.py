@@ -1,6 +1,7 @@
 """Asks a node over one kept connection. The console asks often, and full clients take more processor time."""
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
@@ -59,6 +60,8 @@ class Connection:
             raise NoAnswer("its port is closed") from None
         except ssl.SSLCertVerificationError as error:
             raise NoAnswer(f"its certificate is not trusted: {error.verify_message}") from None
+        except socket.gaierror:
+            raise NoAnswer("its name has no address") from None
         except (OSError, httptools.HttpParserError):
             self.close()
             raise NoAnswer("it closed the connection") from None

@@ -14,7 +14,8 @@ API_KEYS, PASSWORD, TLS = "CONSOLE_API_KEYS", "CONSOLE_PASSWORD", "CONSOLE_TLS"
 class WatchedNode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A node: the base of its HTTP API as the console reaches it, and what the stack file says of it.
 
-    `state` is `serving`, `drained` or `skipped` (its host could not be reached at the last update).
+    `state` is `serving`, `drained` or `skipped` (its host could not be reached at the last update). With
+    `pool` the name in `url` has the address of each of its pods.
     """
 
     name: str
@@ -22,6 +23,8 @@ class WatchedNode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     host: str = ""
     role: str = "triton"
     state: str = "serving"
+    #: Unset and not False, so that a fleet on hosts has the same file as before.
+    pool: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class NodeTls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -8,7 +8,6 @@ import ssl
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 from inference_service.console import certificate, recall
 from inference_service.console.asking import Answer, Connection, NoAnswer
@@ -16,6 +15,7 @@ from inference_service.console.exposition import Sample, read
 from inference_service.console.figures import growth, together
 from inference_service.console.gateway_log import GatewayLog
 from inference_service.console.gateway_metrics import GatewayMetrics
+from inference_service.console.members import Members, resolve
 from inference_service.console.settings import ConsoleSettings, NodeTls, SettingsInvalid, WatchedNode, load
 from inference_service.console.watched import METRICS_ROUNDS, ROUND_SECONDS, Watched
 
@@ -40,6 +40,9 @@ class Watcher:
         self.settings = settings
         self._file = file
         self._tasks: dict[WatchedNode, asyncio.Task[None]] = {}
+        #: The nodes that are watched: those of the settings, or the pods of each that is a pool.
+        self.shown = settings.nodes
+        self._pools: dict[WatchedNode, Members] = {}
         self.nodes = {node.name: Watched() for node in settings.nodes}
         self.gateway = Watched()
         self.fleet = Watched()
@@ -75,7 +78,9 @@ class Watcher:
     async def run(self) -> None:
         """Samples all parts every round."""
         async with asyncio.TaskGroup() as tasks:
+            await self._resolve()
             self._watch_all(tasks)
+            tasks.create_task(self._follow_pools(tasks))
             tasks.create_task(self._watch_gateway())
             tasks.create_task(self._sum_up())
             if self.settings.prometheus:
@@ -88,8 +93,8 @@ class Watcher:
                 tasks.create_task(self._follow(self._file, tasks))
 
     def _watch_all(self, tasks: asyncio.TaskGroup) -> None:
-        """Watches the nodes of the settings, and no others. What is known of those that stay is kept."""
-        nodes = self.settings.nodes
+        """Watches the nodes that are shown, and no others. What is known of those that stay is kept."""
+        nodes = self.shown
         self.nodes = {node.name: self.nodes.get(node.name, Watched()) for node in nodes}
         for node in [each for each in self._tasks if each not in nodes]:
             self._tasks.pop(node).cancel()
@@ -112,7 +117,37 @@ class Watcher:
             except SettingsInvalid as error:
                 print(f"the settings stay as they were: {error}", file=sys.stderr)
             else:
+                await self._resolve()
                 self._watch_all(tasks)
+
+    async def _resolve(self) -> None:
+        """Finds out which pods each pool has now."""
+        nodes = self.settings.nodes
+        pools = {node: self._pools.get(node, Members(node)) for node in nodes if node.pool}
+        told = await asyncio.gather(*(resolve(pool.url) for pool in pools))
+        now = time.time()
+        for members, addresses in zip(pools.values(), told, strict=True):
+            members.resolved(addresses, now)
+        shown: list[WatchedNode] = []
+        for node in nodes:
+            if node not in pools:
+                shown.append(node)
+                continue
+            others = [each.addresses for pool, each in pools.items() if pool != node]
+            shown += pools[node].nodes(self._answers, frozenset().union(*others), now)
+        self._pools, self.shown = pools, tuple(shown)
+
+    def _answers(self, name: str) -> bool:
+        return name in self.nodes and self.nodes[name].health in ("healthy", "unhealthy")
+
+    async def _follow_pools(self, tasks: asyncio.TaskGroup) -> None:
+        """Takes the pods that come, and forgets those that left."""
+        while self._pools or self._file is not None:
+            await self._pause()
+            if self._pools:
+                await self._resolve()
+                if set(self.shown) != self._tasks.keys():
+                    self._watch_all(tasks)
 
     async def log_of(self, node: WatchedNode, lines: int) -> Answer:
         """The node's answer to a request for its last log lines. Raises NoAnswer."""

@@ -10,7 +10,7 @@ from inference_service.console.settings import ConsoleSettings, WatchedNode
 from infra import names
 from infra.gateway.entrance import upstreams
 from infra.stack import Stack
-from infra.stack.hosts import bracketed, machine_of
+from infra.stack.hosts import ClusterHost, bracketed, machine_of
 
 
 def nodes(stack: Stack, away: Set[str], urls: Mapping[str, str]) -> tuple[WatchedNode, ...]:
@@ -22,6 +22,8 @@ def nodes(stack: Stack, away: Set[str], urls: Mapping[str, str]) -> tuple[Watche
             host=str(node.host),
             role=node.role,
             state="skipped" if node.name in away else "drained" if node.drained else "serving",
+            # Its name has the address of each of its pods.
+            pool=True if isinstance(node.host, ClusterHost) else msgspec.UNSET,
         )
         for node in stack.nodes
     )

@@ -37,6 +37,7 @@ class NodeDouble:
     health: int = 200
     message: str = ""
     silent: bool = False
+    address: str = "127.0.0.1"
     port: int = 0
     keys: set[str] = field(default_factory=set)
     tls: ssl.SSLContext | None = None
@@ -66,7 +67,7 @@ class NodeDouble:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
+        self._server = ThreadingHTTPServer((self.address, self.port), Handler)
         self._server.daemon_threads = True
         if self.tls is not None:
             self._server.socket = self.tls.wrap_socket(self._server.socket, server_side=True)
@@ -154,6 +155,8 @@ def console(tmp_path: Path) -> Iterator[Start]:
         keys: tuple[str, ...] = (),
         states: tuple[str, ...] = (),
         tls: ssl.SSLContext | None = None,
+        watched: tuple[WatchedNode, ...] = (),
+        command: tuple[str, ...] = (sys.executable,),
         **environment: str,
     ) -> RunningConsole:
         nodes = {f"gpu-{number + 1}": NodeDouble(tls=tls) for number in range(count)}
@@ -161,7 +164,7 @@ def console(tmp_path: Path) -> Iterator[Start]:
             node.open()
         gateway = NodeDouble()
         gateway.open()
-        watched = tuple(
+        watched += tuple(
             WatchedNode(
                 name=name,
                 url=f"{'https' if tls else 'http'}://127.0.0.1:{node.port}",
@@ -183,7 +186,7 @@ def console(tmp_path: Path) -> Iterator[Start]:
         )
         (folder / "settings.json").write_bytes(msgspec.json.encode(settings))
         process = subprocess.Popen(
-            [sys.executable, "-m", "inference_service.console", str(folder / "settings.json")],
+            [*command, "-m", "inference_service.console", str(folder / "settings.json")],
             env=os.environ | environment,
         )
         url = _forward(settings.socket)

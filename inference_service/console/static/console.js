@@ -30,6 +30,9 @@ function element(name, properties = {}, ...children) {
 
 function stateOf(part) {
   if (part.state === "skipped") return ["skipped", "warn"];
+  // A pod that its pool no longer has: it ends, or is not ready.
+  if (part.state === "leaving" && part.health === "healthy") return ["leaving", "warn"];
+  if (part.state === "leaving" && part.health === "down") return ["gone", ""];
   if (part.health === "healthy") return part.state === "drained" ? ["drained", "warn"] : ["healthy", "good"];
   if (part.health === "unknown") return ["asking", ""];
   return [part.health, "bad"];

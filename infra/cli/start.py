@@ -15,10 +15,13 @@ from infra.stack.load import PROJECT, parse
 
 _HEAD = """\
 # yaml-language-server: $schema=./stack.schema.json
-# Pulumi.example.yaml shows every key.
+# {example} shows every key.
 """
+_ON_HOSTS, _IN_CLUSTER = "Pulumi.example.yaml", "examples/kubernetes/Pulumi.example.yaml"
 #: The value of --models for this project's own.
 BUNDLED = "bundled"
+#: Where a cluster has them: examples/kubernetes/models.yaml makes the claim.
+CLAIM = "claim://models/triton"
 
 
 def init(
@@ -34,24 +37,42 @@ def init(
         str,
         typer.Option(
             "--models",
-            help=f"{BUNDLED}: this project's, copied to the hosts; or their folder on each host; or s3://…",
+            help=f"{BUNDLED}: this project's, copied to the hosts; or their folder on each host; or s3://…; "
+            f"in a cluster, where {BUNDLED} is {CLAIM}, also claim:// and image://",
         ),
     ] = BUNDLED,
     gpus: Annotated[str, typer.Option("--gpus", help="all, or none")] = "all",
     open_to_all: Annotated[
         bool, typer.Option("--open", help="no API key: whoever reaches the gateway may use it")
     ] = False,
+    namespace: Annotated[
+        str | None, typer.Option("--namespace", help="for a Kubernetes cluster: a namespace that exists")
+    ] = None,
+    context: Annotated[
+        str | None, typer.Option("--context", help="the cluster's context (default: kubectl's current one)")
+    ] = None,
+    registry: Annotated[
+        str | None, typer.Option("--registry", help="where Docker here pushes the images for a cluster")
+    ] = None,
+    pods: Annotated[int, typer.Option("--pods", help="in a cluster: how many pods serve")] = 2,
 ) -> int:
-    """Write a stack file, with an API key unless --open is given. Asks for what is missing."""
+    """Write a stack file, with an API key unless --open is given. Asks for what is missing.
+
+    The stack is on hosts, or with --namespace in a Kubernetes cluster.
+    """
     path = stack_files.path_of(stack)
     if path.exists():
         raise Failed(f"{path.name} exists already.\nTo check it: fleet check -s {stack}")
     if not open_to_all:
         pulumi_command.cli()  # it encrypts the key
-    hosts = list(host or _asked_hosts())
-    config = settings(hosts, gateway, models, gpus)
+    if namespace is None:
+        config = settings(list(host or _asked_hosts()), gateway, models, gpus)
+    elif host or gateway:
+        raise Failed("--host and --gateway are for a stack on hosts, --namespace is for one in a cluster")
+    else:
+        config = cluster_settings(namespace, context, registry, models, gpus, pods)
     parse(config, name=stack, source="what was given")
-    text = _HEAD + yaml.safe_dump(
+    text = _HEAD.format(example=_ON_HOSTS if namespace is None else _IN_CLUSTER) + yaml.safe_dump(
         {"config": {f"{PROJECT}:{key}": value for key, value in config.items()}}, sort_keys=False
     )
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
@@ -82,6 +103,30 @@ def settings(hosts: list[str], gateway: str | None, models: str, gpus: str) -> d
     else:
         config["models"] = {"source": "host", "path": models}
     return config
+
+
+def cluster_settings(
+    namespace: str, context: str | None, registry: str | None, models: str, gpus: str, pods: int
+) -> dict[str, Any]:
+    """The keys of a stack file for a cluster. Raises Failed without a registry for the images."""
+    if registry is None:
+        raise Failed(
+            "no registry is given: Docker on this computer builds the images, and the cluster pulls them.\n"
+            "To give one: fleet init STACK --namespace NAMESPACE --registry registry.example.com/gpu"
+        )
+    cluster = {"namespace": namespace} if context is None else {"context": context, "namespace": namespace}
+    pool: dict[str, Any] = {"name": "speech", "replicas": pods}
+    if gpus == "none":
+        pool["gpus"] = 0
+    config = {
+        "target": "kubernetes",
+        "kubernetes": cluster,
+        "nodes": [pool],
+        "images": {"registry": registry},
+    }
+    if models == BUNDLED:
+        return config | {"models": {"source": CLAIM, "path": "./model_repository"}, "triton": {"build": True}}
+    return config | {"models": {"source": models}}
 
 
 def _asked_hosts() -> list[str]:

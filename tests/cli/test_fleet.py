@@ -148,6 +148,33 @@ def test_init_writes_a_private_file_that_passes_the_check(project: Path) -> None
     assert fleet(project, "check", "-s", "prod").stdout == f"{file}: 2 nodes, no mistakes\n"
 
 
+def test_init_writes_a_file_for_a_cluster(project: Path) -> None:
+    made = fleet(project, "init", "cluster", "--namespace", "speech", "--context", "gpu", "--pods", "3",
+                 "--registry", "registry.example.com/gpu", "--open")  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    written = yaml.safe_load((project / "Pulumi.cluster.yaml").read_text())["config"]
+    assert written["gpu-inference:kubernetes"] == {"context": "gpu", "namespace": "speech"}
+    assert written["gpu-inference:nodes"] == [{"name": "speech", "replicas": 3}]
+    assert fleet(project, "check", "-s", "cluster").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--namespace", "speech"], "no registry is given"),
+        (
+            ["--namespace", "speech", "--host", "ssh://root@192.0.2.10"],
+            "--namespace is for one in a cluster",
+        ),
+    ],
+)
+def test_init_for_a_cluster_says_what_is_wrong(project: Path, given: list[str], said: str) -> None:
+    failed = fleet(project, "init", "cluster", "--open", *given)
+    assert failed.returncode != 0
+    assert said in failed.stderr
+    assert not (project / "Pulumi.cluster.yaml").exists()
+
+
 def test_init_keeps_a_file_that_is_there(project: Path) -> None:
     write(project, "prod", {"nodes": ["ssh://root@192.0.2.10"]})
     before = (project / "Pulumi.prod.yaml").read_bytes()

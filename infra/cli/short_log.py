@@ -10,8 +10,6 @@ from typing import IO
 
 _IMAGE = r"docker:index(?:/\w+)?:Image \S+ \w+"
 _DIGEST = re.compile(rf"{_IMAGE} \(\S+\) (?:digest: )?sha256:[0-9a-f]{{64}}\s*$")
-#: The provider of Kubernetes says so of each Deployment: the gate after it waits instead.
-_GATED = "Skipping await logic"
 _MESSAGE = re.compile(rf"(?P<image>{_IMAGE}) \(\S+\) ?(?P<message>.*)")
 
 
@@ -23,7 +21,7 @@ class ShortLog:
 
     def shows(self, line: str) -> bool:
         """Whether the next line of the output is shown."""
-        if _DIGEST.search(line) or _GATED in line:
+        if _DIGEST.search(line):
             return False
         if (match := _MESSAGE.search(line)) is None:
             return True

@@ -10,7 +10,8 @@ from infra.stack import Stack
 from infra.stack.pools import Pool
 
 #: The gate, and not Pulumi, waits for the pods: it tells more, and ends at once where waiting is no use.
-DEPLOYMENT_ANNOTATIONS = {"pulumi.com/skipAwait": "true"}
+#: Pulumi waits for the Deployment alone; with `skipAwait` it would not wait for its deletion either.
+DEPLOYMENT_ANNOTATIONS = {"pulumi.com/waitFor": "jsonpath={.metadata.uid}"}
 #: The end of a gate's name, after the Deployment's.
 SUFFIX = "-good"
 #: The keys of a gate: the annotation `REVISION` of the pods that were found good, how many there are, and

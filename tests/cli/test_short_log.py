@@ -31,11 +31,6 @@ def test_steps_errors_and_other_resources_are_shown(line: str) -> None:
     assert ShortLog().shows(line)
 
 
-def test_what_the_provider_of_kubernetes_does_not_wait_for_is_not_shown() -> None:
-    line = " ~  kubernetes:apps/v1:Deployment l4-deployment updating (0s) Skipping await logic"
-    assert not ShortLog().shows(line)
-
-
 def test_digests_and_repeated_messages_are_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
     said = [
         f"{IMAGE} creating (0s) Starting Docker build",

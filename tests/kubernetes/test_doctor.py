@@ -33,7 +33,7 @@ from infra.kubernetes import labels
 from infra.kubernetes.objects import objects as declared
 from infra.stack import Stack
 from tests.infra.conftest import double as double
-from tests.kubernetes.stacks import BASE, EDGE, STACKS, pool, stack
+from tests.kubernetes.stacks import BASE, EDGE, KEYS, STACKS, pool, stack
 
 pytestmark = pytest.mark.fast
 
@@ -674,6 +674,18 @@ def test_a_stack_file_that_is_newer_than_the_cluster_is_told() -> None:
         "Deployment prod-l4: its pods have other settings than the stack file declares",
     ]
     assert found.remedy == "the stack file or the project is newer than the cluster: fleet deploy -s prod"
+
+
+def test_what_only_pulumi_decrypts_is_no_difference() -> None:
+    there = in_cluster(stack(KEYS))
+    # The stack file as it is read without Pulumi.
+    without = stack({})
+    without._encrypted = ("apiKeys",)
+    found = objects.objects(without, declared(without), Seen(there))
+    assert found.status == "ok", found.seen
+    there["secrets"] = [each for each in there["secrets"] if "settings" not in each["metadata"]["name"]]
+    found = objects.objects(without, declared(without), Seen(there))
+    assert found.seen.startswith("Secret prod-l4-settings-")
 
 
 def answer(status: int, body: dict[str, Any] | str) -> Answer:

@@ -1,5 +1,6 @@
 """The stack's objects against the stack file: those that are missing, differ, or were changed by hand."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -30,13 +31,17 @@ LISTS: Mapping[str, str] = {
 #: Managers of fields that people's commands write. A restart is no change of what the stack declares.
 _BY_HAND, _RESTART = "kubectl", "kubectl-rollout"
 _OWN = "pulumi"
+#: The end of a name that tells an object's content.
+_BY_CONTENT = re.compile(r"-[0-9a-f]{10}$")
 _MOST_TOLD = 6
 
 
 def objects(stack: Stack, declared: Sequence[Manifest], seen: Seen) -> Outcome:
     """Whether every declared object is there, as the stack file has it, and unchanged by hand."""
     looked = [each for each in declared if seen.knows(LISTS.get(each["kind"], ""))]
-    if looked and not any(seen.named(LISTS[each["kind"]], each["metadata"]["name"]) for each in looked):
+    # Only Pulumi decrypts: then nobody here knows the content of what pods read, nor the names that tell it.
+    exact = not stack.encrypted
+    if looked and not any(_found(seen, each, exact) for each in looked):
         return problem(
             f"none of the stack's {len(looked)} objects is in the namespace "
             f"{stack.kubernetes.namespace}: it is not deployed there",
@@ -45,7 +50,7 @@ def objects(stack: Stack, declared: Sequence[Manifest], seen: Seen) -> Outcome:
     outcomes = []
     for each in looked:
         kind, name = each["kind"], each["metadata"]["name"]
-        found = seen.named(LISTS[kind], name)
+        found = _found(seen, each, exact)
         if found is None:
             outcomes.append(warning(f"{kind} {name} is not in the cluster", redeploy(stack)))
             continue
@@ -58,11 +63,24 @@ def objects(stack: Stack, declared: Sequence[Manifest], seen: Seen) -> Outcome:
             outcomes += [warning(f"{kind} {name}: {words}", shown) for words in hands]
         elif kind == "Deployment":
             newer = f"the stack file or the project is newer than the cluster: fleet deploy -s {stack.name}"
-            outcomes += [warning(f"{kind} {name}: {words}", newer) for words in differences(each, found)]
+            outcomes += [
+                warning(f"{kind} {name}: {words}", newer) for words in differences(each, found, exact)
+            ]
     told = outcomes[:_MOST_TOLD]
     if len(outcomes) > _MOST_TOLD:
         told.append(warning(f"and {len(outcomes) - _MOST_TOLD} more", outcomes[-1].remedy))
     return worst(told, f"{len(declared)} objects are as declared")
+
+
+def _found(seen: Seen, declared: Manifest, exact: bool) -> Object | None:
+    """The object of a declared one. Not `exact`: another one of its kind, whose content nobody here knows."""
+    kind, name = LISTS[declared["kind"]], declared["metadata"]["name"]
+    if exact or not _BY_CONTENT.search(name):
+        return seen.named(kind, name)
+    base = _BY_CONTENT.sub("", name)
+    return next(
+        (each for each in seen.of(kind) if _BY_CONTENT.sub("", each["metadata"]["name"]) == base), None
+    )
 
 
 def by_hand(found: Object) -> list[str]:
@@ -93,8 +111,11 @@ def _paths(fields: Mapping[str, Any], begin: str = "") -> Iterator[str]:
         yield from _paths(value, joined)
 
 
-def differences(declared: Manifest, found: Object) -> Iterator[str]:
-    """What a Deployment has otherwise than the stack file declares: pods, images, settings, models."""
+def differences(declared: Manifest, found: Object, exact: bool = True) -> Iterator[str]:
+    """What a Deployment has otherwise than the stack file declares: pods, images, settings, models.
+
+    Not `exact`: the settings are not known here.
+    """
     wanted, there = declared["spec"], found["spec"]
     if "replicas" in wanted and wanted["replicas"] != there.get("replicas"):
         yield f"it has {there.get('replicas')} pods, declared are {wanted['replicas']}"
@@ -105,9 +126,10 @@ def differences(declared: Manifest, found: Object) -> Iterator[str]:
     elsewhere = images == _images(wanted["template"]["spec"])
     new = wanted["template"]["metadata"].get("annotations", {})
     old = there["template"]["metadata"].get("annotations", {})
-    if elsewhere and new.get(labels.REVISION) != old.get(labels.REVISION):
-        other = "models" if new.get(labels.MODELS) != old.get(labels.MODELS) else "settings"
-        yield f"its pods have other {other} than the stack file declares"
+    if elsewhere and new.get(labels.MODELS) != old.get(labels.MODELS):
+        yield "its pods have other models than the stack file declares"
+    elif elsewhere and exact and new.get(labels.REVISION) != old.get(labels.REVISION):
+        yield "its pods have other settings than the stack file declares"
 
 
 def _images(template: Mapping[str, Any]) -> dict[str, str]:

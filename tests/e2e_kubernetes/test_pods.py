@@ -19,8 +19,10 @@ from inference_service.client.live import StreamOptions
 from inference_service.client.over_grpc import ask_over_grpc, over_grpc
 from inference_service.client.over_websocket import over_websocket
 from tests.e2e.deployment import API_KEY, WAV
+from tests.e2e.lab.load import load
 from tests.e2e.talks import Talk, talking
-from tests.e2e_kubernetes.running import Running, missing, running
+from tests.e2e_kubernetes.conftest import kubectl
+from tests.e2e_kubernetes.running import Running, machine_command, missing, running
 from tests.e2e_kubernetes.test_pulumi import changed, names, provider
 
 pytestmark = [
@@ -38,7 +40,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 @pytest.fixture
 def site(shared: Running) -> Iterator[Running]:
-    """The stack as the first test brought it up, and as the test before left it."""
+    """The stack with two pods of each part, as the test before left it."""
+    shared.config["nodes"][0]["replicas"] = 2
     shared.up().check()
     for part in ("l4", "gateway"):
         shared.wait(f"two pods of {part} are ready", lambda part=part: len(shared.ready(part)) == 2)
@@ -136,6 +139,118 @@ def test_a_change_rolls_the_pods_and_no_request_fails(
     assert site.change().steps == {}, "nothing changed"
 
 
+def test_a_roll_under_every_kind_of_request_at_once_loses_nothing(site: Running) -> None:
+    url, grpc = site.url(), f"{site.entrance()}:{site.port('grpc')}"
+    site.config["triton"]["env"] = {"E2E_MARK": "1"}
+    site.config["kubernetes"]["gateway"]["memory"] = "300m"
+    talks = [Talk(over_grpc(grpc)), Talk(over_websocket(url))]
+    with (
+        talking(talks),
+        site.load(),
+        load(lambda: site.request(url, "asr"), rate=0.3) as long,
+        load(lambda: events(url), rate=0.3, check=ended) as answers,
+    ):
+        site.up().check()
+        # The pods of before still serve for some time.
+        time.sleep(40)
+    for seen in (long, answers):
+        print(seen.summary())
+        assert len(seen.outcomes) >= 10
+        assert not seen.failures, seen.summary()
+    for talk in talks:
+        sent = talk.recording.seconds_read * 1000
+        print(f"{sent:.0f} ms sent, {talk.answered} answered, went on {len(talk.retries)} times")
+        assert talk.failure is None
+        assert talk.answered == pytest.approx(sent, abs=50)
+
+
+def test_pods_that_come_and_go_lose_no_request(site: Running) -> None:
+    first = {each["metadata"]["name"] for each in site.pods("l4")}
+    with site.load():
+        site.config["nodes"][0]["replicas"] = 4
+        applied = site.change()
+        assert changed(applied) >= {"l4-deployment"}
+        assert "l4-canary-deployment" not in changed(applied)
+        assert len(site.ready("l4")) == 4
+        # Some of the new pods have answered requests.
+        logs = site.kubectl(
+            "logs", "--selector=gpu-inference/pool=l4", "-c", "service", "--prefix", "--tail=-1"
+        )
+        answered = {line.split("/")[1] for line in logs.splitlines() if '"path":"/api/v1/ai/emotion"' in line}
+        assert answered - first
+        # Somebody scales by hand, as an autoscaler does it.
+        site.kubectl("scale", "deployment/pods-l4", "--replicas=0")
+        site.wait("the canary is left", lambda: len(site.uids("l4")) == 1)
+    site.program.refresh().check()
+    site.config["nodes"][0]["replicas"] = 2
+    assert changed(site.up().check()) >= {"l4-deployment"}
+
+
+@pytest.mark.parametrize("part", ["l4", "gateway"])
+def test_a_pod_that_is_killed_takes_no_request_with_it(site: Running, part: str) -> None:
+    with site.load():
+        time.sleep(3)
+        victim = site.ready(part)[0]["metadata"]["name"]
+        site.kubectl("delete", "pod", victim, "--grace-period=0", "--force")
+        site.wait("another pod takes its place", lambda: len(site.ready(part)) == 2)
+        time.sleep(10)
+
+
+def test_a_machine_is_emptied_without_a_failed_request(site: Running) -> None:
+    machine = site.ready("l4")[0]["spec"]["nodeName"]
+    others = [each for each in site.machines() if each != machine]
+    try:
+        with site.load(machine=others[0]):
+            kubectl("drain", machine, "--ignore-daemonsets", "--delete-emptydir-data", seconds=300)
+            for part in ("l4", "gateway"):
+                site.wait(f"two pods of {part} are ready", lambda part=part: len(site.ready(part)) == 2)
+                assert machine not in {each["spec"]["nodeName"] for each in site.pods(part)}
+    finally:
+        kubectl("uncordon", machine)
+
+
+@pytest.mark.skipif("E2E_MACHINE_OFF" not in os.environ, reason="E2E_MACHINE_OFF is not set")
+def test_a_machine_that_loses_its_power_takes_no_request_with_it(site: Running) -> None:
+    # Clients come in where the gateway answers, as a load balancer sees to it.
+    site.config["kubernetes"]["service"]["externalTrafficPolicy"] = "Local"
+    site.up().check()
+    site.spread()
+    off, *others = site.machines()
+    try:
+        with site.load(machine=others[0]):
+            time.sleep(3)
+            machine_command("E2E_MACHINE_OFF", off)
+            site.wait("its pods run elsewhere", lambda: _all_on(site, set(others)), seconds=400)
+            time.sleep(10)
+    finally:
+        machine_command("E2E_MACHINE_ON", off)
+    site.wait("the machine is back", lambda: off in site.machines())
+
+
 def test_nothing_is_left_of_a_stack(site: Running) -> None:
     site.program.destroy().check()
     site.wait("its pods have ended", lambda: names(site.namespace) == set())
+
+
+def events(url: str) -> httpx2.Request:
+    """A transcription whose answer comes as events."""
+    return httpx2.Request(
+        "POST",
+        f"{url}/v1/audio/transcriptions",
+        files={"file": ("tone.wav", WAV, "audio/wav")},
+        data={"model": "whisper-1", "stream": "true"},
+        headers={"Authorization": f"Bearer {API_KEY}"},
+    )
+
+
+def ended(answer: httpx2.Response) -> str | None:
+    if answer.status_code == 200 and "transcript.text.done" in answer.text:
+        return None
+    return f"{answer.status_code} {answer.text[-300:]}"
+
+
+def _all_on(site: Running, machines: set[str]) -> bool:
+    return all(
+        len(site.ready(part)) == 2 and {each["spec"]["nodeName"] for each in site.pods(part)} <= machines
+        for part in ("l4", "gateway")
+    )

@@ -1,5 +1,6 @@
 """The Pulumi program: configuration, hosts that answer, then the fleet as resources, and its outputs."""
 
+import asyncio
 import signal
 import sys
 from pathlib import Path
@@ -30,38 +31,51 @@ def main() -> None:
     # When a resource fails, the engine interrupts the program. A traceback would hide the resource's error.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     sdk.drop_debug_messages()
+    pulumi.run(_outputs)
+
+
+async def _outputs() -> dict[str, Any]:
+    """Declares the stack; returns its outputs."""
     secrets: tuple[str, ...] = ()
     try:
         stack = load()
         secrets = stack.secrets
-        for name, value in _outputs(stack).items():
-            pulumi.export(name, value)
-        pulumi.run(sdk.begin)
+        outputs = _of_cluster(stack) if stack.in_cluster else await _of_hosts(stack)
     except (StackError, ContextError, ModelsError, prepare.CannotUpdate, state.StateError) as error:
         raise pulumi.RunError(encrypted.masked(str(error), secrets)) from None
+    await sdk.begin()
+    return outputs
 
 
-def _outputs(stack: Stack) -> dict[str, Any]:
-    """Declares the stack where it is to be; returns its outputs."""
-    if stack.in_cluster:
-        # A stack on hosts needs no provider of Kubernetes, nor its package.
-        try:
-            from infra.program.kubernetes.fleet import Cluster, reached
-            from infra.update.cluster.kubectl import ClusterError
-        except ModuleNotFoundError as error:
-            if error.name != "pulumi_kubernetes":
-                raise
-            raise pulumi.RunError(
-                "target: kubernetes needs a package: pip install 'gpu-inference-fleet[kubernetes]'"
-            ) from None
-
-        try:
-            return Cluster(stack.name, reached(stack)).outputs
-        except ClusterError as error:
-            raise pulumi.RunError(str(error)) from None
+async def _of_hosts(stack: Stack) -> dict[str, Any]:
     stack = change_over.prepared(stack, _EXPORTED.result)
-    found = prepare.prepare(stack)
-    return Fleet(stack.name, FleetArgs(stack, found.away, found.sick, found.written)).outputs
+    if not pulumi.runtime.is_dry_run():
+        found = prepare.prepare(stack)
+        return Fleet(stack.name, FleetArgs(stack, found.away, found.sick, found.written)).outputs
+    # Pulumi starts the providers of the hosts one after the other. A preview changes nothing on the hosts, so
+    # it need not wait for their answers.
+    fleet = Fleet(stack.name, FleetArgs(stack, hosts_first=True))
+    found = await asyncio.to_thread(prepare.prepare, stack)
+    fleet.declare(FleetArgs(stack, found.away, found.sick, found.written))
+    return fleet.outputs
+
+
+def _of_cluster(stack: Stack) -> dict[str, Any]:
+    # A stack on hosts needs no provider of Kubernetes, nor its package.
+    try:
+        from infra.program.kubernetes.fleet import Cluster, reached
+        from infra.update.cluster.kubectl import ClusterError
+    except ModuleNotFoundError as error:
+        if error.name != "pulumi_kubernetes":
+            raise
+        raise pulumi.RunError(
+            "target: kubernetes needs a package: pip install 'gpu-inference-fleet[kubernetes]'"
+        ) from None
+
+    try:
+        return Cluster(stack.name, reached(stack)).outputs
+    except ClusterError as error:
+        raise pulumi.RunError(str(error)) from None
 
 
 main()

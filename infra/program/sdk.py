@@ -1,20 +1,31 @@
 """What keeps Pulumi's SDK from taking more processor time than the engine and the providers together."""
 
 import asyncio
-from typing import Any
+import gc
 
 import pulumi
 
+#: Objects between two searches. A program of 64 nodes takes 0.2 GB, no more than with ten times the searches.
+_MOST_UNSEARCHED = 1_000_000
 
-async def begin() -> dict[str, Any]:
-    """Lets the registrations of the declared resources begin. For `pulumi.run`; adds no outputs to the stack.
+
+async def begin() -> None:
+    """Lets the registrations of the declared resources begin.
 
     At the end of a program, the SDK waits for the registrations that have begun, one by one, and then for the
     outputs that are not there yet, all of which it goes through each time that one comes. If no registration
     has begun, all outputs are left for that: with 64 nodes 20 of a preview's 49 s of processor time.
     """
     await asyncio.sleep(0)
-    return {}
+
+
+def collect_rarely() -> None:
+    """Has Python search for garbage rarely.
+
+    All that a program declares stays until it ends. With Python's thresholds, the collector searches it again
+    and again: 3.1 s instead of 2.2 s of processor time to declare 64 nodes.
+    """
+    gc.set_threshold(_MOST_UNSEARCHED, 20, 100)
 
 
 def drop_debug_messages() -> None:

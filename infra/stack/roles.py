@@ -20,6 +20,11 @@ def tasks(stack: Stack, node: Node) -> list[str]:
     return [task for task in node.tasks if not _is_off(stack.service, task)]
 
 
+def by_node(stack: Stack) -> dict[str, list[str]]:
+    """What each node serves, by its name."""
+    return {node.name: tasks(stack, node) for node in stack.nodes}
+
+
 def warnings(stack: Stack) -> list[str]:
     """The tasks that no node serves, or none with traffic: their requests are refused."""
     found = []

@@ -1,5 +1,6 @@
 """TLS between the gateway and the nodes: when a stack has it."""
 
+import functools
 import ipaddress
 from collections.abc import Sequence
 from typing import Annotated, Literal
@@ -30,6 +31,7 @@ class TlsToNodes(Section):
     """How long a certificate is valid. `pulumi up` renews it when less than a third is left."""
 
 
+@functools.lru_cache(4096)
 def is_public(address: str) -> bool:
     """Whether a host's address may be reached from the Internet.
 

@@ -11,18 +11,18 @@ import os
 import re
 import shlex
 import signal
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from infra.connection import Connection
+from infra.doctor.processes import close_pipes, end, kill, start
 from infra.stack import Host, Ssh, SshHost
 
 CONNECT_SECONDS = 5
 #: sshd allows ten sessions of one connection at a time by default.
 _SESSIONS = 8
 _CANNOT_CONNECT = 97
-_END_SECONDS = 0.5
 # Ends when the other side closes. The shell takes standard input from background processes: hence 4.
 _PIPE = 'exec 3<>"/dev/tcp/$1/$2" || exit 97; exec 4<&0; cat <&4 >&3 & cat <&3; kill $! 2>/dev/null; exit 0'
 
@@ -78,7 +78,7 @@ class HostAccess:
         if not isinstance(self.host, SshHost):
             return None
         command = self._connection.command("")[:-2]
-        self._master = await _start([command[0], "-M", "-N", *command[1:]])
+        self._master = await start([command[0], "-M", "-N", *command[1:]])
         ended = asyncio.create_task(self._master.communicate())
         while not (self._control / "s").exists() and not ended.done():
             await asyncio.wait([ended], timeout=0.02)
@@ -91,9 +91,9 @@ class HostAccess:
         """End the SSH session."""
         if self._master is not None:
             if self._master.returncode is None:
-                _kill(self._master, signal.SIGTERM)
+                kill(self._master, signal.SIGTERM)
                 await self._master.wait()
-            _close_pipes(self._master)
+            close_pipes(self._master)
 
     async def run(self, script: str) -> CommandResult:
         """Run a shell script on the host, without a time limit of its own."""
@@ -124,17 +124,11 @@ class HostAccess:
 
     @contextlib.asynccontextmanager
     async def _process(self, script: str) -> AsyncIterator[asyncio.subprocess.Process]:
-        process = await _start(self._connection.command(script))
+        process = await start(self._connection.command(script))
         try:
             yield process
         finally:
-            if process.returncode is None:
-                _kill(process, signal.SIGKILL)
-                # The shared session holds the pipes too, as long as the host does not answer.
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_END_SECONDS):
-                        await process.wait()
-            _close_pipes(process)
+            await end(process)
 
 
 @dataclass
@@ -201,20 +195,3 @@ async def dial_from_here(address: str, port: int, **tls: object) -> AsyncIterato
         yield Stream(reader, writer)
     finally:
         writer.close()
-
-
-async def _start(command: Sequence[str]) -> asyncio.subprocess.Process:
-    pipe = asyncio.subprocess.PIPE
-    return await asyncio.create_subprocess_exec(
-        *command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True
-    )
-
-
-def _close_pipes(process: asyncio.subprocess.Process) -> None:
-    """Close the pipes that the shared session may still hold open, before the event loop is closed."""
-    process._transport.close()  # type: ignore[attr-defined]
-
-
-def _kill(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, number)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,6 +24,7 @@ from infra.doctor.cluster import (
     needs,
     objects,
     placement,
+    plan,
     scaling,
 )
 from infra.doctor.cluster.api import Done
@@ -274,6 +276,7 @@ def test_a_stack_that_is_well_passes_every_check() -> None:
             "Unable to connect to the server: getting credentials: exec: executable aws not found",
             "install the program that the kubeconfig logs in with",
         ),
+        ("kubectl version does not end within 7 s", "get --raw /readyz -v=6 shows which"),
         ('error: error loading config file "a": yaml: line 1: did not find', "correct the kubeconfig"),
         ("Unable to connect to the server: net/http: request canceled (Client.Timeout)", "open the way"),
         ("Error from server (NotFound): the server could not find the requested resource", "no API server"),
@@ -288,16 +291,16 @@ def test_an_error_of_kubectl_has_its_remedy(words: str, remedy: str) -> None:
 
 def version(kind: str, minor: str) -> str:
     told = {"major": "1", "minor": minor, "gitVersion": f"v1.{minor}.0"}
-    return json.dumps({kind: told} if kind else told)
+    return json.dumps({kind: told})
 
 
 def test_old_versions_of_kubectl_and_of_the_cluster_are_problems() -> None:
     assert access.kubectl_version(Done(0, version("clientVersion", "32+"), "")).status == "ok"
     assert "kubectl v1.19.0; 1.22" in access.kubectl_version(Done(0, version("clientVersion", "19"), "")).seen
-    assert access.kubectl_version(Done(1, "", "flag provided but not defined")).status == "problem"
+    assert access.kubectl_version(Done(1, "", "error loading config file")).status == "ok"
     given = stack({})
-    assert access.api_server(given, Done(0, version("", "36"), "")).status == "ok"
-    assert "1.30 is the oldest" in access.api_server(given, Done(0, version("", "29+"), "")).seen
+    assert access.api_server(given, Done(0, version("serverVersion", "36"), "")).status == "ok"
+    assert "1.30 is the oldest" in access.api_server(given, Done(0, version("serverVersion", "29+"), "")).seen
     assert "as an API server does" in access.api_server(given, Done(0, "<html>", "")).seen
 
 
@@ -739,10 +742,19 @@ def test_without_kubectl_there_is_one_finding_and_the_rest_is_skipped(
 
 
 def test_one_pool_can_be_examined_alone(file: Path, double: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    double(
-        "kubectl",
-        f"[ $1 = version ] && echo '{version('clientVersion', '30')}' || {{ echo no >&2; exit 1; }}",
-    )
+    double("kubectl", f"echo '{version('clientVersion', '30')}'; echo no >&2; exit 1")
     found = findings(file, capsys, "--node", "l4")
     assert {each["where"][0] for each in found} == {"cluster", "l4"}
     assert [each["seen"] for each in found if each["status"] == "problem"] == ["no"]
+
+
+def test_a_login_program_that_hangs_ends_with_its_check(
+    file: Path, double: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(plan, "_VERSION_SECONDS", 2.5)
+    # It holds kubectl's pipes, and lives on when kubectl alone is killed.
+    double("kubectl", "sleep 60")
+    begin = time.monotonic()
+    [found] = [each for each in findings(file, capsys) if each["status"] == "problem"]
+    assert (found["check"], found["seen"]) == ("api server", "kubectl version does not end within 2.5 s")
+    assert time.monotonic() - begin < 30

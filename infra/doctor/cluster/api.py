@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.doctor.host_access import NoAnswer, Unreachable
+from infra.doctor.processes import end, start
 from infra.doctor.web import Answer, parse
 
 #: Seconds for one answer of the API server.
@@ -46,14 +47,16 @@ class ClusterApi:
         self._socket = folder / "kubectl"
         self._proxy: asyncio.subprocess.Process | None = None
 
-    async def run(self, *arguments: str) -> Done:
-        """A command of kubectl. Raises Unreachable without kubectl; it is killed with the check's time."""
+    async def run(self, *arguments: str, seconds: float) -> Done:
+        """A command of kubectl. Raises Unreachable without kubectl, NoAnswer where it takes longer."""
         process = await self._started(*arguments)
         try:
-            out, err = await process.communicate()
-        except BaseException:
-            await _end(process)
-            raise
+            async with asyncio.timeout(seconds):
+                out, err = await process.communicate()
+        except TimeoutError:
+            raise NoAnswer(f"kubectl {arguments[0]} does not end within {seconds:g} s") from None
+        finally:
+            await end(process)
         assert process.returncode is not None
         return Done(process.returncode, out.decode(errors="replace"), err.decode(errors="replace").strip())
 
@@ -71,7 +74,7 @@ class ClusterApi:
         try:
             yield line
         finally:
-            await _end(process)
+            await end(process)
 
     async def open(self) -> None:
         """Start the proxy. Raises Unreachable."""
@@ -81,13 +84,13 @@ class ClusterApi:
                 break
             await asyncio.sleep(_START_SECONDS / _STARTS)
         if not self._socket.exists():
-            await _end(self._proxy)
+            await end(self._proxy)
             raise Unreachable("kubectl proxy does not start")
 
     async def close(self) -> None:
         """End the proxy."""
         if self._proxy is not None:
-            await _end(self._proxy)
+            await end(self._proxy)
 
     async def get(self, path: str, accept: str = "application/json") -> Answer:
         """The answer to a request, of any status. Raises Unreachable, NoAnswer."""
@@ -118,14 +121,7 @@ class ClusterApi:
 
     async def _started(self, *arguments: str) -> asyncio.subprocess.Process:
         try:
-            return await asyncio.create_subprocess_exec(
-                *self._command,
-                *arguments,
-                env=self._environment,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE if arguments[0] != "proxy" else asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.PIPE if arguments[0] != "proxy" else asyncio.subprocess.DEVNULL,
-            )
+            return await start([*self._command, *arguments], self._environment)
         except FileNotFoundError:
             raise Unreachable("kubectl is not on PATH") from None
         except OSError as error:
@@ -139,9 +135,3 @@ def message(answer: Answer) -> str:
         if isinstance(told, dict) and isinstance(told.get("message"), str):
             return str(told["message"])
     return f"HTTP {answer.status}: {answer.text[:300]}"
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        process.kill()
-    await process.wait()

@@ -18,7 +18,7 @@ from infra.doctor.cluster import (
     placement,
     scaling,
 )
-from infra.doctor.cluster.api import ClusterApi, Refused
+from infra.doctor.cluster.api import ClusterApi, Done, Refused
 from infra.doctor.cluster.seen import Seen, look
 from infra.doctor.findings import Failed, Outcome, ok, problem
 from infra.doctor.host_access import NoAnswer, Unreachable
@@ -36,6 +36,8 @@ from infra.stack.pools import Pool
 CLUSTER = "cluster"
 #: Beyond one answer of the API server: it lists large clusters in several seconds.
 _LISTS_SECONDS = 20.0
+#: For the first answer: a program that logs in may take its time.
+_VERSION_SECONDS = 7.0
 _LOG_LINES, _LOG_LETTERS = 4, 600
 
 Pure = Callable[[Seen], Outcome]
@@ -48,7 +50,7 @@ class ClusterPlan:
         """`folder` is private, and its path is short: the connection's socket is in it."""
         self._stack = stack
         self._api = ClusterApi(kubectl(stack, namespaced=False), environment(stack, folder), folder)
-        self._seen = Seen()
+        self._seen, self._version = Seen(), Done(1, "", "")
         self.checks: list[Check] = []
         self._add_cluster()
         for pool in stack.pools:
@@ -82,8 +84,8 @@ class ClusterPlan:
 
     def _add_cluster(self) -> None:
         stack = self._stack
-        self._kubectl = self._check(CLUSTER, "kubectl", "kubectl version --client", self._ask_kubectl)
-        checked = shown(stack, "get", "--raw", "/version", namespaced=False)
+        self._kubectl = self._check(CLUSTER, "kubectl", "kubectl version", self._ask_kubectl)
+        checked = shown(stack, "version", namespaced=False)
         self._reached = self._check(CLUSTER, "api server", checked, self._ask_api_server, [self._kubectl])
         checked = shown(stack, "get", "namespace", stack.kubernetes.namespace, namespaced=False)
         self._namespace = self._check(CLUSTER, "namespace", checked, self._ask_namespace, [self._reached])
@@ -168,15 +170,19 @@ class ClusterPlan:
             )
 
     async def _ask_kubectl(self) -> Outcome:
+        # One command for both checks: kubectl tells its own version first.
+        arguments = ("version", "--output=json", f"--request-timeout={_VERSION_SECONDS - 2:g}s")
         try:
-            return access.kubectl_version(await self._api.run("version", "--client", "--output=json"))
+            self._version = await self._api.run(*arguments, seconds=_VERSION_SECONDS)
         except Unreachable as error:
             return problem(str(error), access.NO_KUBECTL)
+        except NoAnswer as error:
+            self._version = Done(1, "", str(error))
+        return access.kubectl_version(self._version)
 
     async def _ask_api_server(self) -> Outcome:
-        done = await self._api.run("get", "--raw", "/version", "--request-timeout=5s")
-        outcome = access.api_server(self._stack, done)
-        if not done.status:
+        outcome = access.api_server(self._stack, self._version)
+        if not self._version.status:
             try:
                 await self._api.open()
             except Unreachable as error:

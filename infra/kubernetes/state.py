@@ -9,7 +9,7 @@ from infra.kubernetes import labels
 from infra.stack import Stack
 
 #: What a container waits for while it starts as it should.
-_STARTING = {"ContainerCreating", "PodInitializing"}
+STARTING = {"ContainerCreating", "PodInitializing"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def why(pod: Mapping[str, Any]) -> str | None:
         return str(placed.get("message") or placed.get("reason"))
     for each in [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]:
         waiting = each.get("state", {}).get("waiting", {})
-        if waiting and waiting.get("reason") not in _STARTING:
+        if waiting and waiting.get("reason") not in STARTING:
             return f"{each['name']}: {waiting.get('reason')} {waiting.get('message', '')}".strip()
         last = each.get("lastState", {}).get("terminated") or each.get("state", {}).get("terminated")
         if last and not each.get("ready"):

@@ -229,6 +229,7 @@ READ: dict[tuple[str, str], str] = {
     "test_a_selector_that_no_machine_has_is_told",
     ("machine", "0/3 nodes are available: … were unschedulable"): f"{_CLUSTER}"
     "test_a_cordoned_machine_takes_pods_after_the_remedy",
+    ("machine", "prod-l4-… is on gpu-1"): f"{_WORDS}test_pods_on_a_machine_that_does_not_report_are_told",
     ("needed objects", "Secret prod-l4-settings"): _DELETED,
     ("needed objects", "RuntimeClass nvidia"): f"{_WORDS}"
     "test_a_runtime_class_that_is_missing_is_told_with_those_that_exist",
@@ -249,7 +250,6 @@ READ: dict[tuple[str, str], str] = {
     ("endpoints", "the Service prod-l4"): _DELETED,
     ("endpoints", "ready, and not behind"): f"{_CLUSTER}"
     "test_a_service_that_selects_other_pods_leaves_ready_pods_out",
-    ("endpoints", "no pod is behind"): _CONTAINERS,
     ("disruption budget", "no pod may ever"): f"{_WORDS}test_a_budget_that_lets_no_pod_go_is_a_warning",
     ("autoscaler", "FailedGetPodsMetric"): f"{_CLUSTER}test_an_autoscaler_without_metrics_says_so",
     ("autoscaler", "the cluster does not know"): f"{_CLUSTER}test_missing_extensions_are_named",

@@ -353,7 +353,7 @@ def test_containers_that_do_not_run_are_told_in_the_kubelets_words(
         found = deployed.finding("l4", check)
         assert seen in found["seen"]
         assert remedy in found["remedy"]
-        assert deployed.finding("l4", "endpoints")["seen"] == "no pod is behind the Service prod-l4"
+        assert deployed.finding("l4", "endpoints", "skipped")["seen"] == "because of: deployment"
     finally:
         del machine.reports[deployed.namespace]
     deployed.finding("l4", check, "ok")

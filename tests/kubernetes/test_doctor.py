@@ -504,6 +504,18 @@ def test_a_deployment_says_what_is_wrong_with_it() -> None:
     [l4] = [each for each in told["deployments"] if each["metadata"]["name"] == "prod-l4"]
     l4["status"]["readyReplicas"] = 0
     assert placement.deployment(given, "l4", Seen(told)).seen == "1 of 2 pods are ready"
+    [pod, _] = [each for each in told["pods"] if "-l4-" in each["metadata"]["name"]]
+    creating = {"triton": {"waiting": {"reason": "ContainerCreating"}}}
+    for each in pod["status"]["initContainerStatuses"]:
+        each |= {"ready": False, "state": creating[each["name"]]}
+    pod["status"] |= {"phase": "Pending", "conditions": [], "containerStatuses": []}
+    about = {"kind": "Pod", "name": pod["metadata"]["name"]}
+    pulling = 'Pulling image "registry.example.com/gpu/triton:1"'
+    told["events"] = [{"metadata": {}, "involvedObject": about, "reason": "Pulling", "message": pulling}]
+    found = placement.deployment(given, "l4", Seen(told))
+    assert found.seen == f"1 of 2 pods are ready; 1 start: {pulling}"
+    none = placement.deployment(given, "l4", Seen({**told, "pods": []}))
+    assert none.seen == "1 of 2 pods are ready; it has no pod yet"
     late = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
     l4["status"]["conditions"] = [{**late, "message": 'ReplicaSet "a" has timed out progressing.'}]
     assert "has timed out progressing" in placement.deployment(given, "l4", Seen(told)).seen
@@ -535,6 +547,24 @@ def test_pods_that_an_update_put_back_or_took_from_traffic_are_told() -> None:
     pods[0]["metadata"]["labels"][labels.TRAFFIC] = labels.OFF
     found = entrance.endpoints(given, "l4", Seen(told))
     assert (found.status, pods[0]["metadata"]["name"] in found.seen) == ("warning", True)
+
+
+def test_pods_on_a_machine_that_does_not_report_are_told() -> None:
+    told = json.loads(json.dumps(ANSWERS["well"]["objects"]))
+    for each in told["nodes"]:
+        for state in each["status"]["conditions"]:
+            state |= {"status": "Unknown", "message": "Kubelet stopped posting node status."}
+    found = placement.waiting(stack({}), "l4", Seen(told))
+    assert found.seen.count("which does not report any more") == 2
+    assert "delete pod prod-l4-" in found.remedy
+
+
+def test_a_service_without_pods_follows_from_its_deployment() -> None:
+    told = json.loads(json.dumps(ANSWERS["well"]["objects"])) | {"pods": [], "endpointslices": []}
+    assert entrance.endpoints(stack({}), "l4", Seen(told)).seen == "because of: deployment"
+    for each in told["deployments"]:
+        each["spec"]["replicas"] = 0
+    assert entrance.endpoints(stack({}), "l4", Seen(told)).status == "ok"
 
 
 def test_a_runtime_class_that_is_missing_is_told_with_those_that_exist() -> None:

@@ -12,13 +12,12 @@ from infra.doctor.cluster.seen import Object, Seen, pods_of, when
 from infra.doctor.findings import Outcome, ok, problem, warning
 from infra.kubernetes import labels
 from infra.kubernetes.kubectl import shown
+from infra.kubernetes.state import STARTING
 from infra.stack import Stack
 
 #: How the kubelet calls an image that it cannot get.
 _IMAGE = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
 _IMAGE |= {"RegistryUnavailable", "SignatureValidationFailed"}
-#: What a container waits for while it starts as it should.
-_STARTING = {"ContainerCreating", "PodInitializing"}
 #: The keys of the stack file with a container's image, and with its memory.
 _IMAGE_KEYS: Final = {
     names.TRITON: "triton.image",
@@ -65,7 +64,7 @@ class Container:
         """Whether it ended, or does not start, for a reason other than its image."""
         reason = self.waiting.get("reason")
         if reason is not None:
-            return reason not in _STARTING | _IMAGE
+            return reason not in STARTING | _IMAGE
         return not self.running and bool(self.last) and self.last.get("exitCode") != 0
 
 
@@ -225,7 +224,7 @@ def end_remedy(stack: Stack, part: str, container: Container, log: str) -> str:
 
 def _log_command(stack: Stack, part: str, container: str) -> str:
     if part == labels.GATEWAY:
-        return f"{shown(stack)} logs deployment/{labels.of(stack, part)} --container={container} --previous"
+        return f"{shown(stack)} logs deployment/{labels.of(stack, part)} --container={container}"
     return f"fleet logs {part} -s {stack.name} --part {container}"
 
 

@@ -11,8 +11,8 @@ from cryptography import x509
 from infra.doctor.checks.certificate import covers, expiry, names
 from infra.doctor.cluster.machines import condition
 from infra.doctor.cluster.placement import redeploy
-from infra.doctor.cluster.seen import Seen, pods_of
-from infra.doctor.findings import Outcome, Status, ok, problem, warning, worst
+from infra.doctor.cluster.seen import Seen, deployments_of, pods_of
+from infra.doctor.findings import Outcome, Status, ok, problem, skipped, warning, worst
 from infra.kubernetes import labels
 from infra.kubernetes.gateway import certificate_secret
 from infra.kubernetes.kubectl import shown
@@ -49,7 +49,8 @@ def endpoints(stack: Stack, part: str, seen: Seen) -> Outcome:
             redeploy(stack),
         )
     if not behind:
-        return problem(f"no pod is behind the Service {name}", f"see the other findings of {part}")
+        wanted = sum(each["spec"].get("replicas", 1) for each in deployments_of(stack, seen, part))
+        return skipped(["deployment"]) if wanted else ok("it has no pods, as declared")
     if off:
         return warning(
             f"an update found them bad and took them from the Service {name}: {', '.join(sorted(off))}",

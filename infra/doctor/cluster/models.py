@@ -27,6 +27,8 @@ ROUTE = "/api/v1/ai/health"
 #: Pods of one pool that are asked; more would say the same.
 _MOST_ASKED = 4
 _FORWARD_SECONDS = 3.0
+#: The containers that run the models.
+_RUNTIMES: Final = {"triton": names.TRITON, "edge-llm": names.LLM_NODE}
 #: What the API server says where its own network does not reach the pod.
 _CUT_OFF: Final = "error trying to reach service"
 _CLOSED: Final = "refused"
@@ -119,7 +121,8 @@ def _reason(answer: Answer) -> str:
 
 
 def _remedy(stack: Stack, part: str, reason: str) -> str:
-    log = f"fleet logs {part} -s {stack.name} --part {names.TRITON}"
+    runtime = next(each.runtime for each in stack.pools if each.name == part)
+    log = f"fleet logs {part} -s {stack.name} --part {_RUNTIMES.get(runtime, names.SERVICE)}"
     if reason.startswith("it cannot be asked"):
         return (
             f"its network keeps the API server out, or the service hangs: {shown(stack)} exec POD "

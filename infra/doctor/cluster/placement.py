@@ -9,6 +9,7 @@ from infra.doctor.cluster.seen import Object, Seen, deployments_of, pods_of
 from infra.doctor.findings import Outcome, Status, ok, problem, warning, worst
 from infra.kubernetes import labels
 from infra.kubernetes.kubectl import shown
+from infra.kubernetes.state import STARTING
 from infra.stack import Stack
 from infra.stack.pools import Pool
 
@@ -30,8 +31,24 @@ def deployment(stack: Stack, part: str, seen: Seen) -> Outcome:
     outcomes = [outcome for each in found for outcome in _rollout(stack, part, each, words)]
     if ready < wanted and not any(each.status is Status.PROBLEM for each in outcomes):
         remedy = f"see the other findings of {part}; {shown(stack)} describe deployment/{name}"
-        outcomes.insert(0, problem(words, remedy))
+        outcomes.insert(0, problem("; ".join([words, *_starting(stack, part, seen)]), remedy))
     return worst(outcomes, "it has no pods, as declared" if wanted == 0 else words)
+
+
+def _starting(stack: Stack, part: str, seen: Seen) -> list[str]:
+    """What the kubelets said last of pods that have a machine and of which no other finding tells."""
+    pods = pods_of(stack, seen, part)
+    if not pods:
+        return ["it has no pod yet"]
+    counted: Counter[str] = Counter()
+    for pod in pods:
+        status = pod.get("status", {})
+        states = [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
+        reasons = {each["state"].get("waiting", {}).get("reason") for each in states}
+        if status.get("phase") == "Pending" and pod["spec"].get("nodeName") and reasons <= {*STARTING, None}:
+            events = seen.events("Pod", pod["metadata"]["name"])
+            counted[events[-1]["message"] if events else "nothing is said of it"] += 1
+    return [f"{count} start: {words}" for words, count in counted.items()]
 
 
 def _rollout(stack: Stack, part: str, found: Object, words: str) -> Iterator[Outcome]:
@@ -139,7 +156,7 @@ def waiting(stack: Stack, part: str, seen: Seen) -> Outcome:
         elif not pod.get("spec", {}).get("nodeName"):
             counted["the scheduler has said nothing of it: does one run?"] += 1
     if not counted:
-        return ok("every pod has a machine")
+        return worst(_lost(stack, part, seen), "every pod has a machine")
     lines = [f"{count} × {words}" if count > 1 else words for words, count in counted.items()]
     pool = next((each for each in stack.pools if each.name == part), None)
     wrong = selecting(pool, seen) if pool is not None else None
@@ -149,6 +166,23 @@ def waiting(stack: Stack, part: str, seen: Seen) -> Outcome:
         remedy for words in counted for remedy in placement_remedies(stack, pool, words, seen)
     )
     return problem("\n".join(lines), "\n".join(remedies))
+
+
+def _lost(stack: Stack, part: str, seen: Seen) -> list[Outcome]:
+    """Pods on machines that do not report any more: nothing says of them how they are."""
+    away = {
+        each["metadata"]["name"]
+        for each in seen.of("nodes")
+        if condition(each, "Ready").get("status") == "Unknown"
+    }
+    return [
+        problem(
+            f"{name} is on {machine}, which does not report any more",
+            f"bring {machine} back; or, if it is gone for good: {shown(stack)} delete pod {name} --force",
+        )
+        for pod in pods_of(stack, seen, part)
+        if (machine := pod["spec"].get("nodeName")) in away and (name := pod["metadata"]["name"])
+    ]
 
 
 def placement_remedies(stack: Stack, pool: Pool | None, words: str, seen: Seen) -> list[str]:

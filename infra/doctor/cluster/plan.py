@@ -39,6 +39,8 @@ _LISTS_SECONDS = 20.0
 #: For the first answer: a program that logs in may take its time.
 _VERSION_SECONDS = 7.0
 _LOG_LINES, _LOG_LETTERS = 4, 600
+#: What a kubelet says in place of a log that is no longer there.
+_NO_LOG = "unable to retrieve container logs"
 
 Pure = Callable[[Seen], Outcome]
 
@@ -213,19 +215,20 @@ class ClusterPlan:
     async def _ask_containers(self, part: str) -> Outcome:
         logs = {}
         for each in containers.to_read(self._stack, part, self._seen):
-            logs[each.pod, each.name] = await self._log_of(each.pod, each.name, previous=not each.running)
+            logs[each.pod, each.name] = await self._log_of(each.pod, each.name)
         return containers.ends(self._stack, part, self._seen, logs, datetime.now(UTC))
 
-    async def _log_of(self, pod: str, container: str, previous: bool) -> str:
+    async def _log_of(self, pod: str, container: str) -> str:
         """The last lines of a container that ended; empty where the API server does not tell them."""
         base = f"/api/v1/namespaces/{self._stack.kubernetes.namespace}/pods/{pod}/log"
         query = f"container={container}&tailLines={_LOG_LINES}"
-        for further in ("&previous=true", "") if previous else ("",):
+        # Between two runs the present log is that of the run that ended.
+        for further in ("", "&previous=true"):
             try:
                 answer = await self._api.get(f"{base}?{query}{further}")
             except (Unreachable, NoAnswer):
                 return ""
-            if answer.status == 200 and answer.text:
+            if answer.status == 200 and answer.text and not answer.text.startswith(_NO_LOG):
                 return answer.text[-_LOG_LETTERS:]
         return ""
 

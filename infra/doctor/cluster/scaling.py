@@ -82,7 +82,8 @@ def disruptions(stack: Stack, part: str, seen: Seen) -> Outcome:
     status = found.get("status", {})
     failed = condition(found, "DisruptionAllowed")
     if failed.get("reason") == "SyncFailed":
-        return problem(str(failed.get("message")), f"{shown(stack)} describe pdb {name}")
+        # Pods of a Deployment that was deleted are such for as long as they end.
+        return warning(str(failed.get("message")), f"{shown(stack)} describe pdb {name}")
     expected, healthy = status.get("expectedPods", 0), status.get("currentHealthy", 0)
     desired, allowed = status.get("desiredHealthy", 0), status.get("disruptionsAllowed", 0)
     if not expected or allowed or desired < expected:

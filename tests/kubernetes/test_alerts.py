@@ -167,8 +167,10 @@ def test_the_alerts_are_those_of_hosts_without_those_of_machines() -> None:
 
 def test_a_pod_that_ends_has_its_time_before_prometheus_misses_it() -> None:
     slow = {"service": {"shutdownGraceSeconds": 600}, "images": OWN["images"]}
-    assert rules({**OWN, **OPERATOR})["FleetNodeUnread"]["for"] == "180s"
-    assert rules({**slow, **OPERATOR})["FleetNodeUnread"]["for"] == "630s"
+    for config in ({**OWN, **OPERATOR}, {**slow, **OPERATOR}):
+        [pod, *_] = [each for each in objects(stack(config)) if each["kind"] == "Deployment"]
+        grace = pod["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+        assert rules(config)["FleetNodeUnread"]["for"] == f"{grace}s"
 
 
 @pytest.mark.parametrize("config", UNREAD)

@@ -21,6 +21,9 @@ from infra.paths import PROJECT, pulumi_cli
 from infra.stack import Stack
 
 _INSTALL = "To install it: https://www.pulumi.com/docs/install/"
+#: How far the memory of Pulumi and its providers grows between two searches for garbage, in percent. Go's own
+#: 100 take an eighth more processor time for 64 hosts; this takes 0.4 GB more with their 65 providers.
+_MORE_GARBAGE = "400"
 _REPLACING = ("replace", "create-replacement", "delete-replaced", "discard-replaced")
 
 
@@ -60,6 +63,7 @@ def environment(stack: Stack | None) -> dict[str, str]:
         return with_pulumi.environment(STATE)
     chosen = dict(os.environ)
     chosen.setdefault("PULUMI_SKIP_UPDATE_CHECK", "true")
+    chosen.setdefault("GOGC", _MORE_GARBAGE)
     for name, value in defaults().items():
         chosen.setdefault(name, value)
     return chosen

@@ -18,7 +18,7 @@ import yaml
 
 from infra.cli.app import app
 from infra.cli.deploy import parts, show
-from infra.cli.pulumi_command import Done, changes
+from infra.cli.pulumi_command import Done, changes, environment
 from infra.cli.start import settings
 from infra.cli.state import load_of
 from infra.stack.load import parse
@@ -60,6 +60,15 @@ def fleet(project: Path, *arguments: str, **variables: str) -> subprocess.Comple
 def write(project: Path, name: str, config: dict[str, object]) -> None:
     document = {"config": {f"gpu-inference:{key}": value for key, value in config.items()}}
     (project / f"Pulumi.{name}.yaml").write_text(yaml.safe_dump(document))
+
+
+def test_pulumi_searches_rarely_for_garbage_unless_the_person_chooses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("GOGC", raising=False)
+    assert environment(None)["GOGC"] == "400"
+    monkeypatch.setenv("GOGC", "50")
+    assert environment(None)["GOGC"] == "50"
 
 
 # The shape of the commands ------------------------------------------------------------------------------

@@ -164,6 +164,8 @@ class Site:
     `console`: the console runs beside nginx, which serves the landing page and the console from it.
     `resolver`: the name server that nginx asks for the names of nodes again while it runs; None: it resolves
     them at its start only, as nginx before 1.27.3 does.
+    `reuses_nodes`: a connection to a node takes further requests. Where the kernel sends again for a quarter
+    of an hour (TCP's default), a request on one to a machine that was cut off waits as long as it may.
     `keeps_connections`: a reload closes no connection that was just used; nginx before 1.27.4 cannot do that.
     """
 
@@ -189,6 +191,7 @@ class Site:
     user: str | None = None
     load_modules: tuple[str, ...] = ()
     keeps_connections: bool = True
+    reuses_nodes: bool = True
     console: bool = False
     resolver: str | None = None
     paths: Paths = field(default_factory=Paths)

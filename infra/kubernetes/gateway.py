@@ -45,6 +45,8 @@ def site(stack: Stack) -> Site:
         bind="",
         tls=Tls(f"{_TLS_FOLDER}/{_CERTIFICATE}", f"{_TLS_FOLDER}/{_KEY}") if stack.kubernetes.tls else None,
         resolver=OWN_RESOLVER,
+        # No sysctl that every cluster allows shortens how long the kernel sends again.
+        reuses_nodes=False,
         at_once=min(max(batch, sum(pool.most for pool in stack.pools) // 2), _TRIES),
         worker_processes=_WORKERS,
         paths=Paths(

@@ -159,13 +159,15 @@ class Names(socketserver.BaseRequestHandler):
 
 
 @contextlib.contextmanager
-def node(address: str, port: int) -> Iterator[None]:
-    """A node that answers with its own address."""
+def node(address: str, port: int) -> Iterator[list[Any]]:
+    """A node that answers with its own address. Yields the other ends of the connections of its requests."""
+    connections: list[Any] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
+            connections.append(self.client_address)
             self.send_response(200)
             self.send_header("Content-Length", str(len(address)))
             self.end_headers()
@@ -176,7 +178,7 @@ def node(address: str, port: int) -> Iterator[None]:
 
     server = http.server.ThreadingHTTPServer((address, port), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield
+    yield connections
     server.shutdown()
     server.server_close()
 
@@ -190,7 +192,7 @@ def test_pods_that_come_get_requests_and_those_that_left_get_none_without_a_relo
     # A name server on a port of its own, and nodes on one that is free.
     text = pod.conf.read_text().replace(OWN_RESOLVER, f"127.0.0.1:{dns.server_address[1]}")
     pod.conf.write_text(text.replace(f"{NAME}:8800", f"{NAME}:{port}").replace("valid=10s", "valid=1s"))
-    with node("127.0.0.2", port), node("127.0.0.3", port):
+    with node("127.0.0.2", port) as second, node("127.0.0.3", port) as third:
         nginx = subprocess.Popen(
             ["sh", "-c", pod.script],
             env=pod.environment,
@@ -203,6 +205,8 @@ def test_pods_that_come_get_requests_and_those_that_left_get_none_without_a_relo
             assert answers(pod.http, {"127.0.0.2", "127.0.0.3"})
             Names.addresses = ("127.0.0.3",)
             assert answers(pod.http, {"127.0.0.3"})
+            # A connection to a machine that was cut off takes a request, and answers nothing for minutes.
+            assert len(set(second)) == len(second) and len(set(third)) == len(third)
         finally:
             nginx.send_signal(signal.SIGTERM)
             nginx.wait(20)

@@ -25,7 +25,7 @@ _REMEDIES: Final = (
         "set kubernetes.context to one of: kubectl config get-contexts -o name",
     ),
     (
-        r"localhost:8080 was refused",
+        r"server localhost:\d+ was refused",
         "kubectl has no kubeconfig: set KUBECONFIG or kubernetes.kubeconfig to the cluster's file",
     ),
     (r"error loading config file|invalid configuration", "correct the kubeconfig: kubectl config view"),

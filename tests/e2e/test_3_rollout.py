@@ -69,6 +69,7 @@ def test_a_host_that_is_cut_off_costs_no_request(site: Site) -> None:
     assert not long.failures, long.summary()
 
 
+@pytest.mark.long
 def test_an_update_while_one_host_is_cut_off_costs_no_request(site: Site, docker_data: Path) -> None:
     """Of three nodes one is cut off, one is being replaced, and one serves."""
     third = site.fleet.add("gpu-3", gpu=True, docker_data=docker_data)

@@ -34,9 +34,8 @@ def ended(answer: httpx2.Response) -> str | None:
     return f"{answer.status_code} {answer.text[-300:]}"
 
 
-@pytest.mark.parametrize(
-    "parts", [("triton", "service"), pytest.param(("triton",), marks=pytest.mark.long)], ids=" and ".join
-)
+@pytest.mark.long
+@pytest.mark.parametrize("parts", [("triton", "service"), ("triton",)], ids=" and ".join)
 def test_a_roll_under_every_kind_of_request_at_once_loses_nothing(site: Site, parts: Sequence[str]) -> None:
     site.mark(str(time.time_ns()), parts)
     talks = [

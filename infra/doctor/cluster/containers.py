@@ -12,7 +12,7 @@ from infra.doctor.cluster.seen import Object, Seen, pods_of, when
 from infra.doctor.findings import Outcome, ok, problem, warning
 from infra.kubernetes import labels
 from infra.kubernetes.kubectl import shown
-from infra.kubernetes.state import STARTING
+from infra.kubernetes.state import STARTING, containers
 from infra.stack import Stack
 
 #: How the kubelet calls an image that it cannot get.
@@ -71,8 +71,7 @@ class Container:
 def of(stack: Stack, part: str, seen: Seen) -> Iterator[Container]:
     """The containers of a part's pods that the kubelet has told of."""
     for pod in pods_of(stack, seen, part):
-        status = pod.get("status", {})
-        for each in [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]:
+        for each in containers(pod):
             state = each.get("state", {})
             last = state.get("terminated") or each.get("lastState", {}).get("terminated") or {}
             yield Container(

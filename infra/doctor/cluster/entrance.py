@@ -9,13 +9,13 @@ from typing import Any
 from cryptography import x509
 
 from infra.doctor.checks.certificate import covers, expiry, names
-from infra.doctor.cluster.machines import condition
 from infra.doctor.cluster.placement import redeploy
 from infra.doctor.cluster.seen import Seen, deployments_of, pods_of
 from infra.doctor.findings import Outcome, Status, ok, problem, skipped, warning, worst
 from infra.kubernetes import labels
 from infra.kubernetes.gateway import certificate_secret
 from infra.kubernetes.kubectl import shown
+from infra.kubernetes.state import is_ready
 from infra.stack import Stack
 
 _SERVICE_OF = "kubernetes.io/service-name"
@@ -39,7 +39,7 @@ def endpoints(stack: Stack, part: str, seen: Seen) -> Outcome:
     off = {
         pod["metadata"]["name"] for pod in pods if pod["metadata"]["labels"].get(labels.TRAFFIC) == labels.OFF
     }
-    ready = {pod["metadata"]["name"] for pod in pods if condition(pod, "Ready").get("status") == "True"}
+    ready = {pod["metadata"]["name"] for pod in pods if is_ready(pod)}
     left = sorted(ready - behind - off)
     if left:
         service = seen.named("services", name) or {}

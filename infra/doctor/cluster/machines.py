@@ -7,6 +7,7 @@ from infra.doctor.cluster.seen import ALL_PODS, Object, Seen
 from infra.doctor.findings import Outcome, ok, problem, warning, worst
 from infra.kubernetes import labels
 from infra.kubernetes.kubectl import shown
+from infra.kubernetes.state import condition
 from infra.stack import Stack
 from infra.stack.pools import Pool
 
@@ -43,12 +44,6 @@ def machines(stack: Stack, seen: Seen) -> Outcome:
 def usable(node: Object) -> bool:
     """Whether a machine is ready and takes new pods."""
     return condition(node, "Ready").get("status") == "True" and not node.get("spec", {}).get("unschedulable")
-
-
-def condition(of: Object, kind: str) -> Mapping[str, Any]:
-    """A condition in an object's status; empty where it has none of that type."""
-    found = [each for each in of.get("status", {}).get("conditions") or [] if each["type"] == kind]
-    return found[0] if found else {}
 
 
 def amount(node: Object, resource: str, of: str = "allocatable") -> int:

@@ -14,13 +14,13 @@ from inference_service import addresses
 from infra import names
 from infra.doctor.advice import advice
 from infra.doctor.cluster.api import ClusterApi, message
-from infra.doctor.cluster.machines import condition
 from infra.doctor.cluster.seen import Object, Seen, pods_of
 from infra.doctor.findings import Outcome, ok, problem, warning
 from infra.doctor.host_access import NoAnswer, Unreachable
 from infra.doctor.web import Answer, HttpServer
 from infra.kubernetes import labels
 from infra.kubernetes.kubectl import shown
+from infra.kubernetes.state import is_ready
 from infra.stack import Stack
 
 ROUTE = "/api/v1/ai/health"
@@ -37,9 +37,7 @@ _CLOSED: Final = "refused"
 def to_ask(stack: Stack, part: str, seen: Seen) -> list[str]:
     """The pods whose service runs and that are not ready."""
     return [
-        pod["metadata"]["name"]
-        for pod in pods_of(stack, seen, part)
-        if condition(pod, "Ready").get("status") != "True" and _serves(pod)
+        pod["metadata"]["name"] for pod in pods_of(stack, seen, part) if not is_ready(pod) and _serves(pod)
     ][:_MOST_ASKED]
 
 
@@ -92,7 +90,7 @@ async def _forwarded(api: ClusterApi, namespace: str, pod: str) -> Answer:
 
 def models(stack: Stack, part: str, seen: Seen, told: dict[str, Answer | str]) -> Outcome:
     """What the pods said of their models."""
-    ready = [pod for pod in pods_of(stack, seen, part) if condition(pod, "Ready").get("status") == "True"]
+    ready = [pod for pod in pods_of(stack, seen, part) if is_ready(pod)]
     lines: dict[str, list[str]] = {}
     refused = False
     for pod, answer in told.items():

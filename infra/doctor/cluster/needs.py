@@ -4,13 +4,13 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from infra.doctor.cluster.machines import condition
 from infra.doctor.cluster.placement import redeploy
 from infra.doctor.cluster.seen import Object, Seen, deployments_of, pods_of
 from infra.doctor.findings import Outcome, ok, problem, warning, worst
 from infra.kubernetes import labels
 from infra.kubernetes.gateway import certificate_secret
 from infra.kubernetes.kubectl import shown
+from infra.kubernetes.state import condition
 from infra.stack import Stack
 
 #: Access modes with which pods on several machines may read a volume.

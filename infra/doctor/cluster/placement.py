@@ -4,12 +4,12 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from infra.doctor.cluster.machines import condition, selecting
+from infra.doctor.cluster.machines import selecting
 from infra.doctor.cluster.seen import Object, Seen, deployments_of, pods_of
 from infra.doctor.findings import Outcome, Status, ok, problem, warning, worst
 from infra.kubernetes import labels
 from infra.kubernetes.kubectl import shown
-from infra.kubernetes.state import STARTING
+from infra.kubernetes.state import STARTING, condition, containers
 from infra.stack import Stack
 from infra.stack.pools import Pool
 
@@ -43,8 +43,7 @@ def _starting(stack: Stack, part: str, seen: Seen) -> list[str]:
     counted: Counter[str] = Counter()
     for pod in pods:
         status = pod.get("status", {})
-        states = [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
-        reasons = {each["state"].get("waiting", {}).get("reason") for each in states}
+        reasons = {each["state"].get("waiting", {}).get("reason") for each in containers(pod)}
         if status.get("phase") == "Pending" and pod["spec"].get("nodeName") and reasons <= {*STARTING, None}:
             events = seen.events("Pod", pod["metadata"]["name"])
             counted[events[-1]["message"] if events else "nothing is said of it"] += 1

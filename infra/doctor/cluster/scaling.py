@@ -1,11 +1,11 @@
 """Autoscalers, budgets for disruptions, and the extensions of the cluster that the stack uses."""
 
-from infra.doctor.cluster.machines import condition
 from infra.doctor.cluster.placement import redeploy
 from infra.doctor.cluster.seen import Object, Seen
 from infra.doctor.findings import Outcome, ok, problem, warning
 from infra.kubernetes import labels
 from infra.kubernetes.kubectl import shown
+from infra.kubernetes.state import condition
 from infra.stack import Stack
 from infra.stack.pools import Pool
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from infra import names
 from infra.kubernetes import labels
+from infra.kubernetes.state import containers, is_ready
 from infra.update.cluster.kubectl import ClusterError, Kubectl
 from infra.update.work import PROBE
 
@@ -59,17 +60,12 @@ class Pod:
 
 def _to_blame(pod: Mapping[str, Any]) -> str:
     """The name of the first container of a pod that is not ready, else the service's."""
-    return next((str(each["name"]) for each in _statuses(pod) if not each.get("ready")), names.SERVICE)
+    return next((str(each["name"]) for each in containers(pod) if not each.get("ready")), names.SERVICE)
 
 
 def restarts(pod: Mapping[str, Any]) -> int:
     """How often the containers of a pod were started again."""
-    return sum(int(each.get("restartCount", 0)) for each in _statuses(pod))
-
-
-def _statuses(pod: Mapping[str, Any]) -> list[dict[str, Any]]:
-    status = pod.get("status", {})
-    return [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
+    return sum(int(each.get("restartCount", 0)) for each in containers(pod))
 
 
 def revision(pod: Mapping[str, Any]) -> str | None:
@@ -82,5 +78,4 @@ def serves(pod: Mapping[str, Any]) -> bool:
     """Whether a pod gets requests: it is ready, does not end, and no update took its traffic."""
     if pod["metadata"].get("deletionTimestamp") or pod["metadata"]["labels"].get(labels.TRAFFIC) != labels.ON:
         return False
-    conditions = pod.get("status", {}).get("conditions", [])
-    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+    return is_ready(pod)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from infra.kubernetes.state import why
+from infra.kubernetes.state import condition, containers, refusal, why
 
 #: Reasons of a container that waits which no waiting mends.
 _HOPELESS = {"InvalidImageName", "ErrImageNeverPull"}
@@ -31,41 +31,29 @@ def finished(deployment: Mapping[str, Any]) -> bool:
 def hopeless(deployment: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> str | None:
     """Why the change cannot succeed, however long one waits; None while it may. `pods` are the new ones."""
     for pod in pods:
-        for container in _containers(pod):
+        for container in containers(pod):
             waiting = container.get("state", {}).get("waiting", {}).get("reason")
             ended = int(container.get("restartCount", 0))
             if waiting in _HOPELESS or (not container.get("ready") and ended >= _MOST_ENDS):
                 times = f", which ended {ended} times" if ended else ""
                 return f"pod {pod['metadata']['name']}{times}: {why(pod)}"
-    for condition in _conditions(deployment):
-        if condition["type"] == "Progressing" and condition.get("reason") == "ProgressDeadlineExceeded":
-            return "; ".join([condition["message"], *reasons(deployment, pods)])
+    progress = condition(deployment, "Progressing")
+    if progress.get("reason") == "ProgressDeadlineExceeded":
+        return "; ".join([progress["message"], *reasons(deployment, pods)])
     return None
 
 
 def stubborn(deployment: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> str | None:
     """What stops the change and seldom passes by itself: images, Secrets, quotas, Pod Security."""
     for pod in pods:
-        for container in _containers(pod):
+        for container in containers(pod):
             if container.get("state", {}).get("waiting", {}).get("reason") in _STUBBORN:
                 return f"pod {pod['metadata']['name']}: {why(pod)}"
-    for condition in _conditions(deployment):
-        if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
-            return str(condition["message"])
-    return None
+    return refusal(deployment)
 
 
 def reasons(deployment: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> list[str]:
     """Why the new pods are not ready yet, in the words of the scheduler or the kubelet."""
     said = [reason for pod in pods if (reason := why(pod)) is not None]
-    refused = stubborn(deployment, [])
+    refused = refusal(deployment)
     return list(dict.fromkeys([*said, *([refused] if refused else [])]))
-
-
-def _containers(pod: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    status = pod.get("status", {})
-    return [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
-
-
-def _conditions(deployment: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return list(deployment.get("status", {}).get("conditions", []))

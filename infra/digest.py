@@ -50,10 +50,10 @@ def digest(files: Iterable[tuple[str, Path]], *texts: str, large_bytes: int | No
 
 @functools.lru_cache(maxsize=256)
 def secret_digest(salt: str, text: str) -> str:
-    """10 hex digits that change when `text` changes, which may contain secrets; `salt` is no secret.
+    """16 hex digits that change when `text` changes, which may contain secrets; `salt` is no secret.
 
     Names have this digest, and people who see names may not see the text. A guess at a weak API key costs
     them about 40 ms of a core, instead of a microsecond.
     """
-    made = hashlib.scrypt(text.encode(), salt=salt.encode(), n=1 << 14, r=8, p=1, dklen=5)
+    made = hashlib.scrypt(text.encode(), salt=salt.encode(), n=1 << 14, r=8, p=1, dklen=_LENGTH // 2)
     return made.hex()

@@ -1,16 +1,14 @@
 """The gateway's pods: the same nginx as on hosts, from a ConfigMap, and the console beside it."""
 
 import dataclasses
-import json
 import shlex
 from collections.abc import Mapping
 
 from inference_service import addresses
 from infra import names
-from infra.digest import digest, secret_digest
 from infra.gateway import entrance, watched
 from infra.gateway.render import OWN_RESOLVER, Paths, RenderedSite, Site, Tls, render_site
-from infra.kubernetes import console, labels, monitoring, pods
+from infra.kubernetes import console, content_names, labels, monitoring, pods
 from infra.kubernetes.labels import Manifest
 from infra.kubernetes.pods import mount
 from infra.kubernetes.pool import spread
@@ -29,7 +27,6 @@ _WORKERS = 4
 #: Seconds for which a pod that ends still takes connections: until load balancers know that its machine has
 #: none any more. With `externalTrafficPolicy: Local` they learn it by three health checks, 10 s apart.
 _LEAVING_SECONDS = 40
-_NAME_DIGITS = 10
 #: Nodes that a request may come to at the most, beside those of an update's batch.
 _TRIES = 4
 
@@ -73,11 +70,12 @@ def public_url(stack: Stack) -> str:
 def objects(stack: Stack, images: Mapping[str, str], pull_secret: str | None) -> list[Manifest]:
     """The gateway's own objects, each after those that it needs."""
     rendered = render_site(site(stack))
-    secret = _secret(stack, rendered)
+    configuration, secret = config_map(stack, rendered), _secret(stack, rendered)
+    keys = secret["metadata"]["name"] if secret is not None else ""
     return [
-        config_map(stack, rendered),
+        configuration,
         *([secret] if secret is not None else []),
-        deployment(stack, rendered, images, pull_secret),
+        deployment(stack, rendered, configuration["metadata"]["name"], keys, images, pull_secret),
         _disruption_budget(stack),
     ]
 
@@ -92,7 +90,7 @@ def config_map(stack: Stack, rendered: RenderedSite) -> Manifest:
         scheme = "https" if stack.kubernetes.tls is not None else "http"
         probe = f"{scheme}://{names.LOOPBACK}:{addresses.GATEWAY_HTTP_PORT}"
         data[names.CONSOLE_SETTINGS] = watched.settings(stack, set(), public_url(stack), probe)
-    name = labels.of(stack, labels.GATEWAY, digest((), *data.values())[:_NAME_DIGITS])
+    name = content_names.of_data(labels.of(stack, labels.GATEWAY), data)
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -111,8 +109,7 @@ def _secret(stack: Stack, rendered: RenderedSite) -> Manifest | None:
     held |= console.secrets(stack)
     if not held:
         return None
-    base = labels.of(stack, labels.GATEWAY, "keys")
-    name = f"{base}-{secret_digest(base, json.dumps(held, sort_keys=True))}"
+    name = content_names.of_secrets(labels.of(stack, labels.GATEWAY, "keys"), held)
     return {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -124,13 +121,16 @@ def _secret(stack: Stack, rendered: RenderedSite) -> Manifest | None:
 
 
 def deployment(
-    stack: Stack, rendered: RenderedSite, images: Mapping[str, str], pull_secret: str | None
+    stack: Stack,
+    rendered: RenderedSite,
+    configuration: str,
+    keys: str,
+    images: Mapping[str, str],
+    pull_secret: str | None,
 ) -> Manifest:
-    """The gateway's Deployment; another configuration starts its pods anew, one after the other."""
+    """The gateway's Deployment. `configuration` names its ConfigMap and `keys` its Secret, empty without one;
+    another name starts its pods anew, one after the other."""
     selecting = labels.of_gateway(stack)
-    secret = _secret(stack, rendered)
-    keys = secret["metadata"]["name"] if secret is not None else ""
-    configuration = config_map(stack, rendered)["metadata"]["name"]
     containers = [_nginx(stack, rendered)]
     if stack.console is not None:
         containers.append(console.container(stack, images[names.SERVICE], keys, _LEAVING_SECONDS))

@@ -1,11 +1,8 @@
 """The container of the inference service in a pod, and the Secret with its settings."""
 
-import json
-
 from inference_service import addresses
 from infra import names
-from infra.digest import secret_digest
-from infra.kubernetes import labels, models, pods, runtimes
+from infra.kubernetes import content_names, labels, models, pods, runtimes
 from infra.kubernetes.labels import Manifest
 from infra.kubernetes.pods import mount
 from infra.service_settings import IN_A_POD, service_secrets, settings_text
@@ -51,8 +48,7 @@ def secret(stack: Stack, pool: Pool) -> Manifest:
 
 def secret_name(stack: Stack, pool: Pool) -> str:
     """The Secret's name, with the digest of its content."""
-    base = labels.of(stack, pool.name, "settings")
-    return f"{base}-{secret_digest(base, json.dumps(secrets(stack, pool), sort_keys=True))}"
+    return content_names.of_secrets(labels.of(stack, pool.name, "settings"), secrets(stack, pool))
 
 
 def container(stack: Stack, pool: Pool, image: str) -> Manifest:

@@ -1,13 +1,12 @@
 """The stack's objects against the stack file: those that are missing, differ, or were changed by hand."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from infra.doctor.cluster.placement import redeploy
 from infra.doctor.cluster.seen import Object, Seen
 from infra.doctor.findings import Outcome, problem, warning, worst
-from infra.kubernetes import labels
+from infra.kubernetes import content_names, labels
 from infra.kubernetes.labels import Manifest
 from infra.stack import Stack
 
@@ -31,8 +30,6 @@ LISTS: Mapping[str, str] = {
 #: Managers of fields that people's commands write. A restart is no change of what the stack declares.
 _BY_HAND, _RESTART = "kubectl", "kubectl-rollout"
 _OWN = "pulumi"
-#: The end of a name that tells an object's content.
-_BY_CONTENT = re.compile(r"-[0-9a-f]{10}$")
 _MOST_TOLD = 6
 
 
@@ -75,11 +72,11 @@ def objects(stack: Stack, declared: Sequence[Manifest], seen: Seen) -> Outcome:
 def _found(seen: Seen, declared: Manifest, exact: bool) -> Object | None:
     """The object of a declared one. Not `exact`: another one of its kind, whose content nobody here knows."""
     kind, name = LISTS[declared["kind"]], declared["metadata"]["name"]
-    if exact or not _BY_CONTENT.search(name):
+    base = content_names.without(name)
+    if exact or base == name:
         return seen.named(kind, name)
-    base = _BY_CONTENT.sub("", name)
     return next(
-        (each for each in seen.of(kind) if _BY_CONTENT.sub("", each["metadata"]["name"]) == base), None
+        (each for each in seen.of(kind) if content_names.without(each["metadata"]["name"]) == base), None
     )
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import re
 import shutil
 import subprocess
 import tempfile
@@ -13,7 +12,7 @@ from infra import names
 from infra.cli.screen import Failed
 from infra.cli.state import PartState
 from infra.kubernetes.gateway import public_url
-from infra.kubernetes.kubectl import environment, objects_command
+from infra.kubernetes.kubectl import environment, objects_command, own_words
 from infra.kubernetes.state import parts
 from infra.stack import Stack
 
@@ -32,9 +31,7 @@ def states(stack: Stack) -> list[PartState]:
     except subprocess.TimeoutExpired:
         raise Failed(f"the cluster does not answer within {_SECONDS} s: {' '.join(command)}") from None
     if done.returncode:
-        # Before its own word, kubectl logs each attempt: "E1128 01:28:13.610637 …".
-        said = [line for line in done.stderr.splitlines() if not re.match(r"[EIW]\d{4} ", line)]
-        raise Failed(f"the cluster does not tell: {' '.join(said).strip()}")
+        raise Failed(f"the cluster does not tell: {' '.join(own_words(done.stderr).splitlines())}")
     roles = {node.name: (node.role, stack.node_url(node), str(node.host)) for node in stack.nodes}
     roles[names.GATEWAY] = ("gateway", public_url(stack), str(stack.gateway.host))
     drained = {node.name for node in stack.nodes if node.drained}

@@ -1,12 +1,16 @@
 """The commands of kubectl with which people and `fleet` look at a stack in its cluster."""
 
 import os
+import re
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 
 from infra import names
 from infra.kubernetes import labels
 from infra.stack import Stack
+
+_LOGGED = re.compile(r"[EIW]\d{4} ")
 
 
 def kubectl(stack: Stack, *arguments: str, namespaced: bool = True) -> list[str]:
@@ -49,11 +53,19 @@ def _is_content(kubeconfig: str) -> bool:
     return "\n" in kubeconfig or kubeconfig.lstrip().startswith("{")
 
 
+def selector(selecting: Mapping[str, str]) -> str:
+    """The option that chooses objects by their labels."""
+    return f"--selector={','.join(f'{key}={value}' for key, value in selecting.items())}"
+
+
+def own_words(errors: str) -> str:
+    """What kubectl says at its end; before that it logs each attempt: "E1128 01:28:13.610637 …"."""
+    return "\n".join(line for line in errors.splitlines() if not _LOGGED.match(line)).strip()
+
+
 def objects_command(stack: Stack) -> list[str]:
     """The command that prints the stack's Deployments and pods as JSON."""
-    return kubectl(
-        stack, "get", "deployments,pods", f"--selector={labels.STACK}={stack.name}", "--output=json"
-    )
+    return kubectl(stack, "get", "deployments,pods", selector(labels.of_stack(stack)), "--output=json")
 
 
 def logs_command(stack: Stack, part: str, container: str, lines: int, follow: bool) -> list[str]:
@@ -63,12 +75,11 @@ def logs_command(stack: Stack, part: str, container: str, lines: int, follow: bo
     else:
         [pool] = [each for each in stack.pools if each.name == part]
         selecting = labels.of_pool(stack, pool)
-    selector = ",".join(f"{key}={value}" for key, value in selecting.items())
     further = ["--follow"] if follow else []
     return kubectl(
         stack,
         "logs",
-        f"--selector={selector}",
+        selector(selecting),
         f"--container={container}",
         f"--tail={lines}",
         "--prefix",

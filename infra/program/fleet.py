@@ -71,7 +71,8 @@ class Fleet(pulumi.ComponentResource):
         self._hosts: dict[Address, Host] = {}
         if not args.hosts_first:
             self.declare(args)
-        for node in args.stack.nodes if args.hosts_first else ():
+            return
+        for node in args.stack.nodes:
             if not node.embedded:
                 self._host(node.host)
 

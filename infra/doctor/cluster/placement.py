@@ -8,7 +8,7 @@ from infra.doctor.cluster.machines import selecting
 from infra.doctor.cluster.seen import Object, Seen, deployments_of, pods_of
 from infra.doctor.findings import Outcome, Status, ok, problem, warning, worst
 from infra.kubernetes import labels
-from infra.kubernetes.kubectl import shown
+from infra.kubernetes.kubectl import selector, shown
 from infra.kubernetes.state import STARTING, condition, containers
 from infra.stack import Stack
 from infra.stack.pools import Pool
@@ -121,7 +121,7 @@ def refusal_remedy(stack: Stack, part: str, words: str, missing: int) -> str:
         )
     if "admission webhook" in words:
         return "a policy of the cluster refuses the pods: change what it names, or ask who keeps the policy"
-    return f"{start} describe replicaset --selector={labels.STACK}={stack.name}"
+    return f"{start} describe replicaset {selector(labels.of_stack(stack))}"
 
 
 def enough(requested: str, used: str, missing: int) -> dict[str, str]:
@@ -218,4 +218,4 @@ def placement_remedies(stack: Stack, pool: Pool | None, words: str, seen: Seen) 
         found.append("add a machine to the cluster")
     if "Too many pods" in words:
         found.append("add machines: those that fit have as many pods as their kubelets allow")
-    return found or [f"{shown(stack)} describe pods --selector={labels.STACK}={stack.name}"]
+    return found or [f"{shown(stack)} describe pods {selector(labels.of_stack(stack))}"]

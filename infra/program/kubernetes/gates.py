@@ -16,7 +16,7 @@ class GateHooks:
 
     def __init__(self, kubectl: Kubectl, stack: Stack) -> None:
         self._stack = stack
-        self._tasks = {node.name: roles.tasks(stack, node) for node in stack.nodes}
+        self._tasks = roles.by_node(stack)
         nodes = labels.of_nodes(stack)
         self._gates = Gates(kubectl, stack.rollout, nodes, dict(self._tasks), pulumi.log.info)
         hold = pulumi.ResourceHook(f"gate@{stack.name}", self._hold)

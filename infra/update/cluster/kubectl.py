@@ -1,7 +1,6 @@
 """kubectl, for the cluster and the namespace of a stack."""
 
 import json
-import re
 import shutil
 import subprocess
 import tempfile
@@ -9,12 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from infra.kubernetes.kubectl import environment, kubectl
+from infra.kubernetes.kubectl import environment, kubectl, own_words, selector
 from infra.stack import Stack
 
 _SECONDS = 30
 _FOUND_NOTHING = "NotFound"
-_LOGGED = re.compile(r"[EIW]\d{4} ")
 
 
 class ClusterError(Exception):
@@ -52,17 +50,14 @@ class Kubectl:
                 f"the cluster does not answer within {seconds:.0f} s: {arguments[0]}"
             ) from None
         if done.returncode:
-            # Before its own word, kubectl logs each attempt: "E1128 01:28:13.610637 …".
-            said = [line for line in done.stderr.splitlines() if not _LOGGED.match(line)]
             raise ClusterError(
-                "\n".join(said).strip() or f"kubectl {arguments[0]} ended with {done.returncode}"
+                own_words(done.stderr) or f"kubectl {arguments[0]} ended with {done.returncode}"
             )
         return done.stdout
 
     def listed(self, kind: str, selecting: Mapping[str, str]) -> list[dict[str, Any]]:
         """The objects of a kind with these labels. Raises ClusterError."""
-        selector = ",".join(f"{key}={value}" for key, value in selecting.items())
-        found = json.loads(self.run("get", kind, f"--selector={selector}", "--output=json"))
+        found = json.loads(self.run("get", kind, selector(selecting), "--output=json"))
         return list(found["items"])
 
     def named(self, kind: str, name: str) -> dict[str, Any] | None:

@@ -6,32 +6,15 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-import httpx2
 import pytest
 
 from inference_service.client.over_grpc import over_grpc
 from inference_service.client.over_websocket import over_websocket
-from tests.e2e.deployment import API_KEY, Site
+from tests.e2e.deployment import Site
+from tests.e2e.events import ended, events
 from tests.e2e.lab.load import load
 from tests.e2e.lab.speech import tone
 from tests.e2e.talks import Talk, talking
-
-
-def events(site: Site) -> httpx2.Request:
-    """A transcription whose answer comes as events."""
-    return httpx2.Request(
-        "POST",
-        f"{site.url}/v1/audio/transcriptions",
-        files={"file": ("tone.wav", tone(2.0), "audio/wav")},
-        data={"model": "whisper-1", "stream": "true"},
-        headers={"Authorization": f"Bearer {API_KEY}"},
-    )
-
-
-def ended(answer: httpx2.Response) -> str | None:
-    if answer.status_code == 200 and "transcript.text.done" in answer.text:
-        return None
-    return f"{answer.status_code} {answer.text[-300:]}"
 
 
 @pytest.mark.long
@@ -48,7 +31,7 @@ def test_a_roll_under_every_kind_of_request_at_once_loses_nothing(site: Site, pa
         talking(talks),
         load(site.request, rate=10) as short,
         load(lambda: site.request("asr"), rate=0.3) as long,
-        load(lambda: events(site), rate=0.3, check=ended) as answers,
+        load(lambda: events(site.url, tone(2.0)), rate=0.3, check=ended) as answers,
     ):
         applied = site.up().check()
     for seen in (short, long, answers):

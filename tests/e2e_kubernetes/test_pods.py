@@ -19,6 +19,7 @@ from inference_service.client.live import StreamOptions
 from inference_service.client.over_grpc import ask_over_grpc, over_grpc
 from inference_service.client.over_websocket import over_websocket
 from tests.e2e.deployment import API_KEY, WAV
+from tests.e2e.events import ended, events
 from tests.e2e.lab.load import load
 from tests.e2e.talks import Talk, talking
 from tests.e2e_kubernetes.conftest import kubectl
@@ -148,7 +149,7 @@ def test_a_roll_under_every_kind_of_request_at_once_loses_nothing(site: Running)
         talking(talks),
         site.load(),
         load(lambda: site.request(url, "asr"), rate=0.3) as long,
-        load(lambda: events(url), rate=0.3, check=ended) as answers,
+        load(lambda: events(url, WAV), rate=0.3, check=ended) as answers,
     ):
         site.up().check()
         # The pods of before still serve for some time.
@@ -230,23 +231,6 @@ def test_a_machine_that_loses_its_power_takes_no_request_with_it(site: Running) 
 def test_nothing_is_left_of_a_stack(site: Running) -> None:
     site.program.destroy().check()
     site.wait("its pods have ended", lambda: names(site.namespace) == set())
-
-
-def events(url: str) -> httpx2.Request:
-    """A transcription whose answer comes as events."""
-    return httpx2.Request(
-        "POST",
-        f"{url}/v1/audio/transcriptions",
-        files={"file": ("tone.wav", WAV, "audio/wav")},
-        data={"model": "whisper-1", "stream": "true"},
-        headers={"Authorization": f"Bearer {API_KEY}"},
-    )
-
-
-def ended(answer: httpx2.Response) -> str | None:
-    if answer.status_code == 200 and "transcript.text.done" in answer.text:
-        return None
-    return f"{answer.status_code} {answer.text[-300:]}"
 
 
 def _all_on(site: Running, machines: set[str]) -> bool:

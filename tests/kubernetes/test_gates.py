@@ -35,6 +35,7 @@ class FakeCluster:
         self.stack = stack({"nodes": [{"name": "l4", "replicas": 2, "tasks": ["asr"]}], **config})
         self.works = {OLD: GOOD, NEW: GOOD}
         self.said: list[str] = []
+        self.worked: set[str] = set()
         self.pods: dict[str, dict[str, Any]] = {}
         self.deployments: dict[str, dict[str, Any]] = {}
         self.recorded: dict[str, str | None] = {}
@@ -91,6 +92,7 @@ class FakeCluster:
             case ("exec", "-i", name, *_):
                 revision = self.pods[name]["metadata"]["annotations"][labels.REVISION]
                 asked = json.loads(given or "")
+                self.worked |= {name} if "audio" in asked else set()
                 found = {
                     "requests": {},
                     "offers": {"status": 200, "message": ""},
@@ -153,7 +155,9 @@ def waiting(reason: str, message: str = "", **further: Any) -> dict[str, Any]:
 
 
 def test_pods_that_do_their_work_pass() -> None:
-    FakeCluster().hold()
+    cluster = FakeCluster()
+    cluster.hold()
+    assert cluster.worked == {"prod-l4-canary-of-new", "prod-l4-of-old"}, "the canary, and one to compare"
 
 
 def test_a_canary_that_answers_nothing_gets_no_more_requests_and_goes_back() -> None:
@@ -234,6 +238,7 @@ def test_another_number_of_pods_is_waited_for_and_not_judged() -> None:
     cluster.recorded["prod-l4-canary"] = NEW
     cluster.works[NEW] = answers(503)
     cluster.hold()
+    assert cluster.worked == set()
 
 
 @pytest.mark.parametrize(

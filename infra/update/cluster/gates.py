@@ -32,8 +32,8 @@ class Bad(Exception):
 class Gate:
     """A Deployment whose pods change: of the pool `pool`, to the template `revision`.
 
-    `first` are the canaries of their pool, or all of its pods where it has none: they serve for a while
-    before the update goes on. `seconds` is how long the change may take.
+    `first`: they are the first of their pool that change, its canaries or, without those, all of its pods.
+    They serve for a while before the update goes on. `seconds` is how long the change may take.
     """
 
     pool: str
